@@ -1,0 +1,362 @@
+"""Heads: from a vector of unconstrained numbers to a distribution over one event.
+
+A head is what a linear layer, a network or a table of constants ends in. Heads on the real line carry ``units``, so
+that their parameters live in standardised coordinates and their distributions in the user's.
+"""
+
+from abc import abstractmethod
+from typing import ClassVar, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from veil import distributions
+from veil.distributions import Distribution
+from veil.maths.gaussian import packed_size
+from veil.nets import Units
+
+Shape = tuple[int, ...]
+
+
+class Head(eqx.Module):
+    """vector [size(shape)] -> Distribution over an event of ``shape``.
+
+    ``features`` and ``from_sums`` give method-of-moments parameters from sums over data: the start of a gradient fit
+    and, where ``closed_form``, the maximum-likelihood answer, so that EM has a closed-form M-step. There
+    log p(y) = Σ features(y) · coefficients(vector) + base(y): the exponential family's form.
+    """
+
+    closed_form: ClassVar[bool] = False
+    real: ClassVar[bool] = False
+
+    @abstractmethod
+    def size(self, shape: Shape) -> int:
+        """How many numbers parameterise an event of this shape."""
+
+    @abstractmethod
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        """The distribution those numbers stand for."""
+
+    def features(
+        self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None
+    ) -> Float[Array, "S *event"]:
+        """Per entry: one, the value, its square; zeros where the entry is missing."""
+        return _present(jnp.stack([jnp.ones_like(query), query, query * query]), observed)
+
+    @abstractmethod
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        """The vector whose distribution has these average features."""
+
+    def rescaled(self, units: Units) -> Self:
+        """This head in the user's units (the identity for all but heads on the real line)."""
+        return self
+
+    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
+        """Raise ValueError, naming column and value, where data are outside the distribution's support."""
+
+
+def _present(features: Float[Array, "S *event"], observed: Bool[Array, "*event"] | None) -> Float[Array, "S *event"]:
+    return features if observed is None else jnp.where(observed, features, 0.0)
+
+
+def _moments(sums: Float[Array, "S *event"]) -> tuple[Array, Array]:
+    """Mean and standard deviation from the sums of 1, y, y²."""
+    count = jnp.maximum(sums[0], 1e-6)
+    mean = sums[1] / count
+    return mean, jnp.sqrt(jnp.maximum(sums[2] / count - mean * mean, 1e-4))
+
+
+def _refuse(bad: np.ndarray, query: np.ndarray, names: tuple[str, ...], head: str, expected: str, advice: str) -> None:
+    if bad.any():
+        place = tuple(int(i) for i in np.argwhere(bad)[0])
+        column = names[place[1]] if len(place) == 2 and len(names) == query.shape[1] else str(place[1:])
+        raise ValueError(
+            f"query: {head} expects {expected}; column {column} has {query[place]:g} in row {place[0]}; {advice}"
+        )
+
+
+def _rescale_units(units: Units | None, outer: Units) -> Units:
+    """User units of a head whose own units are already ``units``: y = outer(units(standard))."""
+    inner = units or Units(jnp.zeros_like(jnp.asarray(outer.shift)), jnp.ones_like(jnp.asarray(outer.scale)))
+    return Units(outer.shift + outer.scale * inner.shift, outer.scale * inner.scale)
+
+
+def _place(units: Units | None, mean: Array, scale: Array) -> tuple[Array, Array]:
+    if units is None:
+        return mean, scale
+    shift, factor = jax.lax.stop_gradient((jnp.asarray(units.shift), jnp.asarray(units.scale)))
+    return shift + factor * mean, factor * scale
+
+
+class DiagonalGaussian(Head):
+    """Independent normals: mean m and scale exp(s) + floor from a vector [m, s].
+
+    ``floor`` is the smallest scale, as a fraction of each entry's own standard deviation: without one, repeated
+    values in the data would drive the likelihood to infinity.
+    """
+
+    real: ClassVar[bool] = True
+    floor: float = eqx.field(static=True, default=1e-3)
+    units: Units | None = None
+
+    def size(self, shape: Shape) -> int:
+        return 2 * int(np.prod(shape))
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        mean, log_scale = vector.reshape(2, *shape)
+        return distributions.normal(*_place(self.units, mean, jnp.exp(log_scale) + self.floor))
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = _moments(sums)
+        return jnp.concatenate([mean.ravel(), jnp.log(scale).ravel()])
+
+    def rescaled(self, units: Units) -> "DiagonalGaussian":
+        return DiagonalGaussian(self.floor, _rescale_units(self.units, units))
+
+
+class HomoscedasticGaussian(Head):
+    """Independent normals whose mean is the vector and whose scale is one trained number an entry: least squares.
+
+    Its maximum-likelihood mean is the least-squares fit and its scale the root mean squared residual.
+    """
+
+    real: ClassVar[bool] = True
+    log_scale: Float[Array, "*event"] | float = 0.0
+    units: Units | None = None
+
+    def size(self, shape: Shape) -> int:
+        return int(np.prod(shape))
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        mean = vector.reshape(shape)
+        scale = jnp.exp(jnp.broadcast_to(jnp.asarray(self.log_scale, mean.dtype), shape))
+        return distributions.normal(*_place(self.units, mean, scale))
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        return _moments(sums)[0].ravel()
+
+    def rescaled(self, units: Units) -> "HomoscedasticGaussian":
+        return HomoscedasticGaussian(self.log_scale, _rescale_units(self.units, units))
+
+
+class FullGaussian(Head):
+    """A multivariate normal over a vector event: mean, log-diagonal and lower triangle of its Cholesky factor."""
+
+    real: ClassVar[bool] = True
+    floor: float = eqx.field(static=True, default=1e-3)
+    units: Units | None = None
+
+    def size(self, shape: Shape) -> int:
+        (n,) = shape
+        return n + packed_size(n)
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        (n,) = shape
+        mean, log_diagonal, lower = jnp.split(vector, [n, 2 * n])
+        factor = jnp.diag(jnp.exp(log_diagonal) + self.floor).at[np.tril_indices(n, -1)].set(lower)
+        if self.units is not None:
+            shift, scale = jax.lax.stop_gradient((jnp.asarray(self.units.shift), jnp.asarray(self.units.scale)))
+            mean, factor = shift + scale * mean, scale[:, None] * factor
+        return distributions.multivariate_normal(mean, factor)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = _moments(sums)
+        return jnp.concatenate([mean, jnp.log(scale), jnp.zeros(packed_size(mean.size) - mean.size, mean.dtype)])
+
+    def rescaled(self, units: Units) -> "FullGaussian":
+        return FullGaussian(self.floor, _rescale_units(self.units, units))
+
+
+class StudentT(Head):
+    """Independent Student-t: degrees 1 + exp(d), mean m, scale exp(s) + floor from a vector [d, m, s]."""
+
+    real: ClassVar[bool] = True
+    floor: float = eqx.field(static=True, default=1e-3)
+    units: Units | None = None
+
+    def size(self, shape: Shape) -> int:
+        return 3 * int(np.prod(shape))
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        log_degrees, mean, log_scale = vector.reshape(3, *shape)
+        placed = _place(self.units, mean, jnp.exp(log_scale) + self.floor)
+        return distributions.student_t(1.0 + jnp.exp(log_degrees), *placed)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = _moments(sums)
+        return jnp.concatenate([jnp.full(mean.size, jnp.log(4.0)), mean.ravel(), jnp.log(0.77 * scale).ravel()])
+
+    def rescaled(self, units: Units) -> "StudentT":
+        return StudentT(self.floor, _rescale_units(self.units, units))
+
+
+class DiscretisedLogistic(Head):
+    """Independent discretised logistics on a grid of ``levels`` values from ``low`` to ``high``: [m, s], in grid widths.
+
+    For integers and pixels: a probability for each level, tails included (Salimans et al. 2017, eq. 2).
+    """
+
+    low: float = eqx.field(static=True, default=0.0)
+    high: float = eqx.field(static=True, default=255.0)
+    levels: int = eqx.field(static=True, default=256)
+
+    def __check_init__(self) -> None:
+        if self.levels < 2 or not self.high > self.low:
+            raise ValueError(f"levels: expected 2 or more between low < high; got {self.levels}, {self.low}, {self.high}")
+
+    def size(self, shape: Shape) -> int:
+        return 2 * int(np.prod(shape))
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        mean, log_scale = vector.reshape(2, *shape)
+        width = self.high - self.low
+        # a tenth of a level: narrower, and every probability but one is zero in float32
+        scale = width * jnp.exp(log_scale) + 0.1 * width / (self.levels - 1)
+        return distributions.DiscretisedLogistic(self.low + width * mean, scale, self.low, self.high, self.levels)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = _moments(sums)
+        width = self.high - self.low
+        return jnp.concatenate([((mean - self.low) / width).ravel(), jnp.log(0.55 * scale / width).ravel()])
+
+    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
+        steps = (query - self.low) / (self.high - self.low) * (self.levels - 1)
+        bad = (np.abs(steps - np.round(steps)) > 1e-3) | (query < self.low) | (query > self.high)
+        grid = f"one of {self.levels} levels from {self.low:g} to {self.high:g}"
+        _refuse(bad, query, names, "the discretised logistic head", grid, "set low, high and levels to the data's grid")
+
+
+class Beta(Head):
+    """Independent beta distributions on (0, 1): mean σ(m) and concentration exp(c) from a vector [m, c]."""
+
+    def size(self, shape: Shape) -> int:
+        return 2 * int(np.prod(shape))
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        logit, log_concentration = vector.reshape(2, *shape)
+        concentration = jnp.exp(log_concentration)
+        return distributions.beta(concentration * jax.nn.sigmoid(logit), concentration * jax.nn.sigmoid(-logit))
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = _moments(sums)
+        mean = jnp.clip(mean, 1e-3, 1 - 1e-3)
+        concentration = jnp.clip(mean * (1 - mean) / scale**2 - 1, 0.5, 1e4)
+        return jnp.concatenate([jnp.log(mean / (1 - mean)).ravel(), jnp.log(concentration).ravel()])
+
+    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
+        advice = "rescale the column into the open interval, or choose another head"
+        _refuse((query <= 0) | (query >= 1), query, names, "the beta head", "values strictly between 0 and 1", advice)
+
+
+class Bernoulli(Head):
+    """Independent coins: logits [*event]. Closed-form M-step."""
+
+    closed_form: ClassVar[bool] = True
+
+    def size(self, shape: Shape) -> int:
+        return int(np.prod(shape))
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        return distributions.bernoulli(vector.reshape(shape))
+
+    def features(
+        self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None
+    ) -> Float[Array, "2 *event"]:
+        # both counts, not one and the total: their difference would cancel in float32
+        return _present(jnp.stack([query, 1.0 - query]), observed)
+
+    def pseudo(self, shape: Shape) -> Float[Array, "2 *event"]:
+        """Features of the prior's pseudo-data, one unit of it."""
+        return jnp.ones((2, *shape))
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        return (jnp.log(sums[0]) - jnp.log(sums[1])).ravel()
+
+    def coefficients(self, vector: Float[Array, " size"], shape: Shape) -> Float[Array, "2 *event"]:
+        logits = vector.reshape(shape)
+        return jnp.stack([jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)])
+
+    def base(self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None) -> Float[Array, ""]:
+        return jnp.zeros(())
+
+    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
+        advice = "threshold the column, or choose another head"
+        _refuse((query != 0) & (query != 1), query, names, "the Bernoulli head", "values 0 or 1", advice)
+
+
+class Categorical(Head):
+    """Independent categoricals over 0..categories-1, one an entry: logits [*event, C]. Closed-form M-step."""
+
+    closed_form: ClassVar[bool] = True
+    categories: int = eqx.field(static=True, default=2)
+
+    def __check_init__(self) -> None:
+        if self.categories < 2:
+            raise ValueError(f"categories: expected 2 or more; got {self.categories}")
+
+    def size(self, shape: Shape) -> int:
+        return self.categories * int(np.prod(shape))
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        return distributions.categoricals(vector.reshape(*shape, self.categories))
+
+    def features(
+        self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None
+    ) -> Float[Array, "C *event"]:
+        return _present(jax.nn.one_hot(query.astype(int), self.categories, axis=0, dtype=query.dtype), observed)
+
+    def pseudo(self, shape: Shape) -> Float[Array, "C *event"]:
+        """Features of the prior's pseudo-data, one unit of it."""
+        return jnp.ones((self.categories, *shape))
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        return jnp.moveaxis(jnp.log(sums) - jnp.log(jnp.sum(sums, 0)), 0, -1).ravel()
+
+    def coefficients(self, vector: Float[Array, " size"], shape: Shape) -> Float[Array, "C *event"]:
+        return jnp.moveaxis(jax.nn.log_softmax(vector.reshape(*shape, self.categories)), -1, 0)
+
+    def base(self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None) -> Float[Array, ""]:
+        return jnp.zeros(())
+
+    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
+        bad = (query != np.round(query)) | (query < 0) | (query >= self.categories)
+        expected = f"whole numbers from 0 to {self.categories - 1}"
+        _refuse(bad, query, names, "the categorical head", expected, "set categories=, or number the categories from 0")
+
+
+class Poisson(Head):
+    """Independent Poisson counts: log-rates [*event]. Closed-form M-step."""
+
+    closed_form: ClassVar[bool] = True
+
+    def size(self, shape: Shape) -> int:
+        return int(np.prod(shape))
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        return distributions.poisson(vector.reshape(shape))
+
+    def features(
+        self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None
+    ) -> Float[Array, "2 *event"]:
+        return _present(jnp.stack([jnp.ones_like(query), query]), observed)
+
+    def pseudo(self, shape: Shape) -> Float[Array, "2 *event"]:
+        """Features of the prior's pseudo-data, one unit of it."""
+        return jnp.ones((2, *shape))
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        return (jnp.log(sums[1]) - jnp.log(sums[0])).ravel()
+
+    def coefficients(self, vector: Float[Array, " size"], shape: Shape) -> Float[Array, "2 *event"]:
+        log_rate = vector.reshape(shape)
+        return jnp.stack([-jnp.exp(log_rate), log_rate])
+
+    def base(self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None) -> Float[Array, ""]:
+        return jnp.sum(_present(-jax.scipy.special.gammaln(query + 1.0)[None], observed))
+
+    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
+        bad = (query < 0) | (query != np.round(query))
+        _refuse(bad, query, names, "the Poisson head", "counts 0, 1, 2, ...", "choose another head for non-counts")

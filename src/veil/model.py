@@ -1,0 +1,64 @@
+"""The first contract: a model p(y, z | x) of one datum, and the datum."""
+
+from abc import abstractmethod
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from veil import distributions
+from veil.distributions import Distribution
+
+
+class Datum(eqx.Module):
+    """ONE datum: what is scored, what is given, and what real data brings.
+
+    ``query`` y [*query]; ``evidence`` x [P] or None; ``weight`` how many times the datum counts (None: once);
+    ``observed`` bool [*query], which entries of the query are present (None: all); ``index`` its row in the data.
+    """
+
+    query: Float[Array, "*query"]
+    evidence: Float[Array, "*evidence"] | None = None
+    weight: Float[Array, ""] | None = None
+    observed: Bool[Array, "*query"] | None = None
+    index: Int[Array, ""] | None = None
+
+
+class Model(eqx.Module):
+    """p(y, z | x) = p(z | x) p(y | x, z) for one datum; never sees a batch axis (the verbs ``vmap`` outside).
+
+    Write ``prior`` and ``likelihood``; the rest follows. A model may start without parameters: then ``initialise``
+    gives it some, from (a sample of) the data, and ``veil.fit`` calls it.
+    """
+
+    @abstractmethod
+    def prior(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        """p(z | x)."""
+
+    @abstractmethod
+    def likelihood(self, latent: Any, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        """p(y | x, z)."""
+
+    def initialise(self, data: Any, key: PRNGKeyArray) -> Self:
+        """This model with starting parameters for a ``veil.Data``."""
+        return self
+
+    def log_joint(self, latent: Any, datum: Datum) -> Float[Array, ""]:
+        """log p(y, z | x) = log p(z | x) + log p(y | x, z), nats, over the entries of y that are present."""
+        likelihood = distributions.log_prob(self.likelihood(latent, datum.evidence), datum.query, datum.observed)
+        return distributions.log_prob(self.prior(datum.evidence), latent) + likelihood
+
+    def log_joints(self, datum: Datum) -> Float[Array, " K"]:
+        """``log_joint`` of every value of a discrete latent, in the order of the prior's support (nats, exact).
+
+        A model may override this with something faster that gives the same numbers.
+        """
+        support = distributions.support(self.prior(datum.evidence))
+        return jax.vmap(lambda latent: self.log_joint(latent, datum))(support)
+
+    def sample(self, key: PRNGKeyArray, evidence: Float[Array, "*evidence"] | None = None) -> tuple[Array, Array]:
+        """(z, y) drawn from p(z | x) p(y | x, z)."""
+        key_latent, key_query = jax.random.split(key)
+        latent = self.prior(evidence).sample(key_latent)
+        return latent, self.likelihood(latent, evidence).sample(key_query)

@@ -1,0 +1,97 @@
+"""Networks that turn evidence into features: vectors in, vectors out."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Activation = Literal["tanh", "relu", "silu", "gelu", "elu", "softplus"]
+
+
+class Units(eqx.Module):
+    """The affine map between a user's units and the standardised ones that models are trained in.
+
+    standard = (value - shift) / scale. Shapes [*event]. Not trained.
+    """
+
+    shift: Float[Array, "*event"] | np.ndarray
+    scale: Float[Array, "*event"] | np.ndarray
+
+    def inverse(self) -> "Units":
+        """The map back: standard -> user units."""
+        return Units(-self.shift / self.scale, 1.0 / self.scale)
+
+
+class Linear(eqx.Module):
+    """W x + b; weight [out, in], bias [out]."""
+
+    weight: Float[Array, "out in"]
+    bias: Float[Array, " out"]
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        return self.weight @ x + self.bias
+
+    def rescaled(self, units: Units) -> "Linear":
+        """The same function of inputs in the user's units."""
+        weight = self.weight / units.scale
+        return Linear(weight, self.bias - weight @ jnp.asarray(units.shift, self.bias.dtype))
+
+
+class Identity(eqx.Module):
+    """Evidence as it is: the trunk of linear models."""
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Identity":
+        return self
+
+    def outputs(self, inputs: int) -> int:
+        return inputs
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " in"]:
+        return x
+
+
+class MLP(eqx.Module):
+    """A multilayer perceptron whose every layer has an activation; a linear layer of the gate or the experts follows.
+
+    ``widths`` are the hidden sizes, in order. Weights start as in Glorot & Bengio 2010 (uniform, fan average), biases
+    at zero. Without parameters until ``initialise(inputs, key)``.
+    """
+
+    widths: tuple[int, ...] = eqx.field(static=True, default=(64, 64), converter=tuple)
+    activation: Activation = eqx.field(static=True, default="tanh")
+    layers: tuple[Linear, ...] | None = None
+
+    def __check_init__(self) -> None:
+        if not self.widths or any(int(w) != w or w < 1 for w in self.widths):
+            raise ValueError(f"widths: expected one or more positive integers, such as (64, 64); got {self.widths}")
+        if not hasattr(jax.nn, self.activation):
+            raise ValueError(f"activation: expected one of tanh, relu, silu, gelu, elu, softplus; got {self.activation!r}")
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "MLP":
+        sizes = (inputs, *self.widths)
+        keys = jax.random.split(key, len(self.widths))
+        return MLP(self.widths, self.activation, tuple(map(_glorot, keys, sizes[:-1], sizes[1:])))
+
+    def outputs(self, inputs: int) -> int:
+        return self.widths[-1]
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        if self.layers is None:
+            raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
+        for layer in self.layers:
+            x = getattr(jax.nn, self.activation)(layer(x))
+        return x
+
+    def rescaled(self, units: Units) -> "MLP":
+        """The same function of inputs in the user's units."""
+        layers: Sequence[Linear] = self.layers or ()
+        return MLP(self.widths, self.activation, (layers[0].rescaled(units), *layers[1:]))
+
+
+def _glorot(key: PRNGKeyArray, inputs: int, outputs: int) -> Linear:
+    limit = (6.0 / (inputs + outputs)) ** 0.5
+    return Linear(jax.random.uniform(key, (outputs, inputs), minval=-limit, maxval=limit), jnp.zeros(outputs))

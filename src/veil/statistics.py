@@ -1,0 +1,43 @@
+"""Expected sufficient statistics: what closed-form learning sums over data.
+
+They are additive, so weights, missing entries, minibatches, streams and shards are all the same code.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Outer(eqx.Module):
+    """One datum's term w_k left_k (⊗ right_k) for each expert k, not multiplied out.
+
+    ``weights`` [K]; ``left`` [A] (the same for all experts) or [K, A]; ``right`` None, [B] or [K, B]. Kept apart, the
+    sum over a block of data is one matrix product (4.4 against 7.8 ms for 100k x 20 x 66 as summed outer products).
+    """
+
+    weights: Float[Array, " K"]
+    left: Float[Array, "..."]
+    right: Float[Array, "..."] | None = None
+
+
+def contract(terms: Any, weight: Float[Array, " N"]) -> Any:
+    """Σ_n weight_n term_n over a block: each batched ``Outer`` becomes its sum, [K, A] or [K, A, B]."""
+    return jax.tree.map(lambda term: _sum(term, weight), terms, is_leaf=lambda node: isinstance(node, Outer))
+
+
+def _sum(term: Outer, weight: Float[Array, " N"]) -> Array:
+    weights = term.weights * weight[:, None]
+    if term.right is None:
+        if term.left.ndim == 2:
+            return _einsum("nk,na->ka", weights, term.left)
+        return _einsum("nk,nk...->k...", weights, term.left)
+    left = "na" if term.left.ndim == 2 else "nka"
+    weighted = weights[:, :, None] * (term.right if term.right.ndim == 3 else term.right[:, None, :])
+    return _einsum(f"{left},nkb->kab", term.left, weighted)
+
+
+def _einsum(formula: str, *arrays: Array) -> Array:
+    return jnp.einsum(formula, *arrays, precision=jax.lax.Precision.HIGHEST)

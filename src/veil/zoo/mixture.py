@@ -1,0 +1,140 @@
+"""Mixtures: a discrete latent that chooses an expert, in every decomposition."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil.distributions import Distribution
+from veil.experts import Experts, LinearGaussian
+from veil.gates import Gate, Single, Softmax
+from veil.model import Datum, Model
+from veil.nets import MLP, Identity, Units
+from veil.start import KMeans, Start
+from veil.statistics import contract
+
+
+class Mixture(Model):
+    """p(y | x) = Σ_z p(z | x) p(y | x, z): a gate over K components and one expert for each.
+
+    Gate and experts see features φ = [1, h(x)] of the evidence, h a trunk: the identity (linear) or a network. A factor
+    with ``evidence=False`` sees only the 1, which gives the decompositions p(y|x,z) p(z|x), p(y|x,z) p(z) and
+    p(y|z) p(z|x); without evidence in the data it is a plain mixture.
+
+    * Gaussian mixture: ``Mixture(LinearGaussian(), components=3)`` on data without evidence
+    * mixture of linear experts: the same on data with evidence
+    * mixture density network: ``Mixture(Linear(DiagonalGaussian()), components=5, trunk=MLP())``
+
+    >>> import jax, veil
+    >>> result = veil.fit(Mixture(components=2), veil.load_data("faithful"), key=jax.random.key(0), restarts=3)
+    >>> round(float(veil.evaluate(result.model, veil.load_data("faithful")).log_likelihood))
+    -1130
+    """
+
+    experts: Experts = LinearGaussian()
+    components: int = eqx.field(static=True, default=2)
+    gate: Gate = Softmax()
+    trunk: Identity | MLP = Identity()
+    start: Start = KMeans()
+
+    def __check_init__(self) -> None:
+        if isinstance(self.components, bool) or int(self.components) != self.components or self.components < 1:
+            raise ValueError(f"components: expected a positive integer; got {self.components!r}")
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether EM has a closed-form M-step for all parameters."""
+        return isinstance(self.trunk, Identity) and self.gate.closed_form and self.experts.closed_form
+
+    @property
+    def real(self) -> bool:
+        """Whether the query is standardised before a fit."""
+        return self.experts.real
+
+    def features(self, evidence: Float[Array, "*evidence"] | None) -> Float[Array, " P"]:
+        """φ = [1, h(x)]; [1] without evidence."""
+        one = jnp.ones(1)
+        return one if evidence is None else jnp.concatenate([one, self.trunk(evidence.ravel())])
+
+    def prior(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        return self.gate.distribution(self.features(evidence))
+
+    def likelihood(self, latent: Array, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        return self.experts.distribution(self.gate.expert(latent), self.features(evidence))
+
+    def log_joints(self, datum: Datum) -> Float[Array, " K"]:
+        seen = self.features(datum.evidence)
+        return self.gate.logits(seen) + self.experts.log_probs(datum.query, seen, datum.observed)
+
+    def statistics(self, datum: Datum, weights: Float[Array, " K"]) -> Any:
+        """Expected sufficient statistics of one datum under posterior weights r [K], additive over data."""
+        seen = self.features(datum.evidence)
+        gate: Any = self.gate
+        experts = self.experts.statistics(datum.query, seen, datum.observed, weights)
+        return gate.statistics(seen, weights), experts
+
+    def maximise(self, sums: Any) -> "Mixture":
+        """The mixture that maximises the expected log-likelihood plus log-prior, from summed statistics."""
+        gate: Any = self.gate
+        return self._with(gate=gate.maximise(sums[0]), experts=self.experts.maximise(sums[1]))
+
+    def log_prior(self) -> Float[Array, ""]:
+        """The penalty of the penalised likelihood that EM raises (nats)."""
+        gate: Any = self.gate
+        return gate.log_prior() + self.experts.log_prior()
+
+    def responsibilities(self, points: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Where training starts: r [N, K] from standardised points [N, ·]; runs on the host."""
+        return self.start(points, weights, self.components, rng)
+
+    def initialise(self, data: Datum, responsibilities: Float[Array, "N K"], key: PRNGKeyArray) -> "Mixture":
+        """Starting parameters from (a sample of) the data, batched, and responsibilities: one M-step from those."""
+        key_trunk, key_experts = jax.random.split(key)
+        inputs = 0 if data.evidence is None else int(np.prod(data.evidence.shape[1:]))
+        width = 1 + (self.trunk.outputs(inputs) if inputs else 0)
+        trunk = self.trunk.initialise(inputs, key_trunk) if inputs else self.trunk
+        gate = self.gate.blank(self.components, width)
+        blank = self._with(
+            trunk=trunk, gate=gate, experts=self.experts.blank(self.components, width, data.query.shape[1:])
+        )
+        terms = jax.vmap(blank.statistics)(data, responsibilities)
+        sums = contract(terms, jnp.ones(len(data.query)) if data.weight is None else data.weight)
+        if isinstance(gate, Softmax) and gate.weight is not None and gate.weight.shape[1] == 1:
+            gate = gate.maximise(sums[0])
+        return blank._with(gate=gate, experts=blank.experts.maximise(sums[1]).scattered(key_experts))
+
+    def arithmetic(self, expanded: bool) -> "Mixture":
+        """The same model, its closed-form sums computed the fast or the careful way (see ``LinearGaussian``)."""
+        return self._with(experts=self.experts.arithmetic(expanded))
+
+    def rescaled(self, query: Units, evidence: Units | None) -> "Mixture":
+        """The same model in the user's units."""
+        linear = isinstance(self.trunk, Identity)  # a network takes the units into its first layer
+        trunk = self.trunk if linear or evidence is None else self.trunk.rescaled(evidence)
+        inner = evidence if linear else None
+        return self._with(trunk=trunk, gate=self.gate.rescaled(inner), experts=self.experts.rescaled(query, inner))
+
+    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
+        """Raise ValueError where data are outside the experts' support."""
+        self.experts.check(query, names)
+
+    def parameters(self) -> int:
+        """How many numbers are free (for BIC and AIC)."""
+        trunk = sum(leaf.size for leaf in jax.tree.leaves(self.trunk))
+        return self.gate.parameters() + self.experts.parameters() + trunk
+
+    def _with(self, **changes: Any) -> "Mixture":
+        fields = {"experts": self.experts, "gate": self.gate, "trunk": self.trunk} | changes
+        return Mixture(fields["experts"], self.components, fields["gate"], fields["trunk"], self.start)
+
+
+def density(experts: Experts, trunk: Identity | MLP | None = None) -> Mixture:
+    """p(y | x) with no latent: one expert and an empty z.
+
+    A Gaussian density is ``density(LinearGaussian())`` on data without evidence, conditional linear-Gaussian regression
+    the same on data with evidence, and a neural conditional density ``density(Linear(head), trunk=MLP())``.
+    """
+    return Mixture(experts, components=1, gate=Single(), trunk=trunk or Identity())
