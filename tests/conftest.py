@@ -1,0 +1,79 @@
+"""The strict session: annotations are executed, rank promotion raises, warnings are errors (see pyproject.toml)."""
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jaxtyping
+import pytest
+from jax import Array
+
+jaxtyping.install_import_hook("veil", "annotations.check")
+
+jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS") or "cpu")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# jax_numpy_dtype_promotion stays "standard": under "strict" optax.adam (float ** int32 in its bias correction) and
+# numpyro's Bernoulli.log_prob (bool with float32) raise inside the libraries.
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+MEMORY_LIMIT = 2 * 2**30  # bytes of resident memory above which compiled functions are dropped between modules
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled functions from one session to the next, under .pytest_cache (`pytest --cache-clear` drops them)."""
+    if hasattr(config, "cache"):
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def resident_memory() -> float:
+    """Bytes of this process in memory; infinite where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else float("inf")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory() -> Iterator[None]:
+    yield
+    if resident_memory() > MEMORY_LIMIT:
+        jax.clear_caches()
+        gc.collect()
+
+
+@pytest.fixture
+def key() -> Array:
+    return jax.random.key(0)
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """The test runs in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
+class Compilations(list[str]):
+    """Names of the functions compiled since the start of the test or the last `clear()`: "jit(step)", ...
+
+    A function found in the persistent cache counts as compiled, so the count does not depend on earlier sessions.
+    Operations outside jit compile too, under their own names; `of("step")` counts one function.
+    """
+
+    def of(self, name: str) -> int:
+        return self.count(f"jit({name})")
+
+
+@pytest.fixture
+def compilations() -> Iterator[Compilations]:
+    names = Compilations()
+
+    def listen(event: str, duration: float, *, fun_name: str = "?", **_: object) -> None:
+        if event == COMPILED:
+            names.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
