@@ -14,6 +14,7 @@ inputs = $(shell { echo "$(CURDIR)"; $(PYTHON) --version; cat pyproject.toml $(1
 VENV := .venv
 BENCH := .venv-bench
 BIN := $(VENV)/bin
+EVERYTHING := '.[all,dev]'
 READY := $(VENV)/ready-$(call inputs,constraints.txt)
 BENCH_READY := $(BENCH)/ready-$(call inputs,benchmarks/requirements.txt)
 
@@ -78,7 +79,7 @@ $(READY):
 	$(call environment,$(VENV))
 	@echo "environment: installing the versions in constraints.txt (a minute or two, once)"
 	$(call install,$(VENV),-c constraints.txt hatchling editables)
-	$(call install,$(VENV),-c constraints.txt --no-build-isolation -e '.[all,dev]')
+	$(call install,$(VENV),-c constraints.txt --no-build-isolation -e $(EVERYTHING))
 	@touch $@ && echo "environment: ready"
 
 $(BENCH_READY):
