@@ -365,7 +365,13 @@ def _check(data: Data, *, whole: bool, first_row: int) -> None:
     weight = None if data.weight is None else _weights(data.weight, count, whole, first_row)
     index = None if data.index is None else _identities(data.index, count)
 
-    fields = {"query": query, "evidence": evidence, "weight": weight, "observed": observed, "index": index}
+    fields: dict[str, Any] = {
+        "query": query,
+        "evidence": evidence,
+        "weight": weight,
+        "observed": observed,
+        "index": index,
+    }
     fields |= {"query_names": query_names, "evidence_names": evidence_names, "name": str(data.name)}
     for field, value in fields.items():
         object.__setattr__(data, field, value)
@@ -454,16 +460,16 @@ def _names(names: Any, array: np.ndarray, argument: str, letter: str) -> tuple[s
     width = array.shape[-1]
     if not names:
         return tuple(f"{letter}{i}" for i in range(width))
-    names = (names,) if isinstance(names, str) else tuple(str(name) for name in names)
-    if len(names) != width:
+    given = (names,) if isinstance(names, str) else tuple(str(name) for name in names)
+    if len(given) != width:
         raise ValueError(
             f"{argument}_names must name the {width} columns of {argument} (its last axis); "
-            f"got {len(names)} names: {names}"
+            f"got {len(given)} names: {given}"
         )
-    if len(set(names)) != width:
-        twice = next(name for name in names if names.count(name) > 1)
+    if len(set(given)) != width:
+        twice = next(name for name in given if given.count(name) > 1)
         raise ValueError(f"{argument}_names must differ from each other; {twice!r} comes twice")
-    return names
+    return given
 
 
 def _same_length(array: np.ndarray, count: int, argument: str) -> None:
