@@ -55,8 +55,8 @@ test: $(READY)  ## every check and all tests
 		else failed="$$failed $$name"; printf 'FAILED  %s\n%s\n' "$$name" "$$output"; fi; \
 	}; \
 	export NO_MKDOCS_2_WARNING=1; \
-	check format $(BIN)/ruff format --check --quiet --diff .; \
-	check lint $(BIN)/ruff check --quiet .; \
+	check format $(BIN)/ruff format --check --output-format concise .; \
+	check lint $(BIN)/ruff check --quiet --output-format concise .; \
 	check types $(BIN)/mypy; \
 	check imports $(BIN)/lint-imports; \
 	check docs $(BIN)/mkdocs build --strict --quiet --site-dir site; \
