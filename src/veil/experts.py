@@ -71,9 +71,22 @@ class Experts(eqx.Module):
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
         """Raise ValueError where data are outside the support."""
 
+    def moved(self, sums: Any, to: Self) -> Any:
+        """Sums that were taken under these experts as sums under ``to``, for running averages."""
+        return sums
+
     def scattered(self, key: PRNGKeyArray) -> Self:
         """The same experts with whatever randomness a gradient fit should start from."""
         return self
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether all entries of the query must share one unit."""
+        return False
+
+    def sharpness(self) -> Float[Array, ""] | float:
+        """The largest precision along any direction."""
+        return 0.0
 
     def arithmetic(self, expanded: bool) -> Self:
         """The same experts, their sums computed the fast way or the careful one, where they know two."""
@@ -109,6 +122,13 @@ class LinearGaussian(Experts):
     @property
     def real(self) -> bool:
         return True
+
+    @property
+    def isotropic(self) -> bool:
+        return self.covariance.isotropic
+
+    def sharpness(self) -> Float[Array, ""]:
+        return jnp.max(self.covariance.smallest() ** -2)
 
     @property
     def mean(self) -> Float[Array, "K D"]:
@@ -231,6 +251,21 @@ class LinearGaussian(Experts):
         first, second = packed_size(inputs), packed_size(inputs) + inputs * size
         cross = sums[:, first:second].reshape(-1, inputs, size)
         return unpack_symmetric(sums[:, :first], inputs), cross, sums[:, second:]
+
+    def moved(self, sums: Any, to: "LinearGaussian") -> Any:
+        """Sums about these experts' means as sums about those of ``to``: running sums must follow the model."""
+        if len(sums) == 1:
+            return sums
+        inputs = self._weight().shape[-1]
+        change = to._weight() - self._weight()
+        moment, cross, scatter, *rest = unpack_symmetric(sums[0], inputs), *sums[1:]
+        shift = moment @ jnp.swapaxes(change, 1, 2)  # Σ φ (δφ)ᵀ
+        if self.covariance.dense:
+            product = change @ cross
+            scatter = scatter - product - jnp.swapaxes(product, 1, 2) + change @ shift
+        else:
+            scatter = scatter + jnp.einsum("kdp,kpd->kd", change, shift - 2.0 * cross)
+        return (sums[0], cross - shift, scatter, *rest)
 
     def log_prior(self) -> Float[Array, ""]:
         prior = self.covariance.log_prior()

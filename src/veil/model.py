@@ -5,10 +5,12 @@ from typing import Any, Self
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
+from veil.nets import Units
 
 
 class Datum(eqx.Module):
@@ -40,9 +42,59 @@ class Model(eqx.Module):
     def likelihood(self, latent: Any, evidence: Float[Array, "*evidence"] | None) -> Distribution:
         """p(y | x, z)."""
 
-    def initialise(self, data: Any, key: PRNGKeyArray) -> Self:
-        """This model with starting parameters for a ``veil.Data``."""
+    # What a fit asks of a model. The defaults suit a model that comes with its parameters and learns by gradients.
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are parameters; if not, a fit starts by making some."""
+        return True
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether ``statistics(datum, weights)``, ``maximise(sums)``, ``moved`` and ``log_prior`` give EM's M-step."""
+        return False
+
+    @property
+    def standardised(self) -> bool:
+        """Whether a fit may train in standardised coordinates and call ``rescaled`` at the end."""
+        return False
+
+    @property
+    def real(self) -> bool:
+        """Whether the query is on the real line, so that standardising may include it."""
+        return False
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether all entries of the query must share one unit."""
+        return False
+
+    def responsibilities(self, points: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> Any:
+        """Host-side preparation of ``initialise``, from standardised points [N, ·] (None: nothing)."""
+        return None
+
+    def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> Self:
+        """This model with starting parameters, from (a sample of) the data, batched."""
         return self
+
+    def rescaled(self, query: Units, evidence: Units | None) -> Self:
+        """The model of data in the user's units, from the model of standardised data."""
+        raise NotImplementedError(f"{type(self).__name__} says it is standardised but has no rescaled()")
+
+    def arithmetic(self, expanded: bool) -> Self:
+        """The same model, its closed-form sums computed the fast way or the careful one, where it knows two."""
+        return self
+
+    def sharpness(self) -> Float[Array, ""] | float:
+        """The largest precision along any direction: how small a distance the likelihood resolves."""
+        return 0.0
+
+    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
+        """Raise ValueError where data are outside the model's support."""
+
+    def parameters(self) -> int:
+        """How many numbers are free (for BIC and AIC)."""
+        return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(self, eqx.is_inexact_array)))
 
     def log_joint(self, latent: Any, datum: Datum) -> Float[Array, ""]:
         """log p(y, z | x) = log p(z | x) + log p(y | x, z), nats, over the entries of y that are present."""

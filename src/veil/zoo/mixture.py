@@ -50,6 +50,11 @@ class Mixture(Model):
         return isinstance(self.trunk, Identity) and self.gate.closed_form and self.experts.closed_form
 
     @property
+    def ready(self) -> bool:
+        """Whether there are parameters; if not, a fit starts by making some."""
+        return getattr(self.experts, "weight", None) is not None
+
+    @property
     def real(self) -> bool:
         """Whether the query is standardised before a fit."""
         return self.experts.real
@@ -80,6 +85,10 @@ class Mixture(Model):
         """The mixture that maximises the expected log-likelihood plus log-prior, from summed statistics."""
         gate: Any = self.gate
         return self._with(gate=gate.maximise(sums[0]), experts=self.experts.maximise(sums[1]))
+
+    def moved(self, sums: Any, to: "Mixture") -> Any:
+        """Sums taken under this model as sums under ``to``."""
+        return sums[0], self.experts.moved(sums[1], to.experts)
 
     def log_prior(self) -> Float[Array, ""]:
         """The penalty of the penalised likelihood that EM raises (nats)."""
@@ -116,6 +125,18 @@ class Mixture(Model):
         trunk = self.trunk if linear or evidence is None else self.trunk.rescaled(evidence)
         inner = evidence if linear else None
         return self._with(trunk=trunk, gate=self.gate.rescaled(inner), experts=self.experts.rescaled(query, inner))
+
+    @property
+    def standardised(self) -> bool:
+        return True
+
+    @property
+    def isotropic(self) -> bool:
+        """Spherical covariances are spherical in one common unit only."""
+        return self.experts.isotropic
+
+    def sharpness(self) -> Float[Array, ""] | float:
+        return self.experts.sharpness()
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
         """Raise ValueError where data are outside the experts' support."""

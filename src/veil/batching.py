@@ -1,0 +1,46 @@
+"""From data on the host to blocks on the device."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from veil import standardise
+from veil.data import Data
+from veil.model import Datum
+from veil.nets import Units
+
+
+def as_datum(
+    data: Data, query: Units | None = None, evidence: Units | None = None, dtype: Any = None, limit: float | None = None
+) -> Datum:
+    """All data as one batched ``Datum`` of numpy arrays, standardised, always with weights.
+
+    ``limit`` clips standardised numbers: only for starting points, where far is far.
+    """
+    dtype = np.dtype(jnp.result_type(float)) if dtype is None else dtype
+    fields = data.fields()
+
+    def convert(array: np.ndarray | None, units: Units | None) -> np.ndarray | None:
+        exact = array if units is None else standardise.apply(units, array)
+        if exact is not None and limit is not None:
+            exact = np.clip(exact, -limit, limit)
+        return None if exact is None else np.asarray(exact, dtype)
+
+    values = convert(fields["query"], query)
+    observed = fields.get("observed")
+    if observed is not None:
+        values = np.where(observed, values, 0).astype(dtype)  # type: ignore[arg-type]
+    weight = np.asarray(fields.get("weight", np.ones(len(data))), dtype)
+    index = fields.get("index")
+    return Datum(values, convert(fields.get("evidence"), evidence), weight, observed, index)  # type: ignore[arg-type]
+
+
+def block_rows(sample: Data, model: Any, dtype: np.dtype) -> int:
+    """How many rows to sum at a time: as many as keep one block's products in the processor's cache."""
+    size = int(np.prod(sample.query_shape)) + (0 if sample.evidence is None else int(np.prod(sample.evidence.shape[1:])))
+    components = int(getattr(model, "components", 1))
+    width = (size + 1) * (size + 2) // 2 if size <= 128 else 4 * size
+    if sample.observed is not None:
+        width = components * size * size * 3
+    return int(np.clip(4e6 / (dtype.itemsize * max(width, components)), 256, 16384))

@@ -1,0 +1,223 @@
+"""How a model learns: sums over data that add up (``accumulate``), then one change of the model (``update``).
+
+Because the sums are additive, whole data sets, minibatches, blocks from disk and shards are the same code, for the
+closed-form M-step and for gradients alike.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from veil.model import Datum, Model
+from veil.nets import Units
+from veil.objective import ExpectedLogLikelihood, Objective
+from veil.posterior import Posterior
+from veil.statistics import contract
+
+RUNNING, CONVERGED, FELL, NOT_FINITE = 0, 1, 2, 3
+
+
+class Info(eqx.Module):
+    """What one step did.
+
+    ``value``: the (penalised) objective before the step, nats per datum in standardised units; ``penalty`` its part that
+    is not likelihood; ``code`` whether to go on; ``skipped`` 1 for a step not taken because it was not finite;
+    ``sharpness`` the largest precision of the model, which says whether fast sums are safe.
+    """
+
+    value: Float[Array, ""]
+    penalty: Float[Array, ""]
+    code: Int[Array, ""]
+    skipped: Int[Array, ""]
+    sharpness: Float[Array, ""]
+
+
+class Learner(eqx.Module):
+    """A pure step in two halves. ``state`` is what must be carried; ``Info`` is what may be looked at."""
+
+    @abstractmethod
+    def init(self, model: Model, block: Datum) -> Any:
+        """The state before the first step; ``block`` shows the shapes of a batch."""
+
+    @abstractmethod
+    def accumulate(self, state: Any, block: Datum, key: PRNGKeyArray) -> Any:
+        """Sums over a batched block of data."""
+
+    @abstractmethod
+    def update(self, state: Any, sums: Any, total: Float[Array, ""]) -> tuple[Any, Info]:
+        """The next state from summed blocks; ``total`` is the weight of all data, batch or not."""
+
+
+class Sums(eqx.Module):
+    """The sums of one batch: ``terms`` to learn from, the objective's value and the weight of its data."""
+
+    terms: Any
+    value: Float[Array, ""]
+    weight: Float[Array, ""]
+    counts: Float[Array, "..."]
+
+
+class ClosedFormState(eqx.Module):
+    model: Any
+    previous: Any
+    running: Any
+    value: Float[Array, ""]
+    gain: Float[Array, ""]
+    counts: Float[Array, " K"]
+    code: Int[Array, ""]
+    step: Int[Array, ""]
+
+
+class ClosedForm(Learner):
+    """Expectation maximisation: posterior weights, summed sufficient statistics, the exact M-step.
+
+    With ``stochastic=False`` every step sees all data: the penalised log-likelihood must not fall. A step at which it
+    falls by more than rounding, or is not finite, is undone and ends the run (``code``); so does convergence: the gain
+    still to come, extrapolated geometrically (Aitken), is below ``tolerance`` nats per datum.
+
+    With ``stochastic=True`` a step sees a minibatch (stepwise EM, Cappé & Moulines 2009, with steps (t + 2)^-0.6) or
+    sampled latents, and neither holds.
+    """
+
+    objective: ExpectedLogLikelihood
+    posterior: Posterior
+    tolerance: float = eqx.field(static=True)
+    stochastic: bool = eqx.field(static=True)
+    stepwise: bool = eqx.field(static=True)
+
+    def init(self, model: Model, block: Datum) -> ClosedFormState:
+        nothing = -jnp.inf * jnp.ones(())
+        zero = jnp.zeros((), int)
+        state = ClosedFormState(model, model, None, nothing, nothing, jnp.zeros(()), zero, zero)
+        shapes = eqx.filter_eval_shape(self.accumulate, state, block, jax.random.key(0))
+        blank = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype)  # noqa: E731
+        running = jax.tree.map(blank, shapes.terms) if self.stepwise else None
+        return ClosedFormState(model, model, running, nothing, nothing, blank(shapes.counts), zero, zero)
+
+    def accumulate(self, state: ClosedFormState, block: Datum, key: PRNGKeyArray) -> Sums:
+        weight = jnp.ones(len(block.query)) if block.weight is None else block.weight
+
+        def one(datum: Datum, key: PRNGKeyArray) -> tuple[Any, Array, Array]:
+            weights, value = self.objective.weights(state.model, self.posterior, datum, key)
+            return state.model.statistics(datum, weights), value, weights
+
+        if self.objective.samples is None:
+            terms, values, weights = jax.vmap(lambda datum: one(datum, key))(block)
+        else:
+            terms, values, weights = jax.vmap(one)(block, jax.random.split(key, len(block.query)))
+        return Sums(contract(terms, weight), weight @ values, jnp.sum(weight), weight @ weights)
+
+    def update(self, state: ClosedFormState, sums: Sums, total: Float[Array, ""]) -> tuple[ClosedFormState, Info]:
+        penalty = state.model.log_prior() / total
+        value = sums.value / sums.weight + penalty
+        if self.stochastic:
+            return self._blend(state, sums, total, value, penalty)
+        noise = 8.0 * jnp.finfo(value.dtype).eps * jnp.maximum(1.0, jnp.abs(value))
+        change = value - state.value
+        ratio = jnp.clip(change / state.gain, 0.0, 0.999)
+        settled = (state.step > 1) & (change >= 0) & (change < state.gain) & (change * ratio < self.tolerance * (1 - ratio))
+        settled = (settled & (change < 100 * self.tolerance)) | ((state.step > 0) & (jnp.abs(change) <= noise))
+        code = jnp.where(settled, CONVERGED, RUNNING)
+        code = jnp.where((change < -noise) & ~settled, FELL, code)
+        code = jnp.where(jnp.isfinite(value), code, NOT_FINITE)
+        code = jnp.where(state.code == RUNNING, code, state.code)
+        undone = (code == FELL) | (code == NOT_FINITE) | (state.code != RUNNING)
+        # the model as it is when the step is not taken: the one before if this one was worse, itself if converged
+        worse = (state.code == RUNNING) & ((code == FELL) | (code == NOT_FINITE) | (settled & (change < 0)))
+        stay = _where(worse, state.previous, state.model)
+        model = _where(code == RUNNING, state.model.maximise(sums.terms), stay)
+        kept = jnp.where(undone | worse, state.value, value)
+        state = ClosedFormState(model, stay, None, kept, change, sums.counts, code, state.step + 1)
+        return state, Info(kept, penalty, code, jnp.zeros((), int), jnp.asarray(model.sharpness()))
+
+    def _blend(
+        self, state: ClosedFormState, sums: Sums, total: Float[Array, ""], value: Array, penalty: Array
+    ) -> tuple[ClosedFormState, Info]:
+        # scaled to all data, then averaged with the batches before (the first batch replaces the zeros)
+        size = jnp.where(state.step == 0, 1.0, (state.step + 2.0) ** -0.6) if self.stepwise else jnp.ones(())
+        old = sums.terms if state.running is None else state.running
+        blend = lambda new, old: (1 - size) * old + size * new * (total / sums.weight)  # noqa: E731
+        running = jax.tree.map(blend, sums.terms, old)
+        proposal = state.model.maximise(running)
+        fine = jnp.isfinite(value) & _finite(proposal)
+        model = _where(fine, proposal, state.model)
+        if self.stepwise:
+            running = _where(fine, state.model.moved(running, model), old)
+        skipped = (~fine).astype(int)
+        counts = sums.counts * (total / sums.weight)
+        kept = running if self.stepwise else None
+        state = ClosedFormState(model, state.model, kept, value, value, counts, state.code, state.step + 1)
+        return state, Info(value, penalty, state.code, skipped, jnp.asarray(model.sharpness()))
+
+
+class GradientState(eqx.Module):
+    model: Any
+    optimiser: Any
+    skipped: Int[Array, ""]
+    code: Int[Array, ""]
+    step: Int[Array, ""]
+
+
+class Gradient(Learner):
+    """Stochastic gradient ascent of any objective by an optax optimiser.
+
+    A step whose value or gradient is not finite is skipped and counted; ``patience`` such steps in a row end the run.
+    """
+
+    objective: Objective
+    posterior: Posterior
+    optimiser: Any = eqx.field(static=True)
+    patience: int = eqx.field(static=True, default=10)
+
+    def init(self, model: Model, block: Datum) -> GradientState:
+        zero = jnp.zeros((), int)
+        return GradientState(model, self.optimiser.init(trainable(model)), zero, zero, zero)
+
+    def accumulate(self, state: GradientState, block: Datum, key: PRNGKeyArray) -> Sums:
+        weight = jnp.ones(len(block.query)) if block.weight is None else block.weight
+        keys = jax.random.split(key, len(block.query))
+
+        @eqx.filter_value_and_grad
+        def value(parameters: Any) -> Array:
+            model = eqx.combine(parameters, state.model)
+            one = lambda datum, key: self.objective(model, self.posterior, datum, key).value  # noqa: E731
+            return jnp.sum(weight * jax.vmap(one)(block, keys))
+
+        total, gradient = value(trainable(state.model))
+        return Sums(gradient, total, jnp.sum(weight), jnp.zeros(0))
+
+    def update(self, state: GradientState, sums: Sums, total: Float[Array, ""]) -> tuple[GradientState, Info]:
+        parameters = trainable(state.model)
+        # the one minus sign: optimisers descend, objectives are to be raised
+        descent = jax.tree.map(lambda term: -term / sums.weight, sums.terms)
+        value = sums.value / sums.weight
+        fine = jnp.isfinite(value) & _finite(descent)
+        updates, optimiser = self.optimiser.update(descent, state.optimiser, parameters)
+        moved = eqx.combine(optax.apply_updates(parameters, updates), state.model)
+        skipped = jnp.where(fine, 0, state.skipped + 1)
+        code = jnp.where(skipped >= self.patience, NOT_FINITE, state.code)
+        fine = fine & (code == RUNNING)
+        next_state = GradientState(
+            _where(fine, moved, state.model), _where(fine, optimiser, state.optimiser), skipped, code, state.step + 1
+        )
+        return next_state, Info(value, jnp.zeros_like(value), code, (~fine).astype(int), jnp.zeros(()))
+
+
+def trainable(model: Any) -> Any:
+    """The model with everything but its trained arrays replaced by None: units of measurement are not trained."""
+    fixed = lambda node: isinstance(node, Units)  # noqa: E731
+    return eqx.filter(jax.tree.map(lambda node: None if fixed(node) else node, model, is_leaf=fixed), eqx.is_inexact_array)
+
+
+def _where(condition: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b) if eqx.is_array(a) else b, new, old)
+
+
+def _finite(tree: Any) -> Array:
+    flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)]
+    return jnp.all(jnp.stack(flags)) if flags else jnp.array(True)

@@ -1,0 +1,62 @@
+"""The expected log-likelihood of expectation maximisation."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil import distributions
+from veil.model import Datum, Model
+from veil.objective.base import Estimate, Objective
+from veil.posterior.base import Posterior
+from veil.posterior.exact import Exact
+
+
+class ExpectedLogLikelihood(Objective):
+    """E_q[log p(y, z | x) - log q(z)] with q held fixed: what an EM step raises.
+
+    The latent is enumerated, or with ``samples`` drawn from q that many times (Monte Carlo EM, Wei & Tanner 1990).
+    With the exact posterior the value is log p(y | x), whatever z is drawn, and its gradient (Fisher's identity) the
+    marginal's: exactly when enumerated, on average when sampled.
+    """
+
+    kind: ClassVar[str] = "lower bound"
+    samples: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if self.samples is not None and self.samples < 1:
+            raise ValueError(f"samples: expected a positive integer, or None to enumerate; got {self.samples}")
+
+    def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
+        q = posterior(jax.lax.stop_gradient(model), datum)
+        if self.samples is None:
+            values = distributions.support(q)
+            log_q = jax.lax.stop_gradient(jax.vmap(q.log_prob)(values))
+            probabilities = jnp.exp(log_q)
+            terms = jax.vmap(lambda z: model.log_joint(z, datum))(values) - log_q
+            return Estimate(jnp.sum(jnp.where(probabilities > 0, probabilities * terms, 0.0)))
+        values = jax.vmap(q.sample)(jax.random.split(key, self.samples))
+        log_q = jax.lax.stop_gradient(jax.vmap(q.log_prob)(values))
+        return Estimate(jnp.mean(jax.vmap(lambda z: model.log_joint(z, datum))(values) - log_q))
+
+    def weights(
+        self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " K"], Float[Array, ""]]:
+        """Posterior weights of the latent's values, enumerated or as frequencies of samples, and the objective's value.
+
+        What the closed-form M-step needs. For the exact posterior both come from one softmax.
+        """
+        joints = model.log_joints(datum)
+        if isinstance(posterior, Exact):
+            value = jax.scipy.special.logsumexp(joints)
+            log_q = joints - value
+        else:
+            q = posterior(model, datum)
+            log_q = jax.vmap(q.log_prob)(distributions.support(q))
+            value = jnp.sum(jnp.where(jnp.exp(log_q) > 0, jnp.exp(log_q) * (joints - log_q), 0.0))
+        if self.samples is None:
+            return jnp.exp(log_q), value
+        draws = jax.random.categorical(key, log_q, shape=(self.samples,))
+        return jnp.mean(jax.nn.one_hot(draws, joints.size, dtype=joints.dtype), 0), value
