@@ -1,0 +1,20 @@
+"""Data on the host, as numpy arrays: in memory, in files, in streams, and examples."""
+
+from veil.data.arrays import Data
+from veil.data.examples import Example, available, bishop_inverse, load
+from veil.data.streaming import Stream
+from veil.data.tables import DataWarning, read, stream
+from veil.data.writing import write
+
+__all__ = [
+    "Data",
+    "DataWarning",
+    "Example",
+    "Stream",
+    "available",
+    "bishop_inverse",
+    "load",
+    "read",
+    "stream",
+    "write",
+]

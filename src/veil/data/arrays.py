@@ -209,29 +209,49 @@ class Data:
         >>> Data([[1.0, 2.0]], evidence=[3.0], query_names=("a", "b")).select("b", ["a", "x0"])
         Data('data': N=1, query (b), evidence (a, x0))
         """
-        whole = self.joint()
-        given = [] if evidence is None else resolve(whole.query_names, evidence, "evidence")
+        self._check_columns()
+        names = self.evidence_names + self.query_names
+        given = [] if evidence is None else resolve(names, evidence, "evidence")
         if query is None:
-            wanted = [i for i in range(len(whole.query_names)) if i not in given]
+            wanted = [i for i in range(len(names)) if i not in given]
         else:
-            wanted = resolve(whole.query_names, query, "query")
-        check_roles(whole.query_names, wanted, given)
-        if self.evidence is None and not given and wanted == list(range(len(whole.query_names))):
-            return self
-        if self.evidence is not None and given == list(range(len(self.evidence_names))):
-            if wanted == list(range(len(given), len(whole.query_names))):
-                return self
-        kept = {name: array for name, array in self._arrays().items() if name in ("weight", "index")}
-        kept["query"] = whole.query[:, wanted]
-        if whole.observed is not None:
-            kept["observed"] = whole.observed[:, wanted]
+            wanted = resolve(names, query, "query")
+        check_roles(names, wanted, given)
+        arrays = {field: array for field, array in self._arrays().items() if field in ("weight", "index")}
+        arrays |= self._columns(wanted)
         if given:
-            if whole.observed is not None and not whole.observed[:, given].all():
-                row, column = np.argwhere(~whole.observed[:, given])[0]
-                raise _incomplete(whole.query_names[given[column]], int(row), "a missing entry")
-            kept["evidence"] = whole.query[:, given]
-        names = tuple(whole.query_names[i] for i in wanted), tuple(whole.query_names[i] for i in given)
-        return unchecked(kept, (*names, self.name))
+            found = self._columns(given)
+            if "observed" in found and not found["observed"].all():
+                row, column = np.argwhere(~found["observed"])[0]
+                raise _incomplete(names[given[column]], int(row), "missing")
+            arrays["evidence"] = found["query"]
+        labels_ = (tuple(names[i] for i in wanted), tuple(names[i] for i in given), self.name)
+        return block(arrays, labels_, 0) if self.mapped else unchecked(arrays, labels_)
+
+    def _columns(self, places: list[int]) -> dict[str, np.ndarray]:
+        """Columns as a query and, where entries are missing, its mask. Arrays wanted as they are stay shared."""
+        first = len(self.evidence_names)
+        if places == list(range(first, first + len(self.query_names))):
+            return {field: array for field, array in self._arrays().items() if field in ("query", "observed")}
+        if self.evidence is not None and places == list(range(first)):
+            return {"query": self.evidence}
+        # One column at a time, so that the columns that are not wanted are neither copied nor, if mapped, read.
+        parts, masks = [], []
+        for place in places:
+            inside = place >= first
+            source = self.query if inside or self.evidence is None else self.evidence
+            parts.append(source[:, place - first if inside else place])
+            if self.observed is not None:
+                masks.append(self.observed[:, place - first] if inside else np.ones(len(self), bool))
+        return {"query": np.stack(parts, axis=1), **({"observed": np.stack(masks, axis=1)} if masks else {})}
+
+    def _check_columns(self) -> None:
+        for role, array in (("query", self.query), ("evidence", self.evidence)):
+            if array is not None and array.ndim != 2:
+                raise ValueError(f"columns need a {role} of shape [N, columns]; this one has shape {array.shape}")
+        both = set(self.query_names) & set(self.evidence_names)
+        if both:
+            raise ValueError(f"query and evidence both have a column named {min(both)!r}; rename one of them")
 
     def joint(self) -> Data:
         """Evidence columns and then query columns, together as the query: what a joint model is fitted to.
@@ -242,20 +262,8 @@ class Data:
         >>> Data([[1.0, 2.0]], evidence=[3.0]).joint().query_names
         ('x0', 'y0', 'y1')
         """
-        for role, array in (("query", self.query), ("evidence", self.evidence)):
-            if array is not None and array.ndim != 2:
-                raise ValueError(f"columns need a {role} of shape [N, columns]; this one has shape {array.shape}")
-        if self.evidence is None:
-            return self
-        both = set(self.query_names) & set(self.evidence_names)
-        if both:
-            raise ValueError(f"query and evidence both have a column named {sorted(both)[0]!r}; rename one of them")
-        kept = {name: array for name, array in self._arrays().items() if name in ("weight", "index")}
-        kept["query"] = np.concatenate([self.evidence, self.query], axis=1)
-        if self.observed is not None:
-            kept["observed"] = np.concatenate([np.ones(self.evidence.shape, bool), self.observed], axis=1)
-        names = (self.evidence_names + self.query_names, (), self.name)
-        return block(kept, names, 0) if self.mapped else unchecked(kept, names)
+        self._check_columns()
+        return self if self.evidence is None else self.select(self.evidence_names + self.query_names)
 
     def __repr__(self) -> str:
         parts = [f"N={len(self)}", f"query {_columns_text(self.query_names, self.query)}"]
@@ -530,7 +538,7 @@ def _first_not_finite(array: np.ndarray) -> tuple[int, ...] | None:
 def _incomplete(column: str, row: int, value: str) -> ValueError:
     return ValueError(
         f"evidence must be complete and finite; column {column!r}, row {row} (from 0) is {value}. Drop such rows, or "
-        "model evidence and query jointly (a joint mixture that is then conditioned), which integrates missing entries out"
+        "model evidence and query jointly (a joint mixture that is then conditioned), which integrates them out"
     )
 
 

@@ -64,3 +64,22 @@ def check_roles(names: Sequence[str], query: Sequence[int], evidence: Sequence[i
     if weight is not None and weight in {*query, *evidence}:
         role = "query" if weight in query else "evidence"
         raise ValueError(f"column {names[weight]!r} is both weight and {role}; a column has one role")
+
+
+# Numbers held at once while a table is read: a few tens of MB in the form of text, 2 MB as float64.
+CELLS = 1 << 18
+
+
+def unique(names: tuple[str, ...], where: object) -> tuple[str, ...]:
+    """The names, which must differ from each other.
+
+    Raises:
+        ValueError: a name comes twice.
+
+    >>> unique(("a", "b"), "table.csv")
+    ('a', 'b')
+    """
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise ValueError(f"{where} has two columns named {twice!r}; rename one of them")
+    return names

@@ -15,8 +15,8 @@ class Stream:
     """Blocks of data, read anew from the source in every pass; never more than a block or two of it in memory.
 
     Iterating yields `Data` of exactly `rows` data each, whatever the size of the source's own blocks; the last one may
-    be shorter. The first block of the source is read once at construction, to learn names and shapes. `observed` is None
-    in blocks where nothing is missing.
+    be shorter. The first block of the source is read once at construction, to learn names and shapes. `observed` is
+    None in blocks where nothing is missing.
 
     Args:
         source: called at the beginning of each pass; returns an iterator over `Data` blocks of any sizes.
@@ -59,7 +59,7 @@ class Stream:
                     else f"{type(source).__name__}. "
                 )
                 + "Learning takes several passes over the data: give the function that makes the iterator, without "
-                "calling it, as in Stream(my_blocks) for a generator function, or Stream(lambda: iter(blocks)) for a list"
+                "calling it, as in Stream(my_blocks) for a generator function, or Stream(lambda: blocks) for a list"
             )
         self._source = source
         self.rows = check_rows(rows)

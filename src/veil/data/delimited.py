@@ -1,0 +1,156 @@
+"""Comma-separated text as a table of numbers, with the standard library alone."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from veil.data.columns import CELLS, unique
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null"})
+
+
+class DelimitedTable:
+    """The columns of a CSV file (UTF-8, quoted fields allowed), read anew at every call of `chunks`.
+
+    The first row is the header if no cell of it is a number. If all of them are, there is no header and the columns are
+    called column0, column1, ... Cells that are empty, NA, N/A, NaN or null (in any case) are missing. A column is
+    numeric if its first cell that is not missing is a number.
+
+    Attributes:
+        names: the column names.
+        numeric: for each column, whether it holds numbers.
+        count: None, as the number of rows is not known before the end.
+
+    Raises:
+        ValueError: no rows, an ambiguous or repeated header, a row of another length, text that is not UTF-8 CSV.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.count = None
+        first = self._first_record()
+        self.names, self._header = _header(first, path)
+        chunk = next(self._records(), None)
+        if chunk is None:
+            raise ValueError(f"{path} has no rows of data; only the header {', '.join(self.names)!r} is there")
+        columns = range(len(self.names))
+        self.numeric = tuple(_is_numeric([record[i] for record in chunk[0]]) for i in columns)
+
+    def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+        """Consecutive rows of the wanted columns, each [n, len(wanted)], missing cells NaN.
+
+        Raises:
+            ValueError: a cell that is not a number: the column, the line and the cell are named.
+        """
+        for records, lines in self._records():
+            yield np.stack([self._convert(i, [record[i] for record in records], lines) for i in wanted], axis=1)
+
+    def _convert(self, column: int, cells: list[str], lines: list[int]) -> np.ndarray:
+        try:
+            if "_" not in "".join(cells):  # Python reads 1_000 as a number; in a table it is a label
+                return np.array(list(map(float, cells)))
+        except ValueError:
+            pass
+        out = np.empty(len(cells))
+        for i, cell in enumerate(cells):
+            number = _number(cell)
+            if number is None:
+                raise ValueError(
+                    f"{self.path}, column {self.names[column]!r}, line {lines[i]}: {cell!r} is not a number. Columns "
+                    "that are used must be numeric: leave this one out by naming the query columns, or correct it"
+                )
+            out[i] = number
+        return out
+
+    def _open(self) -> IO[str]:
+        return self.path.open(newline="", encoding="utf-8-sig")
+
+    def _first_record(self) -> list[str]:
+        with self._open() as file:
+            first = next((record for record, _ in self._parsed(file) if record), None)
+        if first is None:
+            raise ValueError(f"{self.path} is empty; expected a CSV file with a header and rows of numbers")
+        return first
+
+    def _records(self) -> Iterator[tuple[list[list[str]], list[int]]]:
+        """Chunks of records (without the header and blank lines) and the lines on which they end."""
+        width, size = len(self.names), max(1, CELLS // len(self.names))
+        with self._open() as file:
+            records: list[list[str]] = []
+            lines: list[int] = []
+            skip = self._header
+            for record, line in self._parsed(file):
+                if not record:
+                    continue
+                if skip:
+                    skip = False
+                    continue
+                if len(record) != width:
+                    raise ValueError(
+                        f"{self.path}, line {line}: the row has {len(record)} cells, but there are {width} columns; "
+                        "correct the row, or quote cells that contain a comma"
+                    )
+                records.append(record)
+                lines.append(line)
+                if len(records) == size:
+                    yield records, lines
+                    records, lines = [], []
+            if records:
+                yield records, lines
+
+    def _parsed(self, file: IO[str]) -> Iterator[tuple[list[str], int]]:
+        reader = csv.reader(file)
+        try:
+            for record in reader:
+                yield record, reader.line_num
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{self.path} is not UTF-8 text ({error.reason}); convert it, or check the format"
+            ) from None
+        except csv.Error as error:
+            raise ValueError(f"{self.path}, line {reader.line_num}: not a valid CSV row ({error})") from None
+
+
+def _number(cell: str) -> float | None:
+    cell = cell.strip()
+    if cell.lower() in MISSING:
+        return float("nan")
+    try:
+        return None if "_" in cell else float(cell)
+    except ValueError:
+        return None
+
+
+def _is_numeric(cells: list[str]) -> bool:
+    first = next((cell for cell in cells if cell.strip().lower() not in MISSING), None)
+    return first is None or _number(first) is not None
+
+
+def _header(first: list[str], path: Path) -> tuple[tuple[str, ...], bool]:
+    """The column names, and whether the first row holds them."""
+    cells = [cell.strip() for cell in first]
+    numbers = [cell for cell in cells if cell.lower() not in MISSING and _number(cell) is not None]
+    texts = [cell for cell in cells if cell.lower() not in MISSING and _number(cell) is None]
+    counting = [str(i) for i in range(len(cells))]
+    if len(cells) > 2 and cells in (counting, ["", *counting[:-1]]):
+        raise ValueError(
+            f"{path}: the first row counts 0, 1, 2, ..., which may be column numbers or data; "
+            "give the columns names in the first row"
+        )
+    if texts and numbers:
+        raise ValueError(
+            f"{path}: cannot tell whether the first row is a header: {texts[0]!r} is a name and {numbers[0]!r} is "
+            "a number. Add a header of names to the file"
+        )
+    if not texts:
+        return tuple(f"column{i}" for i in range(len(cells))), False
+    if len(cells) == 1 and any(mark in cells[0] for mark in ";\t"):
+        raise ValueError(
+            f"{path}: the columns are not separated by commas; the first row is {cells[0]!r}. Convert the file"
+        )
+    return unique(tuple(cell or f"column{i}" for i, cell in enumerate(cells)), path), True

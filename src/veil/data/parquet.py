@@ -1,0 +1,106 @@
+"""Parquet files as a table of numbers, read in small batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from veil.data.columns import CELLS, unique
+
+
+def pyarrow_for(path: Path) -> Any:
+    """The pyarrow package, which only Parquet needs.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message has the command that installs it.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{path}: Parquet needs pyarrow; install it with: pip install 'veil[tables]'"
+        ) from error
+    return pyarrow
+
+
+class ParquetTable:
+    """The columns of a Parquet file, read anew at every call of `chunks`.
+
+    Attributes:
+        names: the column names.
+        numeric: for each column, whether it holds numbers (integers, floats, decimals, booleans).
+        count: the number of rows.
+
+    Raises:
+        ModuleNotFoundError: pyarrow is not installed.
+        ValueError: not a Parquet file, or one without rows or columns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pyarrow = pyarrow_for(path)
+        types = self._pyarrow.types
+        with self._open() as file:
+            schema = file.schema_arrow
+            self.names = unique(tuple(schema.names), path)
+            self.count = int(file.metadata.num_rows)
+            self._types = list(schema.types)
+        if not self.count or not self.names:
+            raise ValueError(
+                f"{path} has {self.count} rows and {len(self.names)} columns; at least one of each is needed"
+            )
+        tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
+        self.numeric = tuple(any(test(kind) for test in tests) for kind in self._types)
+
+    def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+        """Consecutive rows of the wanted columns, each [n, len(wanted)], nulls NaN; float32 if that holds all of them.
+
+        Raises:
+            ValueError: a wanted column does not hold numbers: the column, its first row and value are named.
+        """
+        for i in wanted:
+            if not self.numeric[i]:
+                raise ValueError(self._not_numeric(i))
+        arrow = self._pyarrow
+        dtype = np.result_type(*(self._float_type(self._types[i]) for i in wanted))
+        kind = arrow.from_numpy_dtype(dtype)
+        names = [self.names[i] for i in wanted]
+        with self._open() as file:
+            # Threads and whole row groups read ahead would make memory grow with the file, not with the batch.
+            for batch in file.iter_batches(batch_size=max(1, CELLS // len(names)), columns=names, use_threads=False):
+                if batch.num_rows:
+                    columns = [batch.column(name).cast(kind, safe=False) for name in names]
+                    yield np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1)
+
+    def _open(self) -> Any:
+        try:
+            return self._pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 18)
+        except self._pyarrow.ArrowInvalid as error:
+            raise ValueError(f"{self.path} is not a readable Parquet file: {error}") from None
+
+    def _float_type(self, kind: Any) -> type[np.floating[Any]]:
+        types = self._pyarrow.types
+        small = types.is_boolean(kind) or types.is_float16(kind) or types.is_float32(kind)
+        small = small or types.is_null(kind) or (types.is_integer(kind) and kind.bit_width <= 16)
+        return np.float32 if small else np.float64
+
+    def _not_numeric(self, column: int) -> str:
+        found = ""
+        with self._open() as file:
+            row = 0
+            for batch in file.iter_batches(batch_size=1024, columns=[self.names[column]], use_threads=False):
+                for value in batch.column(0):
+                    if value.is_valid:
+                        found = f"; row {row} (from 0) holds {value.as_py()!r}"
+                        break
+                    row += 1
+                if found:
+                    break
+        return (
+            f"{self.path}, column {self.names[column]!r} holds {self._types[column]}, not numbers{found}. Columns that "
+            "are used must be numeric: leave this one out by naming the query columns, or encode it as numbers"
+        )
