@@ -38,7 +38,9 @@ def as_datum(
 
 def block_rows(sample: Data, model: Any, dtype: np.dtype) -> int:
     """How many rows to sum at a time: as many as keep one block's products in the processor's cache."""
-    size = int(np.prod(sample.query_shape)) + (0 if sample.evidence is None else int(np.prod(sample.evidence.shape[1:])))
+    size = int(np.prod(sample.query_shape)) + (
+        0 if sample.evidence is None else int(np.prod(sample.evidence.shape[1:]))
+    )
     components = int(getattr(model, "components", 1))
     width = (size + 1) * (size + 2) // 2 if size <= 128 else 4 * size
     if sample.observed is not None:

@@ -110,7 +110,9 @@ class Full(Covariance):
     def log_density(self, residual: Float[Array, "K D"], observed: Bool[Array, " D"] | None) -> Float[Array, " K"]:
         if observed is None:
             # the whitening matrix does not depend on the datum: under vmap it is made once for all of them
-            white = jnp.einsum("kde,ke->kd", jnp.broadcast_to(self._whitener(), (*residual.shape, residual.shape[-1])), residual)
+            white = jnp.einsum(
+                "kde,ke->kd", jnp.broadcast_to(self._whitener(), (*residual.shape, residual.shape[-1])), residual
+            )
             return -0.5 * jnp.sum(white * white, -1) + self.log_normaliser()
         factor = jnp.broadcast_to(self._factor(), (*residual.shape, residual.shape[-1]))
         return jax.vmap(gaussian.observed_log_density, (0, 0, None))(residual, factor, observed)

@@ -51,7 +51,11 @@ class Experts(eqx.Module):
 
     @abstractmethod
     def statistics(
-        self, query: Float[Array, "*event"], features: Float[Array, " P"], observed: Observed, weights: Float[Array, " K"]
+        self,
+        query: Float[Array, "*event"],
+        features: Float[Array, " P"],
+        observed: Observed,
+        weights: Float[Array, " K"],
     ) -> Any:
         """One datum's expected sufficient statistics under posterior weights r [K]."""
 
@@ -348,13 +352,19 @@ class Linear(Experts):
     ) -> Float[Array, " K"]:
         if self.closed_form:  # one matrix product with the exponential family's coefficients
             head: Any = self.head
-            coefficients = jax.vmap(lambda vector: head.coefficients(vector, self.shape).ravel())(self._weight()[..., 0])
+            coefficients = jax.vmap(lambda vector: head.coefficients(vector, self.shape).ravel())(
+                self._weight()[..., 0]
+            )
             return coefficients @ head.features(query, observed).ravel() + head.base(query, observed)
         vectors = self._vectors(features)
         return jax.vmap(lambda vector: distributions.log_prob(self.head(vector, self.shape), query, observed))(vectors)
 
     def statistics(
-        self, query: Float[Array, "*event"], features: Float[Array, " P"], observed: Observed, weights: Float[Array, " K"]
+        self,
+        query: Float[Array, "*event"],
+        features: Float[Array, " P"],
+        observed: Observed,
+        weights: Float[Array, " K"],
     ) -> Any:
         return (Outer(weights, self.head.features(query, observed).ravel()),)
 

@@ -136,7 +136,9 @@ def fit(
         learner = ClosedForm(objective, posterior, tolerance, stochastic, stepwise)  # type: ignore[arg-type]
     else:
         learner = Gradient(objective, posterior, optimiser or default_optimiser(steps))
-    run = _Run(model, data, survey, learner, steps, batch_size, restarts, held_out, patience, progress, record, key, rng)
+    run = _Run(
+        model, data, survey, learner, steps, batch_size, restarts, held_out, patience, progress, record, key, rng
+    )
     return run.fit()
 
 
@@ -228,7 +230,9 @@ def _reservoir(stream: Stream, rng: np.random.Generator) -> tuple[Data, int, flo
 
 def _closed_when_ready(model: Model, survey: Survey) -> bool:
     """Whether the model will have a closed-form M-step once it has parameters (with no evidence, gates are constant)."""
-    shapes = eqx.filter_eval_shape(_initialise, model, _example(survey), _responsibilities(model, survey, None), jax.random.key(0))
+    shapes = eqx.filter_eval_shape(
+        _initialise, model, _example(survey), _responsibilities(model, survey, None), jax.random.key(0)
+    )
     return bool(shapes.closed_form)
 
 
@@ -326,7 +330,9 @@ class _Run:
                 evidence = self.survey.evidence.inverse() if self.survey.evidence else None
                 model = model.rescaled(query, evidence)
             return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], model)
-        sample = as_datum(self.survey.sample, self.survey.query, self.survey.evidence, np.dtype(jnp.result_type(float)), 1e12)
+        sample = as_datum(
+            self.survey.sample, self.survey.query, self.survey.evidence, np.dtype(jnp.result_type(float)), 1e12
+        )
         starts = [_responsibilities(self.model, self.survey, self.rng) for _ in range(self.restarts)]
         stacked = None if starts[0] is None else jnp.asarray(np.stack(starts), jnp.result_type(float))
         return _initialise_all(self.model, sample, stacked, jax.random.split(key, self.restarts))
@@ -405,11 +411,15 @@ class _Run:
         if self.by_sums:
             values = np.asarray(state.value)
             return int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
-        recent = np.concatenate([record["value"] for record in self.records])[-100:] if self.records else np.zeros((1, 1))
+        recent = (
+            np.concatenate([record["value"] for record in self.records])[-100:] if self.records else np.zeros((1, 1))
+        )
         return int(np.nanargmax(np.mean(recent, 0))) if np.any(np.isfinite(recent)) else 0
 
     def _in_user_units(self, state: Any, winner: int) -> Any:
-        model = _cast(jax.tree.map(lambda leaf: np.asarray(leaf)[winner], state.model), np.dtype(jnp.result_type(float)))
+        model = _cast(
+            jax.tree.map(lambda leaf: np.asarray(leaf)[winner], state.model), np.dtype(jnp.result_type(float))
+        )
         model = model.arithmetic(False)
         if model.standardised and not self._identity():
             return model.rescaled(self.survey.query or _no_units(self.survey.sample.query_shape), self.survey.evidence)
@@ -476,7 +486,9 @@ def diagnose(model: Any, state: Any, winner: int, survey: Survey, by_sums: bool)
         return notes
     experts = jax.tree.map(lambda leaf: np.asarray(leaf)[winner], state.model.experts)
     for k in np.flatnonzero(counts < 1e-3):
-        notes.append(f"component {k} is empty ({counts[k]:.2g} data): it keeps its last parameters; use fewer components")
+        notes.append(
+            f"component {k} is empty ({counts[k]:.2g} data): it keeps its last parameters; use fewer components"
+        )
     covariance = getattr(experts, "covariance", None)
     if covariance is not None and not any("constant" in note for note in notes):
         with jax.enable_x64(True):
@@ -489,13 +501,19 @@ def diagnose(model: Any, state: Any, winner: int, survey: Survey, by_sums: bool)
                 f"use fewer components, a tied covariance or a larger floor"
             )
     rows = np.concatenate(
-        [np.asarray(leaf).reshape(components, -1) for leaf in jax.tree.leaves(experts) if np.shape(leaf)[:1] == (components,)]
+        [
+            np.asarray(leaf).reshape(components, -1)
+            for leaf in jax.tree.leaves(experts)
+            if np.shape(leaf)[:1] == (components,)
+        ]
         or [np.arange(components)[:, None]],
         axis=1,
     )
     if components <= 300:
         for k in range(1, components):
-            same = np.flatnonzero(np.max(np.abs(rows[:k] - rows[k]), axis=1) < 1e-3 * np.max(np.abs(rows[k]), initial=1e-30))
+            same = np.flatnonzero(
+                np.max(np.abs(rows[:k] - rows[k]), axis=1) < 1e-3 * np.max(np.abs(rows[k]), initial=1e-30)
+            )
             if len(same):
                 notes.append(f"component {k} is a duplicate of component {same[0]}: use fewer components, or restarts")
     return notes

@@ -205,7 +205,9 @@ class DiscretisedLogistic(Head):
 
     def __check_init__(self) -> None:
         if self.levels < 2 or not self.high > self.low:
-            raise ValueError(f"levels: expected 2 or more between low < high; got {self.levels}, {self.low}, {self.high}")
+            raise ValueError(
+                f"levels: expected 2 or more between low < high; got {self.levels}, {self.low}, {self.high}"
+            )
 
     def size(self, shape: Shape) -> int:
         return 2 * int(np.prod(shape))

@@ -120,7 +120,9 @@ class ClosedForm(Learner):
         noise = 8.0 * jnp.finfo(value.dtype).eps * jnp.maximum(1.0, jnp.abs(value))
         change = value - state.value
         ratio = jnp.clip(change / state.gain, 0.0, 0.999)
-        settled = (state.step > 1) & (change >= 0) & (change < state.gain) & (change * ratio < self.tolerance * (1 - ratio))
+        settled = (
+            (state.step > 1) & (change >= 0) & (change < state.gain) & (change * ratio < self.tolerance * (1 - ratio))
+        )
         settled = (settled & (change < 100 * self.tolerance)) | ((state.step > 0) & (jnp.abs(change) <= noise))
         code = jnp.where(settled, CONVERGED, RUNNING)
         code = jnp.where((change < -noise) & ~settled, FELL, code)
@@ -211,7 +213,9 @@ class Gradient(Learner):
 def trainable(model: Any) -> Any:
     """The model with everything but its trained arrays replaced by None: units of measurement are not trained."""
     fixed = lambda node: isinstance(node, Units)  # noqa: E731
-    return eqx.filter(jax.tree.map(lambda node: None if fixed(node) else node, model, is_leaf=fixed), eqx.is_inexact_array)
+    return eqx.filter(
+        jax.tree.map(lambda node: None if fixed(node) else node, model, is_leaf=fixed), eqx.is_inexact_array
+    )
 
 
 def _where(condition: Array, new: Any, old: Any) -> Any:

@@ -69,7 +69,9 @@ class MLP(eqx.Module):
         if not self.widths or any(int(w) != w or w < 1 for w in self.widths):
             raise ValueError(f"widths: expected one or more positive integers, such as (64, 64); got {self.widths}")
         if not hasattr(jax.nn, self.activation):
-            raise ValueError(f"activation: expected one of tanh, relu, silu, gelu, elu, softplus; got {self.activation!r}")
+            raise ValueError(
+                f"activation: expected one of tanh, relu, silu, gelu, elu, softplus; got {self.activation!r}"
+            )
 
     def initialise(self, inputs: int, key: PRNGKeyArray) -> "MLP":
         sizes = (inputs, *self.widths)

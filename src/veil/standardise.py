@@ -42,9 +42,7 @@ def table_units(array: np.ndarray, weights: np.ndarray, observed: np.ndarray | N
     """Units of an array [N, *event], one for each entry, or one common scale."""
     flat = np.asarray(array, np.float64).reshape(len(array), -1)
     seen = None if observed is None else observed.reshape(len(array), -1)
-    pairs = [
-        column_units(flat[:, j], weights if seen is None else weights * seen[:, j]) for j in range(flat.shape[1])
-    ]
+    pairs = [column_units(flat[:, j], weights if seen is None else weights * seen[:, j]) for j in range(flat.shape[1])]
     shift, scale = (np.array(part).reshape(array.shape[1:]) for part in zip(*pairs, strict=True))
     if isotropic:
         scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
@@ -72,8 +70,11 @@ def log_scale_per_datum(units: Units | None, data: Data) -> float:
 
 def refuse_huge(data: Data) -> None:
     """Raise ValueError for numbers whose squares overflow even float64."""
-    for role, array, names in (("query", data.query, data.query_names), ("evidence", data.evidence, data.evidence_names)):
-        if array is not None and np.max(np.abs(array)) > LARGEST:
+    for role, array, names in (
+        ("query", data.query, data.query_names),
+        ("evidence", data.evidence, data.evidence_names),
+    ):
+        if array is not None and float(np.max(np.abs(array))) > LARGEST:
             place = np.unravel_index(np.argmax(np.abs(array)), array.shape)
             column = names[place[-1]] if array.ndim == 2 and len(names) == array.shape[1] else place[1:]
             raise ValueError(

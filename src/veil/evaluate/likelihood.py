@@ -65,7 +65,9 @@ def map_blocks(function: Any, model: Model, data: Any) -> Any:
     model = model.arithmetic(False)
     parts = []
     sample = data if isinstance(data, Data) else next(iter(data))
-    rows = min(block_rows(sample, model, np.dtype(jnp.result_type(float))), len(sample) if isinstance(data, Data) else 2**31)
+    rows = min(
+        block_rows(sample, model, np.dtype(jnp.result_type(float))), len(sample) if isinstance(data, Data) else 2**31
+    )
     for block in data.blocks(rows):
         datum = as_datum(block)
         missing = rows - len(block)

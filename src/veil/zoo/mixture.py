@@ -55,6 +55,15 @@ class Mixture(Model):
         return getattr(self.experts, "weight", None) is not None
 
     @property
+    def inputs(self) -> int | None:
+        """How many evidence columns the fitted model takes: 0 for none, None if that is not known."""
+        if isinstance(self.trunk, MLP):
+            return None if self.trunk.layers is None else self.trunk.layers[0].weight.shape[1]
+        weights = [getattr(part, "weight", None) for part in (self.gate, self.experts)]
+        sizes = [weight.shape[-1] - 1 for weight in weights if weight is not None]
+        return max(sizes, default=0)
+
+    @property
     def real(self) -> bool:
         """Whether the query is standardised before a fit."""
         return self.experts.real

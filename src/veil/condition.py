@@ -1,0 +1,60 @@
+"""Conditioning a joint Gaussian mixture: p(any variables | any others) is again a mixture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from veil.covariance import Full
+from veil.experts import LinearGaussian
+from veil.gates import Discriminant, Gate, Single, Softmax
+from veil.maths import gaussian
+from veil.zoo.mixture import Mixture
+
+
+def condition(model: Any, *, query: Sequence[int], evidence: Sequence[int] = ()) -> Mixture:
+    """p(y_a | y_b) from a fitted joint p(y) = Σ_z π_z N(y; μ_z, Σ_z), exact; with no evidence, the marginal p(y_a).
+
+    The result is a mixture of linear-Gaussian experts, W_z and Σ_z from the conditional of each Gaussian, whose gate is
+    p(z | y_b) ∝ π_z N(y_b; μ_z,b, Σ_z,bb). Columns that are in neither are integrated out. Bishop 2006, section 2.3.1.
+
+    Arguments:
+        model: a fitted Gaussian mixture or Gaussian density without evidence.
+        query, evidence: positions of columns of the joint query.
+
+    Raises:
+        TypeError, ValueError: not such a model, or columns out of range, repeated, or in both.
+
+    >>> import jax, veil
+    >>> joint = veil.fit(veil.Mixture(components=2), veil.load_data("faithful"), key=jax.random.key(0)).model
+    >>> waiting = condition(joint, query=[1], evidence=[0])
+    >>> round(float(veil.predict(waiting, [[2.0]]).mean[0, 0]))
+    54
+    """
+    if not isinstance(model, Mixture) or not isinstance(model.experts, LinearGaussian):
+        raise TypeError("model: conditioning needs a fitted mixture (or density) with LinearGaussian experts")
+    if not model.ready or model.experts._weight().shape[-1] != 1:
+        raise ValueError("model: conditioning needs a fitted joint model of all columns, without evidence of its own")
+    size = model.experts.mean.shape[1]
+    wanted, given = tuple(int(i) for i in query), tuple(int(i) for i in evidence)
+    if not wanted:
+        raise ValueError("query: expected at least one column")
+    for name, columns in (("query", wanted), ("evidence", given)):
+        if any(i < 0 or i >= size for i in columns):
+            raise ValueError(f"{name}: expected columns from 0 to {size - 1}; got {columns}")
+    if len(set(wanted + given)) < len(wanted + given):
+        raise ValueError(f"query, evidence: every column at most once; got {wanted} and {given}")
+    mean = model.experts.mean
+    covariance = jnp.broadcast_to(model.experts.covariance.dense_covariance(), (*mean.shape, size))
+    weight, conditional = jax.vmap(lambda m, c: gaussian.condition(m, c, wanted, given))(mean, covariance)
+    experts = LinearGaussian(Full(factor=jnp.linalg.cholesky(conditional)), weight=weight)
+    gate: Gate = model.gate
+    if given and isinstance(gate, Softmax):
+        index = np.asarray(given)
+        inner = jnp.linalg.cholesky(covariance[:, index[:, None], index[None, :]])
+        gate = Discriminant(gate.logits(jnp.ones(1)), mean[:, index], Full(factor=inner))
+    elif not isinstance(gate, Softmax | Single):
+        raise TypeError(f"model: cannot condition a mixture whose gate is {type(gate).__name__}")
+    return Mixture(experts, model.components, gate)

@@ -1,0 +1,82 @@
+"""Model selection: fit several models, compare them by one criterion."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from veil.data import Data
+from veil.evaluate.likelihood import Evaluation, evaluate
+from veil.fit import Fit, as_data, fit
+from veil.model import Model
+
+Criterion = Literal["bic", "aic", "held_out"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The outcome of ``select``: the best name, its fit, and every candidate's fit, evaluation and score.
+
+    ``scores`` are to be minimised: BIC, AIC, or minus the held-out log-likelihood per datum (nats).
+    """
+
+    best: str
+    fit: Fit
+    criterion: Criterion
+    scores: dict[str, float]
+    fits: dict[str, Fit]
+    evaluations: dict[str, Evaluation]
+
+    def __repr__(self) -> str:
+        rows = [
+            f"  {'*' if name == self.best else ' '} {name:<24} {self.criterion} {score:12.3f}   "
+            f"log-likelihood {self.evaluations[name].log_likelihood:12.3f}   parameters {self.evaluations[name].parameters}"
+            for name, score in sorted(self.scores.items(), key=lambda pair: pair[1])
+        ]
+        return "\n".join([f"Selection(best={self.best!r})", *rows])
+
+
+def select(
+    models: Mapping[Any, Model],
+    data: Any,
+    *,
+    key: PRNGKeyArray,
+    criterion: Criterion = "bic",
+    held_out: Data | float = 0.2,
+    **options: Any,
+) -> Selection:
+    """Fit every model and choose the one with the smallest BIC or AIC, or the largest held-out log-likelihood.
+
+    Arguments:
+        models: candidates by name, such as ``{k: Mixture(components=k) for k in range(1, 9)}``.
+        data: as for ``fit``; with ``criterion="held_out"`` a fraction (or given data) is kept for the score.
+        options: passed on to ``fit`` (restarts, tolerance, ...).
+
+    >>> import jax, veil
+    >>> candidates = {k: veil.Mixture(components=k) for k in (1, 2, 3)}
+    >>> select(candidates, veil.load_data("faithful"), key=jax.random.key(0), restarts=3).best
+    '2'
+    """
+    if criterion not in ("bic", "aic", "held_out"):
+        raise ValueError(f"criterion: expected bic, aic or held_out; got {criterion!r}")
+    if not models:
+        raise ValueError("models: expected at least one candidate")
+    training = scoring = as_data(data)
+    if criterion == "held_out":
+        if isinstance(held_out, Data):
+            scoring = held_out
+        else:
+            rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist())
+            scoring, training = training.split(held_out, rng)
+    fits, evaluations, scores = {}, {}, {}
+    for i, (label, model) in enumerate(models.items()):
+        name = str(label)
+        fits[name] = fit(model, training, key=jax.random.fold_in(key, i), **options)
+        evaluations[name] = evaluate(fits[name].model, scoring)
+        result = evaluations[name]
+        scores[name] = {"bic": result.bic, "aic": result.aic, "held_out": -result.log_likelihood_per_datum}[criterion]
+    best = min(scores, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
+    return Selection(best, fits[best], criterion, scores, fits, evaluations)
