@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class DataWarning(UserWarning):
     """Data are used differently from what one might expect, such as columns left out."""
 
 
+@runtime_checkable
 class Table(Protocol):
     """What a file format offers: named columns, read in chunks, anew at every call."""
 
