@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -36,7 +37,15 @@ def as_datum(
     return Datum(values, convert(fields.get("evidence"), evidence), weight, observed, index)  # type: ignore[arg-type]
 
 
-def block_rows(sample: Data, model: Any, dtype: np.dtype) -> int:
+def padded(datum: Datum, rows: int) -> Datum:
+    """A short last block, filled up with data of weight zero so that every block has one shape."""
+    missing = rows - len(datum.query)
+    if missing == 0:
+        return datum
+    return jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)), datum)
+
+
+def block_rows(sample: Data, model: Any) -> int:
     """How many rows to sum at a time: as many as keep one block's products in the processor's cache."""
     size = int(np.prod(sample.query_shape)) + (
         0 if sample.evidence is None else int(np.prod(sample.evidence.shape[1:]))
@@ -45,4 +54,4 @@ def block_rows(sample: Data, model: Any, dtype: np.dtype) -> int:
     width = (size + 1) * (size + 2) // 2 if size <= 128 else 4 * size
     if sample.observed is not None:
         width = components * size * size * 3
-    return int(np.clip(4e6 / (dtype.itemsize * max(width, components)), 256, 16384))
+    return int(np.clip(4e6 / (jnp.dtype(jnp.result_type(float)).itemsize * max(width, components)), 256, 16384))

@@ -1,7 +1,8 @@
 """``save`` and ``load``: arrays as safetensors, structure as JSON; loading executes no code.
 
-A model is a tree of known classes. ``model.json`` names the classes and holds their plain fields, ``parameters.safetensors``
-the arrays. ``load`` builds only classes that are registered here, and only from arrays of the recorded shapes.
+A model is a tree of known classes. ``model.json`` names the classes and holds their plain fields,
+``parameters.safetensors`` the arrays. ``load`` builds only classes that are registered here, and only from arrays of
+the recorded shapes.
 """
 
 import dataclasses
@@ -138,7 +139,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{folder / STRUCTURE}: not a veil model")
     if structure.get("version") != VERSION:
         raise ValueError(
-            f"{folder / STRUCTURE}: written in version {structure.get('version')!r} of the format; this library reads {VERSION}"
+            f"{folder / STRUCTURE}: written in version {structure.get('version')!r} of the format; "
+            f"this library reads version {VERSION}"
         )
     try:
         model = _build(structure.get("model"), arrays, 0)
@@ -163,7 +165,7 @@ def _build(node: Any, arrays: dict[str, np.ndarray], depth: int) -> Any:
     cls, given = _REGISTRY.get(str(node.get("class"))), node.get("fields")
     if cls is None or not isinstance(given, dict):
         raise ValueError(f"unknown class {node.get('class')!r}; if it is yours, veil.register it before loading")
-    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = {f.name for f in dataclasses.fields(cls)}
     if set(given) != known:
         raise ValueError(f"{cls.__name__}: fields {sorted(set(given) ^ known)} do not match")
     try:
@@ -181,7 +183,8 @@ def _array(node: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     array = arrays[name]
     if list(array.shape) != node.get("shape") or str(array.dtype) != node.get("dtype"):
         raise ValueError(
-            f"array {name}: recorded as {node.get('dtype')} {node.get('shape')}, found {array.dtype} {list(array.shape)}"
+            f"array {name}: recorded as {node.get('dtype')} {node.get('shape')}, "
+            f"found {array.dtype} {list(array.shape)}"
         )
     if np.issubdtype(array.dtype, np.floating):
         return jnp.asarray(array.astype(jnp.result_type(float)))

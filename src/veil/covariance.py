@@ -25,6 +25,7 @@ Latent = Int[Array, ""] | int
 class Covariance(eqx.Module):
     """What the Gaussian experts ask of their covariances."""
 
+    floor: eqx.AbstractVar[float]
     dense: ClassVar[bool]
     isotropic: ClassVar[bool] = False  # the same variance in every direction: only one common unit keeps it so
 
@@ -258,6 +259,10 @@ class Tied(Covariance):
     """One covariance, of any structure, shared by all components."""
 
     shared: Covariance = Full()
+
+    @property
+    def floor(self) -> float:  # type: ignore[override]
+        return self.shared.floor
 
     @property
     def dense(self) -> bool:  # type: ignore[override]

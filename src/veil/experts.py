@@ -1,7 +1,7 @@
 """Experts: p(y | x, z) for K values of z, from features φ = [1, h] of the evidence."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -104,12 +104,12 @@ class Experts(eqx.Module):
 class LinearGaussian(Experts):
     """y | x, z ~ N(W_z [1, x], Σ_z); without evidence a plain Gaussian, N(μ_z, Σ_z) with μ_z = W_z.
 
-    Closed-form M-step: weighted least squares and the weighted residual scatter (Bishop 2006, eqs. 3.15-3.21, 9.24-9.26).
-    Missing entries of the query are integrated out exactly, in the likelihood and in EM.
+    Closed-form M-step: weighted least squares and the weighted residual scatter (Bishop 2006, eqs. 3.15-3.21,
+    9.24-9.26). Missing entries of the query are integrated out exactly, in the likelihood and in EM.
 
     ``expanded`` chooses the arithmetic: sums of raw second moments, one matrix product a block and the fastest, but
-    they cancel when a variance is tiny beside the data's range; otherwise sums about each expert's own mean. ``veil.fit``
-    switches. ``ridge`` is the precision of a normal prior on the slopes (in units of Σ, standardised).
+    they cancel when a variance is tiny beside the data's range; otherwise sums about each expert's own mean.
+    ``veil.fit`` switches. ``ridge`` is the precision of a normal prior on the slopes (in units of Σ, standardised).
     Weight [K, D, P].
     """
 
@@ -217,7 +217,7 @@ class LinearGaussian(Experts):
         return (Outer(weights, pack_outer(used)), Outer(weights, used, residual), scatter, *terms)
 
     def maximise(self, sums: Any) -> "LinearGaussian":
-        components, size, inputs = self._weight().shape
+        _, size, inputs = self._weight().shape
         if len(sums) == 1:  # raw moments: residuals about zero
             reference = jnp.zeros_like(self._weight())
             moment, cross, scatter = self._split(sums[0], size, inputs)
@@ -262,7 +262,8 @@ class LinearGaussian(Experts):
             return sums
         inputs = self._weight().shape[-1]
         change = to._weight() - self._weight()
-        moment, cross, scatter, *rest = unpack_symmetric(sums[0], inputs), *sums[1:]
+        moment = unpack_symmetric(sums[0], inputs)
+        cross, scatter, rest = sums[1], sums[2], sums[3:]
         shift = moment @ jnp.swapaxes(change, 1, 2)  # Σ φ (δφ)ᵀ
         if self.covariance.dense:
             product = change @ cross
@@ -369,7 +370,7 @@ class Linear(Experts):
         return (Outer(weights, self.head.features(query, observed).ravel()),)
 
     def maximise(self, sums: Any) -> "Linear":
-        """Constant vectors with the average features of the data: maximum likelihood where closed-form, a start elsewhere."""
+        """Constant vectors with the data's average features: maximum likelihood where closed-form, else a start."""
         head: Any = self.head
         shaped = sums[0].reshape(sums[0].shape[0], -1, *self.shape)
         if head.closed_form:

@@ -194,7 +194,7 @@ class StudentT(Head):
 
 
 class DiscretisedLogistic(Head):
-    """Independent discretised logistics on a grid of ``levels`` values from ``low`` to ``high``: [m, s], in grid widths.
+    """Independent discretised logistics on ``levels`` values from ``low`` to ``high``: [m, s], in widths of the grid.
 
     For integers and pixels: a probability for each level, tails included (Salimans et al. 2017, eq. 2).
     """

@@ -19,14 +19,14 @@ from veil.objective import ExpectedLogLikelihood, Objective
 from veil.posterior import Posterior
 from veil.statistics import contract
 
-RUNNING, CONVERGED, FELL, NOT_FINITE = 0, 1, 2, 3
+RUNNING, CONVERGED, ROUNDED, FELL, NOT_FINITE = range(5)
 
 
 class Info(eqx.Module):
     """What one step did.
 
-    ``value``: the (penalised) objective before the step, nats per datum in standardised units; ``penalty`` its part that
-    is not likelihood; ``code`` whether to go on; ``skipped`` 1 for a step not taken because it was not finite;
+    ``value``: the (penalised) objective before the step, nats per datum in standardised units; ``penalty`` its part
+    that is not likelihood; ``code`` whether to go on; ``skipped`` 1 for a step not taken because it was not finite;
     ``sharpness`` the largest precision of the model, which says whether fast sums are safe.
     """
 
@@ -123,8 +123,11 @@ class ClosedForm(Learner):
         settled = (
             (state.step > 1) & (change >= 0) & (change < state.gain) & (change * ratio < self.tolerance * (1 - ratio))
         )
-        settled = (settled & (change < 100 * self.tolerance)) | ((state.step > 0) & (jnp.abs(change) <= noise))
-        code = jnp.where(settled, CONVERGED, RUNNING)
+        converged = settled & (change < 100 * self.tolerance)
+        still = (state.step > 0) & (jnp.abs(change) <= noise)
+        converged = converged | (still & (noise <= self.tolerance))
+        settled = converged | still
+        code = jnp.where(converged, CONVERGED, jnp.where(settled, ROUNDED, RUNNING))
         code = jnp.where((change < -noise) & ~settled, FELL, code)
         code = jnp.where(jnp.isfinite(value), code, NOT_FINITE)
         code = jnp.where(state.code == RUNNING, code, state.code)

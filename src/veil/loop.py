@@ -1,4 +1,4 @@
-"""The one training loop: whole stretches of steps compiled when the data are on the device, block by block when streamed."""
+"""The one training loop: stretches of steps compiled when the data are on the device, block by block when streamed."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -153,16 +153,15 @@ def train(
     source: InMemory | Streamed,
     steps: int,
     key: PRNGKeyArray,
-    watch: Callable[[Any, int, Records], bool],
-) -> tuple[Any, list[Records]]:
-    """Run until ``steps``, until every restart is done, or until ``watch(state, step, records)`` says stop.
+    watch: Callable[[Any, Records], bool],
+) -> Any:
+    """The state after ``steps``, or when every restart is done, or when ``watch(state, records)`` says stop.
 
-    ``models`` and the state have a leading axis of restarts; each of the ``Records`` is a stretch of steps: arrays
-    [steps, restarts] of value, penalty, code, skipped and sharpness. Returns (state, records).
+    ``models`` and the state have a leading axis of restarts. ``records`` are those of one stretch of steps: arrays
+    [steps, restarts] of value, penalty, code, skipped and sharpness.
     """
     state = _start(learner, models, source.example())
     total = jnp.asarray(source.total, jnp.result_type(float))
-    records: list[Records] = []
     step, stretch = 0, 4
     while step < steps:
         begin = time.perf_counter()
@@ -181,11 +180,10 @@ def train(
             named = {name: np.asarray(getattr(info, name))[None] for name in info.__dataclass_fields__}
             done = 1
         step += done
-        records.append(named)
-        stop = watch(state, step, named)
+        stop = watch(state, named)
         if stop or np.all(named["code"][-1] != RUNNING):
             break
         # stretches of about a third of a second: long enough to hide the dispatch, short enough to watch
         pace = (time.perf_counter() - begin) / max(done, 1)
         stretch = int(np.clip(0.3 / max(pace, 1e-9), 1, 8 * stretch))
-    return state, records
+    return state

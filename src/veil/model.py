@@ -14,17 +14,17 @@ from veil.nets import Units
 
 
 class Datum(eqx.Module):
-    """ONE datum: what is scored, what is given, and what real data brings.
+    """ONE datum: what is scored, what is given, and what real data brings. (Outside ``vmap``, a batch of them.)
 
     ``query`` y [*query]; ``evidence`` x [P] or None; ``weight`` how many times the datum counts (None: once);
     ``observed`` bool [*query], which entries of the query are present (None: all); ``index`` its row in the data.
     """
 
-    query: Float[Array, "*query"]
-    evidence: Float[Array, "*evidence"] | None = None
-    weight: Float[Array, ""] | None = None
-    observed: Bool[Array, "*query"] | None = None
-    index: Int[Array, ""] | None = None
+    query: Float[Array | np.ndarray, "*query"]
+    evidence: Float[Array | np.ndarray, "*evidence"] | None = None
+    weight: Float[Array | np.ndarray, "*batch"] | None = None
+    observed: Bool[Array | np.ndarray, "*query"] | None = None
+    index: Int[Array | np.ndarray, "*batch"] | None = None
 
 
 class Model(eqx.Module):

@@ -50,6 +50,10 @@ class Identity(eqx.Module):
     def outputs(self, inputs: int) -> int:
         return inputs
 
+    def rescaled(self, units: Units) -> "Identity":
+        """Nothing to take in: the linear layers that follow do."""
+        return self
+
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " in"]:
         return x
 

@@ -11,9 +11,9 @@ PATIENCE = 2.0  # seconds before a bar appears
 class Progress:
     """A bar that appears after two seconds, on a terminal only, or never (``show=False``)."""
 
-    def __init__(self, show: bool | None, total: int, what: str) -> None:
+    def __init__(self, show: bool | None, what: str) -> None:
         self._wanted = sys.stderr.isatty() if show is None else show
-        self._total, self._what = total, what
+        self._what = what
         self._begin = time.perf_counter()
         self._bar: Any = None
         self._task: Any = None
@@ -21,8 +21,8 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def update(self, done: int, words: str) -> None:
-        """How far it is, and a few words on how it goes."""
+    def update(self, done: int, total: int, words: str) -> None:
+        """How far it is (``total`` 0: not known), and a few words on how it goes."""
         if not self._wanted:
             return
         if self._bar is None:
@@ -35,8 +35,8 @@ class Progress:
             columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
             self._bar = Bar(*columns, TextColumn("{task.fields[words]}"), console=Console(stderr=True), transient=True)
             self._bar.start()
-            self._task = self._bar.add_task(self._what, total=self._total, words=words)
-        self._bar.update(self._task, completed=done, words=words)
+            self._task = self._bar.add_task(self._what, total=total or None, words=words)
+        self._bar.update(self._task, completed=done, total=total or None, words=words)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -33,7 +33,8 @@ class Selection:
     def __repr__(self) -> str:
         rows = [
             f"  {'*' if name == self.best else ' '} {name:<24} {self.criterion} {score:12.3f}   "
-            f"log-likelihood {self.evaluations[name].log_likelihood:12.3f}   parameters {self.evaluations[name].parameters}"
+            f"log-likelihood {self.evaluations[name].log_likelihood:12.3f}   "
+            f"parameters {self.evaluations[name].parameters}"
             for name, score in sorted(self.scores.items(), key=lambda pair: pair[1])
         ]
         return "\n".join([f"Selection(best={self.best!r})", *rows])

@@ -81,3 +81,8 @@ def refuse_huge(data: Data) -> None:
                 f"{role}: expected numbers up to {LARGEST:g} in size; column {column} has {array[place]:g} in row "
                 f"{place[0]}: rescale the column or drop the row"
             )
+
+
+def largest(units: Units | None, array: np.ndarray) -> float:
+    """The largest absolute standardised number."""
+    return float(np.max(np.abs(np.asarray(apply(units, array)))))

@@ -11,8 +11,8 @@ from veil.maths import kmeans
 class Start(eqx.Module):
     """points [N, ·] (standardised query and evidence), weights [N] -> responsibilities [N, K].
 
-    Starts depend on the values of the rows and not on their order, and a row of weight two starts like two rows: integer
-    weights are the same as duplicated rows.
+    Starts depend on the values of the rows and not on their order, and a row of weight two starts like two rows:
+    integer weights are the same as duplicated rows.
     """
 
     @abstractmethod

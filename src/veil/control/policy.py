@@ -14,9 +14,9 @@ from veil.predict import moments
 class Policy(eqx.Module):
     """π(a | o) = p(y = a | x = o) of a fitted model.
 
-    ``mode`` is how an action is chosen: "sample" draws from π; "best" takes the likeliest of ``candidates`` draws, which
-    stays on one mode where there are several; "mean" averages, which may end between the modes. Actions are clipped
-    to ``low`` and ``high`` if given. One observation [P] at a time; ``jax.vmap`` it for many.
+    ``mode`` is how an action is chosen: "sample" draws from π; "best" takes the likeliest of ``candidates`` draws,
+    which stays on one mode where there are several; "mean" averages, which may end between the modes. Actions are
+    clipped to ``low`` and ``high`` if given. One observation [P] at a time; ``jax.vmap`` it for many.
 
     >>> import jax, jax.numpy as jnp, veil
     >>> data = veil.Data([[1.0], [-1.0], [1.1], [-0.9]] * 20, evidence=[[0.0], [0.0], [0.1], [0.1]] * 20)

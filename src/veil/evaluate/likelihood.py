@@ -5,10 +5,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from veil.batching import as_datum, block_rows
+from veil.batching import as_datum, block_rows, padded
 from veil.data import Data, Stream
 from veil.model import Datum, Model
 
@@ -65,15 +64,12 @@ def map_blocks(function: Any, model: Model, data: Any) -> Any:
     model = model.arithmetic(False)
     parts = []
     sample = data if isinstance(data, Data) else next(iter(data))
-    rows = min(
-        block_rows(sample, model, np.dtype(jnp.result_type(float))), len(sample) if isinstance(data, Data) else 2**31
-    )
+    rows = block_rows(sample, model)
+    if isinstance(data, Data) and len(data) < rows:
+        rows = len(data)
     for block in data.blocks(rows):
-        datum = as_datum(block)
-        missing = rows - len(block)
-        padded = jax.tree.map(lambda leaf, n=missing: np.pad(leaf, [(0, n)] + [(0, 0)] * (leaf.ndim - 1)), datum)
-        result = function(model, padded)
-        parts.append(jax.tree.map(lambda leaf, n=len(block): np.asarray(leaf)[:n], result))
+        result = function(model, padded(as_datum(block), rows))
+        parts.append(jax.tree.map(lambda leaf, n=block.query.shape[0]: np.asarray(leaf)[:n], result))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

@@ -76,7 +76,7 @@ def fill_missing(
 ) -> tuple[Float[Array, " D"], Float[Array, "D D"]]:
     """E[r | r_o] and Cov[r | r_o] for r ~ N(0, L Lᵀ): what EM needs of the entries that are absent.
 
-    E = Σ_·o Σ_oo⁻¹ r_o, Cov = Σ - Σ_·o Σ_oo⁻¹ Σ_o· (zero on observed rows and columns). Ghahramani & Jordan 1994, eq. 8.
+    E = Σ_·o Σ_oo⁻¹ r_o, Cov = Σ - Σ_·o Σ_oo⁻¹ Σ_o· (zero where observed). Ghahramani & Jordan 1994, eq. 8.
     """
     part = observed_factor(factor, observed)
     covariance = factor @ factor.T
