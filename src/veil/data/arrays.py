@@ -13,7 +13,7 @@ from veil.data.columns import check_roles, resolve
 _MISSING_TYPES = {"NoneType", "NAType", "NaTType"}
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class Data:
     """N data: a query that is scored or predicted, and optionally the evidence it is given.
 
@@ -48,15 +48,28 @@ class Data:
     """
 
     query: np.ndarray
-    evidence: np.ndarray | None = None
-    weight: np.ndarray | None = None
-    observed: np.ndarray | None = None
-    index: np.ndarray | None = None
-    query_names: tuple[str, ...] = ()
-    evidence_names: tuple[str, ...] = ()
-    name: str = "data"
+    evidence: np.ndarray | None
+    weight: np.ndarray | None
+    observed: np.ndarray | None
+    index: np.ndarray | None
+    query_names: tuple[str, ...]
+    evidence_names: tuple[str, ...]
+    name: str
 
-    def __post_init__(self) -> None:
+    # Written out, since what is accepted (anything like an array) is wider than what the fields hold.
+    def __init__(
+        self,
+        query: Any,
+        evidence: Any = None,
+        weight: Any = None,
+        observed: Any = None,
+        index: Any = None,
+        query_names: Sequence[str] = (),
+        evidence_names: Sequence[str] = (),
+        name: str = "data",
+    ) -> None:
+        given = {"query": query, "evidence": evidence, "weight": weight, "observed": observed, "index": index}
+        _set(self, given, (query_names, evidence_names, name))
         _check(self, whole=True, first_row=0)
 
     # -- size and shape ------------------------------------------------------------------------------------------------
@@ -295,6 +308,13 @@ def labels(data: Data) -> Labels:
     return data.query_names, data.evidence_names, data.name
 
 
+def _set(data: Data, arrays: Mapping[str, Any], names: tuple[Any, Any, str]) -> None:
+    for field in FIELDS:
+        object.__setattr__(data, field, arrays.get(field))
+    for field, value in zip(("query_names", "evidence_names", "name"), names, strict=True):
+        object.__setattr__(data, field, value)
+
+
 def unchecked(arrays: Mapping[str, np.ndarray | None], names: Labels) -> Data:
     """Data of arrays that are known to be good: nothing is checked again, and nothing needs to hold for the whole.
 
@@ -302,9 +322,7 @@ def unchecked(arrays: Mapping[str, np.ndarray | None], names: Labels) -> Data:
     Data('zeros': N=2, query (y0))
     """
     made = object.__new__(Data)
-    values: dict[str, Any] = {field: arrays.get(field) for field in FIELDS}
-    for field, value in {**values, **dict(zip(("query_names", "evidence_names", "name"), names, strict=True))}.items():
-        object.__setattr__(made, field, value)
+    _set(made, arrays, names)
     return made
 
 
@@ -373,16 +391,8 @@ def _check(data: Data, *, whole: bool, first_row: int) -> None:
     weight = None if data.weight is None else _weights(data.weight, count, whole, first_row)
     index = None if data.index is None else _identities(data.index, count)
 
-    fields: dict[str, Any] = {
-        "query": query,
-        "evidence": evidence,
-        "weight": weight,
-        "observed": observed,
-        "index": index,
-    }
-    fields |= {"query_names": query_names, "evidence_names": evidence_names, "name": str(data.name)}
-    for field, value in fields.items():
-        object.__setattr__(data, field, value)
+    checked = {"query": query, "evidence": evidence, "weight": weight, "observed": observed, "index": index}
+    _set(data, checked, (query_names, evidence_names, str(data.name)))
 
 
 def _numbers(value: Any, argument: str) -> tuple[np.ndarray, tuple[str, ...]]:

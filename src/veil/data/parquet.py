@@ -78,7 +78,7 @@ class ParquetTable:
 
     def _open(self) -> Any:
         try:
-            return self._pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 18)
+            return self._pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 16)
         except self._pyarrow.ArrowInvalid as error:
             raise ValueError(f"{self.path} is not a readable Parquet file: {error}") from None
 

@@ -140,9 +140,9 @@ class Stream:
                     taken.append(head)
                     needed -= len(head)
                 held -= rows
-                yield concatenate(taken)
+                yield _without_needless_mask(concatenate(taken))
         if waiting:
-            yield concatenate(list(waiting))
+            yield _without_needless_mask(concatenate(list(waiting)))
 
     def _parts(self, rows: int) -> Iterator[Data]:
         """The source's blocks, checked against the first one, and in memory."""
@@ -170,8 +170,6 @@ class Stream:
             like = getattr(self._like, field)
             if like is not None:
                 arrays[field] = arrays[field].astype(like.dtype, copy=False)
-        if part.observed is not None and part.observed.all():
-            del arrays["observed"]
         return unchecked(arrays, (part.query_names, part.evidence_names, self.name))
 
     def _compare(self, found: Data, number: int) -> None:
@@ -201,6 +199,12 @@ class Stream:
         size = "unknown" if self.count is None else str(self.count)
         given = "" if self.evidence_shape is None else f", evidence {list(self.evidence_shape)}"
         return f"Stream({self.name!r}: N={size}, query {list(self.query_shape)}{given}, blocks of {self.rows})"
+
+
+def _without_needless_mask(data: Data) -> Data:
+    if data.observed is None or not data.observed.all():
+        return data
+    return unchecked({**data.fields(), "observed": None}, labels(data))
 
 
 def _check_block(found: object, number: int) -> None:
