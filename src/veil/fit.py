@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key, PRNGKeyArray
 
 from veil import diagnose, learners
 from veil.batching import as_datum, block_rows, padded
@@ -217,7 +217,7 @@ class Watch:
 
 
 @eqx.filter_jit
-def _initialise(model: Any, data: Any, responsibilities: Any, keys: PRNGKeyArray) -> Any:
+def _initialise(model: Any, data: Any, responsibilities: Any, keys: Key[Array, "..."]) -> Any:
     return jax.vmap(lambda r, key: model.initialise(data, r, key))(responsibilities, keys)
 
 

@@ -1,7 +1,7 @@
 """The first contract: a model p(y, z | x) of one datum, and the datum."""
 
 from abc import abstractmethod
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import equinox as eqx
 import jax
@@ -13,6 +13,13 @@ from veil.distributions import Distribution
 from veil.nets import Units
 
 
+# A batch of data is a Datum of numpy arrays while it is on the host; on the device, and to a model, of JAX arrays.
+if TYPE_CHECKING:
+    Leaf = Array
+else:
+    Leaf = Array | np.ndarray
+
+
 class Datum(eqx.Module):
     """ONE datum: what is scored, what is given, and what real data brings. (Outside ``vmap``, a batch of them.)
 
@@ -20,11 +27,11 @@ class Datum(eqx.Module):
     ``observed`` bool [*query], which entries of the query are present (None: all); ``index`` its row in the data.
     """
 
-    query: Float[Array | np.ndarray, "*query"]
-    evidence: Float[Array | np.ndarray, "*evidence"] | None = None
-    weight: Float[Array | np.ndarray, "*batch"] | None = None
-    observed: Bool[Array | np.ndarray, "*query"] | None = None
-    index: Int[Array | np.ndarray, "*batch"] | None = None
+    query: Float[Leaf, "*query"]
+    evidence: Float[Leaf, "*evidence"] | None = None
+    weight: Float[Leaf, "*batch"] | None = None
+    observed: Bool[Leaf, "*query"] | None = None
+    index: Int[Leaf, "*batch"] | None = None
 
 
 class Model(eqx.Module):

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from veil import distributions
 from veil.data import Data
@@ -27,7 +27,7 @@ class Samples:
 
 
 @eqx.filter_jit
-def _draw(model: Model, evidence: Array | None, keys: PRNGKeyArray) -> tuple[Array, Array]:
+def _draw(model: Model, evidence: Array | None, keys: Key[Array, "..."]) -> tuple[Array, Array]:
     if evidence is None:
         return jax.vmap(model.sample)(keys)
     return jax.vmap(lambda x, some: jax.vmap(lambda key: model.sample(key, x))(some))(evidence, keys)

@@ -131,7 +131,7 @@ class Mixture(Model):
     def rescaled(self, query: Units, evidence: Units | None) -> "Mixture":
         """The same model in the user's units."""
         linear = isinstance(self.trunk, Identity)  # a network takes the units into its first layer
-        trunk = self.trunk if linear or evidence is None else self.trunk.rescaled(evidence)
+        trunk = self.trunk if evidence is None else self.trunk.rescaled(evidence)
         inner = evidence if linear else None
         return self._with(trunk=trunk, gate=self.gate.rescaled(inner), experts=self.experts.rescaled(query, inner))
 
