@@ -121,7 +121,8 @@ class DiscretisedLogistic(eqx.Module):
         return jnp.sum(self.entry_log_prob(value))
 
     def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        draws = self.location + self.scale * jax.random.logistic(key, (*sample_shape, *self.location.shape))
+        noise = jax.random.logistic(key, (*sample_shape, *self.location.shape))
+        draws = jnp.broadcast_to(self.location, noise.shape) + jnp.broadcast_to(self.scale, noise.shape) * noise
         steps = jnp.clip(jnp.round((draws - self.low) / self.spacing), 0, self.levels - 1)
         return self.low + self.spacing * steps
 

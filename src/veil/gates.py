@@ -120,7 +120,7 @@ class Softmax(Gate):
         gradient, moment = sums
         slopes = jnp.ones(weight.shape[1]).at[0].set(1e-6)
         second = unpack_symmetric(moment[0], weight.shape[1])
-        step = logistic.bound_step(gradient - self.ridge * slopes * weight, second, self.ridge * jnp.diag(slopes))
+        step = logistic.bound_step(gradient - self.ridge * slopes[None] * weight, second, self.ridge * jnp.diag(slopes))
         return Softmax(self.evidence, self.ridge, weight + step)
 
     def log_prior(self) -> Float[Array, ""]:
@@ -128,7 +128,7 @@ class Softmax(Gate):
         if weight.shape[1] == 1:
             return jnp.zeros(())
         slopes = jnp.ones(weight.shape[1]).at[0].set(1e-6)
-        return -0.5 * self.ridge * jnp.sum(slopes * weight**2)
+        return -0.5 * self.ridge * jnp.sum(slopes[None] * weight**2)
 
     def rescaled(self, evidence: Units | None) -> "Softmax":
         return Softmax(self.evidence, self.ridge, rescale_features(self._weight(), evidence))
@@ -146,7 +146,7 @@ class Discriminant(Gate):
     covariance: Full
 
     def logits(self, features: Float[Array, " P"]) -> Float[Array, " K"]:
-        return jax.nn.log_softmax(self.log_weight + self.covariance.log_density(features[1:] - self.mean, None))
+        return jax.nn.log_softmax(self.log_weight + self.covariance.log_density(features[None, 1:] - self.mean, None))
 
     def rescaled(self, evidence: Units | None) -> "Discriminant":
         if evidence is None:

@@ -59,7 +59,7 @@ class Head(eqx.Module):
 
 
 def _present(features: Float[Array, "S *event"], observed: Bool[Array, "*event"] | None) -> Float[Array, "S *event"]:
-    return features if observed is None else jnp.where(observed, features, 0.0)
+    return features if observed is None else jnp.where(observed[None], features, 0.0)
 
 
 def _moments(sums: Float[Array, "S *event"]) -> tuple[Array, Array]:
@@ -315,7 +315,7 @@ class Categorical(Head):
         return jnp.ones((self.categories, *shape))
 
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
-        return jnp.moveaxis(jnp.log(sums) - jnp.log(jnp.sum(sums, 0)), 0, -1).ravel()
+        return jnp.moveaxis(jnp.log(sums) - jnp.log(jnp.sum(sums, 0, keepdims=True)), 0, -1).ravel()
 
     def coefficients(self, vector: Float[Array, " size"], shape: Shape) -> Float[Array, "C *event"]:
         return jnp.moveaxis(jax.nn.log_softmax(vector.reshape(*shape, self.categories)), -1, 0)

@@ -128,7 +128,7 @@ def moments(model: Model, evidence: Float[Array, "*evidence"] | None) -> tuple[A
 
     means, variances = jax.vmap(of)(latents)
     mean = jnp.tensordot(weights, means, 1)
-    return mean, jnp.tensordot(weights, variances + (means - mean) ** 2, 1)
+    return mean, jnp.tensordot(weights, variances + (means - mean[None]) ** 2, 1)
 
 
 @eqx.filter_jit

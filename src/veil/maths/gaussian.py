@@ -40,7 +40,8 @@ def pack_quadratic(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch F
     """Coefficients c with c · pack_outer(u) = uᵀ M u for a symmetric M: the diagonal once, the rest twice."""
     n = matrix.shape[-1]
     rows, columns = np.triu_indices(n)
-    return matrix[..., rows, columns] * np.where(rows == columns, 1.0, 2.0).astype(matrix.dtype)
+    times = np.where(rows == columns, 1.0, 2.0).astype(matrix.dtype)
+    return matrix[..., rows, columns] * times.reshape(*[1] * (matrix.ndim - 2), -1)
 
 
 def log_normaliser(factor: Float[Array, "*batch D D"]) -> Float[Array, "*batch"]:
