@@ -101,7 +101,7 @@ class Full(Covariance):
 
     def maximise(self, scatter: Float[Array, "K D D"], counts: Float[Array, " K"]) -> "Full":
         identity = jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
-        return Full(self.floor, jnp.linalg.cholesky((scatter + self.floor * identity) / counts[:, None, None]))
+        return Full(self.floor, jnp.linalg.cholesky((scatter + self.floor * identity[None]) / counts[:, None, None]))
 
     def _whitener(self) -> Float[Array, "K D D"]:
         factor = self._factor()
@@ -175,7 +175,7 @@ class Diagonal(Covariance):
     def fill(
         self, residual: Float[Array, "K D"], observed: Bool[Array, " D"]
     ) -> tuple[Float[Array, "K D"], Float[Array, "K D"]]:
-        return jnp.where(observed, residual, 0.0), jnp.where(observed, 0.0, self._scale() ** 2)
+        return jnp.where(observed[None], residual, 0.0), jnp.where(observed[None], 0.0, self._scale() ** 2)
 
     def distribution(self, mean: Float[Array, " D"], latent: Latent) -> Distribution:
         return distributions.normal(mean, self._scale()[latent])
@@ -316,7 +316,7 @@ def _diagonal_log_density(
     residual: Float[Array, "K D"], scale: Float[Array, "K D"], observed: Bool[Array, " D"] | None
 ) -> Float[Array, " K"]:
     terms = -0.5 * (residual / scale) ** 2 - jnp.log(jnp.abs(scale)) - 0.5 * gaussian.LOG_2PI
-    return jnp.sum(terms if observed is None else jnp.where(observed, terms, 0.0), -1)
+    return jnp.sum(terms if observed is None else jnp.where(observed[None], terms, 0.0), -1)
 
 
 def _as_default(array: np.ndarray) -> Array:

@@ -164,7 +164,7 @@ class LinearGaussian(Experts):
         return self.covariance.distribution(self._weight()[latent] @ self._used(features), latent)
 
     def _residual(self, query: Float[Array, " D"], features: Float[Array, " P"]) -> Float[Array, "K D"]:
-        return query - self._weight() @ self._used(features)
+        return query[None] - self._weight() @ self._used(features)
 
     def _monomials(self, query: Float[Array, " D"], features: Float[Array, " P"]) -> Float[Array, " F"]:
         """All products of [φ, y] that the sums need: with diagonal covariances, of y's only the squares."""
@@ -230,19 +230,19 @@ class LinearGaussian(Experts):
         alive = counts > 1e-6
         counts = jnp.where(alive, counts, 1.0)
         slopes = self.ridge * jnp.ones(inputs).at[0].set(0.0)
-        regular = moment + jnp.diag(slopes)
-        regular = jnp.where(alive[:, None, None], regular, jnp.eye(inputs))
-        change = jnp.swapaxes(jnp.linalg.solve(regular, cross - slopes[:, None] * jnp.swapaxes(reference, 1, 2)), 1, 2)
+        regular = moment + jnp.diag(slopes)[None]
+        regular = jnp.where(alive[:, None, None], regular, jnp.eye(inputs)[None])
+        change = jnp.swapaxes(jnp.linalg.solve(regular, cross - slopes[None, :, None] * jnp.swapaxes(reference, 1, 2)), 1, 2)
         weight = reference + change
         # Σ r (r - δφ)(r - δφ)ᵀ + W E Wᵀ, expanded about the reference
         if self.covariance.dense:
             product = change @ cross
             scatter = scatter - product - jnp.swapaxes(product, 1, 2) + change @ moment @ jnp.swapaxes(change, 1, 2)
-            scatter = scatter + (slopes * weight) @ jnp.swapaxes(weight, 1, 2)
+            scatter = scatter + (slopes[None, None] * weight) @ jnp.swapaxes(weight, 1, 2)
         else:
             scatter = scatter - 2.0 * jnp.einsum("kdp,kpd->kd", change, cross)
             scatter = scatter + jnp.einsum("kdp,kpq,kdq->kd", change, moment, change)
-            scatter = scatter + jnp.sum(slopes * weight**2, -1)
+            scatter = scatter + jnp.sum(slopes[None, None] * weight**2, -1)
         weight = jnp.where(alive[:, None, None], weight, self._weight())
         scatter = jnp.where(alive.reshape(-1, *[1] * (scatter.ndim - 1)), scatter, 0.0)
         covariance = self.covariance.maximise(scatter, counts)
@@ -374,7 +374,7 @@ class Linear(Experts):
         head: Any = self.head
         shaped = sums[0].reshape(sums[0].shape[0], -1, *self.shape)
         if head.closed_form:
-            shaped = shaped + self.pseudo * head.pseudo(self.shape)
+            shaped = shaped + self.pseudo * head.pseudo(self.shape)[None]
         constant = jax.vmap(head.from_sums)(shaped)
         return self._with(self._weight().at[..., 0].set(constant))
 
@@ -383,7 +383,7 @@ class Linear(Experts):
             return jnp.zeros(())
         head: Any = self.head
         coefficients = jax.vmap(lambda vector: head.coefficients(vector, self.shape))(self._weight()[..., 0])
-        return self.pseudo * jnp.sum(coefficients * head.pseudo(self.shape))
+        return self.pseudo * jnp.sum(coefficients * head.pseudo(self.shape)[None])
 
     def rescaled(self, query: Units, evidence: Units | None) -> "Linear":
         head = self.head.rescaled(query) if self.real else self.head

@@ -298,7 +298,8 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
     notes = diagnose.columns(seen)
     if hasattr(state, "counts") and hasattr(state.model, "experts"):
         with jax.enable_x64(True):
-            experts = _cast(jax.tree.map(lambda leaf: np.asarray(leaf)[winner], state.model.experts), np.float64)
+            chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner], state.model.experts)
+            experts = jax.tree.map(jnp.asarray, _cast(chosen, np.float64))
             notes += diagnose.components(experts, np.asarray(state.counts)[winner], seen)
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=3)

@@ -93,7 +93,7 @@ class ClosedForm(Learner):
     def init(self, model: Model, block: Datum) -> ClosedFormState:
         nothing = -jnp.inf * jnp.ones(())
         zero = jnp.zeros((), int)
-        state = ClosedFormState(model, model, None, nothing, nothing, jnp.zeros(()), zero, zero)
+        state = ClosedFormState(model, model, None, nothing, nothing, jnp.zeros(0), zero, zero)
         shapes = eqx.filter_eval_shape(self.accumulate, state, block, jax.random.key(0))
         blank = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype)  # noqa: E731
         running = jax.tree.map(blank, shapes.terms) if self.stepwise else None
