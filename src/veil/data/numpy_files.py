@@ -59,7 +59,7 @@ class NpyTable:
 
 
 class NpzTable:
-    """The arrays of a .npz file, whole (`arrays`) or in parts (`parts`), and as columns.
+    """The arrays of a .npz file, whole (`load`) or in parts (`parts`), and as columns.
 
     An [N] array is one column with its name; an [N, D] array named a is the columns a0, a1, ...; a single array of the
     file is column0, column1, ...
@@ -75,6 +75,7 @@ class NpzTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._loaded: dict[str, np.ndarray] = {}
         try:
             with zipfile.ZipFile(path) as archive:
                 found = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -96,10 +97,11 @@ class NpzTable:
         self.names = unique(tuple(name for name, _, _ in self._places), path)
         self.numeric = tuple(True for _ in self.names)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays, in memory."""
+    def load(self) -> dict[str, np.ndarray]:
+        """All arrays, in memory; `parts` and `chunks` take them from there afterwards."""
         with np.load(self.path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in self.members}
+            self._loaded = {name: archive[name] for name in self.members}
+        return self._loaded
 
     def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
         """Consecutive rows of the wanted columns, each [n, len(wanted)]."""
@@ -111,8 +113,11 @@ class NpzTable:
         """Consecutive rows of some of the arrays, read in step.
 
         Raises:
-            ValueError: an array in Fortran order, whose rows are not together in the file.
+            ValueError: an array that is not loaded and in Fortran order, whose rows are not together in the file.
         """
+        if self._loaded:
+            yield {name: self._loaded[name] for name in members}
+            return
         width = sum(int(np.prod(self.members[name][1:])) for name in members)
         size = max(1, CELLS // max(1, width))
         readers = [self._rows(name, size) for name in members]

@@ -76,9 +76,10 @@ def read(
     """
     table = _open(path)
     name = table.path.stem if name is None else name
+    # Loaded whole, arrays in Fortran order can be read too, which a stream cannot.
+    fields = table.load() if isinstance(table, NpzTable) else {}
     if isinstance(table, NpzTable) and table.roles:
         _no_weight(weight, table)
-        fields = table.arrays()
         data = Data(
             fields["query"],
             fields.get("evidence"),
