@@ -88,11 +88,8 @@ class TestRoundTrips:
         path = tmp_path / f"numbers.{ending}"
         np.save(path, array) if ending == "npy" else np.savez(path, array)
         data = read(path, query=[2, "0"], evidence=1)
-        assert (
-            (data.query_names, data.evidence_names) == (("column2", "column0"), ("column1",))
-            if ending == "npy"
-            else True
-        )
+        assert data.query_names == ("column2", "column0")
+        assert data.evidence_names == ("column1",)
         np.testing.assert_array_equal(data.query[:, 1], table["a"])
         if (ending, order) == ("npz", "F"):
             with refuses(ValueError, "Fortran order", "ascontiguousarray"):
@@ -388,15 +385,15 @@ def test_memory_does_not_grow_with_the_file(tmp_path, ending):
     rng = np.random.default_rng(0)
     paths = [tmp_path / f"{size}.{ending}" for size in ("small", "large")]
     rows = (100_000, 1_300_000)
-    if ending == "csv":  # 25 MB: a CSV is slow to write
-        rows = (30_000, 130_000)
+    if ending == "csv":  # 16 MB: a CSV is slow to write
+        rows = (20_000, 80_000)
     for path, count in zip(paths, rows, strict=True):
         columns = {f"c{i}": column for i, column in enumerate(rng.normal(size=(10, count)))}
         if ending == "npz":
             np.savez(path, query=np.stack(list(columns.values()), axis=1))
         else:
             write(path, columns)
-    assert paths[1].stat().st_size > (20e6 if ending == "csv" else 100e6)
+    assert paths[1].stat().st_size > (15e6 if ending == "csv" else 100e6)
     command = [sys.executable, "-c", PASS, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     small, large = (line.split() for line in done.stdout.splitlines())
