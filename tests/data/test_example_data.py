@@ -165,14 +165,15 @@ class TestImages:
         with refuses(ValueError, "shape (4, 28, 28)", "(5,)"):
             load("mnist", folder=tmp_path)
 
-    @pytest.mark.parametrize("name", ["mnist", "mnist-test", "fashion-mnist", "fashion-mnist-test"])
-    def test_the_real_ones_if_they_are_here(self, name):
-        if not EXAMPLES[name].present:
-            pytest.skip(EXAMPLES[name].command)
-        data = load(name, evidence="label")
-        assert data.query.shape == (EXAMPLES[name].rows, 784)
-        assert (data.query.min(), data.query.max()) == (0, 1)
-        assert set(data.evidence[:, 0]) == set(range(10))
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-test", "fashion-mnist", "fashion-mnist-test"])
+def test_the_real_ones_if_they_are_here(name):
+    if not EXAMPLES[name].present:
+        pytest.skip(EXAMPLES[name].command)
+    data = load(name, evidence="label")
+    assert data.query.shape == (EXAMPLES[name].rows, 784)
+    assert (data.query.min(), data.query.max()) == (0, 1)
+    assert set(data.evidence[:, 0]) == set(range(10))
 
 
 def test_importing_needs_numpy_alone():
