@@ -1,0 +1,56 @@
+"""The command line. Its modules import JAX, and all of veil that needs it, only when a command runs."""
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from veil.cli import fitting, listing, pages, using
+from veil.cli.program import Program
+
+app = typer.Typer(cls=Program, add_completion=False, rich_markup_mode="rich")
+app.command("models")(listing.models)
+app.command("data")(listing.data)
+app.command("fit")(fitting.fit)
+app.command("evaluate")(using.evaluate)
+app.command("log-prob")(using.log_prob)
+app.command("sample")(using.sample)
+app.command("infer")(using.infer)
+app.command("report")(pages.report)
+app.command("tour")(pages.tour)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"veil {version('veil')} (jax {version('jax')})")
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def veil(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Latent variable models: fit them to data, evaluate them, draw from them, infer what is hidden.
+
+    For example:  veil fit mixture faithful --components 2 --out runs/geyser  and then  veil report runs/geyser
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """The program ``veil``."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app(prog_name="veil")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does, cleaning up, with the exit code of a terminated program."""
+    sys.exit(128 + number)

@@ -1,0 +1,284 @@
+"""``veil fit``: a model and data in, a run directory out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from veil.cli import options
+from veil.cli.program import Refusal, notes
+from veil.cli.waiting import waiting
+
+MODEL_OPTIONS = ("components", "covariance", "head", "gate", "experts", "hidden", "activation", "start")
+
+
+def fit(
+    context: typer.Context,
+    model: options.ModelName,
+    data: options.DataSource,
+    out: options.RunToMake,
+    query: options.Query = None,
+    evidence: options.Evidence = None,
+    weight: options.Weight = None,
+    stream: options.Stream = False,
+    block_rows: options.BlockRows = None,
+    components: options.Components = None,
+    covariance: options.Covariance = None,
+    head: options.Head = None,
+    gate: options.Gate = None,
+    experts: options.Experts = None,
+    hidden: options.Hidden = None,
+    activation: options.Activation = None,
+    start: options.Start = None,
+    objective: options.Objective = None,
+    samples: options.Samples = None,
+    steps: options.Steps = None,
+    batch_size: options.BatchSize = None,
+    learning_rate: options.LearningRate = None,
+    restarts: options.Restarts = 1,
+    tolerance: options.Tolerance = None,
+    held_out: options.HeldOut = None,
+    seed: options.Seed = 0,
+    precision: options.Precision = None,
+    select: options.Select = None,
+    criterion: options.Criterion = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Fit MODEL to DATA and write the run directory RUN.
+
+    For example:  veil fit mixture faithful --components 2 --covariance full --restarts 10 --out runs/geyser
+    """
+    import jax
+
+    from veil import run as runs
+    from veil.cli import reading, selecting
+
+    given = {name: value for name, value in context.params.items() if name in MODEL_OPTIONS and value is not None}
+    if hidden is not None:
+        given["hidden"] = _sizes(hidden)
+    entry = _entry(model, given)
+    candidates = selecting.candidates(entry, given, select) if select is not None else {"": given}
+    if block_rows is not None and not stream:
+        raise Refusal("--block-rows: only --stream reads in blocks")
+    if criterion is not None and select is None:
+        raise Refusal("--criterion: only --select chooses by one")
+    if stream and select is not None:
+        raise Refusal("--select: it needs the data in memory; leave --stream out")
+    if stream and held_out is not None:
+        raise Refusal("--held-out: a stream cannot be split")
+    if held_out is not None and not 0 < held_out < 1:
+        raise Refusal(f"--held-out: expected a fraction between 0 and 1; got {held_out:g}")
+    runs.check_free(out, force)
+
+    with notes(quiet):
+        block = (block_rows or reading.BLOCK) if stream else None
+        with waiting("reading", quiet):
+            found = reading.open_data(
+                data, reading.names(query, "--query"), reading.names(evidence, "--evidence"), weight, block
+            )
+        _check_roles(entry, data, found)
+        candidates = {name: _with_categories(chosen, found) for name, chosen in candidates.items()}
+        models = {name: _build(entry, chosen) for name, chosen in candidates.items()}
+        learning = _learning(next(iter(models.values())), objective, samples, learning_rate, steps, tolerance)
+        precision = precision or ("float32" if learning.by_gradients else "float64")
+        if precision not in runs.PRECISIONS:
+            raise Refusal(f"--precision: expected one of {', '.join(runs.PRECISIONS)}; got {precision!r}")
+        settings = {"steps": steps, "batch_size": batch_size, "restarts": restarts, "tolerance": tolerance}
+        settings = {name: value for name, value in settings.items() if value is not None}
+        with jax.enable_x64(precision == "float64"), runs.creating(out, force) as folder:
+            key = jax.random.key(seed)
+            arguments = {**settings, **learning.arguments(), "key": key, "progress": False if quiet else None}
+            if select is None:
+                chosen, result, lines = "", *_fit(models[""], found, folder / runs.METRICS, held_out, arguments)
+            else:
+                selection = selecting.choose(models, found, criterion, held_out, arguments)
+                chosen, result, lines = selection.best, selection.fit, selecting.metrics(selection)
+                (folder / runs.METRICS).write_text("".join(map(_line, lines)), "utf-8")
+                (folder / selecting.FILE).write_text(_line(selecting.record(selection)), "utf-8")
+            with waiting("evaluating", quiet):
+                evaluation = _evaluate(result.model, found)
+            _finish(folder, result, evaluation)
+            asked = {**settings, "objective": learning.name, "samples": samples, "learning_rate": learning_rate}
+            asked |= {"held_out": held_out, "select": select, "criterion": criterion, "stream": stream}
+            runs.write_config(
+                folder,
+                runs.configuration(
+                    model=entry.name,
+                    options=candidates[chosen],
+                    data=_data_record(data, found, weight, evaluation.rows),
+                    fit={"seed": seed, **{name: value for name, value in asked.items() if value is not None}},
+                    precision=precision,
+                    command=["veil", *(context.obj or [])],
+                ),
+            )
+    if not quiet:
+        if select is not None:
+            selecting.show(selection)
+        status = result.status
+        typer.echo(f"{entry.name} on {found.name}: {status.reason} after {status.steps} steps")
+        typer.echo(
+            f"log-likelihood {evaluation.log_likelihood:.4f} nats ({evaluation.kind}), "
+            f"{evaluation.log_likelihood_per_datum:.6g} per datum, BIC {evaluation.bic:.2f}"
+        )
+        typer.echo(f"written to {out}")
+
+
+# -- the model ---------------------------------------------------------------------------------------------------------
+
+
+def _entry(name: str, given: dict[str, Any]) -> Any:
+    from veil.zoo import catalogue
+
+    try:
+        entry = catalogue.entry(name)
+    except ValueError as error:
+        raise Refusal(str(error)) from error
+    for option in given:
+        if option not in entry.options:
+            takes = ", ".join(f"--{name}" for name in entry.options)
+            raise Refusal(f"{entry.name} does not take --{option}; it takes {takes}")
+    return entry
+
+
+def _build(entry: Any, options: dict[str, Any]) -> Any:
+    try:
+        return entry.build(options)
+    except ValueError as error:
+        raise Refusal(f"--{error}") from error
+
+
+def _sizes(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise Refusal(
+            f"--hidden: expected positive whole numbers with commas between them, such as 64,64; got {text!r}"
+        )
+    return [int(part) for part in parts]
+
+
+def _with_categories(options: dict[str, Any], data: Any) -> dict[str, Any]:
+    """Categories are counted where the data are in memory: 0, 1, ..., the largest value."""
+    from veil.data import Data
+
+    if options.get("head") != "categorical":
+        return options
+    if not isinstance(data, Data):
+        raise Refusal("--head categorical: say how many categories a stream has, as in --head categorical:3")
+    return {**options, "head": f"categorical:{max(2, int(data.query.max()) + 1)}"}
+
+
+def _check_roles(entry: Any, source: str, data: Any) -> None:
+    from veil.cli.reading import column_names
+
+    if entry.conditional and data.evidence_shape is None:
+        columns = ", ".join(column_names(source)[:30]) or "none"
+        raise Refusal(f"{entry.name} needs evidence: name its columns with --evidence (there are: {columns})")
+    if not entry.conditional and data.evidence_shape is not None:
+        advice = {"gaussian": "linear-gaussian", "mixture": "mixture-of-experts or mdn"}.get(
+            entry.name, "another model"
+        )
+        raise Refusal(
+            f"{entry.name} takes no evidence, and {data.name} has {', '.join(data.evidence_names[:8])} as evidence; "
+            f"use {advice}, or choose the columns with --query {','.join(data.query_names[:8])}"
+        )
+
+
+def _data_record(source: str, data: Any, weight: str | None, rows: int) -> dict[str, Any]:
+    from veil.cli.reading import check_column, column_names
+
+    return {
+        "source": source,
+        "name": data.name,
+        "rows": rows,
+        "query": data.query_names,
+        "evidence": data.evidence_names,
+        "weight": None if weight is None else check_column(column_names(source), weight, "--weight"),
+        "query_shape": data.query_shape,
+        "evidence_shape": data.evidence_shape or (),
+    }
+
+
+# -- learning ----------------------------------------------------------------------------------------------------------
+
+
+class _Learning:
+    """What is maximised and how, in words; ``arguments()`` makes of it what ``veil.fit`` takes."""
+
+    def __init__(self, name: str, samples: int | None, rate: float | None, steps: int, by_gradients: bool) -> None:
+        self.name, self.samples, self.rate, self.steps, self.by_gradients = name, samples, rate, steps, by_gradients
+
+    def arguments(self) -> dict[str, Any]:
+        import optax
+
+        from veil.objective import ExpectedLogLikelihood, Marginal
+
+        made: dict[str, Any] = {
+            "objective": Marginal() if self.name == "marginal" else ExpectedLogLikelihood(self.samples)
+        }
+        if self.rate is not None:
+            schedule = optax.cosine_decay_schedule(self.rate, self.steps)
+            made["optimiser"] = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule))
+        return made
+
+
+def _learning(
+    model: Any,
+    objective: str | None,
+    samples: int | None,
+    rate: float | None,
+    steps: int | None,
+    tolerance: float | None,
+) -> _Learning:
+    from veil.data.columns import suggestion
+
+    words = ("em", "monte-carlo-em", "marginal")
+    if objective is not None and objective not in words:
+        raise Refusal(f"--objective: there is no {objective!r}; {suggestion(objective, words)}")
+    name = objective or ("em" if model.closed_form and rate is None else "marginal")
+    if (name == "monte-carlo-em") != (samples is not None):
+        raise Refusal("--samples N goes with --objective monte-carlo-em, and the other way round")
+    if rate is not None and not rate > 0:
+        raise Refusal(f"--learning-rate: expected a positive number; got {rate:g}")
+    if tolerance is not None and not tolerance > 0:
+        raise Refusal(f"--tolerance: expected a positive number of nats per datum; got {tolerance:g}")
+    by_gradients = rate is not None or name == "marginal" or not model.closed_form
+    if by_gradients and tolerance is not None:
+        raise Refusal("--tolerance: it is when EM stops, and this fit learns by gradients; use --steps or --held-out")
+    return _Learning(name, samples, rate, steps or 2000, by_gradients)
+
+
+def _fit(
+    model: Any, data: Any, metrics: Path, held_out: float | None, options: dict[str, Any]
+) -> tuple[Any, list[Any]]:
+    from veil.fit import fit as veil_fit
+
+    with metrics.open("w", encoding="utf-8", buffering=1) as file:
+        write: Callable[[dict[str, float]], Any] = lambda line: file.write(_line(line))  # noqa: E731
+        return veil_fit(model, data, held_out=held_out, record=write, **options), []
+
+
+def _evaluate(model: Any, data: Any) -> Any:
+    from veil.evaluate.likelihood import evaluate
+
+    return evaluate(model, data)
+
+
+def _line(values: dict[str, Any]) -> str:
+    from veil.run import plain
+
+    return json.dumps(plain(values), allow_nan=False) + "\n"
+
+
+def _finish(folder: Path, result: Any, evaluation: Any) -> None:
+    """The model, and the last line of the metrics."""
+    from dataclasses import asdict
+
+    from veil.checkpoint import save
+    from veil.run import METRICS
+
+    save(folder, result.model)
+    with (folder / METRICS).open("a", encoding="utf-8") as file:
+        file.write(_line({"status": asdict(result.status), "evaluation": evaluation.as_dict()}))

@@ -1,0 +1,82 @@
+"""The arguments and options of ``veil fit``, and those that commands share, each with its line of help."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DATA, MODEL, LEARNING, CHOICE = "The data", "The model", "Learning", "Choosing between models"
+
+
+def _in(panel: str, name: str, words: str, **more: Any) -> Any:
+    return typer.Option(name, help=words, rich_help_panel=panel, **more)
+
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A name from: veil models.")]
+DataSource = Annotated[
+    str, typer.Argument(metavar="DATA", help="A .csv, .parquet, .npy or .npz file, or a name from: veil data.")
+]
+RunToMake = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run directory to make.")]
+RunToUse = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+FileToMake = Annotated[
+    Path, typer.Option("--out", metavar="FILE", help="A .csv, .parquet, .npz or .npy file to write.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite RUN, if it is a run.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars, no notes, no summary.")]
+
+Query = Annotated[str | None, _in(DATA, "--query", "Columns to model: a,b.")]
+Evidence = Annotated[str | None, _in(DATA, "--evidence", "Columns to condition on: c,d.")]
+OtherQuery = Annotated[str | None, _in(DATA, "--query", "Columns in place of those of the fit.")]
+OtherEvidence = Annotated[str | None, _in(DATA, "--evidence", "Columns in place of those of the fit.")]
+Weight = Annotated[str | None, _in(DATA, "--weight", "The column with each datum's weight.")]
+Unweighted = Annotated[bool, _in(DATA, "--unweighted", "Count every datum once.")]
+Stream = Annotated[bool, _in(DATA, "--stream", "Read the file in blocks, not into memory.")]
+BlockRows = Annotated[int | None, _in(DATA, "--block-rows", "Rows in a block of a stream.", min=1)]
+
+Components = Annotated[int | None, _in(MODEL, "--components", "How many values the latent has.", min=1)]
+Covariance = Annotated[
+    str | None, _in(MODEL, "--covariance", "full, tied, diagonal, spherical, ...; see: veil models MODEL.")
+]
+Head = Annotated[
+    str | None,
+    _in(
+        MODEL,
+        "--head",
+        "gaussian, student-t, beta, bernoulli, poisson, categorical or categorical:COUNT, "
+        "discretised-logistic or discretised-logistic:LEVELS:LOW:HIGH.",
+    ),
+]
+Gate = Annotated[str | None, _in(MODEL, "--gate", "evidence or constant: what the gate sees.")]
+Experts = Annotated[str | None, _in(MODEL, "--experts", "evidence or constant: what the experts see.")]
+Hidden = Annotated[str | None, _in(MODEL, "--hidden", "Sizes of the network's hidden layers: 64,64.")]
+Activation = Annotated[str | None, _in(MODEL, "--activation", "tanh, relu, silu, gelu, elu or softplus.")]
+Start = Annotated[str | None, _in(MODEL, "--start", "k-means, random-rows or random-responsibilities.")]
+
+Objective = Annotated[str | None, _in(LEARNING, "--objective", "em, monte-carlo-em or marginal.")]
+Samples = Annotated[int | None, _in(LEARNING, "--samples", "Samples of monte-carlo-em.", min=1)]
+Steps = Annotated[int | None, _in(LEARNING, "--steps", "At most this many.", min=1)]
+BatchSize = Annotated[int | None, _in(LEARNING, "--batch-size", "Rows that a step sees.", min=1)]
+LearningRate = Annotated[
+    float | None, _in(LEARNING, "--learning-rate", "Learn by gradients: Adam from this rate to zero.")
+]
+Restarts = Annotated[int, _in(LEARNING, "--restarts", "Starts, of which the best is kept.", min=1)]
+Tolerance = Annotated[
+    float | None, _in(LEARNING, "--tolerance", "EM stops when fewer nats per datum are left to gain.")
+]
+HeldOut = Annotated[float | None, _in(LEARNING, "--held-out", "Fraction of the data to hold out.")]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.", min=0, max=2**63 - 1)]
+Precision = Annotated[
+    str | None, _in(LEARNING, "--precision", "float32 or float64; default: float64 for EM, float32 for gradients.")
+]
+
+Select = Annotated[
+    str | None,
+    _in(CHOICE, "--select", "Numbers of components: 1-8, or 2,4,8; --covariance may be several, too."),
+]
+Criterion = Annotated[str | None, _in(CHOICE, "--criterion", "bic, aic or held-out.")]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+Count = Annotated[int, typer.Option("--count", help="How many draws; with evidence, for each row of it.", min=1)]
+EvidenceValues = Annotated[
+    str | None, typer.Option("--evidence-values", help="A file, or a name, with rows of evidence to draw for.")
+]

@@ -1,0 +1,195 @@
+"""The commands that use a run: ``evaluate``, ``log-prob``, ``sample``, ``infer``."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from veil.cli import options
+from veil.cli.program import Refusal, notes
+from veil.cli.waiting import waiting
+
+
+@contextmanager
+def _opened(path: Path, quiet: bool) -> Iterator[tuple[Any, Any]]:
+    """A run and its model, in the run's precision."""
+    import jax
+
+    from veil import run as runs
+
+    run = runs.read(path)
+    with notes(quiet), waiting("working", quiet), jax.enable_x64(run.precision == "float64"):
+        yield run, run.load()
+
+
+def _data(run: Any, source: str, query: str | None, evidence: str | None, weight: bool, stream: bool) -> Any:
+    from veil.cli import reading
+
+    asked = reading.names(query, "--query"), reading.names(evidence, "--evidence")
+    return reading.like_run(run, source, *asked, weight, reading.BLOCK if stream else None)
+
+
+def evaluate(
+    run: options.RunToUse,
+    data: options.DataSource,
+    as_json: options.AsJson = False,
+    query: options.OtherQuery = None,
+    evidence: options.OtherEvidence = None,
+    unweighted: options.Unweighted = False,
+    stream: options.Stream = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Print the log-likelihood of DATA (nats), BIC, AIC."""
+    from veil.run import plain
+
+    with _opened(run, quiet) as (opened, model):
+        from veil.evaluate.likelihood import evaluate as measure
+
+        found = _data(opened, data, query, evidence, not unweighted, stream)
+        result = measure(model, found)
+    if as_json:
+        names = {"run": str(run), "model": opened.model_name, "data": found.name, "unit": "nats"}
+        typer.echo(json.dumps(plain({**result.as_dict(), **names}), allow_nan=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{opened.model_name} on {found.name}", box=None, show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    rows = (
+        ("log-likelihood", f"{result.log_likelihood:.4f}", f"nats, {result.kind}"),
+        ("  per datum", f"{result.log_likelihood_per_datum:.6f}", f"± {result.standard_error:.3g}"),
+        ("data", f"{result.n:g}", "" if result.n == result.rows else f"total weight, in {result.rows} rows"),
+        ("parameters", str(result.parameters), ""),
+        ("BIC", f"{result.bic:.3f}", "smaller is better"),
+        ("AIC", f"{result.aic:.3f}", "smaller is better"),
+    )
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def log_prob(
+    run: options.RunToUse,
+    data: options.DataSource,
+    out: options.FileToMake,
+    query: options.OtherQuery = None,
+    evidence: options.OtherEvidence = None,
+    stream: options.Stream = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write log p(y|x) of each row of DATA.
+
+    The columns are row and log_prob (nats).
+    """
+    import numpy as np
+
+    _check_file(out, data)
+    with _opened(run, quiet) as (opened, model):
+        from veil.evaluate.likelihood import log_prob as measure
+
+        values = measure(model, _data(opened, data, query, evidence, False, stream))
+    _write(out, [("row", np.arange(len(values))), ("log_prob", values)], quiet)
+
+
+def infer(
+    run: options.RunToUse,
+    data: options.DataSource,
+    out: options.FileToMake,
+    query: options.OtherQuery = None,
+    evidence: options.OtherEvidence = None,
+    stream: options.Stream = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write p(z|y,x) of each row of DATA.
+
+    The columns are row, component_0, component_1, ... and most_likely.
+    """
+    import numpy as np
+
+    _check_file(out, data)
+    with _opened(run, quiet) as (opened, model):
+        from veil.gates import Single
+        from veil.predict import infer as deduce
+
+        if isinstance(getattr(model, "gate", None), Single):
+            raise Refusal(f"{opened.model_name} has no latent variable to infer")
+        found = deduce(model, _data(opened, data, query, evidence, False, stream))
+    columns = [(f"component_{k}", column) for k, column in enumerate(found.probabilities.T)]
+    rows = np.arange(len(found.most_likely))
+    _write(out, [("row", rows), *columns, ("most_likely", found.most_likely)], quiet)
+
+
+def sample(
+    run: options.RunToUse,
+    out: options.FileToMake,
+    count: options.Count,
+    evidence_values: options.EvidenceValues = None,
+    evidence: options.OtherEvidence = None,
+    seed: options.Seed = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw from a fitted model.
+
+    The columns are the query's; with --evidence-values they are row, the evidence's and the query's.
+    """
+    import jax
+    import numpy as np
+
+    from veil.cli import reading
+
+    _check_file(out, evidence_values)
+    with _opened(run, quiet) as (opened, model):
+        from veil.predict import sample as draw
+
+        columns = opened.columns
+        if columns.evidence and evidence_values is None:
+            known = ", ".join(columns.evidence[:8])
+            raise Refusal(f"this run is p(y|x): give rows of its evidence ({known}) with --evidence-values FILE")
+        if not columns.evidence and evidence_values is not None:
+            raise Refusal("--evidence-values: this run was fitted without evidence; leave it out")
+        if evidence is not None and evidence_values is None:
+            raise Refusal("--evidence: it names columns of --evidence-values")
+        given = None
+        if evidence_values is not None:
+            given = reading.evidence_values(opened, evidence_values, reading.names(evidence, "--evidence"))
+        drawn = draw(model, count, key=jax.random.key(seed), evidence=given).query
+    table: list[tuple[str, Any]] = []
+    if given is not None:
+        drawn = drawn.reshape(-1, *columns.query_shape)
+        table.append(("row", np.repeat(np.arange(len(given)), count)))
+        table += [(name, np.repeat(given[:, i], count)) for i, name in enumerate(columns.evidence)]
+    if len(columns.query_shape) == 1:
+        table += [(name, drawn[:, i]) for i, name in enumerate(columns.query)]
+    else:
+        table.append(("query", drawn))
+    _write(out, table, quiet)
+
+
+def _check_file(out: Path, source: str | None) -> None:
+    """Refuse a place for results before working on them."""
+    from veil.cli.reading import FILES
+
+    if out.suffix not in FILES:
+        raise Refusal(f"--out: expected a file that ends in {', '.join(FILES)}; got {out.name!r}")
+    if not out.parent.is_dir():
+        raise Refusal(f"--out: the folder {out.parent} does not exist; create it first")
+    if out.is_dir():
+        raise Refusal(f"--out: {out} is a directory")
+    if source is not None and out.exists() and Path(source).exists() and out.samefile(source):
+        raise Refusal(f"--out: {out} is the data itself; choose another file")
+
+
+def _write(out: Path, columns: list[tuple[str, Any]], quiet: bool) -> None:
+    from veil.data import write
+    from veil.data.columns import unique
+
+    unique(tuple(name for name, _ in columns), out)
+    write(out, dict(columns))
+    if not quiet:
+        typer.echo(f"{len(columns[0][1])} rows written to {out}")

@@ -1,0 +1,302 @@
+"""The catalogue: models by name, from options that are plain words and numbers. Here words become strategies."""
+
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args, get_origin
+
+from veil.covariance import Covariance, Diagonal, Full, Spherical, Tied
+from veil.data.columns import suggestion
+from veil.experts import Experts, Linear, LinearGaussian
+from veil.gates import Softmax
+from veil.heads import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    DiagonalGaussian,
+    DiscretisedLogistic,
+    FullGaussian,
+    Head,
+    HomoscedasticGaussian,
+    Poisson,
+    StudentT,
+)
+from veil.model import Model
+from veil.nets import MLP
+from veil.start import KMeans, RandomResponsibilities, RandomRows, Start
+from veil.zoo.mixture import Mixture, density
+
+Part = TypeVar("Part")
+
+COVARIANCES: dict[str, Covariance] = {
+    "full": Full(),
+    "tied": Tied(shared=Full()),
+    "diagonal": Diagonal(),
+    "diag": Diagonal(),
+    "spherical": Spherical(),
+    "tied-diagonal": Tied(shared=Diagonal()),
+    "tied-spherical": Tied(shared=Spherical()),
+}
+STARTS: dict[str, Start] = {
+    "k-means": KMeans(),
+    "random-rows": RandomRows(),
+    "random-responsibilities": RandomResponsibilities(),
+}
+SEES = {"evidence": True, "constant": False}
+GAUSSIANS: dict[str, Head] = {
+    "diagonal": DiagonalGaussian(),
+    "diag": DiagonalGaussian(),
+    "full": FullGaussian(),
+    "homoscedastic": HomoscedasticGaussian(),
+}
+ACTIVATIONS = ("tanh", "relu", "silu", "gelu", "elu", "softplus")
+HEADS: dict[str, Head] = {
+    "gaussian": DiagonalGaussian(),
+    "student-t": StudentT(),
+    "beta": Beta(),
+    "bernoulli": Bernoulli(),
+    "poisson": Poisson(),
+    "categorical": Categorical(),
+    "discretised-logistic": DiscretisedLogistic(),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the catalogue.
+
+    ``what``: one line. ``conditional``: whether it is p(y|x), which needs evidence columns, or p(y), which has none.
+    ``latent``: whether there is a latent to infer. ``options``: those it takes, with their defaults.
+    """
+
+    name: str
+    what: str
+    conditional: bool
+    latent: bool
+    make: Callable[..., Model]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {name: parameter.default for name, parameter in inspect.signature(self.make).parameters.items()}
+
+    def words(self, option: str) -> tuple[str, ...]:
+        """The words that an option takes; none for one that takes numbers.
+
+        >>> entry("mdn").words("gate")
+        ('evidence', 'constant')
+        """
+        linear = self.make in (_gaussian, _linear_gaussian, _mixture, _mixture_of_experts)
+        tables: dict[str, Iterable[str]] = {
+            "covariance": COVARIANCES if linear else GAUSSIANS,
+            "head": HEADS,
+            "gate": SEES,
+            "experts": SEES,
+            "activation": ACTIVATIONS,
+            "start": STARTS,
+        }
+        return tuple(tables.get(option, ()))
+
+    def build(self, options: Mapping[str, Any]) -> Model:
+        """The model, without parameters.
+
+        Raises:
+            ValueError: an option it does not take, a value of the wrong type or an unknown word.
+
+        >>> entry("mixture").build({"components": 3, "covariance": "tied"}).components
+        3
+        """
+        parameters = inspect.signature(self.make).parameters
+        for name, value in options.items():
+            if name not in parameters:
+                raise ValueError(f"{self.name} does not take the option {name}; it takes {', '.join(parameters)}")
+            if not _is_a(value, parameters[name].annotation):
+                expected = inspect.formatannotation(parameters[name].annotation).replace("collections.abc.", "")
+                raise ValueError(f"{name}: expected {expected}; got {value!r}")
+        return self.make(**options)
+
+
+def entry(name: str) -> Entry:
+    """A model of the catalogue by name.
+
+    Raises ValueError, with the closest match, for a name that is not there.
+
+    >>> entry("gaussian").what
+    'One Gaussian: p(y) = N(y; mean, covariance)'
+    """
+    return _choose("model", name, MODELS)
+
+
+def build(name: str, options: Mapping[str, Any]) -> Model:
+    """A model from its name and options, without parameters: ``entry(name).build(options)``.
+
+    >>> build("mdn", {"components": 5, "hidden": [32]}).trunk.widths
+    (32,)
+    """
+    return entry(name).build(options)
+
+
+def _choose(option: str, word: str, table: Mapping[str, Part]) -> Part:
+    if word not in table:
+        raise ValueError(f"{option}: there is no {word!r}; {suggestion(str(word), list(table))}")
+    return table[word]
+
+
+def _is_a(value: Any, annotation: Any) -> bool:
+    """Whether a JSON value fits an annotation of the functions below."""
+    if get_origin(annotation) is types.UnionType:
+        return any(_is_a(value, part) for part in get_args(annotation))
+    if get_origin(annotation) is Sequence:
+        return isinstance(value, list | tuple) and all(_is_a(part, get_args(annotation)[0]) for part in value)
+    if annotation is None or annotation is type(None):
+        return value is None
+    if isinstance(value, bool):
+        return annotation is bool
+    return isinstance(value, (int, float) if annotation is float else annotation)
+
+
+# -- parts from words --------------------------------------------------------------------------------------------------
+
+
+def _head(word: str, covariance: str | None) -> Head:
+    """A head from ``name`` or ``name:numbers``: categorical:COUNT, discretised-logistic:LEVELS[:LOW:HIGH]."""
+    name, *rest = word.split(":")
+    _choose("head", name, HEADS)
+    if name == "gaussian":
+        _no_numbers(name, rest)
+        return _choose("covariance", covariance or "diagonal", GAUSSIANS)
+    if covariance is not None:
+        raise ValueError(f"covariance: only the head gaussian takes it; this one is {name}")
+    if name == "categorical":
+        (categories,) = _numbers(word, rest, [2], "categorical:3")
+        return Categorical(int(categories))
+    if name == "discretised-logistic":
+        levels, low, high = _numbers(word, rest, [256, 0, None], "discretised-logistic:256:0:255")
+        return DiscretisedLogistic(low, low + levels - 1 if high is None else high, int(levels))
+    _no_numbers(name, rest)
+    return HEADS[name]
+
+
+def _no_numbers(name: str, rest: list[str]) -> None:
+    if rest:
+        raise ValueError(f"head: {name} takes no numbers; got {':'.join([name, *rest])!r}")
+
+
+def _numbers(word: str, given: list[str], defaults: list[Any], example: str) -> list[Any]:
+    try:
+        numbers = [float(text) for text in given]
+    except ValueError:
+        numbers = []
+    if len(numbers) != len(given) or len(numbers) > len(defaults) or not all(n == n // 1 for n in numbers[:1]):
+        raise ValueError(f"head: expected numbers as in {example}; got {word!r}")
+    return numbers + defaults[len(numbers) :]
+
+
+def _experts(head: str, covariance: str | None, evidence: bool) -> Experts:
+    """Gaussian experts with a covariance structure, or any other head; linear in the evidence, or constant."""
+    if head == "gaussian":
+        return LinearGaussian(_choose("covariance", covariance or "full", COVARIANCES), evidence=evidence)
+    return Linear(_head(head, covariance), evidence=evidence)
+
+
+def _network(hidden: Sequence[int], activation: str) -> MLP:
+    word: Any = _choose("activation", activation, {name: name for name in ACTIVATIONS})
+    return MLP(tuple(hidden), word)
+
+
+# -- the models: one function each, whose parameters are its options ---------------------------------------------------
+
+
+def _gaussian(covariance: str = "full") -> Model:
+    return density(LinearGaussian(_choose("covariance", covariance, COVARIANCES), evidence=False))
+
+
+def _linear_gaussian(covariance: str = "full") -> Model:
+    return density(LinearGaussian(_choose("covariance", covariance, COVARIANCES)))
+
+
+def _generalised_linear(
+    head: str = "gaussian",
+    covariance: str | None = None,
+) -> Model:
+    return density(Linear(_head(head, covariance)))
+
+
+def _neural(
+    head: str = "gaussian",
+    covariance: str | None = None,
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+) -> Model:
+    return density(Linear(_head(head, covariance)), trunk=_network(hidden, activation))
+
+
+def _mixture(
+    components: int = 2,
+    covariance: str | None = None,
+    head: str = "gaussian",
+    start: str = "k-means",
+) -> Model:
+    experts = _experts(head, covariance, False)
+    return Mixture(experts, components, Softmax(evidence=False), start=_choose("start", start, STARTS))
+
+
+def _mixture_of_experts(
+    components: int = 2,
+    covariance: str | None = None,
+    head: str = "gaussian",
+    gate: str = "evidence",
+    experts: str = "evidence",
+    start: str = "k-means",
+) -> Model:
+    given, chosen = _choose("experts", experts, SEES), _choose("gate", gate, SEES)
+    if not given and not chosen:
+        raise ValueError("gate, experts: with both constant nothing sees the evidence; that is the model mixture")
+    parts = _experts(head, covariance, given)
+    return Mixture(parts, components, Softmax(evidence=chosen), start=_choose("start", start, STARTS))
+
+
+def _mdn(
+    components: int = 5,
+    covariance: str | None = None,
+    head: str = "gaussian",
+    gate: str = "evidence",
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+    start: str = "k-means",
+) -> Model:
+    weights = Softmax(evidence=_choose("gate", gate, SEES))
+    begin = _choose("start", start, STARTS)
+    return Mixture(Linear(_head(head, covariance)), components, weights, _network(hidden, activation), begin)
+
+
+MODELS: dict[str, Entry] = {
+    name: Entry(name, what, conditional, latent, make)
+    for name, what, conditional, latent, make in (
+        ("gaussian", "One Gaussian: p(y) = N(y; mean, covariance)", False, False, _gaussian),
+        (
+            "linear-gaussian",
+            "Linear regression with Gaussian noise: p(y|x) = N(y; W x + b, covariance)",
+            True,
+            False,
+            _linear_gaussian,
+        ),
+        (
+            "generalised-linear",
+            "A head whose parameters are linear in x: logistic, Poisson, Student-t ... regression",
+            True,
+            False,
+            _generalised_linear,
+        ),
+        ("neural", "A head whose parameters are a network of x: p(y|x) = head(f(x))", True, False, _neural),
+        ("mixture", "A mixture of Gaussians, or of another head: p(y) = Σ p(z) p(y|z)", False, True, _mixture),
+        (
+            "mixture-of-experts",
+            "Linear experts that a gate chooses between: p(y|x) = Σ p(z|x) p(y|x,z)",
+            True,
+            True,
+            _mixture_of_experts,
+        ),
+        ("mdn", "A mixture density network: gate and components are a network of x", True, True, _mdn),
+    )
+}
