@@ -49,11 +49,11 @@ def condition(model: Any, *, query: Sequence[int], evidence: Sequence[int] = ())
     mean = model.experts.mean
     covariance = jnp.broadcast_to(model.experts.covariance.dense_covariance(), (*mean.shape, size))
     weight, conditional = jax.vmap(lambda m, c: gaussian.condition(m, c, wanted, given))(mean, covariance)
-    experts = LinearGaussian(Full(factor=jnp.linalg.cholesky(conditional)), weight=weight)
+    experts = LinearGaussian(Full(factor=gaussian.safe_cholesky(conditional)), weight=weight)
     gate: Gate = model.gate
     if given and isinstance(gate, Softmax):
         index = np.asarray(given)
-        inner = jnp.linalg.cholesky(covariance[:, index[:, None], index[None, :]])
+        inner = gaussian.safe_cholesky(covariance[:, index[:, None], index[None, :]])
         gate = Discriminant(gate.logits(jnp.ones(1)), mean[:, index], Full(factor=inner))
     elif not isinstance(gate, Softmax | Single):
         raise TypeError(f"model: cannot condition a mixture whose gate is {type(gate).__name__}")

@@ -25,7 +25,6 @@ Latent = Int[Array, ""] | int
 class Covariance(eqx.Module):
     """What the Gaussian experts ask of their covariances."""
 
-    floor: eqx.AbstractVar[float]
     dense: ClassVar[bool]
     isotropic: ClassVar[bool] = False  # the same variance in every direction: only one common unit keeps it so
 
@@ -72,8 +71,8 @@ class Covariance(eqx.Module):
         """The smallest standard deviation of each covariance along any direction (a bound from below is enough)."""
 
     @abstractmethod
-    def rescaled(self, scale: np.ndarray) -> Self:
-        """The same covariances of y * scale."""
+    def rescaled(self, scale: np.ndarray, least: np.ndarray | float = 0.0) -> Self:
+        """The same covariances of y * scale, with standard deviations of at least ``least`` ([K, D])."""
 
     @abstractmethod
     def parameters(self, components: int, size: int) -> int:
@@ -101,7 +100,7 @@ class Full(Covariance):
 
     def maximise(self, scatter: Float[Array, "K D D"], counts: Float[Array, " K"]) -> "Full":
         identity = jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
-        return Full(self.floor, jnp.linalg.cholesky((scatter + self.floor * identity[None]) / counts[:, None, None]))
+        return Full(self.floor, gaussian.safe_cholesky((scatter + self.floor * identity[None]) / counts[:, None, None]))
 
     def _whitener(self) -> Float[Array, "K D D"]:
         factor = self._factor()
@@ -144,8 +143,11 @@ class Full(Covariance):
     def smallest(self) -> Float[Array, " K"]:
         return jnp.sum(self._whitener() ** 2, (-2, -1)) ** -0.5
 
-    def rescaled(self, scale: np.ndarray) -> "Full":
-        return Full(self.floor, _as_default(np.asarray(self._factor(), np.float64) * scale[:, None]))
+    def rescaled(self, scale: np.ndarray, least: np.ndarray | float = 0.0) -> "Full":
+        factor = np.asarray(self._factor(), np.float64) * scale[:, None]
+        i = np.arange(factor.shape[-1])
+        factor[:, i, i] = np.maximum(np.abs(factor[:, i, i]), least)
+        return Full(self.floor, _as_default(factor))
 
     def parameters(self, components: int, size: int) -> int:
         return components * gaussian.packed_size(size)
@@ -174,7 +176,7 @@ class Diagonal(Covariance):
 
     def fill(
         self, residual: Float[Array, "K D"], observed: Bool[Array, " D"]
-    ) -> tuple[Float[Array, "K D"], Float[Array, "K D"]]:
+    ) -> tuple[Float[Array, "K D"], Float[Array, "#K D"]]:
         return jnp.where(observed[None], residual, 0.0), jnp.where(observed[None], 0.0, self._scale() ** 2)
 
     def distribution(self, mean: Float[Array, " D"], latent: Latent) -> Distribution:
@@ -195,8 +197,8 @@ class Diagonal(Covariance):
     def smallest(self) -> Float[Array, " K"]:
         return jnp.min(jnp.abs(self._scale()), -1)
 
-    def rescaled(self, scale: np.ndarray) -> "Diagonal":
-        return Diagonal(self.floor, _as_default(np.asarray(self._scale(), np.float64) * scale))
+    def rescaled(self, scale: np.ndarray, least: np.ndarray | float = 0.0) -> "Diagonal":
+        return Diagonal(self.floor, _as_default(np.maximum(np.abs(self._scale()) * scale, least)))
 
     def parameters(self, components: int, size: int) -> int:
         return components * size
@@ -227,7 +229,7 @@ class Spherical(Covariance):
 
     def fill(
         self, residual: Float[Array, "K D"], observed: Bool[Array, " D"]
-    ) -> tuple[Float[Array, "K D"], Float[Array, "K D"]]:
+    ) -> tuple[Float[Array, "K D"], Float[Array, "#K D"]]:
         return self._diagonal().fill(residual, observed)
 
     def distribution(self, mean: Float[Array, " D"], latent: Latent) -> Distribution:
@@ -248,8 +250,8 @@ class Spherical(Covariance):
     def smallest(self) -> Float[Array, " K"]:
         return self._diagonal().smallest()
 
-    def rescaled(self, scale: np.ndarray) -> "Spherical":
-        return Spherical(self.floor, self._diagonal().rescaled(scale))
+    def rescaled(self, scale: np.ndarray, least: np.ndarray | float = 0.0) -> "Spherical":
+        return Spherical(self.floor, self._diagonal().rescaled(scale, np.max(np.atleast_2d(least), -1, keepdims=True)))
 
     def parameters(self, components: int, size: int) -> int:
         return components
@@ -261,8 +263,9 @@ class Tied(Covariance):
     shared: Covariance = Full()
 
     @property
-    def floor(self) -> float:  # type: ignore[override]
-        return self.shared.floor
+    def floor(self) -> float:
+        """The shared covariance's."""
+        return self.shared.floor  # type: ignore[attr-defined]
 
     @property
     def dense(self) -> bool:  # type: ignore[override]
@@ -305,15 +308,15 @@ class Tied(Covariance):
     def smallest(self) -> Float[Array, " K"]:
         return self.shared.smallest()
 
-    def rescaled(self, scale: np.ndarray) -> "Tied":
-        return Tied(self.shared.rescaled(scale))
+    def rescaled(self, scale: np.ndarray, least: np.ndarray | float = 0.0) -> "Tied":
+        return Tied(self.shared.rescaled(scale, np.max(np.atleast_2d(least), 0, keepdims=True)))
 
     def parameters(self, components: int, size: int) -> int:
         return self.shared.parameters(1, size)
 
 
 def _diagonal_log_density(
-    residual: Float[Array, "K D"], scale: Float[Array, "K D"], observed: Bool[Array, " D"] | None
+    residual: Float[Array, "K D"], scale: Float[Array, "#K D"], observed: Bool[Array, " D"] | None
 ) -> Float[Array, " K"]:
     terms = -0.5 * (residual / scale) ** 2 - jnp.log(jnp.abs(scale)) - 0.5 * gaussian.LOG_2PI
     return jnp.sum(terms if observed is None else jnp.where(observed[None], terms, 0.0), -1)

@@ -157,7 +157,7 @@ class LinearGaussian(Experts):
         weight = jnp.zeros((components, shape[0], features if self.evidence else 1))
         return self._with(weight, self.covariance.blank(components, shape[0]))
 
-    def _used(self, features: Float[Array, " P"]) -> Float[Array, " P"]:
+    def _used(self, features: Float[Array, " P"]) -> Float[Array, " Q"]:
         return features[: self._weight().shape[-1]]
 
     def distribution(self, latent: Latent, features: Float[Array, " P"]) -> Distribution:
@@ -234,6 +234,7 @@ class LinearGaussian(Experts):
         regular = jnp.where(alive[:, None, None], regular, jnp.eye(inputs)[None])
         change = jnp.swapaxes(jnp.linalg.solve(regular, cross - slopes[None, :, None] * jnp.swapaxes(reference, 1, 2)), 1, 2)
         weight = reference + change
+        raw = scatter
         # Σ r (r - δφ)(r - δφ)ᵀ + W E Wᵀ, expanded about the reference
         if self.covariance.dense:
             product = change @ cross
@@ -243,6 +244,7 @@ class LinearGaussian(Experts):
             scatter = scatter - 2.0 * jnp.einsum("kdp,kpd->kd", change, cross)
             scatter = scatter + jnp.einsum("kdp,kpq,kdq->kd", change, moment, change)
             scatter = scatter + jnp.sum(slopes[None, None] * weight**2, -1)
+        scatter = _above_rounding(scatter, raw)
         weight = jnp.where(alive[:, None, None], weight, self._weight())
         scatter = jnp.where(alive.reshape(-1, *[1] * (scatter.ndim - 1)), scatter, 0.0)
         covariance = self.covariance.maximise(scatter, counts)
@@ -288,7 +290,9 @@ class LinearGaussian(Experts):
         scale = np.asarray(query.scale, np.float64)
         weight = weight * scale[:, None]
         weight[..., 0] += np.asarray(query.shift, np.float64)
-        return self._with(jnp.asarray(weight, jnp.result_type(float)), self.covariance.rescaled(scale))
+        # a density narrower than the spacing of numbers at its mean could not be found again by any datum
+        least = np.finfo(jnp.result_type(float)).eps * np.abs(weight[..., 0])
+        return self._with(jnp.asarray(weight, jnp.result_type(float)), self.covariance.rescaled(scale, least))
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
         return None
@@ -331,7 +335,8 @@ class Linear(Experts):
 
     def blank(self, components: int, features: int, shape: tuple[int, ...]) -> "Linear":
         inputs = features if self.evidence else 1
-        return self._with(jnp.zeros((components, self.head.size(shape), inputs)), shape=shape)
+        weight = jnp.zeros((components, self.head.size(shape), inputs))
+        return self._with(weight, self.head.blank(shape), shape)
 
     def scattered(self, key: PRNGKeyArray) -> "Linear":
         """The same experts with small random slopes (Glorot's scale), where a gradient fit starts."""
@@ -397,6 +402,15 @@ class Linear(Experts):
         units = getattr(self.head, "units", None)
         fixed = sum(leaf.size for leaf in jax.tree.leaves(units) if hasattr(leaf, "size"))
         return self._weight().size + sum(leaf.size for leaf in own) - fixed
+
+
+def _above_rounding(scatter: Float[Array, "K ..."], raw: Float[Array, "K ..."]) -> Float[Array, "K ..."]:
+    """Variances that are differences of ``raw`` sums, no smaller than those sums' rounding (and so never negative)."""
+    least = 64.0 * jnp.finfo(raw.dtype).eps
+    if scatter.ndim == 2:
+        return jnp.maximum(scatter, least * raw)
+    i = np.arange(scatter.shape[-1])
+    return scatter.at[:, i, i].max(least * raw[:, i, i])
 
 
 def _keep(new: Covariance, old: Covariance, alive: Bool[Array, " K"]) -> Covariance:

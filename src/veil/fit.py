@@ -228,10 +228,13 @@ def _starts(model: Any, seen: Survey, restarts: int, rng: np.random.Generator, k
             query = seen.query.inverse() if seen.query else _no_units(seen)
             model = model.rescaled(query, seen.evidence.inverse() if seen.evidence else None)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if eqx.is_array_like(leaf) else leaf, model)
-    sample = as_datum(seen.sample, seen.query, seen.evidence, limit=FAR)
     each = [starting_responsibilities(model, seen, rng) for _ in range(restarts)]
-    stacked = None if each[0] is None else jnp.asarray(np.stack(each), jnp.result_type(float))
-    return _initialise(model, sample, stacked, jax.random.split(key, restarts))
+    default = np.dtype(jnp.result_type(float))
+    with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
+        sample = as_datum(seen.sample, seen.query, seen.evidence, limit=FAR)
+        stacked = None if each[0] is None else jnp.asarray(np.stack(each))
+        models = _initialise(model, sample, stacked, jax.random.split(key, restarts))
+    return jax.tree.map(jnp.asarray, _cast(models, default))
 
 
 def _source(

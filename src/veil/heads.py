@@ -50,6 +50,10 @@ class Head(eqx.Module):
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         """The vector whose distribution has these average features."""
 
+    def blank(self, shape: Shape) -> Self:
+        """This head with placeholders for whatever parameters of its own it trains (the identity for most)."""
+        return self
+
     def rescaled(self, units: Units) -> Self:
         """This head in the user's units (the identity for all but heads on the real line)."""
         return self
@@ -137,6 +141,11 @@ class HomoscedasticGaussian(Head):
 
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         return _moments(sums)[0].ravel()
+
+    def blank(self, shape: Shape) -> "HomoscedasticGaussian":
+        """One scale for each entry."""
+        log_scale = jnp.asarray(self.log_scale, jnp.result_type(float))
+        return HomoscedasticGaussian(jnp.broadcast_to(log_scale, shape), self.units)
 
     def rescaled(self, units: Units) -> "HomoscedasticGaussian":
         return HomoscedasticGaussian(self.log_scale, _rescale_units(self.units, units))

@@ -44,6 +44,26 @@ def pack_quadratic(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch F
     return matrix[..., rows, columns] * times.reshape(*[1] * (matrix.ndim - 2), -1)
 
 
+def safe_cholesky(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
+    """Cholesky factor of a covariance that is positive definite in exact arithmetic but perhaps not in this one.
+
+    The correlations are factored, whatever the scales of the variables; where rounding has made them indefinite, a few
+    units in the last place are added to their diagonal, and where they are noise altogether they are dropped.
+    """
+    scale = jnp.sqrt(jnp.diagonal(matrix, axis1=-2, axis2=-1))
+    correlation = matrix / scale[..., :, None] / scale[..., None, :]
+    factor = jnp.linalg.cholesky(correlation)
+    n = matrix.shape[-1]
+    identity = jnp.broadcast_to(jnp.eye(n, dtype=matrix.dtype), matrix.shape)
+    second = jnp.linalg.cholesky(correlation + 16 * n * jnp.finfo(matrix.dtype).eps * identity)
+    second = jnp.where(_finite(second), second, identity)
+    return scale[..., :, None] * jnp.where(_finite(factor), factor, second)
+
+
+def _finite(matrix: Float[Array, "*batch n n"]) -> Bool[Array, "*batch 1 1"]:
+    return jnp.all(jnp.isfinite(matrix), (-2, -1), keepdims=True)
+
+
 def log_normaliser(factor: Float[Array, "*batch D D"]) -> Float[Array, "*batch"]:
     """-½ log|2π Σ| for Σ = L Lᵀ, from the factor L (nats)."""
     diagonal = jnp.abs(jnp.diagonal(factor, axis1=-2, axis2=-1))
