@@ -13,13 +13,18 @@ from veil.nets import Units
 
 
 def as_datum(
-    data: Data, query: Units | None = None, evidence: Units | None = None, dtype: Any = None, limit: float | None = None
+    data: Data,
+    query: Units | None = None,
+    evidence: Units | None = None,
+    masked: bool = False,
+    limit: float | None = None,
 ) -> Datum:
     """All data as one batched ``Datum`` of numpy arrays, standardised, always with weights.
 
-    ``limit`` clips standardised numbers: only for starting points, where far is far.
+    ``masked``: with ``observed`` even if these rows are complete, so that all blocks are alike. ``limit`` clips
+    standardised numbers: only for starting points, where far is far.
     """
-    dtype = np.dtype(jnp.result_type(float)) if dtype is None else dtype
+    dtype = np.dtype(jnp.result_type(float))
     fields = data.fields()
 
     def convert(array: np.ndarray | None, units: Units | None) -> np.ndarray | None:
@@ -30,6 +35,8 @@ def as_datum(
 
     values = convert(fields["query"], query)
     observed = fields.get("observed")
+    if observed is None and masked:
+        observed = np.ones((len(data), *data.query_shape), bool)
     if observed is not None:
         values = np.where(observed, values, 0).astype(dtype)  # type: ignore[arg-type]
     weight = np.asarray(fields.get("weight", np.ones(len(data))), dtype)

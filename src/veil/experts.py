@@ -232,7 +232,9 @@ class LinearGaussian(Experts):
         slopes = self.ridge * jnp.ones(inputs).at[0].set(0.0)
         regular = moment + jnp.diag(slopes)[None]
         regular = jnp.where(alive[:, None, None], regular, jnp.eye(inputs)[None])
-        change = jnp.swapaxes(jnp.linalg.solve(regular, cross - slopes[None, :, None] * jnp.swapaxes(reference, 1, 2)), 1, 2)
+        change = jnp.swapaxes(
+            jnp.linalg.solve(regular, cross - slopes[None, :, None] * jnp.swapaxes(reference, 1, 2)), 1, 2
+        )
         weight = reference + change
         raw = scatter
         # Σ r (r - δφ)(r - δφ)ᵀ + W E Wᵀ, expanded about the reference

@@ -231,7 +231,7 @@ def _starts(model: Any, seen: Survey, restarts: int, rng: np.random.Generator, k
     each = [starting_responsibilities(model, seen, rng) for _ in range(restarts)]
     default = np.dtype(jnp.result_type(float))
     with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
-        sample = as_datum(seen.sample, seen.query, seen.evidence, limit=FAR)
+        sample = as_datum(seen.sample, seen.query, seen.evidence, seen.missing, FAR)
         stacked = None if each[0] is None else jnp.asarray(np.stack(each))
         models = _initialise(model, sample, stacked, jax.random.split(key, restarts))
     return jax.tree.map(jnp.asarray, _cast(models, default))
@@ -243,12 +243,12 @@ def _source(
     """The data as the loop wants them, standardised, at JAX's present precision."""
     rows = block_rows(seen.sample, model)
     if isinstance(data, Data):
-        return InMemory(as_datum(data, seen.query, seen.evidence), batch_size, rows, rng)
+        return InMemory(as_datum(data, seen.query, seen.evidence, seen.missing), batch_size, rows, rng)
     rows = batch_size or min(8 * rows, 65536)
     stream = data
 
     def blocks() -> Any:
-        return (padded(as_datum(block, seen.query, seen.evidence), rows) for block in stream.blocks(rows))
+        return (padded(as_datum(block, seen.query, seen.evidence, seen.missing), rows) for block in stream.blocks(rows))
 
     return Streamed(blocks, seen.total, batch_size is not None)
 
@@ -279,7 +279,7 @@ def _by_sums(
         return not error < SAFE or bool(np.any(failed))
 
     models = starts
-    if seen.sample.observed is None and seen.largest < 1e15:
+    if not seen.missing and seen.largest < 1e15:
         source = _source(data, seen, starts, batch_size, rng)
         fast = _arithmetic(starts, True)
         state = train(learner, fast, source, steps, key, lambda now, record: watch(now, record) or unsafe(record))

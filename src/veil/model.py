@@ -12,7 +12,6 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.nets import Units
 
-
 # A batch of data is a Datum of numpy arrays while it is on the host; on the device, and to a model, of JAX arrays.
 if TYPE_CHECKING:
     Leaf = Array

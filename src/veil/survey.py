@@ -17,7 +17,7 @@ FAR = 1e12  # standardised; beyond it a starting point is far away and no more
 
 @dataclass(frozen=True)
 class Survey:
-    """A sample in memory, the total weight, the units, and the largest standardised number.
+    """A sample in memory, the total weight, the units, the largest standardised number, whether entries are missing.
 
     ``log_scale``: Σ log scale over a datum's observed entries, on average (nats): log p in standardised units minus
     log p in the user's.
@@ -29,6 +29,7 @@ class Survey:
     evidence: Units | None
     log_scale: float
     largest: float
+    missing: bool
 
     @property
     def weights(self) -> np.ndarray:
@@ -51,12 +52,12 @@ class Survey:
 def survey(model: Model, data: Data | Stream, rng: np.random.Generator) -> Survey:
     """Look at the data once (a stream: one pass). Raises ValueError for numbers no fit can hold."""
     if isinstance(data, Stream):
-        sample, total = _reservoir(data, rng)
+        sample, total, missing = _reservoir(data, rng)
         whole = sample
     else:
         whole = data
         sample = data if len(data) <= SAMPLE else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
-        total = data.total_weight
+        total, missing = data.total_weight, data.observed is not None
     standardise.refuse_huge(whole)
     model.check(whole.query, whole.query_names)
     query = evidence = None
@@ -68,16 +69,17 @@ def survey(model: Model, data: Data | Stream, rng: np.random.Generator) -> Surve
     largest = standardise.largest(query, whole.query)
     if whole.evidence is not None:
         largest = max(largest, standardise.largest(evidence, whole.evidence))
-    return Survey(sample, total, query, evidence, standardise.log_scale_per_datum(query, whole), largest)
+    return Survey(sample, total, query, evidence, standardise.log_scale_per_datum(query, whole), largest, missing)
 
 
-def _reservoir(stream: Stream, rng: np.random.Generator) -> tuple[Data, float]:
-    """A uniform sample of a stream in one pass, and the total weight: the rows with the smallest random tickets."""
+def _reservoir(stream: Stream, rng: np.random.Generator) -> tuple[Data, float, bool]:
+    """In one pass: a uniform sample (the smallest random tickets), the total weight, whether entries are missing."""
     kept: Data | None = None
     tickets = np.zeros(0)
-    total = 0.0
+    total, missing = 0.0, False
     for block in stream:
         total += block.total_weight
+        missing |= block.observed is not None
         fresh = rng.random(len(block))
         bound = np.inf if len(tickets) < SAMPLE else tickets.max()
         chosen = np.flatnonzero(fresh < bound)
@@ -90,7 +92,7 @@ def _reservoir(stream: Stream, rng: np.random.Generator) -> tuple[Data, float]:
             kept, tickets = kept[best], tickets[best]
     if kept is None:
         raise ValueError("data: the stream gave no rows")
-    return kept, total
+    return kept, total, missing
 
 
 def starting_responsibilities(model: Any, seen: Survey, rng: np.random.Generator) -> Any:
