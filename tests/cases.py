@@ -1,0 +1,212 @@
+"""The tables that tests multiply: covariance structures, heads, models, and data for each."""
+
+import warnings
+
+import jax
+import numpy as np
+import oracles
+import scipy.special
+import scipy.stats
+
+import veil
+from veil import Data, Diagonal, Full, Linear, LinearGaussian, Mixture, Softmax, Spherical, Tied, heads
+from veil.batching import as_datum
+
+STRUCTURES = {
+    "full": Full(),
+    "diagonal": Diagonal(),
+    "spherical": Spherical(),
+    "tied-full": Tied(Full()),
+    "tied-diagonal": Tied(Diagonal()),
+}
+HEADS = {
+    "diagonal": heads.DiagonalGaussian(),
+    "homoscedastic": heads.HomoscedasticGaussian(),
+    "full": heads.FullGaussian(),
+    "student": heads.StudentT(),
+    "logistic": heads.DiscretisedLogistic(0.0, 6.0, 7),
+    "beta": heads.Beta(),
+    "bernoulli": heads.Bernoulli(),
+    "categorical": heads.Categorical(3),
+    "poisson": heads.Poisson(),
+}
+TRUNK = veil.MLP((4,))
+
+
+def _models():
+    for name, covariance in STRUCTURES.items():
+        yield f"mixture-{name}", Mixture(LinearGaussian(covariance), 3), "real"
+        yield f"experts-{name}", Mixture(LinearGaussian(covariance), 3), "real | evidence"
+    yield "gaussian", veil.density(LinearGaussian()), "real"
+    yield "regression", veil.density(LinearGaussian()), "real | evidence"
+    yield "gate-only", Mixture(LinearGaussian(evidence=False), 3), "real | evidence"
+    yield "experts-only", Mixture(LinearGaussian(), 3, Softmax(evidence=False)), "real | evidence"
+    yield "no-evidence-used", Mixture(LinearGaussian(evidence=False), 3, Softmax(evidence=False)), "real | evidence"
+    yield "trunk-gaussian", Mixture(LinearGaussian(), 3, trunk=TRUNK), "real | evidence"
+    yield "trunk-density", veil.density(Linear(heads.DiagonalGaussian()), TRUNK), "real | evidence"
+    yield "trunk-diagonal", Mixture(Linear(heads.DiagonalGaussian()), 3, trunk=TRUNK), "real | evidence"
+    for name, head in HEADS.items():
+        yield f"constant-{name}", Mixture(Linear(head), 3), name
+        yield f"linear-{name}", Mixture(Linear(head), 3), f"{name} | evidence"
+
+
+MODELS = {name: (model, kind) for name, model, kind in _models()}
+CLOSED_FORM = [name for name in MODELS if name.startswith(("mixture-", "experts-"))] + [
+    *("gaussian", "regression", "gate-only", "no-evidence-used"),
+    *("constant-bernoulli", "constant-categorical", "constant-poisson"),
+]
+
+
+def make_data(kind, count=12, *, missing=False, weighted=False, seed=0):
+    """Two entries a datum (three for plain reals) in the support that the kind names; values are spread on purpose."""
+    rng = np.random.default_rng([seed, len(kind), missing, weighted])
+    what = kind.split(" | ")[0]
+    shape = (count, 3) if kind == "real" else (count, 2)
+    query = {
+        "bernoulli": lambda: rng.integers(0, 2, shape),
+        "categorical": lambda: rng.integers(0, 3, shape),
+        "poisson": lambda: rng.poisson(2.0, shape),
+        "logistic": lambda: rng.integers(0, 7, shape),
+        "beta": lambda: rng.uniform(0.05, 0.95, shape),
+    }.get(what, lambda: 1.5 * rng.normal(size=shape))()
+    query = np.asarray(query, np.float64)
+    if missing:
+        gone = rng.random(shape) < 0.35
+        gone[0], gone[1] = True, [True] + [False] * (shape[1] - 1)  # one row with nothing, one with a gap
+        query[gone] = np.nan
+    weight = rng.integers(1, 4, count) * 0.5 if weighted else None
+    evidence = rng.normal(size=(count, 2)) if "evidence" in kind else None
+    return Data(query, evidence=evidence, weight=weight)
+
+
+def on_device(data):
+    """All data as one batched datum of JAX arrays."""
+    return jax.tree.map(jax.numpy.asarray, as_datum(data))
+
+
+def random_model(name, data, seed=0):
+    """A model of the table with random parameters of the right shapes, at JAX's present precision."""
+    model, _ = MODELS[name]
+    rng = np.random.default_rng([seed, 7])
+    responsibilities = rng.dirichlet(np.ones(model.components), len(data))
+    model = model.initialise(on_device(data), jax.numpy.asarray(responsibilities, float), jax.random.key(seed))
+
+    def change(path, leaf):
+        field, size = path[-1].name, np.shape(leaf)
+        if field == "factor":
+            new = np.tril(0.4 * rng.normal(size=size), -1) + np.eye(size[-1]) * (0.6 + rng.random(size[:-1])[..., None])
+        elif field == "scale":
+            one = any(getattr(key, "name", "") == "diagonal" for key in path)  # spherical: equal along the entries
+            new = np.broadcast_to(np.exp(0.4 * rng.normal(size=(size[0], 1) if one else size)), size)
+        else:
+            new = np.asarray(leaf) + 0.5 * rng.normal(size=size)
+        return jax.numpy.asarray(new, float)
+
+    return jax.tree_util.tree_map_with_path(change, model)
+
+
+# -- the same models by naive numpy ------------------------------------------------------------------------------------
+
+
+def numpy_features(model, x, count):
+    if x is not None and isinstance(model.trunk, veil.MLP):
+        for layer in model.trunk.layers:
+            x = np.tanh(x @ np.asarray(layer.weight).T + np.asarray(layer.bias))
+    return oracles.features(x, count)
+
+
+def numpy_log_gate(model, phi):
+    if not isinstance(model.gate, Softmax):
+        return np.zeros((len(phi), 1))
+    weight = np.asarray(model.gate.weight)
+    return np.log(np.array([oracles.softmax(weight @ row[: weight.shape[1]]) for row in phi]))
+
+
+def numpy_covariances(experts):
+    """[K, D, D] from the parameters themselves."""
+    components, size, _ = experts.weight.shape
+    inner = getattr(experts.covariance, "shared", experts.covariance)
+    inner = getattr(inner, "diagonal", inner)
+    if isinstance(inner, Full):
+        factor = np.asarray(inner.factor)
+        parts = np.array([one @ one.T for one in factor])
+    else:
+        parts = np.array([np.diag(one**2) for one in np.asarray(inner.scale)])
+    return np.broadcast_to(parts, (components, size, size))
+
+
+def numpy_log_joints(model, data):
+    """log p(y_n, z | x_n) [N, K] for every model of the table."""
+    count = len(data)
+    seen = np.ones(data.query.shape, bool) if data.observed is None else data.observed
+    phi = numpy_features(model, data.evidence, count)
+    gate = numpy_log_gate(model, phi)
+    weight = np.asarray(model.experts.weight)
+    if isinstance(model.experts, LinearGaussian):
+        return oracles.log_joints(data.query, phi, gate, weight, numpy_covariances(model.experts), seen)
+    out = gate.copy()
+    for n in range(count):
+        for k in range(len(weight)):
+            vector = weight[k] @ phi[n, : weight.shape[2]]
+            out[n, k] += head_log_prob(model.experts.head, vector, data.query[n], seen[n])
+    return out
+
+
+def head_log_prob(head, vector, y, seen=None):
+    """log p(y) of a head without units, by scipy, entry by entry over the entries present."""
+    seen = np.ones(len(y), bool) if seen is None else seen
+    vector, size, stats = np.asarray(vector, np.float64), len(y), scipy.stats
+    if isinstance(head, heads.FullGaussian):
+        factor = np.diag(np.exp(vector[size : 2 * size]) + head.floor)
+        factor[np.tril_indices(size, -1)] = vector[2 * size :]
+        return oracles.gaussian_log_density(y, vector[:size], factor @ factor.T, seen)
+    if isinstance(head, heads.DiagonalGaussian):
+        mean, scale = vector[:size], np.exp(vector[size:]) + head.floor
+        each = stats.norm.logpdf(y, mean, scale)
+    elif isinstance(head, heads.HomoscedasticGaussian):
+        each = stats.norm.logpdf(y, vector, np.exp(np.asarray(head.log_scale)))
+    elif isinstance(head, heads.StudentT):
+        degrees, mean, scale = vector.reshape(3, size)
+        each = stats.t.logpdf(y, 1 + np.exp(degrees), mean, np.exp(scale) + head.floor)
+    elif isinstance(head, heads.DiscretisedLogistic):
+        width, half = head.high - head.low, 0.5 * (head.high - head.low) / (head.levels - 1)
+        mean = head.low + width * vector[:size]
+        scale = width * np.exp(vector[size:]) + 0.1 * width / (head.levels - 1)
+        first, last = y <= head.low + half / 2, y >= head.high - half / 2
+        below = np.where(last, 1.0, stats.logistic.cdf(y + half, mean, scale))
+        below = below - np.where(first, 0.0, stats.logistic.cdf(y - half, mean, scale))
+        above = np.where(first, 1.0, stats.logistic.sf(y - half, mean, scale))
+        above = above - np.where(last, 0.0, stats.logistic.sf(y + half, mean, scale))
+        each = np.log(np.where(y < mean, below, above))  # in each tail the difference that does not cancel
+    elif isinstance(head, heads.Beta):
+        mean, concentration = scipy.special.expit(vector[:size]), np.exp(vector[size:])
+        each = stats.beta.logpdf(y, mean * concentration, (1 - mean) * concentration)
+    elif isinstance(head, heads.Bernoulli):
+        each = stats.bernoulli.logpmf(y, scipy.special.expit(vector))
+    elif isinstance(head, heads.Categorical):
+        each = np.log(oracles.softmax(vector.reshape(size, -1))[np.arange(size), y.astype(int)])
+    elif isinstance(head, heads.Poisson):
+        each = stats.poisson.logpmf(y, np.exp(vector))
+    else:
+        raise TypeError(head)
+    return float(np.sum(each[seen]))
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def quiet_fit(*args, **options):
+    """`veil.fit`, whose notes on unusual components and columns also come as warnings: not here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return veil.fit(*args, **options)
+
+
+def mixture_parameters(model):
+    """Weights [K], means [K, D] and covariances [K, D, D] of a Gaussian mixture, sorted by the first mean."""
+    weights = np.ones(1)
+    if isinstance(model.gate, Softmax):
+        weights = oracles.softmax(np.asarray(model.gate.weight, np.float64)[:, 0])
+    means = np.asarray(model.experts.mean, np.float64)
+    order = np.argsort(means[:, 0])
+    return weights[order], means[order], np.asarray(numpy_covariances(model.experts), np.float64)[order]
