@@ -148,11 +148,13 @@ def log_prob(distribution: Any, value: Array, observed: Bool[Array, "*event"] | 
     Independent entries drop out of the sum; a multivariate normal is marginalised in closed form. Any other
     distribution with a missing entry raises TypeError: its marginal is not known here.
     """
+    library = _numpyro()
+    if isinstance(getattr(distribution, "base_dist", None), library.CategoricalLogits):
+        value = value.astype(int)  # data are floats, and the library indexes with categories
     if observed is None:
         return distribution.log_prob(value)
     if isinstance(distribution, DiscretisedLogistic):
         return jnp.sum(jnp.where(observed, distribution.entry_log_prob(value), 0.0))
-    library = _numpyro()
     if isinstance(distribution, library.MultivariateNormal):
         return maths.observed_log_density(value - distribution.loc, distribution.scale_tril, observed)
     if isinstance(distribution, library.Independent) and distribution.base_dist.event_shape == ():
@@ -162,6 +164,17 @@ def log_prob(distribution: Any, value: Array, observed: Bool[Array, "*event"] | 
         f"multivariate normal), and this one is {type(distribution).__name__}; drop the rows with missing entries, "
         f"or choose a head with independent entries"
     )
+
+
+def moments(distribution: Any) -> tuple[Array, Array]:
+    """Mean and variance of each entry of the event; of categories, those of their numbers."""
+    base = getattr(distribution, "base_dist", None)
+    if not isinstance(base, _numpyro().CategoricalLogits):
+        return distribution.mean, distribution.variance
+    probabilities = jax.nn.softmax(base.logits)
+    numbers = jnp.arange(probabilities.shape[-1], dtype=probabilities.dtype)
+    mean = probabilities @ numbers
+    return mean, probabilities @ numbers**2 - mean**2
 
 
 def support(distribution: Any) -> Array:

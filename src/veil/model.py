@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -119,4 +120,5 @@ class Model(eqx.Module):
         """(z, y) drawn from p(z | x) p(y | x, z)."""
         key_latent, key_query = jax.random.split(key)
         latent = self.prior(evidence).sample(key_latent)
-        return latent, self.likelihood(latent, evidence).sample(key_query)
+        query = self.likelihood(latent, evidence).sample(key_query)
+        return latent, query.astype(jnp.result_type(float))  # counts and categories too: a query is floats

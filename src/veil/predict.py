@@ -123,8 +123,7 @@ def moments(model: Model, evidence: Float[Array, "*evidence"] | None) -> tuple[A
     weights = jnp.exp(jax.vmap(prior.log_prob)(latents))
 
     def of(latent: Array) -> tuple[Array, Array]:
-        likelihood: Any = model.likelihood(latent, evidence)
-        return likelihood.mean, likelihood.variance
+        return distributions.moments(model.likelihood(latent, evidence))
 
     means, variances = jax.vmap(of)(latents)
     mean = jnp.tensordot(weights, means, 1)
