@@ -2,8 +2,8 @@
 
 An iteration of ours is one of ``veil.fit``: the time between two of the calls of its ``record``, over the steps between
 them, after the first compiled stretch. scikit-learn's is the difference of two ``fit`` that differ in ``max_iter``
-(float32 and float64, the faster counts), pomegranate's ``summarize`` and ``from_summaries``. All start from the same means,
-covariances and weights, in the data's own float32; ``quality`` is the difference of the final mean log-likelihoods
+(float32 and float64, the faster counts), pomegranate's ``summarize`` and ``from_summaries``. All start from the same
+means, covariances and weights, in float32; ``quality`` is the difference of the final mean log-likelihoods
 (nats a datum), computed by the same float64 code, after the same number of iterations.
 
 ``cold-*`` is a new process each time: imports, compilation, k-means++ and the fit to convergence, on the same file.
@@ -53,6 +53,7 @@ class Start:
     def ours(self) -> Any:
         """A veil.Mixture with these parameters."""
         import jax.numpy as jnp
+
         import veil
 
         scales = np.sqrt(self.variances)
@@ -151,6 +152,7 @@ class Ours:
     def fit(self, steps: int, record: Any = None) -> Any:
         """So many iterations, whatever they gain."""
         import jax
+
         import veil
 
         with warnings.catch_warnings():
