@@ -1,0 +1,420 @@
+"""``GaussianMixture``: scikit-learn's interface to veil's Gaussian mixtures."""
+
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import jax.numpy as jnp
+import numpy as np
+from sklearn.base import BaseEstimator, DensityMixin, _fit_context
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from veil.covariance import Covariance, Diagonal, Full, Spherical, Tied
+from veil.data import Data
+from veil.evaluate.likelihood import log_prob
+from veil.experts import LinearGaussian
+from veil.fit import Fit
+from veil.gates import Softmax
+from veil.maths import kmeans
+from veil.predict import infer, sample
+from veil.sklearn import common
+from veil.survey import starting_responsibilities, survey
+from veil.zoo.mixture import Mixture
+
+
+class GaussianMixture(DensityMixin, BaseEstimator):
+    """p(x) = Σ_k weights_k N(x; means_k, covariances_k), fitted by expectation maximisation.
+
+    It takes the place of ``sklearn.mixture.GaussianMixture``: the same parameters, defaults, methods, attributes and
+    shapes. What is different:
+
+    * NaN in ``X`` is a missing entry, integrated out exactly; ``fit`` takes ``sample_weight``, and an integer weight is
+      the same as repeated rows.
+    * ``tol`` (nats per datum): EM stops when the last step's gain is below ``tol``, as in scikit-learn, and moreover
+      the gain still to come, extrapolated from the last steps, is below ``tol`` / 100. So it takes more steps: where EM
+      crosses a plateau, scikit-learn's rule stops far from where it was going.
+    * ``reg_covar`` is relative: it adds about ``reg_covar`` times a column's squared spread (half the distance between
+      its 16th and 84th percentiles) to the variances of a component that has an average share of the data,
+      and more to one with less. On standardised data that is scikit-learn's meaning; in other units, units do not
+      matter. It is a prior that EM accounts for, so the likelihood plus log-prior never falls.
+    * Components that collapsed, are empty or are duplicates are reported as ``ConvergenceWarning``, not as an error.
+    * ``init_params`` work in standardised columns. With ``means_init`` and without ``precisions_init``, the starting
+      weights and covariances are those of the data nearest to each mean.
+    * ``lower_bounds_`` are log-likelihoods per datum (nats), without the prior.
+    * Computations are float64 for float64 data and float32 for float32 data.
+
+    ``model_`` is the veil model, made from ``weights_``, ``means_`` and ``precisions_cholesky_``: in a session of
+    JAX's default precision, veil's own functions use it in float32.
+
+    Raises:
+        ValueError, sklearn.utils._param_validation.InvalidParameterError: an argument is not what it should be.
+
+    >>> X = np.array([[1.0, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> mixture = GaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> sorted(mixture.means_[:, 0].round(3).tolist())
+    [1.0, 10.0]
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions(set(common.COVARIANCES))],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions(set(common.STARTS))],
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "precisions_init": ["array-like", None],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: Any = None,
+        means_init: Any = None,
+        precisions_init: Any = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    # -- fitting
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit to ``X`` [N, D] (NaN: missing), of weights [N]; the best of ``n_init`` runs. ``y`` is ignored.
+
+        With ``warm_start``, a second call starts where the first one ended.
+        """
+        X = validate_data(self, X, dtype=common.FLOATS, ensure_all_finite="allow-nan", ensure_min_samples=2)
+        if len(X) < self.n_components:
+            raise ValueError(
+                f"Expected n_samples >= n_components but got n_components = {self.n_components}, n_samples = {len(X)}"
+            )
+        weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        given = self._given(X)
+        with common.precision(X):
+            data = common.as_data(*common.distinct(X, None, weight))
+            seed = common.Seed.draw(self.random_state)
+            structure = common.covariance(self.covariance_type, self.reg_covar, data.total_weight, self.n_components)
+            if self.warm_start and hasattr(self, "converged_"):
+                starts = [self._same_shape(X)]
+            else:
+                starts = _starts(data, structure, self.n_components, self.init_params, given, self.n_init, seed)
+            best: tuple[Fit, dict[str, np.ndarray]] | None = None
+            for number, parameters in enumerate(starts):
+                if self.max_iter == 0:
+                    self._set(parameters, X.dtype)
+                    self.converged_, self.n_iter_, self.lower_bound_, self.lower_bounds_ = False, 0, -np.inf, []
+                    return self
+                result = self._run(_model(parameters, self.covariance_type, structure), data, number, seed)
+                if best is None or result.history.value[-1] > best[0].history.value[-1]:
+                    best = result, _parameters(result.model)
+        assert best is not None
+        result, parameters = best
+        self._set(parameters, X.dtype)
+        self.converged_, self.n_iter_ = result.status.converged, result.status.steps
+        self.lower_bounds_ = (result.history.value - result.history.penalty).tolist()
+        self.lower_bound_ = self.lower_bounds_[-1]
+        common.tell(result, self.converged_)
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
+        """``fit``, and the most probable component of each row [N]."""
+        return self.fit(X, y, sample_weight).predict(X)
+
+    def _run(self, model: Mixture, data: Data, number: int, seed: common.Seed) -> Fit:
+        if self.verbose:
+            print(f"Initialization {number}")
+
+        def record(info: dict[str, float]) -> None:
+            step = int(info["step"]) + 1
+            if step % self.verbose_interval == 0:
+                value = f"\t log-likelihood per datum {info['value']:.5f}" if self.verbose > 1 else ""
+                print(f"  Iteration {step}{value}")
+
+        result = common.fit_quietly(
+            model,
+            data,
+            key=seed.key(),
+            steps=self.max_iter,
+            tolerance=common.tolerance(self.tol),
+            progress=False,
+            record=record if self.verbose else None,
+        )
+        if self.verbose:
+            print(f"Initialization {'converged.' if result.status.converged else 'did not converge.'}")
+        return result
+
+    def _given(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        """The starting values that the user gave, checked: weights [K], means [K, D], precisions."""
+        components, width = self.n_components, X.shape[1]
+        shapes = {
+            "weights": (components,),
+            "means": (components, width),
+            "precisions": {
+                "full": (components, width, width),
+                "tied": (width, width),
+                "diag": (components, width),
+                "spherical": (components,),
+            }[self.covariance_type],
+        }
+        given = {}
+        for name, shape in shapes.items():
+            value = getattr(self, f"{name}_init")
+            if value is None:
+                continue
+            array = check_array(value, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=f"{name}_init")
+            if array.shape != shape:
+                raise ValueError(f"The parameter '{name}_init' should have the shape of {shape}, but got {array.shape}")
+            given[name] = array
+        weights, precisions = given.get("weights"), given.get("precisions")
+        if weights is not None and (np.any(weights < 0) or abs(np.sum(weights) - 1.0) > 1e-6):
+            raise ValueError(f"The parameter 'weights_init' should be non-negative and sum to 1, but got {weights}")
+        if precisions is not None:
+            dense = self.covariance_type in ("full", "tied")
+            symmetric = not dense or np.allclose(precisions, np.swapaxes(precisions, -1, -2))
+            if not symmetric or np.any((np.linalg.eigvalsh(precisions) if dense else precisions) <= 0):
+                raise ValueError("The parameter 'precisions_init' should be symmetric and positive-definite")
+        return given
+
+    def _same_shape(self, X: np.ndarray) -> dict[str, np.ndarray]:
+        expected = (self.n_components, X.shape[1])
+        factor = _factor(np.asarray(self.precisions_cholesky_, np.float64), self.covariance_type)
+        fitted = {"full": 3, "tied": 2, "diag": 2, "spherical": 1}[self.covariance_type]
+        if self.means_.shape != expected or np.ndim(self.precisions_cholesky_) != fitted:
+            raise ValueError(
+                f"warm_start needs the n_components, columns and covariance_type of the last fit: means of shape "
+                f"{self.means_.shape} cannot start a fit of shape {expected}; set warm_start=False or fit a clone"
+            )
+        return {"weights": self.weights_, "means": self.means_, "factor": factor}
+
+    def _set(self, parameters: dict[str, np.ndarray], dtype: Any) -> None:
+        factor = parameters["factor"]
+        self.weights_ = parameters["weights"].astype(dtype)
+        self.means_ = parameters["means"].astype(dtype)
+        if self.covariance_type in ("full", "tied"):
+            covariances, upper = factor @ np.swapaxes(factor, -1, -2), np.swapaxes(np.linalg.inv(factor), -1, -2)
+            precisions = upper @ np.swapaxes(upper, -1, -2)
+        else:
+            covariances, upper, precisions = factor**2, 1.0 / factor, factor**-2.0
+        self.covariances_ = covariances.astype(dtype)
+        self.precisions_cholesky_ = upper.astype(dtype)
+        self.precisions_ = precisions.astype(dtype)
+
+    @property
+    def model_(self) -> Mixture:
+        """The fitted veil model (raises NotFittedError before ``fit``)."""
+        check_is_fitted(self)
+        upper = np.asarray(self.precisions_cholesky_, np.float64)
+        parameters = {
+            "weights": np.asarray(self.weights_, np.float64),
+            "means": np.asarray(self.means_, np.float64),
+            "factor": _factor(upper, self.covariance_type),
+        }
+        return _model(parameters, self.covariance_type, common.covariance(self.covariance_type, 1e-6, 1.0, 1))
+
+    # -- using
+
+    def _seen(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return validate_data(self, X, reset=False, dtype=common.FLOATS, ensure_all_finite="allow-nan")
+
+    def _posterior(self, X: Any) -> np.ndarray:
+        X = self._seen(X)
+        with common.precision(X, self.means_):
+            return infer(self.model_, common.as_data(X)).probabilities[: len(X)]
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable component of each row [N]."""
+        return np.argmax(self._posterior(X), axis=1)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """p(component | x) of each row [N, K]."""
+        return self._posterior(X)
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """log p(x) of each row [N] (nats); of the entries that are not missing."""
+        X = self._seen(X)
+        with common.precision(X, self.means_):
+            return log_prob(self.model_, common.as_data(X))[: len(X)]
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The average of ``score_samples`` (nats per datum)."""
+        return float(np.mean(self.score_samples(X)))
+
+    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Draw [n_samples, D] from the mixture, sorted by component, and the components [n_samples]."""
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample.")
+        with common.precision(self.means_):
+            key = common.Seed.draw(self.random_state).key()
+            drawn = sample(self.model_, common.rows_compiled(n_samples), key=key)
+        latent = drawn.latent[:n_samples].astype(np.int64)
+        order = np.argsort(latent, kind="stable")
+        return drawn.query[:n_samples][order], latent[order]
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion, parameters x log N - 2 log L: smaller is better."""
+        values = self.score_samples(X)
+        return float(self.model_.parameters() * np.log(len(values)) - 2.0 * np.sum(values))
+
+    def aic(self, X: Any) -> float:
+        """Akaike's information criterion, 2 x parameters - 2 log L: smaller is better."""
+        return float(2.0 * self.model_.parameters() - 2.0 * np.sum(self.score_samples(X)))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+# -- parameters: weights [K], means [K, D] and the factor of the covariances, Cholesky factors [K, D, D] or [D, D], or
+# -- standard deviations [K, D] or [K]
+
+
+def _factor(upper: np.ndarray, covariance_type: str) -> np.ndarray:
+    """The covariances' factor from ``precisions_cholesky_``: L = U⁻ᵀ."""
+    if covariance_type in ("full", "tied"):
+        return np.swapaxes(np.linalg.inv(upper), -1, -2)
+    return 1.0 / upper
+
+
+def _model(parameters: dict[str, np.ndarray], covariance_type: str, structure: Covariance) -> Mixture:
+    means, factor = np.asarray(parameters["means"]), np.asarray(parameters["factor"])
+    floor = _floor(structure)
+    covariance: Covariance
+    if covariance_type == "full":
+        covariance = Full(floor, _array(factor))
+    elif covariance_type == "tied":
+        covariance = Tied(Full(floor, _array(factor[None])))
+    elif covariance_type == "diag":
+        covariance = Diagonal(floor, _array(factor))
+    else:
+        covariance = Spherical(floor, Diagonal(floor, _array(np.repeat(factor[:, None], means.shape[1], axis=1))))
+    gate = Softmax(weight=_array(np.log(np.maximum(parameters["weights"], 1e-30))[:, None]))
+    return Mixture(LinearGaussian(covariance, weight=_array(means[..., None])), len(means), gate)
+
+
+def _floor(structure: Any) -> float:
+    return structure.floor
+
+
+def _array(values: np.ndarray) -> Any:
+    return jnp.asarray(values, jnp.result_type(float))
+
+
+def _parameters(model: Mixture) -> dict[str, np.ndarray]:
+    experts: Any = model.experts
+    gate: Any = model.gate
+    structure: Any = experts.covariance
+    if isinstance(structure, Tied):
+        factor = structure.shared.factor[0]
+    elif isinstance(structure, Full):
+        factor = structure.factor
+    elif isinstance(structure, Diagonal):
+        factor = structure.scale
+    else:
+        factor = structure.diagonal.scale[:, 0]
+    logits = np.asarray(gate.weight, np.float64)[:, 0]
+    weights = np.exp(logits - np.max(logits))
+    return {
+        "weights": weights / np.sum(weights),
+        "means": np.asarray(experts.mean, np.float64),
+        "factor": np.asarray(factor, np.float64),
+    }
+
+
+# -- where EM starts
+
+
+def _starts(
+    data: Data,
+    structure: Covariance,
+    components: int,
+    init_params: str,
+    given: dict[str, np.ndarray],
+    n_init: int,
+    seed: common.Seed,
+) -> list[dict[str, np.ndarray]]:
+    """Starting parameters of each run: the M-step of starting responsibilities, but for what the user gave."""
+    generator = seed.generator()
+    blank = Mixture(LinearGaussian(structure), components, start=common.start(init_params))
+    seen = survey(blank, data, generator)
+    points, units = seen.points(), seen.query
+    assert units is not None
+    shift, scale = np.asarray(units.shift, np.float64), np.asarray(units.scale, np.float64)
+    starts = []
+    # from given means every run would be the same
+    for _ in range(1 if "means" in given else n_init):
+        if "means" in given:
+            nearest = np.argmin(kmeans.squared_distances(points, (given["means"] - shift) / scale), axis=1)
+            shares = np.eye(components)[nearest] + 0.01 / components
+        else:
+            shares = np.asarray(starting_responsibilities(blank, seen, generator))
+        shares = shares * seen.weights[:, None]
+        counts = np.sum(shares, axis=0)
+        means = shares.T @ points / counts[:, None]
+        scatter = np.stack([(points - m).T @ (r[:, None] * (points - m)) for r, m in zip(shares.T, means, strict=True)])
+        floor = max(_floor(structure), 1e-6)
+        parameters = {
+            "weights": counts / np.sum(counts),
+            "means": shift + scale * means,
+            "factor": _scaled(_start_factor(structure, scatter, counts, floor), structure, scale),
+        }
+        if "precisions" in given:
+            parameters["factor"] = _precision_factor(given["precisions"], structure)
+        starts.append(parameters | {name: given[name] for name in ("weights", "means") if name in given})
+    return starts
+
+
+def _start_factor(structure: Covariance, scatter: np.ndarray, counts: np.ndarray, floor: float) -> np.ndarray:
+    identity = np.eye(scatter.shape[-1])
+    if isinstance(structure, Tied):
+        return np.linalg.cholesky((np.sum(scatter, 0) + floor * identity) / np.sum(counts))
+    if isinstance(structure, Full):
+        return np.linalg.cholesky((scatter + floor * identity) / counts[:, None, None])
+    variances = (np.diagonal(scatter, axis1=1, axis2=2) + floor) / counts[:, None]
+    return np.sqrt(variances if isinstance(structure, Diagonal) else np.mean(variances, axis=1))
+
+
+def _scaled(factor: np.ndarray, structure: Covariance, scale: np.ndarray) -> np.ndarray:
+    """The factor in the user's units; of spherical covariances all scales are one."""
+    if isinstance(structure, Spherical):
+        return factor * scale[0]
+    return factor * (scale if isinstance(structure, Diagonal) else scale[:, None])
+
+
+def _precision_factor(precisions: np.ndarray, structure: Covariance) -> np.ndarray:
+    if structure.dense:
+        return np.linalg.cholesky(np.linalg.inv(precisions))
+    return precisions**-0.5
