@@ -20,8 +20,8 @@ from typing import Any
 import common
 import numpy as np
 
-ROWS, TEST, BATCH, STEPS, RATE = 50_000, 100_000, 512, 5000, 1e-2
-COMPONENTS, WIDTHS, FLOOR = 24, (64, 64), 1e-3
+ROWS, TEST, BATCH, STEPS, RATE = 50_000, 100_000, 512, 4500, 1e-2
+COMPONENTS, WIDTHS, FLOOR = 24, (64, 64, 64), 1e-3
 BAR = -1.20
 
 
