@@ -1,1 +1,1 @@
-"""Pictures, tables and pages."""
+"""Pictures, tables and pages: one style for all of them. Needs the extra ``veil[plots]`` (matplotlib)."""

@@ -1,0 +1,183 @@
+"""What is drawn again and again, each as a function of a panel (see ``style.figure``), models and data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from veil.condition import condition
+from veil.data import Data
+from veil.evaluate.likelihood import log_prob
+from veil.report import style
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+def curves(
+    panel: Any, lines: Mapping[str, Curve], *, points: bool = False, band: Mapping[str, Curve] | None = None
+) -> None:
+    """Named curves (x, y), told apart by colour and dash, with a legend if there are several; ``band``: (low, high)."""
+    for i, (name, (x, y)) in enumerate(lines.items()):
+        colour = style.COLOURS[i % len(style.COLOURS)]
+        marker = style.MARKERS[i % len(style.MARKERS)] if points else ""
+        panel.plot(x, y, color=colour, linestyle=style.DASHES[i % len(style.DASHES)], marker=marker, label=name)
+        if band is not None and name in band:
+            panel.fill_between(x, *band[name], color=colour, alpha=0.15, linewidth=0)
+    if len(lines) > 1:
+        style.legend(panel)
+
+
+def history(panel: Any, value: np.ndarray, held_out: np.ndarray | None = None, smooth: int | None = None) -> None:
+    """A fit's objective at each step, with its running mean where steps are noisy; held-out values as points."""
+    steps = np.arange(len(value))
+    window = smooth or max(1, len(value) // 100)
+    rough = window > 1 and np.any(np.diff(value) < -1e-4 * np.maximum(1, np.abs(value[:-1])))
+    panel.plot(
+        steps, value, color=style.SKY if rough else style.BLUE, linewidth=0.7 if rough else 1.6, label="each step"
+    )
+    if rough:
+        mean = np.convolve(value, np.ones(window) / window, "valid")
+        panel.plot(steps[window - 1 :], mean, color=style.BLUE, label=f"mean of {window} steps")
+    if held_out is not None and len(held_out):
+        panel.plot(held_out[:, 0], held_out[:, 1], color=style.ORANGE, marker="o", markersize=3, label="held out")
+    low = np.nanpercentile(value, 2) if len(value) > 50 else np.nanmin(value)
+    top = (
+        np.nanmax(value) if held_out is None or not len(held_out) else max(np.nanmax(value), np.nanmax(held_out[:, 1]))
+    )
+    if np.isfinite(low) and np.isfinite(top) and top > low:
+        panel.set_ylim(low - 0.08 * (top - low), top + 0.08 * (top - low))
+    if rough or (held_out is not None and len(held_out)):
+        style.legend(panel, loc="lower right")
+    style.label(panel, x=("step", "count"), y=("objective", "nats per datum"))
+
+
+def points(panel: Any, data: np.ndarray, **options: Any) -> None:
+    """Data [N, 2] as small grey points below everything else."""
+    defaults = {"s": 9, "color": style.GREY, "alpha": 0.55, "linewidths": 0, "zorder": 1}
+    panel.scatter(data[:, 0], data[:, 1], **(defaults | options))
+
+
+def bounds(data: np.ndarray, margin: float = 0.08) -> tuple[float, float]:
+    """The range of some values, and a little more."""
+    low, high = float(np.min(data)), float(np.max(data))
+    extra = margin * (high - low or 1.0)
+    return low - extra, high + extra
+
+
+def grid(x: tuple[float, float], y: tuple[float, float], size: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two axes [S] and all their pairs [S², 2], x fastest."""
+    first, second = np.linspace(*x, size), np.linspace(*y, size)
+    return first, second, np.stack(np.meshgrid(first, second), -1).reshape(-1, 2)
+
+
+def contours(panel: Any, model: Any, data: np.ndarray, *, colour: str = style.BLUE, size: int = 120) -> None:
+    """A density as contours that hold 25, 50, 75 and 95 % of the probability inside, over data [N, 2]."""
+    x, y, pairs = grid(bounds(data[:, 0]), bounds(data[:, 1]), size)
+    density = np.exp(log_prob(model, pairs)).reshape(size, size)
+    falling = np.sort(density.ravel())[::-1]
+    inside = np.cumsum(falling) / np.sum(falling)
+    places = [min(int(np.searchsorted(inside, share)), falling.size - 1) for share in SHARES]
+    levels = sorted({float(falling[place]) for place in places})
+    points(panel, data)
+    panel.contour(
+        x, y, density, levels=levels, colors=[colour], linewidths=np.linspace(0.8, 1.8, len(levels)), zorder=2
+    )
+
+
+SHARES = (0.25, 0.5, 0.75, 0.95)
+
+
+def ellipses(panel: Any, model: Any, *, deviations: float = 2.0, columns: tuple[int, int] = (0, 1)) -> None:
+    """Each component of a Gaussian mixture as its ellipse at so many standard deviations, with a cross at the mean."""
+    pair = condition(model, query=list(columns))
+    experts: Any = pair.experts
+    means, covariances = np.asarray(experts.mean), np.asarray(experts.covariance.dense_covariance())
+    angle = np.linspace(0, 2 * np.pi, 120)
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    for k, (mean, covariance) in enumerate(zip(means, np.broadcast_to(covariances, (len(means), 2, 2)), strict=True)):
+        colour = style.COLOURS[k % len(style.COLOURS)]
+        rim = mean[:, None] + deviations * np.linalg.cholesky(covariance) @ circle
+        panel.plot(rim[0], rim[1], color=colour, linestyle=style.DASHES[k % len(style.DASHES)], zorder=3)
+        panel.plot(*mean, color=colour, marker="x", markersize=7, markeredgewidth=2, zorder=4)
+
+
+def densities(panel: Any, models: Mapping[str, Any], data: np.ndarray, *, bins: int = 30) -> None:
+    """Densities on the line over a histogram of data [N], on the same scale."""
+    panel.hist(data, bins=bins, density=True, color=style.PALE, edgecolor="white", linewidth=0.5, label="data")
+    x = np.linspace(*bounds(data), 400)
+    for i, (name, model) in enumerate(models.items()):
+        density = np.exp(log_prob(model, x))
+        panel.plot(x, density, color=style.COLOURS[i % len(style.COLOURS)], linestyle=style.DASHES[i], label=name)
+    style.legend(panel)
+
+
+def conditional(
+    panel: Any,
+    model: Any,
+    data: np.ndarray,
+    *,
+    evidence: tuple[float, float] | None = None,
+    query: tuple[float, float] | None = None,
+    size: int = 160,
+    brightest: float | None = None,
+    most: int = 600,
+) -> Any:
+    """p(y | x) as an image, darker where larger, each column integrating to one, over data [N, 2]; returns the image.
+
+    ``brightest``: the density drawn darkest (default: the 99.5th percentile of the image).
+    """
+    x, y, pairs = grid(evidence or bounds(data[:, 0]), query or bounds(data[:, 1]), size)
+    density = np.exp(log_prob(model, Data(pairs[:, 1:], pairs[:, :1]))).reshape(size, size)
+    extent = (x[0], x[-1], y[0], y[-1])
+    top = brightest or float(np.percentile(density, 99.5))
+    image = panel.imshow(density, origin="lower", extent=extent, aspect="auto", cmap="Blues", vmin=0, vmax=top)
+    points(panel, data[:most], color=style.ORANGE, alpha=0.55, s=5)
+    panel.grid(False)
+    panel.set_xlim(x[0], x[-1])
+    panel.set_ylim(y[0], y[-1])
+    return image
+
+
+def responsibilities(panel: Any, data: np.ndarray, probabilities: np.ndarray) -> None:
+    """Data [N, 2] coloured by p(z | y) [N, K]: a component's colour where it is certain, a blend where it is not."""
+    package = style.matplotlib()
+    palette = np.array(
+        [package.colors.to_rgb(style.COLOURS[k % len(style.COLOURS)]) for k in range(probabilities.shape[1])]
+    )
+    blend = np.clip(probabilities @ palette, 0.0, 1.0)
+    panel.scatter(data[:, 0], data[:, 1], c=blend, s=14, linewidths=0, zorder=2)
+
+
+def tiles(panel: Any, images: np.ndarray, columns: int, captions: Sequence[str] = ()) -> None:
+    """Images [N, H, W] between 0 and 1 beside and below each other, a white line between them."""
+    count, height, width = images.shape
+    rows = -(-count // columns)
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
+        sheet[top : top + height, left : left + width] = image
+        if captions:
+            panel.text(left + 0.2, top + 0.9, captions[i], fontsize=6.5, color=style.ORANGE, va="center")
+    panel.imshow(sheet, cmap="Greys", vmin=0, vmax=1)
+    panel.grid(False)
+    panel.set_xticks(np.arange(columns) * (width + 1) + (width - 1) / 2, [str(width)] * columns)
+    panel.set_yticks(np.arange(rows) * (height + 1) + (height - 1) / 2, [str(height)] * rows)
+    panel.tick_params(length=0)
+    for spine in panel.spines.values():
+        spine.set_visible(False)
+
+
+def drives(panel: Any, world: Any, driven: Any, most: int = 60) -> None:
+    """Paths of a ``control.driving`` world from above, and its tree with clearance; those that hit it in orange."""
+    package = style.matplotlib()
+    panel.add_patch(package.patches.Circle((world.tree, 0.0), world.clearance, color=style.GREEN, alpha=0.5, zorder=3))
+    panel.axhspan(-world.width, world.width, color="#F6F7F8", zorder=0)
+    for path, hit in zip(driven.paths[:most], driven.hit[:most], strict=True):
+        path = path[: 1 + np.count_nonzero(path[:, 0] <= world.length)]
+        if hit:  # the drive ends at the tree
+            inside = np.hypot(path[:, 0] - world.tree, path[:, 1]) < world.clearance
+            path = path[: 1 + int(np.argmax(inside))] if inside.any() else path
+        colour = style.ORANGE if hit else style.BLUE
+        panel.plot(path[:, 0], path[:, 1], color=colour, linewidth=0.7, alpha=0.6, zorder=2)
+    panel.set_xlim(0, world.length)
+    panel.set_ylim(-world.width, world.width)

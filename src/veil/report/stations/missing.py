@@ -1,0 +1,81 @@
+"""Missing entries: integrated out, or worked around."""
+
+import jax
+import numpy as np
+
+import veil
+from veil.report import style
+from veil.report.page import Picture
+from veil.report.station import Findings, Row, Say, Station
+
+
+def run(quick: bool, say: Say) -> Findings:
+    flowers = veil.load_data("iris")
+    rng = np.random.default_rng(0)
+    test, train = flowers.split(1 / 3, rng)
+    if len(test) > len(train):
+        test, train = train, test
+    shares = (0.3,) if quick else (0.1, 0.2, 0.3, 0.4)
+    model = veil.Mixture(veil.LinearGaussian(veil.Tied()), components=3)
+    ways = ("integrated out", "filled with the mean", "rows dropped")
+    scores: dict[str, list[float]] = {way: [] for way in ways}
+    complete = veil.fit(model, train, key=jax.random.key(0), restarts=5, progress=False)
+    best = veil.evaluate(complete.model, test).log_likelihood_per_datum
+    for share in shares:
+        say(f"{share:.0%} missing")
+        holes = rng.random(train.query.shape) < share
+        holes[np.all(holes, 1), 0] = False
+        holed = np.where(holes, np.nan, train.query)
+        tables = (holed, np.where(holes, np.nanmean(holed, 0), train.query), train.query[~holes.any(1)])
+        for way, table in zip(ways, tables, strict=True):
+            if len(table) < 10:
+                scores[way].append(np.nan)
+                continue
+            result = veil.fit(model, veil.Data(table), key=jax.random.key(0), restarts=5, progress=False)
+            scores[way].append(veil.evaluate(result.model, test).log_likelihood_per_datum)
+    with style.figure(panel=(5.4, 3.4)) as (picture, (panel,)):
+        percent = 100 * np.asarray(shares)
+        panel.axhline(best, color=style.GREY, linewidth=1, label="nothing missing")
+        for i, (way, values) in enumerate(scores.items()):
+            panel.plot(
+                percent, values, color=style.COLOURS[i], marker=style.MARKERS[i], linestyle=style.DASHES[i], label=way
+            )
+        style.legend(panel, loc="lower left")
+        style.label(panel, x=("entries missing", "%"), y=("held-out log-likelihood", "nats per datum"))
+    at = shares.index(0.3)
+    rows = [Row("held-out log-likelihood, nothing missing", f"{best:.3f}", "nats per datum")]
+    for way in ways:
+        rows.append(
+            Row(
+                f"the same with 30 % missing, {way}",
+                f"{scores[way][at]:.3f}",
+                "nats per datum",
+                f"{best:.3f}",
+                "complete",
+            )
+        )
+    caption = (
+        f"Iris, {len(train)} flowers to learn from, {len(test)} complete ones held out: three ways to treat missing "
+        "entries. A way ends where too few rows are left."
+    )
+    return Findings(
+        rows=rows,
+        pictures=[Picture(picture, caption, "missing")],
+        text=[
+            "An entry that is missing is one more thing that is not seen, and is integrated out with the rest, in the "
+            "likelihood and in EM's statistics. Filling gaps with the mean shrinks the variances; dropping rows throws "
+            "most of the data away."
+        ],
+    )
+
+
+STATION = Station(
+    name="missing",
+    order=60,
+    title="Missing entries",
+    question="Some measurements are missing. What is lost, and what is lost needlessly?",
+    equation="<i>p</i>(<i>y</i><sub>seen</sub>) = Σ<sub><i>z</i></sub> π<sub><i>z</i></sub> ∫ "
+    "<i>p</i>(<i>y</i><sub>seen</sub>, <i>y</i><sub>missing</sub> | <i>z</i>) d<i>y</i><sub>missing</sub>, in closed "
+    "form for Gaussians.",
+    run=run,
+)
