@@ -4,10 +4,10 @@ import warnings
 
 import jax
 import numpy as np
-import oracles
 import scipy.special
 import scipy.stats
 
+import oracles
 import veil
 from veil import Data, Diagonal, Full, Linear, LinearGaussian, Mixture, Softmax, Spherical, Tied, heads
 from veil.batching import as_datum

@@ -163,7 +163,7 @@ def softmax_log_likelihood(weight, phi, r, w, ridge=0.0, bias_share=1e-6):
 
 
 def softmax_bound_step(weight, phi, r, w, ridge=0.0, bias_share=1e-6):
-    """Böhning's step, the maximum of the quadratic bound: the Kronecker-shaped system written out and solved densely."""
+    """Böhning's step, the maximum of the quadratic bound: the Kronecker-shaped system solved densely."""
     components, inputs = weight.shape
     share = np.array([bias_share] + [1.0] * (inputs - 1))
     gradient, bound = np.zeros((components, inputs)), np.zeros((components * inputs, components * inputs))

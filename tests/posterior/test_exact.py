@@ -4,11 +4,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracles
 import pytest
-from cases import CLOSED_FORM, MODELS, make_data, numpy_log_joints, on_device, random_model
 
+import oracles
 import veil
+from cases import CLOSED_FORM, MODELS, make_data, numpy_log_joints, on_device, random_model
 from veil import distributions
 from veil.model import Model
 
