@@ -88,8 +88,10 @@ footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid #e3e7eb; fo
 """
 
 
-def page(title: str, lead: Sequence[str], sections: Sequence[Section], footer: str = "", contents: bool = True) -> str:
-    """The page as one string of HTML. ``lead``: paragraphs of HTML before the first section."""
+def page(
+    title: str, lead: Sequence[str], sections: Sequence[Section], footer: str = "", label: str = "The command:"
+) -> str:
+    """The page as one string of HTML. ``lead``: paragraphs of HTML; ``label``: what stands before a command."""
     links = "".join(f'<li><a href="#part{i}">{html.escape(part.title)}</a></li>' for i, part in enumerate(sections))
     parts = [
         "<!doctype html>",
@@ -98,27 +100,19 @@ def page(title: str, lead: Sequence[str], sections: Sequence[Section], footer: s
         f"<title>{html.escape(title)}</title><style>{CSS}</style></head><body>",
         f"<h1>{html.escape(title)}</h1>",
         *(f"<p>{paragraph}</p>" for paragraph in lead),
-        f"<nav><ol>{links}</ol></nav>" if contents and len(sections) > 2 else "",
-        *(_section(part, i) for i, part in enumerate(sections)),
+        f"<nav><ol>{links}</ol></nav>" if len(sections) > 4 else "",
+        *(_section(part, i, label) for i, part in enumerate(sections)),
         f"<footer>{html.escape(footer)}</footer>" if footer else "",
         "</body></html>",
     ]
     return "\n".join(part for part in parts if part) + "\n"
 
 
-def _section(part: Section, number: int) -> str:
+def _section(part: Section, number: int, label: str) -> str:
     out = [f'<section id="part{number}"><h2>{html.escape(part.title)}</h2>']
     if part.question:
-        out.append(f'<p class="question">{html.escape(part.question)}</p>')
-    if part.equation:
-        out.append(f'<div class="equation">{part.equation}</div>')
-    out += [f"<p>{paragraph}</p>" for paragraph in part.text]
-    out += [_picture(picture) for picture in part.pictures]
-    out += [_table(table) for table in part.tables]
-    out += [f'<p class="note">{html.escape(note)}</p>' for note in part.notes]
-    if part.command:
-        label = "To run this part alone (one click selects the command):"
-        out.append(f'<p class="label">{label}</p><pre><code>{html.escape(part.command)}</code></pre>')
+        out.append(f'<p class="label">{html.escape(label)} (one click selects it)</p>')
+        out.append(f"<pre><code>{html.escape(part.command)}</code></pre>")
     return "\n".join([*out, "</section>"])
 
 

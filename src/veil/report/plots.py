@@ -1,6 +1,6 @@
 """What is drawn again and again, each as a function of a panel (see ``style.figure``), models and data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,26 +27,29 @@ def curves(
         style.legend(panel)
 
 
-def history(panel: Any, value: np.ndarray, held_out: np.ndarray | None = None, smooth: int | None = None) -> None:
-    """A fit's objective at each step, with its running mean where steps are noisy; held-out values as points."""
-    steps = np.arange(len(value))
-    window = smooth or max(1, len(value) // 100)
-    rough = window > 1 and np.any(np.diff(value) < -1e-4 * np.maximum(1, np.abs(value[:-1])))
-    panel.plot(
-        steps, value, color=style.SKY if rough else style.BLUE, linewidth=0.7 if rough else 1.6, label="each step"
-    )
+def history(
+    panel: Any, value: np.ndarray, held_out: np.ndarray | None = None, *, steps: np.ndarray | None = None
+) -> None:
+    """A fit's objective at each step, with its running mean where steps are noisy; held-out values [M, 2] as points."""
+    steps = np.arange(len(value)) if steps is None else steps
+    window = max(1, len(value) // 100)
+    rough = bool(window > 1 and np.any(np.diff(value) < -1e-4 * np.maximum(1, np.abs(value[:-1]))))
+    tested = held_out is not None and len(held_out) > 0
+    width, colour = (0.7, style.SKY) if rough else (1.6, style.BLUE)
+    panel.plot(steps, value, color=colour, linewidth=width, label="each step")
     if rough:
         mean = np.convolve(value, np.ones(window) / window, "valid")
         panel.plot(steps[window - 1 :], mean, color=style.BLUE, label=f"mean of {window} steps")
-    if held_out is not None and len(held_out):
+    finite = value[np.isfinite(value)]
+    if tested and held_out is not None:
         panel.plot(held_out[:, 0], held_out[:, 1], color=style.ORANGE, marker="o", markersize=3, label="held out")
-    low = np.nanpercentile(value, 2) if len(value) > 50 else np.nanmin(value)
-    top = (
-        np.nanmax(value) if held_out is None or not len(held_out) else max(np.nanmax(value), np.nanmax(held_out[:, 1]))
-    )
-    if np.isfinite(low) and np.isfinite(top) and top > low:
-        panel.set_ylim(low - 0.08 * (top - low), top + 0.08 * (top - low))
-    if rough or (held_out is not None and len(held_out)):
+        finite = np.concatenate([finite, held_out[np.isfinite(held_out[:, 1]), 1]])
+    if len(finite) > 1:  # a bad start should not hide the rest
+        low = float(np.percentile(finite, 2)) if len(finite) > 50 else float(np.min(finite))
+        top = float(np.max(finite))
+        margin = 0.08 * (top - low) or 1.0
+        panel.set_ylim(low - margin, top + margin)
+    if rough or tested:
         style.legend(panel, loc="lower right")
     style.label(panel, x=("step", "count"), y=("objective", "nats per datum"))
 
@@ -72,7 +75,7 @@ def grid(x: tuple[float, float], y: tuple[float, float], size: int = 120) -> tup
 
 def contours(panel: Any, model: Any, data: np.ndarray, *, colour: str = style.BLUE, size: int = 120) -> None:
     """A density as contours that hold 25, 50, 75 and 95 % of the probability inside, over data [N, 2]."""
-    x, y, pairs = grid(bounds(data[:, 0]), bounds(data[:, 1]), size)
+    x, y, pairs = grid(bounds(data[:, 0], 0.3), bounds(data[:, 1], 0.3), size)
     density = np.exp(log_prob(model, pairs)).reshape(size, size)
     falling = np.sort(density.ravel())[::-1]
     inside = np.cumsum(falling) / np.sum(falling)
@@ -98,7 +101,7 @@ def ellipses(panel: Any, model: Any, *, deviations: float = 2.0, columns: tuple[
         colour = style.COLOURS[k % len(style.COLOURS)]
         rim = mean[:, None] + deviations * np.linalg.cholesky(covariance) @ circle
         panel.plot(rim[0], rim[1], color=colour, linestyle=style.DASHES[k % len(style.DASHES)], zorder=3)
-        panel.plot(*mean, color=colour, marker="x", markersize=7, markeredgewidth=2, zorder=4)
+        panel.plot(*mean, color=style.INK, marker="x", markersize=7, markeredgewidth=2, zorder=4)
 
 
 def densities(panel: Any, models: Mapping[str, Any], data: np.ndarray, *, bins: int = 30) -> None:
@@ -148,7 +151,7 @@ def responsibilities(panel: Any, data: np.ndarray, probabilities: np.ndarray) ->
     panel.scatter(data[:, 0], data[:, 1], c=blend, s=14, linewidths=0, zorder=2)
 
 
-def tiles(panel: Any, images: np.ndarray, columns: int, captions: Sequence[str] = ()) -> None:
+def tiles(panel: Any, images: np.ndarray, columns: int) -> None:
     """Images [N, H, W] between 0 and 1 beside and below each other, a white line between them."""
     count, height, width = images.shape
     rows = -(-count // columns)
@@ -156,13 +159,10 @@ def tiles(panel: Any, images: np.ndarray, columns: int, captions: Sequence[str] 
     for i, image in enumerate(images):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
         sheet[top : top + height, left : left + width] = image
-        if captions:
-            panel.text(left + 0.2, top + 0.9, captions[i], fontsize=6.5, color=style.ORANGE, va="center")
     panel.imshow(sheet, cmap="Greys", vmin=0, vmax=1)
     panel.grid(False)
-    panel.set_xticks(np.arange(columns) * (width + 1) + (width - 1) / 2, [str(width)] * columns)
-    panel.set_yticks(np.arange(rows) * (height + 1) + (height - 1) / 2, [str(height)] * rows)
-    panel.tick_params(length=0)
+    panel.set_xticks([])
+    panel.set_yticks([])
     for spine in panel.spines.values():
         spine.set_visible(False)
 
@@ -179,5 +179,6 @@ def drives(panel: Any, world: Any, driven: Any, most: int = 60) -> None:
             path = path[: 1 + int(np.argmax(inside))] if inside.any() else path
         colour = style.ORANGE if hit else style.BLUE
         panel.plot(path[:, 0], path[:, 1], color=colour, linewidth=0.7, alpha=0.6, zorder=2)
+    panel.set_aspect("equal")
     panel.set_xlim(0, world.length)
     panel.set_ylim(-world.width, world.width)

@@ -33,7 +33,7 @@ def tour(
 
     Arguments:
         out: a directory, made if need be.
-        progress: show a bar (default: on a terminal); without one a line is printed after each station.
+        progress: show a bar (default: on a terminal, elsewhere a line after each station); False: print nothing at all.
         quick: fewer data and steps, for a first look and for tests; the numbers are rougher.
         only: the names of the stations to visit (default: all).
 
@@ -49,7 +49,9 @@ def tour(
     chosen = choose(only)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    console = Console()
+    console = Console(quiet=progress is False)
+    if not console.is_terminal:
+        console.width = 130
     visits: list[Visit] = []
     begin = time.perf_counter()
     bar_wanted = console.is_terminal if progress is None else progress
@@ -67,7 +69,6 @@ def tour(
             picture.save(folder / "plots")
     path = folder / "index.html"
     path.write_text(write(visits, seconds, quick), encoding="utf-8")
-    console.print(f"{path}  ({seconds:.0f} s)", highlight=False)
     return path
 
 
@@ -106,4 +107,4 @@ def write(visits: Sequence[Visit], seconds: float, quick: bool) -> str:
         f"{size}Computed in {seconds:.0f} s on {machine}. Command: veil tour{' --quick' if quick else ''} --out tour"
     )
     title = "A tour of latent variable models"
-    return page(title, LEAD, [done.section() for done in visits], footer)
+    return page(title, LEAD, [done.section() for done in visits], footer, "To run this part alone:")

@@ -37,9 +37,16 @@ def run(quick: bool, say: Say) -> Findings:
     drawn = veil.sample(result.model, 20, key=jax.random.key(1)).query.reshape(-1, 8, 8)
     with style.figure(2, panel=(4.6, 3.3)) as (picture, (left, right)):
         plots.tiles(left, prototypes[ranking], 6 if components == 30 else 5)
-        style.label(left, x=("width", "pixels"), y=("height", "pixels"), title="Prototypes: probability of ink")
+        style.label(
+            left, x=("each image 8 wide", "pixels"), y=("and 8 high", "pixels"), title="Prototypes: probability of ink"
+        )
         plots.tiles(right, np.concatenate([train.query[:20].reshape(-1, 8, 8), drawn]), 8)
-        style.label(right, x=("width", "pixels"), y=("height", "pixels"), title="20 real digits, then 20 drawn ones")
+        style.label(
+            right,
+            x=("each image 8 wide", "pixels"),
+            y=("and 8 high", "pixels"),
+            title="20 real digits, then 20 drawn ones",
+        )
     caption = (
         "Left: the prototypes, in the order of the digit most of their images show. Right: real images and samples."
     )

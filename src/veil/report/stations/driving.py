@@ -38,7 +38,7 @@ def run(quick: bool, say: Say) -> Findings:
     best = drives(world, veil.Policy(fitted["mixture density network"], mode="best"), count, jax.random.key(2))
     rows.append(Row("the same, taking the likeliest action", percent(best), "%", "", sides(best)))
     say("pictures")
-    with style.figure(2, 2, panel=(4.6, 2.5), sharex=True, sharey=True) as (roads, panels):
+    with style.figure(2, 2, panel=(4.6, 2.35), sharex=True, sharey=True) as (roads, panels):
         for panel, (name, some) in zip(panels, driven.items(), strict=True):
             plots.drives(panel, world, some)
             style.label(panel, x=("along the road", "m"), y=("across", "m"), title=name[0].upper() + name[1:])
@@ -73,8 +73,8 @@ def run(quick: bool, say: Say) -> Findings:
             f"{len(shown)} demonstrations by a scripted driver (no person drove), who tosses a coin for the side and "
             "swerves 8 m before the tree. The policies see position and heading, and choose a steering rate every half "
             "second; the simulated car obeys.",
-            "The mean of “left” and “right” is “straight on”, into the tree. One Gaussian covers left, right and all in "
-            "between, and what is in between hits the tree. The mixture chooses a side, as the demonstrations do.",
+            "The mean of “left” and “right” is “straight on”, into the tree. One Gaussian covers left, right and all "
+            "in between, and what is in between hits the tree. The mixture chooses a side, as the demonstrations do.",
         ],
     )
 
