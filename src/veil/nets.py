@@ -37,7 +37,7 @@ class Linear(eqx.Module):
 
     def rescaled(self, units: Units) -> "Linear":
         """The same function of inputs in the user's units."""
-        weight = self.weight / units.scale
+        weight = self.weight / jnp.asarray(units.scale)[None]
         return Linear(weight, self.bias - weight @ jnp.asarray(units.shift, self.bias.dtype))
 
 

@@ -75,21 +75,21 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_components: int = 1,
+        n_components: Any = 1,
         *,
-        covariance_type: str = "full",
-        tol: float = 1e-3,
-        reg_covar: float = 1e-6,
-        max_iter: int = 100,
-        n_init: int = 1,
-        init_params: str = "kmeans",
+        covariance_type: Any = "full",
+        tol: Any = 1e-3,
+        reg_covar: Any = 1e-6,
+        max_iter: Any = 100,
+        n_init: Any = 1,
+        init_params: Any = "kmeans",
         weights_init: Any = None,
         means_init: Any = None,
         precisions_init: Any = None,
         random_state: Any = None,
-        warm_start: bool = False,
-        verbose: int = 0,
-        verbose_interval: int = 10,
+        warm_start: Any = False,
+        verbose: Any = 0,
+        verbose_interval: Any = 10,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -338,7 +338,8 @@ def _parameters(model: Mixture) -> dict[str, np.ndarray]:
     gate: Any = model.gate
     structure: Any = experts.covariance
     if isinstance(structure, Tied):
-        factor = structure.shared.factor[0]
+        shared: Any = structure.shared
+        factor = shared.factor[0]
     elif isinstance(structure, Full):
         factor = structure.factor
     elif isinstance(structure, Diagonal):

@@ -139,15 +139,15 @@ class MixtureOfExpertsRegressor(DensityRegressor):
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: Any = 2,
         *,
-        gate: str = "linear",
-        covariance_type: str = "full",
-        tol: float = 1e-3,
-        reg_covar: float = 1e-6,
-        max_iter: int = 1000,
-        n_init: int = 1,
-        init_params: str = "kmeans",
+        gate: Any = "linear",
+        covariance_type: Any = "full",
+        tol: Any = 1e-3,
+        reg_covar: Any = 1e-6,
+        max_iter: Any = 1000,
+        n_init: Any = 1,
+        init_params: Any = "kmeans",
         random_state: Any = None,
     ) -> None:
         self.n_components = n_components
@@ -203,16 +203,16 @@ class MixtureDensityRegressor(DensityRegressor):
 
     def __init__(
         self,
-        n_components: int = 5,
+        n_components: Any = 5,
         hidden_layer_sizes: Any = (64, 64),
-        activation: str = "tanh",
+        activation: Any = "tanh",
         *,
-        covariance_type: str = "diag",
+        covariance_type: Any = "diag",
         batch_size: Any = "auto",
-        learning_rate_init: float = 0.01,
-        max_iter: int = 2000,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
+        learning_rate_init: Any = 0.01,
+        max_iter: Any = 2000,
+        early_stopping: Any = False,
+        validation_fraction: Any = 0.1,
         random_state: Any = None,
     ) -> None:
         self.n_components = n_components
@@ -230,7 +230,7 @@ class MixtureDensityRegressor(DensityRegressor):
         batch = 256 if self.batch_size == "auto" else int(self.batch_size)
         widths = tuple(int(width) for width in np.atleast_1d(self.hidden_layer_sizes))
         head = FullGaussian() if self.covariance_type == "full" else DiagonalGaussian()
-        model = Mixture(Linear(head), self.n_components, trunk=MLP(widths, self.activation))  # type: ignore[arg-type]
+        model = Mixture(Linear(head), self.n_components, trunk=MLP(widths, self.activation))
         held_out = float(self.validation_fraction) if self.early_stopping else None
         rows = common.distinct(y, X, weight)
         whole = len(rows[0]) <= batch and not self.early_stopping  # every step sees all data
