@@ -111,6 +111,14 @@ def page(
 def _section(part: Section, number: int, label: str) -> str:
     out = [f'<section id="part{number}"><h2>{html.escape(part.title)}</h2>']
     if part.question:
+        out.append(f'<p class="question">{html.escape(part.question)}</p>')
+    if part.equation:
+        out.append(f'<div class="equation">{part.equation}</div>')
+    out += [f"<p>{paragraph}</p>" for paragraph in part.text]
+    out += [_picture(picture) for picture in part.pictures]
+    out += [_table(table) for table in part.tables]
+    out += [f'<p class="note">{html.escape(note)}</p>' for note in part.notes]
+    if part.command:
         out.append(f'<p class="label">{html.escape(label)} (one click selects it)</p>')
         out.append(f"<pre><code>{html.escape(part.command)}</code></pre>")
     return "\n".join([*out, "</section>"])
