@@ -218,7 +218,7 @@ class Watch:
 
 @eqx.filter_jit
 def _initialise(model: Any, data: Any, responsibilities: Any, keys: Key[Array, "..."]) -> Any:
-    return jax.vmap(lambda r, key: model.initialise(data, r, key))(responsibilities, keys)
+    return eqx.filter_vmap(lambda r, key: model.initialise(data, r, key))(responsibilities, keys)
 
 
 def _starts(model: Any, seen: Survey, restarts: int, rng: np.random.Generator, key: PRNGKeyArray) -> Any:
@@ -234,7 +234,7 @@ def _starts(model: Any, seen: Survey, restarts: int, rng: np.random.Generator, k
         sample = as_datum(seen.sample, seen.query, seen.evidence, seen.missing, FAR)
         stacked = None if each[0] is None else jnp.asarray(np.stack(each))
         models = _initialise(model, sample, stacked, jax.random.split(key, restarts))
-    return jax.tree.map(jnp.asarray, _cast(models, default))
+    return _on_device(_cast(models, default))
 
 
 def _source(
@@ -302,7 +302,7 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
     if hasattr(state, "counts") and hasattr(state.model, "experts"):
         with jax.enable_x64(True):
             chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner], state.model.experts)
-            experts = jax.tree.map(jnp.asarray, _cast(chosen, np.float64))
+            experts = _on_device(_cast(chosen, np.float64))
             notes += diagnose.components(experts, np.asarray(state.counts)[winner], seen)
     for note in notes:
         warnings.warn(note, UserWarning, stacklevel=3)
@@ -340,11 +340,15 @@ def _likeliest(watch: Watch) -> int:
 
 
 def _in_user_units(models: Any, winner: int, seen: Survey) -> Any:
-    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner], models)
-    model = jax.tree.map(jnp.asarray, _cast(chosen, np.dtype(jnp.result_type(float)))).arithmetic(False)
+    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner] if eqx.is_array(leaf) else leaf, models)
+    model = _on_device(_cast(chosen, np.dtype(jnp.result_type(float)))).arithmetic(False)
     if model.standardised and (seen.query or seen.evidence):
         return model.rescaled(seen.query or _no_units(seen), seen.evidence)
-    return jax.tree.map(jnp.asarray, model)
+    return model
+
+
+def _on_device(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if eqx.is_array_like(leaf) else leaf, tree)
 
 
 def _arithmetic(models: Any, expanded: bool) -> Any:

@@ -82,10 +82,19 @@ def _stretch(
     learner: Learner, state: Any, blocks: Datum, plan: Array | None, total: Array, count: Array, key: PRNGKeyArray
 ) -> tuple[Any, Info, Array]:
     """Up to ``count`` steps, fewer when every restart is done; states carry a leading axis of restarts."""
+    state, rest = eqx.partition(state, eqx.is_array)  # a user's model may hold functions
     restarts = jax.tree.leaves(state)[0].shape[0]
     many = restarts > 1  # one restart runs without a batch axis: it is the common case and the faster one
-    accumulate = jax.vmap(learner.accumulate, (0, None, 0)) if many else learner.accumulate
-    update = jax.vmap(learner.update, (0, 0, None)) if many else learner.update
+
+    def accumulate_one(state: Any, batch: Datum, key: PRNGKeyArray) -> Any:
+        return learner.accumulate(eqx.combine(state, rest), batch, key)
+
+    def update_one(state: Any, sums: Any, total: Array) -> tuple[Any, Info]:
+        state, info = learner.update(eqx.combine(state, rest), sums, total)
+        return eqx.filter(state, eqx.is_array), info
+
+    accumulate = jax.vmap(accumulate_one, (0, None, 0)) if many else accumulate_one
+    update = jax.vmap(update_one, (0, 0, None)) if many else update_one
     if not many:
         state = jax.tree.map(lambda leaf: leaf[0], state)
 
@@ -124,24 +133,24 @@ def _stretch(
     if not many:
         state = jax.tree.map(lambda leaf: leaf[None], state)
         infos = jax.tree.map(lambda leaf: leaf[:, None], infos)
-    return state, infos, done
+    return eqx.combine(state, rest), infos, done
 
 
 @eqx.filter_jit
 def _start(learner: Learner, models: Any, example: Datum) -> Any:
-    return jax.vmap(lambda model: learner.init(model, example))(models)
+    return eqx.filter_vmap(lambda model: learner.init(model, example))(models)
 
 
 @eqx.filter_jit
 def _accumulate(learner: Learner, state: Any, block: Datum, key: PRNGKeyArray, sums: Any) -> Any:
     keys = jax.random.split(key, jax.tree.leaves(state)[0].shape[0])
-    new = jax.vmap(learner.accumulate, (0, None, 0))(state, block, keys)
+    new = eqx.filter_vmap(learner.accumulate, in_axes=(eqx.if_array(0), None, 0))(state, block, keys)
     return new if sums is None else jax.tree.map(jnp.add, sums, new)
 
 
 @eqx.filter_jit
 def _update(learner: Learner, state: Any, sums: Any, total: Array) -> tuple[Any, Info]:
-    return jax.vmap(learner.update, (0, 0, None))(state, sums, total)
+    return eqx.filter_vmap(learner.update, in_axes=(eqx.if_array(0), 0, None))(state, sums, total)
 
 
 Records = dict[str, np.ndarray]
