@@ -22,27 +22,23 @@ app.command("report")(pages.report)
 app.command("tour")(pages.tour)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         from importlib.metadata import version
 
         typer.echo(f"veil {version('veil')} (jax {version('jax')})")
         raise typer.Exit()
+    return wanted
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def veil(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print it.", callback=_version, is_eager=True)] = False,
 ) -> None:
     """Latent variable models: fit them to data, evaluate them, draw from them, infer what is hidden.
 
     For example:  veil fit mixture faithful --components 2 --out runs/geyser  and then  veil report runs/geyser
     """
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 def main() -> None:

@@ -8,14 +8,11 @@ from typing import Any
 import typer
 
 from veil.cli import options
-from veil.cli.program import Refusal, notes
+from veil.cli.program import COMMAND, Refusal, notes
 from veil.cli.waiting import waiting
-
-MODEL_OPTIONS = ("components", "covariance", "head", "gate", "experts", "hidden", "activation", "start")
 
 
 def fit(
-    context: typer.Context,
     model: options.ModelName,
     data: options.DataSource,
     out: options.RunToMake,
@@ -56,9 +53,17 @@ def fit(
     from veil import run as runs
     from veil.cli import reading, selecting
 
-    given = {name: value for name, value in context.params.items() if name in MODEL_OPTIONS and value is not None}
-    if hidden is not None:
-        given["hidden"] = _sizes(hidden)
+    given: dict[str, Any] = {
+        "components": components,
+        "covariance": covariance,
+        "head": head,
+        "gate": gate,
+        "experts": experts,
+        "hidden": None if hidden is None else _sizes(hidden),
+        "activation": activation,
+        "start": start,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
     entry = _entry(model, given)
     candidates = selecting.candidates(entry, given, select) if select is not None else {"": given}
     if block_rows is not None and not stream:
@@ -111,7 +116,7 @@ def fit(
                     data=_data_record(data, found, weight, evaluation.rows),
                     fit={"seed": seed, **{name: value for name, value in asked.items() if value is not None}},
                     precision=precision,
-                    command=["veil", *(context.obj or [])],
+                    command=COMMAND.get(),
                 ),
             )
     if not quiet:

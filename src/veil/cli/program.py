@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import typer
@@ -13,6 +14,9 @@ from typer.core import TyperGroup
 # The command line parser's own errors, wherever the installed version of typer keeps their class.
 PARSING: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 TRACEBACK = "VEIL_TRACEBACK"
+MOST_NOTES = 10
+INTERRUPTED = 130
+COMMAND: ContextVar[tuple[str, ...]] = ContextVar("COMMAND", default=())  # the words of the command that runs
 
 
 class Refusal(Exception):
@@ -25,19 +29,21 @@ class Program(TyperGroup):
     def main(self, args: Any = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """Parse, run, exit."""
         words = sys.argv[1:] if args is None else list(args)
-        extra = {**extra, "standalone_mode": False, "obj": words}
-        sys.exit(_run(lambda: TyperGroup.main(self, args=words, prog_name=prog_name or "veil", **extra)))
+        COMMAND.set(("veil", *words))
+        extra = {**extra, "standalone_mode": False}
+        sys.exit(_run(lambda: TyperGroup.main(self, args=words or ["--help"], prog_name=prog_name or "veil", **extra)))
 
 
 def _run(command: Any) -> int:
     try:
         outcome = command()
         sys.stdout.flush()
-        return outcome if isinstance(outcome, int) else 0
+        code = outcome if isinstance(outcome, int) else 0
+        return _say("interrupted", code) if code == INTERRUPTED else code
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
     except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted", 130)
+        return _say("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # Nobody reads on; what is still buffered must not raise once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,13 +80,22 @@ def _say(message: str, code: int) -> int:
 
 @contextmanager
 def notes(quiet: bool) -> Iterator[None]:
-    """Show the warnings of a command as notes, one line each on stderr, or not at all."""
+    """Show the warnings of a command as notes on stderr, one line each and not too many, or not at all."""
+    count = 0
 
     def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+        nonlocal count
+        count += 1
+        if count <= MOST_NOTES:
+            say(f"note: {message}")
+
+    def say(words: str) -> None:
         if not quiet:
-            print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+            print(" ".join(words.split()), file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.filterwarnings("always", category=UserWarning)
         warnings.showwarning = show
         yield
+    if count > MOST_NOTES:
+        say(f"note: {count - MOST_NOTES} more like these")

@@ -148,13 +148,13 @@ def sample(
         from veil.predict import sample as draw
 
         columns = opened.columns
+        if evidence is not None and evidence_values is None:
+            raise Refusal("--evidence: it names columns of --evidence-values")
         if columns.evidence and evidence_values is None:
             known = ", ".join(columns.evidence[:8])
             raise Refusal(f"this run is p(y|x): give rows of its evidence ({known}) with --evidence-values FILE")
         if not columns.evidence and evidence_values is not None:
             raise Refusal("--evidence-values: this run was fitted without evidence; leave it out")
-        if evidence is not None and evidence_values is None:
-            raise Refusal("--evidence: it names columns of --evidence-values")
         given = None
         if evidence_values is not None:
             given = reading.evidence_values(opened, evidence_values, reading.names(evidence, "--evidence"))

@@ -169,12 +169,19 @@ def _head(word: str, covariance: str | None) -> Head:
         raise ValueError(f"covariance: only the head gaussian takes it; this one is {name}")
     if name == "categorical":
         (categories,) = _numbers(word, rest, [2], "categorical:3")
-        return Categorical(int(categories))
+        return _made(Categorical, int(categories))
     if name == "discretised-logistic":
-        levels, low, high = _numbers(word, rest, [256, 0, None], "discretised-logistic:256:0:255")
-        return DiscretisedLogistic(low, low + levels - 1 if high is None else high, int(levels))
+        levels, low, high = _numbers(word, rest, [256, 0.0, None], "discretised-logistic:256:0:255")
+        return _made(DiscretisedLogistic, low, low + levels - 1 if high is None else high, int(levels))
     _no_numbers(name, rest)
     return HEADS[name]
+
+
+def _made(kind: Callable[..., Head], *numbers: Any) -> Head:
+    try:
+        return kind(*numbers)
+    except ValueError as error:
+        raise ValueError(f"head: {error}") from error
 
 
 def _no_numbers(name: str, rest: list[str]) -> None:
