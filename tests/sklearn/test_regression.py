@@ -84,7 +84,7 @@ def test_several_outputs(regressor, dtype):
 
 def test_early_stopping_keeps_the_best():
     X, y = two_branches(60)
-    long = MixtureDensityRegressor(10, (64, 64), max_iter=3000, random_state=0)
+    long = MixtureDensityRegressor(5, 32, max_iter=800, random_state=0)
     stopped = clone(long).set_params(early_stopping=True, validation_fraction=0.3).fit(X, y)
     X_new, y_new = two_branches(500, seed=2)
     assert np.mean(stopped.log_prob(X_new, y_new)) > np.mean(long.fit(X, y).log_prob(X_new, y_new))

@@ -121,13 +121,13 @@ def covariance(covariance_type: str, reg_covar: float, total: float, components:
     """veil's covariance of scikit-learn's name, with a floor that adds ``reg_covar`` to standardised variances.
 
     veil's floor ε adds ε / n_k to the variances of a component that has n_k data, so ε = ``reg_covar`` x the average
-    n_k; that average as a power of two, because ε is compiled in and folds of nearly one size should share it.
+    n_k; that average rounded up to a power of two: ε is compiled in, and folds of nearly one size should share it.
 
-    >>> covariance("diag", 1e-3, 1000, 2).floor
+    >>> covariance("diag", 1e-3, 1000.0, 2).floor
     0.512
     """
     share = total if covariance_type == "tied" else total / components
-    floor = float(reg_covar) * 2.0 ** float(np.round(np.log2(share)))
+    floor = float(reg_covar) * 2.0 ** float(np.ceil(np.log2(share)))
     if covariance_type == "tied":
         return Tied(Full(floor))
     return {"full": Full, "diag": Diagonal, "spherical": Spherical}[covariance_type](floor)
@@ -157,10 +157,18 @@ def fit_quietly(model: Any, data: Data, **options: Any) -> Fit:
         return fit(model, data, **options)
 
 
-def tell(result: Fit, converged: bool) -> None:
+def converged(result: Fit, tol: float) -> bool:
+    """Whether EM stopped by itself or, when it took all steps, the last one gained less than ``tol``."""
+    values = result.history.value
+    return result.status.converged or (
+        result.status.reason == "all steps taken" and len(values) > 1 and bool(abs(values[-1] - values[-2]) < tol)
+    )
+
+
+def tell(result: Fit, fine: bool) -> None:
     """Warn, as scikit-learn does, of a fit that did not converge, and of whatever ``veil.fit`` noted."""
     lines = list(result.status.notes)
-    if not converged:
+    if not fine:
         lines.append(f"{result.status.reason}; increase max_iter or tol, or try other starting points")
     for line in lines:
         warnings.warn(line, ConvergenceWarning, stacklevel=3)

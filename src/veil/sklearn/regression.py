@@ -46,13 +46,14 @@ class DensityRegressor(RegressorMixin, BaseEstimator):
             result = self._learn(X, columns, weight, common.Seed.draw(self.random_state))
         self.model_ = result.model
         self.n_iter_ = result.status.steps
-        self.converged_ = result.status.converged
+        self.converged_ = self._converged(result)
         self.lower_bounds_ = result.history.value.tolist()
-        common.tell(result, self._settled(result))
+        common.tell(result, self.converged_)
         return self
 
-    def _settled(self, result: Fit) -> bool:
-        return result.status.converged
+    @abstractmethod
+    def _converged(self, result: Fit) -> bool:
+        """Whether it ended as it should."""
 
     def _seen(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -120,8 +121,8 @@ class MixtureOfExpertsRegressor(DensityRegressor):
     log-prior per datum before each step, nats).
 
     >>> X = np.linspace(-1, 1, 200)[:, None]
-    >>> regressor = MixtureOfExpertsRegressor(2, random_state=0).fit(X, np.abs(X[:, 0]))
-    >>> regressor.predict([[-0.5], [0.5]]).round(2)
+    >>> y = np.abs(X[:, 0]) + 0.01 * np.sin(1000 * X[:, 0])
+    >>> MixtureOfExpertsRegressor(2, random_state=0).fit(X, y).predict([[-0.5], [0.5]]).round(2)
     array([0.5, 0.5])
     """
 
@@ -168,6 +169,9 @@ class MixtureOfExpertsRegressor(DensityRegressor):
         options = {"steps": self.max_iter, "tolerance": common.tolerance(self.tol), "restarts": self.n_init}
         return common.fit_quietly(model, data, key=seed.key(), progress=False, **options)
 
+    def _converged(self, result: Fit) -> bool:
+        return common.converged(result, self.tol)
+
 
 class MixtureDensityRegressor(DensityRegressor):
     """p(y | x) = Σ_k p(k | x) N(y; m_k(x), Σ_k(x)), all from one neural network: a mixture density network.
@@ -179,8 +183,8 @@ class MixtureDensityRegressor(DensityRegressor):
     optimiser, not epochs, and the learning rate falls to zero along a cosine. ``covariance_type`` is "diag" or "full"
     (over the outputs, of each component). ``early_stopping`` keeps the network that was best on the held-out rows.
 
-    Attributes: ``model_`` (the veil model), ``converged_`` (whether early stopping ended it), ``n_iter_`` (steps) and
-    ``lower_bounds_`` (the log-likelihood per datum of each step's batch, nats).
+    Attributes: ``model_`` (the veil model), ``converged_`` (false if the objective stopped being finite), ``n_iter_``
+    (steps) and ``lower_bounds_`` (the log-likelihood per datum of each step's batch, nats).
 
     >>> X = np.linspace(-1, 1, 200)[:, None]
     >>> regressor = MixtureDensityRegressor(2, random_state=0).fit(X, X[:, 0] ** 2)
@@ -246,8 +250,8 @@ class MixtureDensityRegressor(DensityRegressor):
             progress=False,
         )
 
-    def _settled(self, result: Fit) -> bool:
-        return not result.status.reason.startswith("stopped: the objective")
+    def _converged(self, result: Fit) -> bool:
+        return result.status.converged or result.status.reason == "all steps taken"
 
 
 @lru_cache
