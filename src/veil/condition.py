@@ -38,6 +38,9 @@ def condition(model: Any, *, query: Sequence[int], evidence: Sequence[int] = ())
     if not model.ready or model.experts._weight().shape[-1] != 1:
         raise ValueError("model: conditioning needs a fitted joint model of all columns, without evidence of its own")
     size = model.experts.mean.shape[1]
+    for name, columns in (("query", query), ("evidence", evidence)):
+        if not all(isinstance(i, int | np.integer) for i in columns):
+            raise ValueError(f"{name}: expected positions of columns, such as [0, 2]; got {columns!r}")
     wanted, given = tuple(int(i) for i in query), tuple(int(i) for i in evidence)
     if not wanted:
         raise ValueError("query: expected at least one column")

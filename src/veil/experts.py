@@ -35,6 +35,11 @@ class Experts(eqx.Module):
     def real(self) -> bool:
         """Whether the query lives on the real line, so that it is standardised before a fit."""
 
+    @property
+    @abstractmethod
+    def query_shape(self) -> tuple[int, ...]:
+        """The shape of one datum's query, of experts with parameters."""
+
     @abstractmethod
     def blank(self, components: int, features: int, shape: tuple[int, ...]) -> Self:
         """Experts with placeholder parameters of the right shapes."""
@@ -130,6 +135,10 @@ class LinearGaussian(Experts):
     @property
     def isotropic(self) -> bool:
         return self.covariance.isotropic
+
+    @property
+    def query_shape(self) -> tuple[int, ...]:
+        return self._weight().shape[1:2]
 
     def sharpness(self) -> Float[Array, ""]:
         return jnp.max(self.covariance.smallest() ** -2)
@@ -326,6 +335,10 @@ class Linear(Experts):
     @property
     def real(self) -> bool:
         return self.head.real
+
+    @property
+    def query_shape(self) -> tuple[int, ...]:
+        return self.shape
 
     def _weight(self) -> Float[Array, "K S P"]:
         if self.weight is None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PRNGKeyArray
 
-from veil import diagnose, learners
+from veil import checks, diagnose, learners
 from veil.batching import as_datum, block_rows, padded
 from veil.data import Data, Stream
 from veil.evaluate.likelihood import evaluate
@@ -119,7 +119,8 @@ def fit(
     True
     """
     data = data if isinstance(data, Stream) else as_data(data)
-    _check_arguments(model, data, steps, batch_size, restarts, tolerance, held_out)
+    _check_arguments(model, data, steps, batch_size, restarts, tolerance, held_out, patience)
+    _check_parts(key, posterior, objective, optimiser)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist())
     if isinstance(held_out, float) and isinstance(data, Data):
         held_out, data = data.split(held_out, rng)
@@ -163,19 +164,33 @@ def as_data(data: Any) -> Data:
 
 
 def _check_arguments(
-    model: Any, data: Any, steps: Any, batch_size: Any, restarts: Any, tolerance: Any, held_out: Any
+    model: Any, data: Any, steps: Any, batch_size: Any, restarts: Any, tolerance: Any, held_out: Any, patience: Any
 ) -> None:
-    if not isinstance(model, Model):
-        raise TypeError(f"model: expected a veil.Model, such as veil.Mixture(components=3); got {type(model).__name__}")
-    for name, value in (("steps", steps), ("batch_size", batch_size), ("restarts", restarts)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
-            raise ValueError(f"{name}: expected a positive integer; got {value!r}")
-    if not tolerance > 0:
+    checks.a_model(model)
+    counts = {"steps": steps, "batch_size": batch_size, "restarts": restarts, "patience": patience}
+    for name, value in counts.items():
+        if value is not None or name in ("restarts", "patience"):
+            checks.whole(name, value)
+    if model.ready and restarts == 1:
+        checks.shapes(model, data)
+    if not (isinstance(tolerance, int | float | np.number) and tolerance > 0):
         raise ValueError(f"tolerance: expected a positive number of nats per datum, such as 1e-6; got {tolerance!r}")
-    if isinstance(held_out, int) or (isinstance(held_out, float) and not 0 < held_out < 1):
-        raise ValueError(f"held_out: expected Data, or a fraction between 0 and 1; got {held_out!r}")
+    fraction = isinstance(held_out, float) and 0 < held_out < 1
+    if held_out is not None and not isinstance(held_out, Data) and not fraction:
+        came = held_out if isinstance(held_out, int | float) else type(held_out).__name__
+        raise ValueError(f"held_out: expected Data, or a fraction between 0 and 1; got {came}")
     if isinstance(held_out, float) and isinstance(data, Stream):
         raise ValueError("held_out: a stream cannot be split; give the held-out Data themselves")
+
+
+def _check_parts(key: Any, posterior: Any, objective: Any, optimiser: Any) -> None:
+    checks.random_key(key)
+    if posterior is not None and not isinstance(posterior, Posterior):
+        raise TypeError(f"posterior: expected a posterior, such as veil.Exact(); got {posterior!r}")
+    if objective is not None and not isinstance(objective, Objective):
+        raise TypeError(f"objective: expected an objective, such as veil.Marginal(); got {objective!r}")
+    if optimiser is not None and not (hasattr(optimiser, "init") and hasattr(optimiser, "update")):
+        raise TypeError(f"optimiser: expected an optax optimiser, such as optax.adam(1e-3); got {optimiser!r}")
 
 
 class Watch:

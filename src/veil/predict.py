@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
-from veil import distributions
-from veil.data import Data
+from veil import checks, distributions
 from veil.evaluate.likelihood import map_blocks
 from veil.model import Datum, Model
 
@@ -36,43 +35,23 @@ def _draw(model: Model, evidence: Array | None, keys: Key[Array, "..."]) -> tupl
 def sample(model: Model, count: int, *, key: PRNGKeyArray, evidence: Any = None) -> Samples:
     """Draw y from p(y), ``count`` times; with ``evidence`` [N, P], from p(y | x) ``count`` times for each row.
 
-    Raises ValueError for a count that is not positive, or a model that needs evidence and gets none (or the other way).
+    Raises ValueError for a count that is not positive, or a model that needs evidence and gets none.
 
     >>> import jax, veil
     >>> model = veil.fit(veil.Mixture(components=2), veil.load_data("faithful"), key=jax.random.key(0)).model
     >>> sample(model, 5, key=jax.random.key(1)).query.shape
     (5, 2)
     """
-    _check_fitted(model)
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-        raise ValueError(f"count: expected a positive integer; got {count!r}")
-    _check_evidence(model, evidence)
-    if evidence is None:
+    checks.fitted(model)
+    checks.whole("count", count)
+    checks.random_key(key)
+    rows = checks.rows(model, evidence)
+    if rows is None:
         latent, query = _draw(model, None, jax.random.split(key, count))
     else:
-        rows = Data(evidence).query  # the same checks as for data: finite numbers, [N, P]
         given = jnp.asarray(rows, jnp.result_type(float))
         latent, query = _draw(model, given, jax.random.split(key, (len(rows), count)))
     return Samples(np.asarray(query), np.asarray(latent))
-
-
-def _check_fitted(model: Any) -> None:
-    if not isinstance(model, Model):
-        raise TypeError(f"model: expected a veil.Model (of a Fit, its .model); got {type(model).__name__}")
-    if not model.ready:
-        raise ValueError("model: expected a fitted model; this one has no parameters yet: call veil.fit first")
-
-
-def _check_evidence(model: Any, evidence: Any) -> None:
-    needed = getattr(model, "inputs", None)
-    if needed and evidence is None:
-        raise ValueError(
-            f"evidence: this model is p(y | x) with {needed} evidence columns; give evidence of shape [N, {needed}]"
-        )
-    if evidence is not None and needed is not None:
-        shape = np.shape(evidence)
-        if len(shape) != 2 or (needed and shape[1] != needed):
-            raise ValueError(f"evidence: expected shape [N, {needed}]; got {shape}")
 
 
 @dataclass(frozen=True)
@@ -101,7 +80,6 @@ def infer(model: Model, data: Any) -> Inference:
     >>> infer(model, data).probabilities.shape
     (272, 2)
     """
-    _check_fitted(model)
     log_probabilities = map_blocks(_posterior, model, data)
     probabilities = np.exp(log_probabilities)
     entropy = -np.sum(np.where(probabilities > 0, probabilities * log_probabilities, 0.0), 1)
@@ -146,7 +124,9 @@ def predict(model: Model, evidence: Any) -> Prediction:
     >>> predict(model, data.evidence).mean.shape
     (133, 1)
     """
-    _check_fitted(model)
-    _check_evidence(model, evidence)
-    mean, variance = _moments(model, jnp.asarray(Data(evidence).query, jnp.result_type(float)))
+    checks.fitted(model)
+    rows = checks.rows(model, evidence)
+    if rows is None:
+        raise ValueError("evidence: expected an array [N, P], one row for each prediction; got None")
+    mean, variance = _moments(model, jnp.asarray(rows, jnp.result_type(float)))
     return Prediction(np.asarray(mean), np.sqrt(np.asarray(variance)))

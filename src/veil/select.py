@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from veil import checks
 from veil.data import Data
 from veil.evaluate.likelihood import Evaluation, evaluate
 from veil.fit import Fit, as_data, fit
@@ -65,6 +66,9 @@ def select(
         raise ValueError(f"criterion: expected bic, aic or held_out; got {criterion!r}")
     if not models:
         raise ValueError("models: expected at least one candidate")
+    checks.random_key(key)
+    if not isinstance(held_out, Data) and not (isinstance(held_out, float) and 0 < held_out < 1):
+        raise ValueError(f"held_out: expected Data, or a fraction between 0 and 1; got {held_out!r}")
     training = scoring = as_data(data)
     if criterion == "held_out":
         if isinstance(held_out, Data):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from veil import checks
 from veil.model import Datum, Model
 from veil.predict import moments
 
@@ -34,10 +35,15 @@ class Policy(eqx.Module):
     def __check_init__(self) -> None:
         if self.mode not in ("sample", "best", "mean"):
             raise ValueError(f"mode: expected sample, best or mean; got {self.mode!r}")
+        checks.whole("candidates", self.candidates)
+        checks.fitted(self.model)
 
     @eqx.filter_jit
     def __call__(self, observation: Float[Array, "*observation"], key: PRNGKeyArray) -> Float[Array, "*action"]:
         """The action for one observation."""
+        needed = getattr(self.model, "inputs", None)
+        if needed and jnp.size(observation) != needed:
+            raise ValueError(f"observation: expected {needed} numbers; got shape {jnp.shape(observation)}")
         action = self._choose(jnp.asarray(observation, jnp.result_type(float)), key)
         return action if self.low is None and self.high is None else jnp.clip(action, self.low, self.high)
 

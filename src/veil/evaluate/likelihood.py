@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from veil import checks
 from veil.batching import as_datum, block_rows, padded
 from veil.data import Data, Stream
 from veil.model import Datum, Model
@@ -57,10 +58,10 @@ def log_prob(model: Model, data: Any) -> np.ndarray:
 
 def map_blocks(function: Any, model: Model, data: Any) -> Any:
     """``function(model, block)`` over all data, blocks of one shape; leaves come back [N, ...] on the host."""
+    checks.fitted(model)
     if not isinstance(data, Data | Stream):
         data = Data(data)
-    if not model.ready:
-        raise ValueError("model: expected a fitted model; this one has no parameters yet: call veil.fit first")
+    checks.shapes(model, data)
     model = model.arithmetic(False)
     parts = []
     sample = data if isinstance(data, Data) else next(iter(data))

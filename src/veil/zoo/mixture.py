@@ -41,7 +41,7 @@ class Mixture(Model):
     start: Start = KMeans()
 
     def __check_init__(self) -> None:
-        if isinstance(self.components, bool) or int(self.components) != self.components or self.components < 1:
+        if isinstance(self.components, bool) or not isinstance(self.components, int) or self.components < 1:
             raise ValueError(f"components: expected a positive integer; got {self.components!r}")
 
     @property
@@ -62,6 +62,11 @@ class Mixture(Model):
         weights = [getattr(part, "weight", None) for part in (self.gate, self.experts)]
         sizes = [weight.shape[-1] - 1 for weight in weights if weight is not None]
         return max(sizes, default=0)
+
+    @property
+    def query_shape(self) -> tuple[int, ...] | None:
+        """The shape of one datum's query, None before a fit."""
+        return self.experts.query_shape if self.ready else None
 
     @property
     def real(self) -> bool:

@@ -1,0 +1,72 @@
+"""What the verbs ask of their arguments, in the user's words: which argument, what was expected, what came."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from veil.data import Data, Stream
+from veil.model import Model
+
+
+def whole(name: str, value: Any) -> None:
+    """Raise ValueError for what is not a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name}: expected a positive integer; got {value!r}")
+
+
+def random_key(key: Any) -> None:
+    """Raise TypeError for what is not one key of ``jax.random``."""
+    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32 and key.ndim == 1
+    if not raw and not (typed and key.ndim == 0):
+        raise TypeError(f"key: expected one random key, such as jax.random.key(0); got {_what(key)}")
+
+
+def a_model(model: Any) -> None:
+    """Raise TypeError for what is not a model."""
+    if not isinstance(model, Model):
+        example = "such as veil.Mixture(components=3), or of a Fit its .model"
+        raise TypeError(f"model: expected a veil.Model, {example}; got {_what(model)}")
+
+
+def fitted(model: Any) -> None:
+    """Raise TypeError for what is not a model, ValueError for one without parameters."""
+    a_model(model)
+    if not model.ready:
+        raise ValueError("model: expected a fitted model; this one has no parameters yet: call veil.fit first")
+
+
+def shapes(model: Any, data: Data | Stream) -> None:
+    """Raise ValueError for data of another shape than the fitted model's."""
+    query, evidence = getattr(model, "query_shape", None), getattr(model, "inputs", None)
+    if query is not None and tuple(data.query_shape) != tuple(query):
+        raise ValueError(
+            f"query: this model is of data with shape [N, {_text(query)}]; got [N, {_text(data.query_shape)}]"
+        )
+    columns = data.evidence_shape and int(np.prod(data.evidence_shape))
+    if evidence and columns != evidence:
+        came = "none" if columns is None else f"[N, {_text(data.evidence_shape)}]"
+        raise ValueError(f"evidence: this model is p(y | x) with {evidence} evidence columns; got {came}")
+
+
+def rows(model: Any, evidence: Any) -> np.ndarray | None:
+    """Evidence as a complete array [N, P]; raises ValueError for a model that needs some and gets none, or others."""
+    needed = getattr(model, "inputs", None)
+    if evidence is None:
+        if needed:
+            raise ValueError(f"evidence: this model is p(y | x): give evidence of shape [N, {needed}]")
+        return None
+    shape = np.shape(evidence)
+    if len(shape) < 2 or (needed and int(np.prod(shape[1:])) != needed):
+        raise ValueError(f"evidence: expected shape [N, {needed or 'P'}]; got {shape}")
+    return Data(np.zeros(shape[0]), evidence=evidence).evidence  # the same checks as for data
+
+
+def _what(value: Any) -> str:
+    shape = f" of shape {value.shape}" if hasattr(value, "shape") else ""
+    return f"{type(value).__name__}{shape}"
+
+
+def _text(shape: tuple[int, ...] | None) -> str:
+    return ", ".join(map(str, shape or ()))
