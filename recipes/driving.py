@@ -83,13 +83,15 @@ def shown_as(values: list[float], digits: int = 1) -> str:
     some = np.array(values)[np.isfinite(values)]
     if len(some) == 0:
         return "none"
-    error = np.std(some, ddof=1) / np.sqrt(len(some)) if len(some) > 1 else np.nan
+    if len(some) == 1:
+        return f"{some[0]:.{digits}f}"
+    error = np.std(some, ddof=1) / np.sqrt(len(some))
     return f"{np.mean(some):.{digits}f} ± {error:.{digits}f}"
 
 
 for name in policies:
     table.add_row(name, shown_as(rates[name]), shown_as(hits[name]), shown_as(lefts[name]), shown_as(fits[name], 3))
-Console().print(table)
+Console(width=130).print(table)
 
 # The picture: sixty drives of each policy, first repetition.
 arguments.out.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from veil.data import Data
 
@@ -74,7 +74,7 @@ class Demonstrator(eqx.Module):
     """
 
     world: World
-    side: Float[Array, ""] | float
+    side: Float[Array, "..."] | float
     reaction: float = eqx.field(static=True, default=8.0)
     berth: float = eqx.field(static=True, default=3.0)
     wobble: float = eqx.field(static=True, default=0.1)
@@ -159,7 +159,7 @@ def drive(
 
 
 @eqx.filter_jit
-def _drives(world: World, drivers: Driver, keys: PRNGKeyArray, many: bool) -> tuple[Any, ...]:
+def _drives(world: World, drivers: Driver, keys: Key[Array, " N"], many: bool) -> tuple[Any, ...]:
     along = eqx.if_array(0) if many else None
     states, actions, paths = eqx.filter_vmap(lambda driver, key: drive(world, driver, key), in_axes=(along, 0))(
         drivers, keys

@@ -75,7 +75,7 @@ def grid(x: tuple[float, float], y: tuple[float, float], size: int = 120) -> tup
 
 def contours(panel: Any, model: Any, data: np.ndarray, *, colour: str = style.BLUE, size: int = 120) -> None:
     """A density as contours that hold 25, 50, 75 and 95 % of the probability inside, over data [N, 2]."""
-    x, y, pairs = grid(bounds(data[:, 0], 0.3), bounds(data[:, 1], 0.3), size)
+    x, y, pairs = grid(bounds(data[:, 0], 0.2), bounds(data[:, 1], 0.2), size)
     density = np.exp(log_prob(model, pairs)).reshape(size, size)
     falling = np.sort(density.ravel())[::-1]
     inside = np.cumsum(falling) / np.sum(falling)

@@ -42,7 +42,7 @@ def run(quick: bool, say: Say) -> Findings:
         for panel, (name, some) in zip(panels, driven.items(), strict=True):
             plots.drives(panel, world, some)
             style.label(panel, x=("along the road", "m"), y=("across", "m"), title=name[0].upper() + name[1:])
-    x = world.tree - 8.0
+    x = world.tree - 7.0
     steering = np.linspace(-1.8, 1.8, 300)
     here = np.broadcast_to(np.array([[x, 0.0, 0.0]]), (300, 3))
     with style.figure(panel=(5.4, 3.0)) as (choice, (panel,)):
@@ -54,7 +54,7 @@ def run(quick: bool, say: Say) -> Findings:
             panel,
             x=("steering rate, left is positive", "rad/s"),
             y=("density", "s/rad"),
-            title="8 m before the tree, straight ahead",
+            title="7 m before the tree, straight ahead",
         )
     return Findings(
         rows=rows,
@@ -66,7 +66,7 @@ def run(quick: bool, say: Say) -> Findings:
                 "driving-roads",
             ),
             Picture(
-                choice, "What each policy would do in the middle of the road, 8 m before the tree.", "driving-choice"
+                choice, "What each policy would do in the middle of the road, 7 m before the tree.", "driving-choice"
             ),
         ],
         text=[

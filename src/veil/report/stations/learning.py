@@ -17,7 +17,7 @@ BEST = -1130.2640 / 272  # nats per datum
 
 
 def timed(model: Any, data: Any, steps: int, **options: Any) -> tuple[Any, float]:
-    """A fit, and its seconds a step: of the second of two equal fits, when everything is compiled."""
+    """A fit, and its seconds a step: the fastest stretch of steps of four equal fits, once everything is compiled."""
     ends: list[tuple[int, float]] = []
 
     def record(numbers: dict[str, float]) -> None:
@@ -26,11 +26,12 @@ def timed(model: Any, data: Any, steps: int, **options: Any) -> tuple[Any, float
             ends.pop()
         ends.append((int(numbers["step"]), now))
 
-    for _ in range(2):
+    paces: list[float] = []
+    for _ in range(4):
         ends.clear()
         result = veil.fit(model, data, key=jax.random.key(3), steps=steps, progress=False, record=record, **options)
-    paces = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(ends)]
-    return result, float(np.median(paces)) if paces else float("nan")
+        paces += [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(ends)]
+    return result, min(paces, default=float("nan"))
 
 
 def run(quick: bool, say: Say) -> Findings:
@@ -48,7 +49,7 @@ def run(quick: bool, say: Say) -> Findings:
     lines, timings, rows = {}, {}, []
     for name, options in ways.items():
         say(name)
-        result, pace = timed(model, data, steps, **options)
+        result, pace = timed(model, data, 200 if "Monte" in name else steps, **options)
         gap = np.maximum(BEST - (result.history.value - result.history.penalty), 1e-5)
         lines[name] = (np.arange(1, len(gap) + 1), gap)
         timings[name] = (1e3 * pace * np.arange(1, len(gap) + 1), gap)
