@@ -34,12 +34,13 @@ def report(
 def tour(
     out: Annotated[Path, typer.Option("--out", help="Where the page and its pictures go.")] = Path("tour"),
     quick: Annotated[bool, typer.Option("--quick", help="A short one.")] = False,
+    only: Annotated[str | None, typer.Option("--only", help="Only these stations: names, commas between.")] = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Every family of models on bundled data, on one page."""
     from veil.report.tour import tour as show
 
     with notes(quiet):
-        path = show(out, progress=False if quiet else None, quick=quick)
+        path = show(out, progress=False if quiet else None, quick=quick, only=only.split(",") if only else None)
     if not quiet:
         typer.echo(str(path))

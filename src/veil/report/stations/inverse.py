@@ -16,17 +16,17 @@ FLOOR, ONE, LEAST_SQUARES = 1.28235, 0.6554, 0.2122  # the best any density, one
 def run(quick: bool, say: Say) -> Findings:
     training = bishop_inverse(1000 if quick else 8000, np.random.default_rng(1))
     fresh = bishop_inverse(20_000, np.random.default_rng(2))
-    wide = veil.MLP((64, 64))
+    wide = veil.MLP((64, 64, 64), "silu")
     models = {
         "least squares": (veil.density(veil.Linear(HomoscedasticGaussian()), trunk=wide), LEAST_SQUARES),
         "one Gaussian": (veil.density(veil.Linear(DiagonalGaussian()), trunk=wide), ONE),
-        "mixture density network": (veil.Mixture(veil.Linear(DiagonalGaussian()), components=5, trunk=wide), FLOOR),
+        "mixture density network": (veil.Mixture(veil.Linear(DiagonalGaussian()), components=8, trunk=wide), FLOOR),
     }
     rows, fitted = [], {}
     for name, (model, best) in models.items():
         say(name)
         fitted[name] = veil.fit(
-            model, training, key=jax.random.key(0), steps=300 if quick else 5000, progress=False
+            model, training, key=jax.random.key(0), steps=300 if quick else 4000, progress=False
         ).model
         score = veil.evaluate(fitted[name], fresh)
         value = f"{score.log_likelihood_per_datum:.4f} ± {score.standard_error:.4f}"

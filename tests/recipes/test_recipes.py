@@ -1,0 +1,28 @@
+"""Every recipe runs in its quick version, ends with a picture, and is listed in docs/recipes.md."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_recipe(recipe, tmp_path):
+    environment = {**os.environ, "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS") or "cpu"}
+    command = [sys.executable, str(recipe), "--quick", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    pictures = list((tmp_path / "out").glob("*.png"))
+    assert pictures
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    assert "━" in done.stdout, "a table"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_recipe_is_listed(recipe):
+    assert f"recipes/{recipe.name}" in (ROOT / "docs" / "recipes.md").read_text("utf-8")
