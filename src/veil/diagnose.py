@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -42,7 +43,7 @@ def components(experts: Any, counts: np.ndarray, seen: Survey) -> list[str]:
     ]
     covariance = getattr(experts, "covariance", None)
     if covariance is not None and not columns(seen):
-        smallest = np.broadcast_to(np.asarray(covariance.smallest()), counts.shape)
+        smallest = np.broadcast_to(np.asarray(_smallest(covariance)), counts.shape)
         held = np.sqrt(covariance.floor / np.maximum(counts, NO_DATA))
         notes += [
             f"component {k} collapsed onto {counts[k]:.3g} data: its variance is held at the floor of its prior; "
@@ -52,6 +53,11 @@ def components(experts: Any, counts: np.ndarray, seen: Survey) -> list[str]:
     if len(counts) <= MANY:
         notes += _duplicates(experts, len(counts))
     return notes
+
+
+@eqx.filter_jit
+def _smallest(covariance: Any) -> Any:
+    return covariance.smallest()
 
 
 def _duplicates(experts: Any, count: int) -> list[str]:

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from veil import checks, diagnose, learners
 from veil.batching import as_datum, block_rows, padded
@@ -125,8 +125,8 @@ def fit(
     if isinstance(held_out, float) and isinstance(data, Data):
         held_out, data = data.split(held_out, rng)
     seen = survey(model, data, rng)
-    key_start, key_train = jax.random.split(key)
-    starts = _starts(model, seen, restarts, rng, key_start)
+    starts = _starts(model, seen, restarts, rng)
+    seed = seeds(rng, 1)[0]
     posterior = posterior or Exact()
     objective = objective or (ExpectedLogLikelihood() if starts.closed_form and optimiser is None else Marginal())
     with Progress(progress, "fit") as bar:
@@ -136,7 +136,7 @@ def fit(
             stepwise = batch_size is not None and (isinstance(data, Stream) or batch_size < len(data))
             stochastic = stepwise or objective.samples is not None
             learner = ClosedForm(objective, posterior, tolerance, stochastic, stepwise)
-            state = _by_sums(learner, starts, data, seen, steps, batch_size, rng, key_train, watch)
+            state = _by_sums(learner, starts, data, seen, steps, batch_size, rng, seed, watch)
         else:
             steps = steps or 2000
             if isinstance(data, Data):
@@ -146,9 +146,14 @@ def fit(
                 watch.hold_out(lambda state: _in_user_units(state.model, _likeliest(watch), seen), held_out, patience)
             source = _source(data, seen, starts, batch_size, rng)
             watch.limit = steps
-            state = train(ascent, starts, source, steps, key_train, watch)
+            state = train(ascent, starts, source, steps, seed, watch)
             state = watch.best_state if watch.best_state is not None else state
     return _finish(state, posterior, seen, watch, steps)
+
+
+def seeds(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Data of ``count`` random keys, uint32 [count, 2]: made on the host, where it compiles nothing."""
+    return rng.integers(0, 2**32, (count, 2), dtype=np.uint32)
 
 
 def default_optimiser(steps: int) -> Any:
@@ -232,23 +237,25 @@ class Watch:
 
 
 @eqx.filter_jit
-def _initialise(model: Any, data: Any, responsibilities: Any, keys: Key[Array, "..."]) -> Any:
-    return eqx.filter_vmap(lambda r, key: model.initialise(data, r, key))(responsibilities, keys)
+def _initialise(model: Any, data: Any, responsibilities: Any, seeds: Any) -> Any:
+    keys = jax.random.wrap_key_data(seeds)
+    return eqx.filter_vmap(lambda r, key: model.initialise(data, r, key).arithmetic(True))(responsibilities, keys)
 
 
-def _starts(model: Any, seen: Survey, restarts: int, rng: np.random.Generator, key: PRNGKeyArray) -> Any:
-    """Models in standardised units with a leading axis of restarts."""
+def _starts(model: Any, seen: Survey, restarts: int, rng: np.random.Generator) -> Any:
+    """Models in standardised units with a leading axis of restarts, summing the fast way."""
     if model.ready and restarts == 1:
         if model.standardised and (seen.query or seen.evidence):
             query = seen.query.inverse() if seen.query else _no_units(seen)
             model = model.rescaled(query, seen.evidence.inverse() if seen.evidence else None)
+        model = model.arithmetic(True)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if eqx.is_array_like(leaf) else leaf, model)
     each = [starting_responsibilities(model, seen, rng) for _ in range(restarts)]
     default = np.dtype(jnp.result_type(float))
     with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
         sample = as_datum(seen.sample, seen.query, seen.evidence, seen.missing, FAR)
         stacked = None if each[0] is None else jnp.asarray(np.stack(each))
-        models = _initialise(model, sample, stacked, jax.random.split(key, restarts))
+        models = _initialise(model, sample, stacked, seeds(rng, restarts))
     return _on_device(_cast(models, default))
 
 
@@ -276,7 +283,7 @@ def _by_sums(
     steps: int,
     batch_size: int | None,
     rng: np.random.Generator,
-    key: PRNGKeyArray,
+    seed: np.ndarray,
     watch: Watch,
 ) -> Any:
     """EM: fast sums while they are safe, else float64 and sums about each expert's own mean.
@@ -296,16 +303,15 @@ def _by_sums(
     models = starts
     if not seen.missing and seen.largest < 1e15:
         source = _source(data, seen, starts, batch_size, rng)
-        fast = _arithmetic(starts, True)
-        state = train(learner, fast, source, steps, key, lambda now, record: watch(now, record) or unsafe(record))
+        state = train(learner, starts, source, steps, seed, lambda now, record: watch(now, record) or unsafe(record))
         if not unsafe(watch.records[-1]):
             return state
         models = state.model if _all_finite(state.model) else starts
         watch.records.clear()
     with jax.enable_x64(True):
-        exact = _arithmetic(_cast(models, np.float64), False)
+        exact = _carefully(_cast(models, np.float64))
         source = _source(data, seen, starts, batch_size, rng)
-        return train(learner, exact, source, max(1, steps - watch.steps), jax.random.fold_in(key, 1), watch)
+        return train(learner, exact, source, max(1, steps - watch.steps), seed, watch)
 
 
 def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps: int) -> Fit:
@@ -366,9 +372,9 @@ def _on_device(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf) if eqx.is_array_like(leaf) else leaf, tree)
 
 
-def _arithmetic(models: Any, expanded: bool) -> Any:
-    """``arithmetic`` of models with a leading axis of restarts."""
-    return eqx.filter_vmap(lambda model: model.arithmetic(expanded))(models)
+def _carefully(models: Any) -> Any:
+    """Models with a leading axis of restarts, summing the careful way."""
+    return eqx.filter_vmap(lambda model: model.arithmetic(False))(models)
 
 
 def _cast(tree: Any, dtype: Any) -> Any:

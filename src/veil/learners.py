@@ -94,10 +94,13 @@ class ClosedForm(Learner):
         nothing = -jnp.inf * jnp.ones(())
         zero = jnp.zeros((), int)
         state = ClosedFormState(model, model, None, nothing, nothing, jnp.zeros(0), zero, zero)
-        shapes = eqx.filter_eval_shape(self.accumulate, state, block, jax.random.key(0))
-        blank = lambda leaf: jnp.zeros(leaf.shape, leaf.dtype)  # noqa: E731
-        running = jax.tree.map(blank, shapes.terms) if self.stepwise else None
-        return ClosedFormState(model, model, running, nothing, nothing, blank(shapes.counts), zero, zero)
+        running = None
+        if self.stepwise:
+            shapes = eqx.filter_eval_shape(self.accumulate, state, block, jax.random.key(0)).terms
+            running = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        first = jax.tree.map(lambda leaf: leaf[0], block)
+        counts = jnp.zeros(eqx.filter_eval_shape(model.log_joints, first).shape)
+        return ClosedFormState(model, model, running, nothing, nothing, counts, zero, zero)
 
     def accumulate(self, state: ClosedFormState, block: Datum, key: PRNGKeyArray) -> Sums:
         weight = jnp.ones(len(block.query)) if block.weight is None else block.weight

@@ -79,9 +79,13 @@ def _blocked(array: np.ndarray, parts: int) -> np.ndarray:
 
 @eqx.filter_jit
 def _stretch(
-    learner: Learner, state: Any, blocks: Datum, plan: Array | None, total: Array, count: Array, key: PRNGKeyArray
+    learner: Learner, state: Any, blocks: Datum, plan: Any, total: Any, first: Any, count: Any, seed: Any
 ) -> tuple[Any, Info, Array]:
-    """Up to ``count`` steps, fewer when every restart is done; states carry a leading axis of restarts."""
+    """Up to ``count`` steps, fewer when every restart is done; states carry a leading axis of restarts.
+
+    Random numbers depend on the number of the step, never on where a stretch began: that is a matter of the clock.
+    """
+    key = jax.random.wrap_key_data(seed)
     state, rest = eqx.partition(state, eqx.is_array)  # a user's model may hold functions
     restarts = jax.tree.leaves(state)[0].shape[0]
     many = restarts > 1  # one restart runs without a batch axis: it is the common case and the faster one
@@ -93,13 +97,14 @@ def _stretch(
         state, info = learner.update(eqx.combine(state, rest), sums, total)
         return eqx.filter(state, eqx.is_array), info
 
-    accumulate = jax.vmap(accumulate_one, (0, None, 0)) if many else accumulate_one
+    # jit inside jit, so that the first block and the scan over the others share one trace
+    accumulate = jax.jit(jax.vmap(accumulate_one, (0, None, 0)) if many else accumulate_one)
     update = jax.vmap(update_one, (0, 0, None)) if many else update_one
     if not many:
         state = jax.tree.map(lambda leaf: leaf[0], state)
 
     def step(state: Any, i: Array) -> tuple[Any, Info]:
-        key_step = jax.random.fold_in(key, i)
+        key_step = jax.random.fold_in(key, first + i)
         if plan is not None:
             batch = jax.tree.map(lambda leaf: leaf[plan[i]], blocks)
             keys = jax.random.split(key_step, restarts) if many else key_step
@@ -118,8 +123,10 @@ def _stretch(
             sums, _ = jax.lax.scan(add, sums, rest)
         return update(state, sums, total)
 
-    shapes = jax.eval_shape(step, state, jnp.zeros((), int))[1]
-    infos = jax.tree.map(lambda leaf: jnp.zeros((STRETCH, *leaf.shape), leaf.dtype), shapes)
+    # every entry of Info is one number: written down here, because asking a trace for it costs as much as the trace
+    shape = (STRETCH, restarts) if many else (STRETCH,)
+    numbers, whole = jnp.zeros(shape), jnp.zeros(shape, int)
+    infos = Info(value=numbers, penalty=numbers, code=whole, skipped=whole, sharpness=numbers)
 
     def more(carry: tuple[Array, Any, Info]) -> Array:
         return (carry[0] < count) & jnp.any(carry[1].code == RUNNING)
@@ -142,14 +149,15 @@ def _start(learner: Learner, models: Any, example: Datum) -> Any:
 
 
 @eqx.filter_jit
-def _accumulate(learner: Learner, state: Any, block: Datum, key: PRNGKeyArray, sums: Any) -> Any:
-    keys = jax.random.split(key, jax.tree.leaves(state)[0].shape[0])
+def _accumulate(learner: Learner, state: Any, block: Datum, step: Any, part: Any, seed: Any, sums: Any) -> Any:
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(seed), step), part)
+    keys = jax.random.split(key, jax.tree.leaves(eqx.filter(state, eqx.is_array))[0].shape[0])
     new = eqx.filter_vmap(learner.accumulate, in_axes=(eqx.if_array(0), None, 0))(state, block, keys)
     return new if sums is None else jax.tree.map(jnp.add, sums, new)
 
 
 @eqx.filter_jit
-def _update(learner: Learner, state: Any, sums: Any, total: Array) -> tuple[Any, Info]:
+def _update(learner: Learner, state: Any, sums: Any, total: Any) -> tuple[Any, Info]:
     return eqx.filter_vmap(learner.update, in_axes=(eqx.if_array(0), 0, None))(state, sums, total)
 
 
@@ -161,30 +169,30 @@ def train(
     models: Any,
     source: InMemory | Streamed,
     steps: int,
-    key: PRNGKeyArray,
+    seed: np.ndarray,
     watch: Callable[[Any, Records], bool],
 ) -> Any:
     """The state after ``steps``, or when every restart is done, or when ``watch(state, records)`` says stop.
 
     ``models`` and the state have a leading axis of restarts. ``records`` are those of one stretch of steps: arrays
-    [steps, restarts] of value, penalty, code, skipped and sharpness.
+    [steps, restarts] of value, penalty, code, skipped and sharpness. ``seed``: the data of a key, uint32 [2].
     """
     state = _start(learner, models, source.example())
-    total = jnp.asarray(source.total, jnp.result_type(float))
+    total = np.asarray(source.total, jnp.result_type(float))
     step, stretch = 0, 4
     while step < steps:
         begin = time.perf_counter()
-        key_stretch = jax.random.fold_in(key, step)
         if isinstance(source, InMemory):
             count = min(stretch, steps - step, STRETCH)
-            plan, limit = source.plan(count), jnp.asarray(count)
-            state, infos, done_steps = _stretch(learner, state, source.blocks, plan, total, limit, key_stretch)
+            numbers = np.asarray(step), np.asarray(count)  # arrays: a Python number would be compiled in
+            plan = source.plan(count)
+            state, infos, done_steps = _stretch(learner, state, source.blocks, plan, total, *numbers, seed)
             done = int(done_steps)
             named = {name: np.asarray(getattr(infos, name))[:done] for name in infos.__dataclass_fields__}
         else:
             sums = None
             for i, block in enumerate(source.next_batch()):
-                sums = _accumulate(learner, state, block, jax.random.fold_in(key_stretch, i), sums)
+                sums = _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums)
             state, info = _update(learner, state, sums, total)
             named = {name: np.asarray(getattr(info, name))[None] for name in info.__dataclass_fields__}
             done = 1
