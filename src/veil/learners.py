@@ -23,18 +23,18 @@ RUNNING, CONVERGED, ROUNDED, FELL, NOT_FINITE = range(5)
 
 
 class Info(eqx.Module):
-    """What one step did.
+    """What one step did, or each of several (arrays).
 
     ``value``: the (penalised) objective before the step, nats per datum in standardised units; ``penalty`` its part
     that is not likelihood; ``code`` whether to go on; ``skipped`` 1 for a step not taken because it was not finite;
     ``sharpness`` the largest precision of the model, which says whether fast sums are safe.
     """
 
-    value: Float[Array, ""]
-    penalty: Float[Array, ""]
-    code: Int[Array, ""]
-    skipped: Int[Array, ""]
-    sharpness: Float[Array, ""]
+    value: Float[Array, "*steps"]
+    penalty: Float[Array, "*steps"]
+    code: Int[Array, "*steps"]
+    skipped: Int[Array, "*steps"]
+    sharpness: Float[Array, "*steps"]
 
 
 class Learner(eqx.Module):
