@@ -413,15 +413,19 @@ class Linear(Experts):
         self.head.check(query, names)
 
     def parameters(self) -> int:
+        free = self._weight().size * self.head.free(self.shape) // self.head.size(self.shape)
         own = [leaf for leaf in jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array), is_leaf=None)]
         units = getattr(self.head, "units", None)
         fixed = sum(leaf.size for leaf in jax.tree.leaves(units) if hasattr(leaf, "size"))
-        return self._weight().size + sum(leaf.size for leaf in own) - fixed
+        return free + sum(leaf.size for leaf in own) - fixed
 
 
 def _above_rounding(scatter: Float[Array, "K ..."], raw: Float[Array, "K ..."]) -> Float[Array, "K ..."]:
-    """Variances that are differences of ``raw`` sums, no smaller than those sums' rounding (and so never negative)."""
-    least = 64.0 * jnp.finfo(raw.dtype).eps
+    """Variances that are differences of ``raw`` sums, no smaller than those sums' rounding (and so never negative).
+
+    Few enough digits that a variance held here is too sharp for fast sums, so that a fit goes on with careful ones.
+    """
+    least = 16.0 * jnp.finfo(raw.dtype).eps
     if scatter.ndim == 2:
         return jnp.maximum(scatter, least * raw)
     i = np.arange(scatter.shape[-1])

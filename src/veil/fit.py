@@ -73,7 +73,7 @@ class Fit:
 
 def fit(
     model: Model,
-    data: Data | Stream,
+    data: Any,
     *,
     key: PRNGKeyArray,
     posterior: Posterior | None = None,

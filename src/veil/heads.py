@@ -36,6 +36,10 @@ class Head(eqx.Module):
     def size(self, shape: Shape) -> int:
         """How many numbers parameterise an event of this shape."""
 
+    def free(self, shape: Shape) -> int:
+        """How many of those numbers are free: all, unless several vectors stand for one distribution."""
+        return self.size(shape)
+
     @abstractmethod
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
         """The distribution those numbers stand for."""
@@ -310,6 +314,9 @@ class Categorical(Head):
 
     def size(self, shape: Shape) -> int:
         return self.categories * int(np.prod(shape))
+
+    def free(self, shape: Shape) -> int:
+        return (self.categories - 1) * int(np.prod(shape))
 
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
         return distributions.categoricals(vector.reshape(*shape, self.categories))
