@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,3 +109,28 @@ def test_tracebacks_on_request(tmp_path):
     found = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert found.returncode == 1
     assert "Traceback" in found.stderr
+
+
+def test_a_report_of_a_run(veil, geyser, tmp_path):
+    run = shutil.copytree(geyser, tmp_path / "run")
+    outcome = veil("report", run)
+    assert (outcome.code, outcome.out, outcome.err) == (0, f"{run / 'report.html'}\n", "")
+    assert "-1,130.26" in (run / "report.html").read_text("utf-8")
+    assert any((run / "plots").iterdir())
+
+
+def test_a_report_without_matplotlib(refused, geyser, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
+    assert "pip install 'veil[plots]'" in refused("report", geyser, code=1)
+
+
+def test_the_tour_is_silent_on_request(veil, monkeypatch, tmp_path):
+    def tour(out, progress, quick, only):
+        print("a table")
+        assert only is None or only == ["mixture", "digits"]
+        return out / "index.html"
+
+    monkeypatch.setattr("veil.report.tour.tour", tour)
+    assert veil("tour", "--quiet", "--out", tmp_path).out == ""
+    assert veil("tour", "--only", "mixture,digits", "--out", tmp_path).out == f"a table\n{tmp_path / 'index.html'}\n"

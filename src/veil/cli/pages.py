@@ -1,5 +1,7 @@
 """``veil report`` and ``veil tour``: pages to look at."""
 
+from contextlib import nullcontext, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +42,7 @@ def tour(
     """Every family of models on bundled data, on one page."""
     from veil.report.tour import tour as show
 
-    with notes(quiet):
+    with notes(quiet), redirect_stdout(StringIO()) if quiet else nullcontext():
         path = show(out, progress=False if quiet else None, quick=quick, only=only.split(",") if only else None)
     if not quiet:
         typer.echo(str(path))
