@@ -223,7 +223,8 @@ def mixture_density(y, weights, means, S, columns=None):
     joints = np.array(
         [
             [
-                np.log(weights[k]) + gaussian_log_density(row, means[k][columns], S[k][np.ix_(columns, columns)])
+                np.log(weights[k])
+                + gaussian_log_density(row[columns], means[k][columns], S[k][np.ix_(columns, columns)])
                 for k in range(len(weights))
             ]
             for row in y

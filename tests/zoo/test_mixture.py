@@ -1,0 +1,172 @@
+"""Published and computed optima: Old Faithful, Bishop's inverse problem, two equal modes."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+from sklearn.mixture import GaussianMixture
+
+import oracles
+import veil
+from cases import STRUCTURES, mixture_parameters, quiet_fit
+from veil import Data, Linear, LinearGaussian, Mixture, heads
+from veil.data import bishop_inverse
+
+FAITHFUL = veil.load_data("faithful")
+TOTAL = len(FAITHFUL)
+
+
+@pytest.fixture(scope="module")
+def faithful():
+    return veil.fit(Mixture(components=2), FAITHFUL, key=jax.random.key(0), tolerance=1e-9)
+
+
+def test_old_faithful_two_components(faithful):
+    """scikit-learn's optimum; the floor of the prior moves the sixth digit."""
+    weights, means, covariances = mixture_parameters(faithful.model)
+    assert faithful.status.converged
+    assert abs(veil.evaluate(faithful.model, FAITHFUL).log_likelihood - -1130.2640) < 2e-3
+    np.testing.assert_allclose(weights, [0.35587, 0.64413], atol=2e-4)
+    np.testing.assert_allclose(means, [[2.03639, 54.47852], [4.28966, 79.96812]], rtol=2e-4)
+    expected = [[[0.06917, 0.43517], [0.43517, 33.69729]], [[0.16997, 0.94061], [0.94061, 36.04619]]]
+    np.testing.assert_allclose(covariances, expected, rtol=2e-3)
+
+
+def test_history_ends_at_the_penalised_likelihood_in_the_user_s_units(faithful):
+    plain = veil.evaluate(faithful.model, FAITHFUL).log_likelihood_per_datum
+    np.testing.assert_allclose(faithful.history.value[-1] - faithful.history.penalty[-1], plain, atol=1e-5)
+    assert np.all(np.diff(faithful.history.value) > -1e-5)
+    assert len(faithful.history) == faithful.status.steps
+
+
+def test_old_faithful_one_component():
+    model = veil.fit(Mixture(components=1), FAITHFUL, key=jax.random.key(0)).model
+    assert abs(veil.evaluate(model, FAITHFUL).log_likelihood - -1289.7967) < 1e-3
+    _, means, covariances = mixture_parameters(model)
+    np.testing.assert_allclose(means[0], FAITHFUL.query.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(covariances[0], np.cov(FAITHFUL.query.T, bias=True), rtol=1e-4)
+
+
+def test_old_faithful_waiting_time_alone():
+    data = FAITHFUL.select("waiting")
+    model = veil.fit(Mixture(components=2), data, key=jax.random.key(0), tolerance=1e-9).model
+    weights, means, covariances = mixture_parameters(model)
+    assert abs(veil.evaluate(model, data).log_likelihood - -1034.00175) < 1e-3
+    np.testing.assert_allclose(weights, [0.36088, 0.63912], atol=5e-4)
+    np.testing.assert_allclose(means[:, 0], [54.61473, 80.09099], rtol=1e-4)
+    np.testing.assert_allclose(np.sqrt(covariances[:, 0, 0]), [5.87111, 5.86782], rtol=1e-3)
+
+
+@pytest.mark.parametrize("structure", ["full", "diagonal", "tied-full", "spherical"])
+@pytest.mark.usefixtures("x64")
+def test_the_optimum_is_scikit_learns(structure):
+    """Both from the same good start, on standardised data, to convergence; the penalty is negligible in both."""
+    y = (FAITHFUL.query - FAITHFUL.query.mean(0)) / FAITHFUL.query.std(0)
+    kind = {"tied-full": "tied", "diagonal": "diag"}.get(structure, structure)
+    peer = GaussianMixture(2, covariance_type=kind, reg_covar=0, tol=1e-12, max_iter=2000, random_state=0).fit(y)
+    model = Mixture(LinearGaussian(STRUCTURES[structure]), 2)
+    model = veil.fit(model, Data(y), key=jax.random.key(0), tolerance=1e-10).model
+    np.testing.assert_allclose(veil.evaluate(model, y).log_likelihood_per_datum, peer.score(y), atol=1e-6)
+    weights, means, _ = mixture_parameters(model)
+    order = np.argsort(peer.means_[:, 0])
+    np.testing.assert_allclose(weights, peer.weights_[order], atol=1e-4)
+    np.testing.assert_allclose(means, peer.means_[order], atol=1e-4)
+
+
+@pytest.mark.usefixtures("x64")
+def test_regression_is_weighted_least_squares():
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(60, 3)) * [1, 10, 0.1] + 5, rng.integers(1, 4, 60)
+    y = x @ rng.normal(size=(3, 2)) + rng.normal(size=(60, 2))
+    model = veil.fit(veil.density(LinearGaussian()), Data(y, evidence=x, weight=w), key=jax.random.key(0)).model
+    phi = np.concatenate([np.ones((60, 1)), x], 1)
+    solution = np.linalg.lstsq(phi * np.sqrt(w)[:, None], y * np.sqrt(w)[:, None], rcond=None)[0]
+    residual = y - phi @ solution
+    np.testing.assert_allclose(model.experts.weight[0], solution.T, rtol=1e-5)
+    np.testing.assert_allclose(
+        model.experts.covariance.dense_covariance()[0], (residual * w[:, None]).T @ residual / w.sum(), rtol=1e-5
+    )
+    assert model.parameters() == 2 * 4 + 3
+
+
+@pytest.mark.parametrize(
+    ("head", "floor", "least"),
+    [(heads.DiagonalGaussian(), -0.6554, 0.05), (heads.HomoscedasticGaussian(), -0.2122, 0.03)],
+    ids=["heteroscedastic", "homoscedastic"],
+)
+def test_bishop_s_inverse_problem_with_one_gaussian(head, floor, least):
+    """No density of this kind can be better on average; a short fit comes close."""
+    rng = np.random.default_rng(0)
+    train, test = bishop_inverse(2000, rng), bishop_inverse(4000, rng)
+    model = veil.density(Linear(head), veil.MLP((24, 24)))
+    result = veil.fit(model, train, key=jax.random.key(0), steps=1500)
+    evaluation = veil.evaluate(result.model, test)
+    loss, error = -evaluation.log_likelihood_per_datum, evaluation.standard_error
+    assert floor - 4 * error < loss < floor + least + 4 * error
+    assert veil.evaluate(result.model, test).kind == "exact"
+
+
+def test_two_equal_modes_gain():
+    """log(sd of the mixture / sd of a mode) - log 2 over one Gaussian; the one Gaussian's mean hits the obstacle."""
+    rng = np.random.default_rng(0)
+    deviation, count = 0.1, 4000
+    y = np.repeat([[-1.0], [1.0]], count // 2, 0) + deviation * rng.normal(size=(count, 1))
+    one, two = (veil.evaluate(veil.fit(Mixture(components=k), Data(y), key=jax.random.key(0)).model, y) for k in (1, 2))
+    gain = two.log_likelihood_per_datum - one.log_likelihood_per_datum
+    assert abs(gain - (np.log(np.sqrt(1 + deviation**2) / deviation) - np.log(2))) < 0.01
+
+
+@pytest.mark.usefixtures("x64")
+def test_missing_entries_against_brute_force_em():
+    """A whole fit: naive EM from the fitted model does not move, and its likelihood is no lower than naive EM's own."""
+    rng = np.random.default_rng(0)
+    y = np.concatenate([rng.normal(size=(30, 3)), 0.5 * rng.normal(size=(30, 3)) + [4, 0, -3]])
+    y[rng.random(y.shape) < 0.25] = np.nan
+    data = Data(y)
+    result = veil.fit(Mixture(components=2), data, key=jax.random.key(0), tolerance=1e-12, steps=3000)
+    weights, means, covariances = mixture_parameters(result.model)
+    again = oracles.mixture_em(data.query, weights, means, covariances, 1, "full", 0.0, None, data.observed)
+    np.testing.assert_allclose(again[0], weights, atol=1e-5)
+    np.testing.assert_allclose(again[1], means, atol=1e-4)
+    np.testing.assert_allclose(again[2], covariances, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("head", "truth"),
+    [
+        (heads.Bernoulli(), np.array([[0.9, 0.8, 0.1, 0.2], [0.1, 0.3, 0.8, 0.9]])),
+        (heads.Poisson(), np.array([[1.0, 8.0, 2.0, 1.0], [9.0, 1.0, 1.0, 6.0]])),
+    ],
+    ids=["bernoulli", "poisson"],
+)
+def test_discrete_mixtures_find_their_parameters(head, truth):
+    rng = np.random.default_rng(0)
+    z = rng.integers(0, 2, 4000)
+    y = (rng.random((4000, 4)) < truth[z]) if isinstance(head, heads.Bernoulli) else rng.poisson(truth[z])
+    model = veil.fit(Mixture(Linear(head), 2), Data(y.astype(float)), key=jax.random.key(0), restarts=2).model
+    vectors = np.asarray(model.experts.weight)[..., 0]
+    found = 1 / (1 + np.exp(-vectors)) if isinstance(head, heads.Bernoulli) else np.exp(vectors)
+    found = found if abs(found[0] - truth[0]).sum() < abs(found[1] - truth[0]).sum() else found[::-1]
+    np.testing.assert_allclose(found, truth, atol=0.05 if isinstance(head, heads.Bernoulli) else 0.35)
+
+
+def test_free_parameters():
+    """BIC counts what is free: categories' probabilities sum to one."""
+    data = Data(np.random.default_rng(0).integers(0, 3, (50, 2)).astype(float))
+    fit = lambda head: quiet_fit(Mixture(Linear(head), 2), data, key=jax.random.key(0), steps=3).model  # noqa: E731
+    assert fit(heads.Categorical(3)).parameters() == 1 + 2 * 2 * 2
+    assert fit(heads.Poisson()).parameters() == 1 + 2 * 2
+    for structure, expected in {"full": 6, "diagonal": 4, "spherical": 2, "tied-full": 3, "tied-diagonal": 2}.items():
+        model = quiet_fit(
+            Mixture(LinearGaussian(STRUCTURES[structure]), 2), FAITHFUL, key=jax.random.key(0), steps=2
+        ).model
+        assert model.parameters() == 1 + 4 + expected, structure
+
+
+def test_log_prob_is_the_numpy_density(faithful):
+    weights, means, covariances = mixture_parameters(faithful.model)
+    expected = oracles.mixture_density(FAITHFUL.query, weights, means, covariances)
+    np.testing.assert_allclose(veil.log_prob(faithful.model, FAITHFUL), expected, atol=2e-4)
+    frozen = [scipy.stats.multivariate_normal(m, s) for m, s in zip(means, covariances, strict=True)]
+    mixture = np.log(sum(p * f.pdf(FAITHFUL.query) for p, f in zip(weights, frozen, strict=True)))
+    np.testing.assert_allclose(expected, mixture, atol=1e-9)
