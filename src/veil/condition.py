@@ -35,7 +35,7 @@ def condition(model: Any, *, query: Sequence[int], evidence: Sequence[int] = ())
     """
     if not isinstance(model, Mixture) or not isinstance(model.experts, LinearGaussian):
         raise TypeError("model: conditioning needs a fitted mixture (or density) with LinearGaussian experts")
-    if not model.ready or model.experts._weight().shape[-1] != 1:
+    if not model.ready or model.inputs != 0:
         raise ValueError("model: conditioning needs a fitted joint model of all columns, without evidence of its own")
     size = model.experts.mean.shape[1]
     for name, columns in (("query", query), ("evidence", evidence)):
