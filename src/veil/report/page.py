@@ -84,7 +84,7 @@ pre { margin: .6rem 0; padding: .6rem .9rem; background: #f4f4f2; border: 1px so
 .label { font-size: .8rem; color: #666; margin: .9rem 0 -.3rem; }
 footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid #e3e7eb; font-size: .85rem; color: #666; }
 @media (max-width: 40rem) { body { font-size: 15px; padding: .8rem .8rem 2rem; } h1 { font-size: 1.4rem; }
-  th, td { padding-right: .55rem; } }
+  th, td { padding-right: .55rem; } figure img { max-width: none; } }
 """
 
 
@@ -130,7 +130,9 @@ def _picture(picture: Picture) -> str:
     width = round(96 * picture.figure.get_figwidth())
     alt = html.escape(picture.caption, quote=True)
     image = f'<img alt="{alt}" width="{width}" src="data:image/png;base64,{data}">'
-    return f"<figure>{image}<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
+    return (
+        f'<figure><div class="wide">{image}</div>' + f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
+    )
 
 
 def _number(text: str) -> bool:
