@@ -204,9 +204,9 @@ class Gradient(Learner):
         # the one minus sign: optimisers descend, objectives are to be raised
         descent = jax.tree.map(lambda term: -term / sums.weight, sums.terms)
         value = sums.value / sums.weight
-        fine = jnp.isfinite(value) & _finite(descent)
         updates, optimiser = self.optimiser.update(descent, state.optimiser, parameters)
         moved = eqx.combine(optax.apply_updates(parameters, updates), state.model)
+        fine = jnp.isfinite(value) & _finite(descent) & _finite(moved)
         skipped = jnp.where(fine, 0, state.skipped + 1)
         code = jnp.where(skipped >= self.patience, NOT_FINITE, state.code)
         fine = fine & (code == RUNNING)
