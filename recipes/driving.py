@@ -6,7 +6,7 @@ position and heading: with squared error, with one Gaussian, and with a mixture 
 times, and everything is repeated with new demonstrations and new starting weights.
 
     python recipes/driving.py --out driving          # five repetitions, about two minutes on two cores
-    python recipes/driving.py --quick                # two repetitions, fewer steps
+    python recipes/driving.py --quick                # one repetition, fewer steps
 """
 
 import argparse
@@ -24,9 +24,9 @@ from veil.report import plots, style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("driving"), help="folder for the pictures (default: driving)")
-parser.add_argument("--quick", action="store_true", help="two repetitions, fewer steps and drives")
+parser.add_argument("--quick", action="store_true", help="one repetition, fewer steps and drives")
 arguments = parser.parse_args()
-repetitions, steps, count = (2, 600, 200) if arguments.quick else (5, 3000, 1000)
+repetitions, steps, count = (1, 600, 200) if arguments.quick else (5, 3000, 1000)
 
 # The models: p(steering | position, heading). All have the same network below.
 network = veil.MLP((64, 64))

@@ -49,7 +49,7 @@ def test_rescaled_heads_conditioned_and_unfitted_models(tmp_path):
 
 
 def test_a_fit_can_be_saved_and_a_second_save_replaces_the_first(tmp_path):
-    result = veil.fit(veil.Mixture(components=2), veil.load_data("faithful"), key=jax.random.key(0), steps=3)
+    result = veil.fit(veil.Mixture(components=2), veil.data.load("faithful"), key=jax.random.key(0), steps=3)
     (tmp_path / "notes.txt").write_text("mine")
     veil.save(tmp_path, veil.Mixture(components=5))
     veil.save(tmp_path, result)
@@ -87,7 +87,7 @@ def nested(structure):
 DAMAGE = {
     "unknown class": (lambda s: s["model"].update({"class": "os.system"}), "unknown class 'os.system'"),
     "class of the library that is no module": (
-        lambda s: s["model"].update({"class": "veil.fit.Fit"}),
+        lambda s: s["model"].update({"class": "veil.fitting.Fit"}),
         "unknown class",
     ),
     "field too many": (lambda s: s["model"]["fields"].update(extra=1), "fields .*extra"),

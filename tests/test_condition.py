@@ -117,7 +117,7 @@ def test_other_models_are_refused():
 
 
 def test_units_of_a_fitted_model_are_the_user_s():
-    faithful = veil.load_data("faithful")
+    faithful = veil.data.load("faithful")
     model = quiet_fit(Mixture(LinearGaussian(STRUCTURES["full"]), 2), faithful, key=KEY).model
     found = veil.log_prob(veil.condition(model, query=[1], evidence=[0]), faithful.select("waiting", "eruptions"))
     weights, means, covariances = mixture_parameters(model)

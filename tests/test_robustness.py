@@ -122,7 +122,7 @@ def test_constant_and_missing_columns_are_named():
 
 
 def test_ordinary_data_give_no_notes():
-    result = veil.fit(Mixture(components=2), veil.load_data("faithful"), key=jax.random.key(0))
+    result = veil.fit(Mixture(components=2), veil.data.load("faithful"), key=jax.random.key(0))
     assert result.status.notes == ()
 
 
@@ -130,7 +130,7 @@ def test_ordinary_data_give_no_notes():
 @pytest.mark.parametrize("shift", [0.0, 1e6])
 def test_units_do_not_matter(scale, shift):
     """An affine map of the data maps the fit: log-likelihood falls by Σ log scale."""
-    y = veil.load_data("faithful").query
+    y = veil.data.load("faithful").query
     plain = veil.evaluate(veil.fit(Mixture(components=2), Data(y), key=jax.random.key(0)).model, y)
     with jax.enable_x64(True):
         moved = y * scale + shift * scale

@@ -8,7 +8,7 @@ import veil
 from cases import make_data
 from veil import Data, Mixture
 
-FAITHFUL = veil.load_data("faithful")
+FAITHFUL = veil.data.load("faithful")
 CANDIDATES = {k: Mixture(components=k) for k in (1, 2, 3)}
 
 

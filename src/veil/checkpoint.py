@@ -61,7 +61,7 @@ def save(path: str | os.PathLike[str], model: Any) -> Path:
         TypeError: the model holds something that is neither a registered class, an array nor plain data.
 
     >>> import jax, tempfile, veil
-    >>> model = veil.fit(veil.Mixture(components=2), veil.load_data("faithful"), key=jax.random.key(0)).model
+    >>> model = veil.fit(veil.Mixture(components=2), veil.data.load("faithful"), key=jax.random.key(0)).model
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     again = load(save(folder + "/run", model))
     >>> bool((again.experts.mean == model.experts.mean).all())

@@ -45,6 +45,8 @@ def shapes(model: Any, data: Data | Stream) -> None:
             f"query: this model is of data with shape [N, {_text(query)}]; got [N, {_text(data.query_shape)}]"
         )
     columns = data.evidence_shape and int(np.prod(data.evidence_shape))
+    if evidence == 0 and columns and not getattr(model, "blind", False):
+        raise ValueError("evidence: this model was fitted without evidence; leave it out, or fit a model of p(y | x)")
     if evidence and columns != evidence:
         came = "none" if columns is None else f"[N, {_text(data.evidence_shape)}]"
         raise ValueError(f"evidence: this model is p(y | x) with {evidence} evidence columns; got {came}")

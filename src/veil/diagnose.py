@@ -10,6 +10,7 @@ from veil.survey import Survey
 
 NO_DATA = 1e-3  # a component with less than this many data is empty
 ALIKE = 1e-3  # relative difference of parameters below which two components are one
+MOST = 10  # notes on components
 MANY = 300  # components beyond which pairs are not compared
 
 
@@ -52,7 +53,7 @@ def components(experts: Any, counts: np.ndarray, seen: Survey) -> list[str]:
         ]
     if len(counts) <= MANY:
         notes += _duplicates(experts, len(counts))
-    return notes
+    return notes if len(notes) <= MOST else [*notes[:MOST], f"and {len(notes) - MOST} more components like these"]
 
 
 @eqx.filter_jit

@@ -126,7 +126,7 @@ class ClosedForm(Learner):
         settled = (
             (state.step > 1) & (change >= 0) & (change < state.gain) & (change * ratio < self.tolerance * (1 - ratio))
         )
-        converged = settled & (change < 100 * self.tolerance)
+        converged = settled & (change < 10 * self.tolerance)  # after one large gain the extrapolation means little
         still = (state.step > 0) & (jnp.abs(change) <= noise)
         converged = converged | (still & (noise <= self.tolerance))
         settled = converged | still

@@ -53,7 +53,7 @@ def test_it_starts_without_jax():
 
 
 def test_public_names_are_what_they_were():
-    code = "import veil.fit, veil.select, veil; print(callable(veil.fit), callable(veil.select), veil.heads.__name__)"
+    code = "import veil.fitting, veil; print(callable(veil.fit), callable(veil.select), veil.heads.__name__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["True", "True", "veil.heads"]
     import veil

@@ -45,31 +45,31 @@ def made(tmp_path, model, data, source, **options):
 
 
 def faithful(tmp_path):
-    return made(tmp_path, veil.Mixture(components=2), veil.load_data("faithful"), "faithful"), {"history", "density"}
+    return made(tmp_path, veil.Mixture(components=2), veil.data.load("faithful"), "faithful"), {"history", "density"}
 
 
 def iris(tmp_path):
-    return made(tmp_path, veil.Mixture(components=2), veil.load_data("iris"), "iris"), {"history", "density"}
+    return made(tmp_path, veil.Mixture(components=2), veil.data.load("iris"), "iris"), {"history", "density"}
 
 
 def waiting(tmp_path):
-    data = veil.load_data("faithful", query=["waiting"])
+    data = veil.data.load("faithful", query=["waiting"])
     return made(tmp_path, veil.Mixture(components=2), data, "faithful"), {"history", "density"}
 
 
 def mcycle(tmp_path):
     model = veil.density(veil.Linear(DiagonalGaussian()), trunk=veil.MLP((8,)))
-    data = veil.load_data("mcycle")
+    data = veil.data.load("mcycle")
     return made(tmp_path, model, data, "mcycle", steps=50, held_out=0.2), {"history", "conditional"}
 
 
 def several(tmp_path):
-    data = veil.load_data("iris", query=["petal_length"], evidence=["sepal_length", "sepal_width"])
+    data = veil.data.load("iris", query=["petal_length"], evidence=["sepal_length", "sepal_width"])
     return made(tmp_path, veil.density(veil.LinearGaussian()), data, "iris"), {"history", "predictions"}
 
 
 def gone(tmp_path):
-    data = veil.load_data("faithful")
+    data = veil.data.load("faithful")
     return made(tmp_path, veil.Mixture(components=2), data, tmp_path / "gone.csv"), {"history"}
 
 

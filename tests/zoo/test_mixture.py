@@ -12,7 +12,7 @@ from cases import MODELS, STRUCTURES, make_data, mixture_parameters, random_mode
 from veil import Data, Linear, LinearGaussian, Mixture, heads
 from veil.data import bishop_inverse
 
-FAITHFUL = veil.load_data("faithful")
+FAITHFUL = veil.data.load("faithful")
 TOTAL = len(FAITHFUL)
 
 

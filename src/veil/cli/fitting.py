@@ -216,16 +216,14 @@ class _Learning:
         self.name, self.samples, self.rate, self.steps, self.by_gradients = name, samples, rate, steps, by_gradients
 
     def arguments(self) -> dict[str, Any]:
-        import optax
-
+        from veil.fitting import default_optimiser
         from veil.objective import ExpectedLogLikelihood, Marginal
 
         made: dict[str, Any] = {
             "objective": Marginal() if self.name == "marginal" else ExpectedLogLikelihood(self.samples)
         }
         if self.rate is not None:
-            schedule = optax.cosine_decay_schedule(self.rate, self.steps)
-            made["optimiser"] = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule))
+            made["optimiser"] = default_optimiser(self.steps, self.rate)
         return made
 
 
@@ -258,7 +256,7 @@ def _learning(
 def _fit(
     model: Any, data: Any, metrics: Path, held_out: float | None, options: dict[str, Any]
 ) -> tuple[Any, list[Any]]:
-    from veil.fit import fit as veil_fit
+    from veil.fitting import fit as veil_fit
 
     with metrics.open("w", encoding="utf-8", buffering=1) as file:
         write: Callable[[dict[str, float]], Any] = lambda line: file.write(_line(line))  # noqa: E731
@@ -266,7 +264,7 @@ def _fit(
 
 
 def _evaluate(model: Any, data: Any) -> Any:
-    from veil.evaluate.likelihood import evaluate
+    from veil.evaluation.likelihood import evaluate
 
     return evaluate(model, data)
 

@@ -44,7 +44,7 @@ def choose(
 ) -> Any:
     """Fit all, keep the best."""
     from veil.data.columns import suggestion
-    from veil.select import select
+    from veil.selection import select
 
     word = criterion or "bic"
     if word not in WORDS:

@@ -46,7 +46,7 @@ def evaluate(
     from veil.run import plain
 
     with _opened(run, quiet) as (opened, model):
-        from veil.evaluate.likelihood import evaluate as measure
+        from veil.evaluation.likelihood import evaluate as measure
 
         found = _data(opened, data, query, evidence, not unweighted, stream)
         result = measure(model, found)
@@ -91,7 +91,7 @@ def log_prob(
 
     _check_file(out, data)
     with _opened(run, quiet) as (opened, model):
-        from veil.evaluate.likelihood import log_prob as measure
+        from veil.evaluation.likelihood import log_prob as measure
 
         values = measure(model, _data(opened, data, query, evidence, False, stream))
     _write(out, [("row", np.arange(len(values))), ("log_prob", values)], quiet)
@@ -115,7 +115,7 @@ def infer(
     _check_file(out, data)
     with _opened(run, quiet) as (opened, model):
         from veil.gates import Single
-        from veil.predict import infer as deduce
+        from veil.prediction import infer as deduce
 
         if isinstance(getattr(model, "gate", None), Single):
             raise Refusal(f"{opened.model_name} has no latent variable to infer")
@@ -145,7 +145,7 @@ def sample(
 
     _check_file(out, evidence_values)
     with _opened(run, quiet) as (opened, model):
-        from veil.predict import sample as draw
+        from veil.prediction import sample as draw
 
         columns = opened.columns
         if evidence is not None and evidence_values is None:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import checks
 from veil.model import Datum, Model
-from veil.predict import moments
+from veil.prediction import moments
 
 
 class Policy(eqx.Module):

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from veil.condition import condition
+from veil.conditioning import condition
 from veil.data import Data
-from veil.evaluate.likelihood import log_prob
+from veil.evaluation.likelihood import log_prob
 from veil.report import style
 
 Curve = tuple[np.ndarray, np.ndarray]
@@ -51,6 +51,7 @@ def history(
         panel.set_ylim(low - margin, top + margin)
     if rough or tested:
         style.legend(panel, loc="lower right")
+    panel.xaxis.get_major_locator().set_params(integer=True)
     style.label(panel, x=("step", "count"), y=("objective", "nats per datum"))
 
 

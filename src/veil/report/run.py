@@ -16,6 +16,7 @@ from veil.report.page import Picture, Section, Table, page
 MOST_ROWS = 200_000  # data of more rows are not read again for pictures
 DRAWN = 3000  # rows that are drawn
 UNIT = "unit of the data"
+STEPS = {"steps": "steps taken", "skipped": "steps skipped"}
 
 
 def write_report(run: str | os.PathLike[str]) -> Path:
@@ -51,15 +52,13 @@ def write_report(run: str | os.PathLike[str]) -> Path:
 
 
 def _number(value: Any) -> str:
-    return "not finite" if value is None else f"{value:,.6g}" if isinstance(value, float) else str(value)
+    return "not finite" if value is None else f"{value:.8g}" if isinstance(value, float) else str(value)
 
 
 def _result(end: dict[str, Any]) -> list[tuple[str, str, str]]:
     found, status = end.get("evaluation") or {}, end.get("status") or {}
     rows = [("how the fit ended", str(status.get("reason", "unknown")), "")]
-    rows += [(f"steps {word}", _number(status[word]), "count") for word in ("taken", "skipped") if word in status]
-    if "steps" in status:
-        rows.append(("steps", _number(status["steps"]), "count"))
+    rows += [(words, _number(status[name]), "count") for name, words in STEPS.items() if name in status]
     kind = str(found.get("kind", "exact"))
     for name, words, unit in (
         ("log_likelihood", f"log-likelihood ({kind})", "nats"),
@@ -111,7 +110,7 @@ def _data(opened: runs.Run) -> Data | None:
         wanted = (None, None)
     try:
         known = {example.name for example in veil.data.available()}
-        found = veil.load_data(source, *wanted) if source in known else veil.data.read(source, *wanted)
+        found = veil.data.load(source, *wanted) if source in known else veil.data.read(source, *wanted)
     except (OSError, ValueError, TypeError, ModuleNotFoundError):
         return None
     shapes = (found.query_shape, found.evidence_shape or ())

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 
 from veil.covariance import Covariance, Diagonal, Full, Spherical, Tied
 from veil.data import Data
-from veil.fit import Fit, fit
+from veil.fitting import Fit, fit
 from veil.maths.kmeans import canonical_order
 from veil.start import KMeans, RandomResponsibilities, RandomRows, Start
 

@@ -12,12 +12,12 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from veil.covariance import Covariance, Diagonal, Full, Spherical, Tied
 from veil.data import Data
-from veil.evaluate.likelihood import log_prob
+from veil.evaluation.likelihood import log_prob
 from veil.experts import LinearGaussian
-from veil.fit import Fit
+from veil.fitting import Fit
 from veil.gates import Softmax
 from veil.maths import kmeans
-from veil.predict import infer, sample
+from veil.prediction import infer, sample
 from veil.sklearn import common
 from veil.survey import starting_responsibilities, survey
 from veil.zoo.mixture import Mixture

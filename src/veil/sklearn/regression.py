@@ -1,26 +1,24 @@
 """Regressors that predict a whole density p(y | x), with scikit-learn's interface."""
 
 from abc import abstractmethod
-from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from veil.data import Data
-from veil.evaluate.likelihood import log_prob
+from veil.evaluation.likelihood import log_prob
 from veil.experts import Linear, LinearGaussian
-from veil.fit import Fit
+from veil.fitting import Fit, default_optimiser
 from veil.gates import Softmax
 from veil.heads import DiagonalGaussian, FullGaussian
 from veil.nets import MLP
-from veil.predict import predict, sample
+from veil.prediction import predict, sample
 from veil.sklearn import common
 from veil.zoo.mixture import Mixture
 
@@ -243,7 +241,7 @@ class MixtureDensityRegressor(DensityRegressor):
             model,
             data,
             key=seed.key(),
-            optimiser=_adam(float(self.learning_rate_init), int(self.max_iter)),
+            optimiser=default_optimiser(int(self.max_iter), float(self.learning_rate_init)),
             steps=int(self.max_iter),
             batch_size=max(batch, len(data)) if whole else batch,
             held_out=held_out,
@@ -252,9 +250,3 @@ class MixtureDensityRegressor(DensityRegressor):
 
     def _converged(self, result: Fit) -> bool:
         return result.status.converged or result.status.reason == "all steps taken"
-
-
-@lru_cache
-def _adam(rate: float, steps: int) -> Any:
-    """One object for the same numbers: what is compiled for an optimiser is kept under its identity."""
-    return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))

@@ -29,8 +29,8 @@ class Mixture(Model):
     * mixture density network: ``Mixture(Linear(DiagonalGaussian()), components=5, trunk=MLP())``
 
     >>> import jax, veil
-    >>> result = veil.fit(Mixture(components=2), veil.load_data("faithful"), key=jax.random.key(0), restarts=3)
-    >>> round(float(veil.evaluate(result.model, veil.load_data("faithful")).log_likelihood))
+    >>> result = veil.fit(Mixture(components=2), veil.data.load("faithful"), key=jax.random.key(0), restarts=3)
+    >>> round(float(veil.evaluate(result.model, veil.data.load("faithful")).log_likelihood))
     -1130
     """
 
@@ -67,6 +67,11 @@ class Mixture(Model):
     def query_shape(self) -> tuple[int, ...] | None:
         """The shape of one datum's query, None before a fit."""
         return self.experts.query_shape if self.ready else None
+
+    @property
+    def blind(self) -> bool:
+        """Whether every factor ignores evidence on purpose."""
+        return not any(getattr(part, "evidence", False) for part in (self.gate, self.experts))
 
     @property
     def real(self) -> bool:

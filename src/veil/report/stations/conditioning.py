@@ -10,7 +10,7 @@ from veil.report.station import Findings, Row, Say, Station
 
 
 def run(quick: bool, say: Say) -> Findings:
-    data = veil.load_data("faithful")
+    data = veil.data.load("faithful")
     say("the joint")
     joint = veil.fit(veil.Mixture(components=2), data, key=jax.random.key(0), restarts=3, progress=False).model
     say("its conditionals")

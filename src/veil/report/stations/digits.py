@@ -11,7 +11,7 @@ from veil.report.station import Findings, Row, Say, Station
 
 
 def run(quick: bool, say: Say) -> Findings:
-    images = veil.load_data("digits", query=[f"pixel{i}" for i in range(64)], evidence="label")
+    images = veil.data.load("digits", query=[f"pixel{i}" for i in range(64)], evidence="label")
     order = np.random.default_rng(0).permutation(len(images))
     pixels = (images.query[order] >= 8).astype(np.float32)
     labels = np.asarray(images.evidence)[order, 0].astype(int)

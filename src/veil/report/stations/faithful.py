@@ -11,7 +11,7 @@ BEST_ONE, BEST_TWO, BEST_WAITING = -1289.7967, -1130.2640, -1034.00175  # maximu
 
 
 def run(quick: bool, say: Say) -> Findings:
-    data = veil.load_data("faithful")
+    data = veil.data.load("faithful")
     key = jax.random.key(0)
     say("one Gaussian")
     one = veil.fit(veil.density(veil.LinearGaussian()), data, key=key, progress=False)

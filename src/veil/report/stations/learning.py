@@ -21,7 +21,7 @@ def timed(model: Any, data: Any, steps: int, **options: Any) -> tuple[Any, float
     for _ in range(4):
         clock: list[float] = []
 
-        def record(numbers: dict[str, float], clock: list[float] = clock) -> None:
+        def record(numbers: dict[str, Any], clock: list[float] = clock) -> None:
             clock.append(time.perf_counter())
 
         result = veil.fit(model, data, key=jax.random.key(3), steps=steps, progress=False, record=record, **options)
@@ -31,7 +31,7 @@ def timed(model: Any, data: Any, steps: int, **options: Any) -> tuple[Any, float
 
 
 def run(quick: bool, say: Say) -> Findings:
-    data = veil.load_data("faithful")
+    data = veil.data.load("faithful")
     steps = 300 if quick else 1000
     slow, fast = optax.sgd(0.1), optax.adam(0.01)
     bad = veil.RandomResponsibilities()

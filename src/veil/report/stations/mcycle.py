@@ -11,7 +11,7 @@ from veil.report.station import Findings, Row, Say, Station
 
 
 def run(quick: bool, say: Say) -> Findings:
-    data = veil.load_data("mcycle")
+    data = veil.data.load("mcycle")
     held_out, training = data.split(0.3, np.random.default_rng(0))
     if len(held_out) > len(training):
         held_out, training = training, held_out

@@ -12,7 +12,7 @@ from veil.report.station import Findings, Row, Say, Station
 
 
 def run(quick: bool, say: Say) -> Findings:
-    flowers = veil.load_data("iris")
+    flowers = veil.data.load("iris")
     rng = np.random.default_rng(0)
     test, train = flowers.split(1 / 3, rng)
     if len(test) > len(train):

@@ -12,7 +12,7 @@ MCLUST = 2314.316  # R package mclust, faithful: three components of one shape (
 
 
 def run(quick: bool, say: Say) -> Findings:
-    data = veil.load_data("faithful")
+    data = veil.data.load("faithful")
     kinds = {"own covariances": veil.Full(), "one shared": veil.Tied()}
     most = 3 if quick else 4
     lines, best, best_name = {}, np.inf, ""

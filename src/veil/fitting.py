@@ -1,5 +1,6 @@
 """The verb ``fit``: any model, any data, one call."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from jaxtyping import PRNGKeyArray
 from veil import checks, diagnose, learners
 from veil.batching import as_datum, block_rows, padded
 from veil.data import Data, Stream
-from veil.evaluate.likelihood import evaluate
+from veil.evaluation.likelihood import evaluate
 from veil.learners import ClosedForm, Gradient
 from veil.loop import InMemory, Records, Streamed, train
 from veil.model import Model
@@ -114,7 +115,7 @@ def fit(
         TypeError, ValueError: an argument is not what it should be; the message names it.
 
     >>> import jax, veil
-    >>> result = fit(veil.Mixture(components=2), veil.load_data("faithful"), key=jax.random.key(0))
+    >>> result = fit(veil.Mixture(components=2), veil.data.load("faithful"), key=jax.random.key(0))
     >>> result.status.converged
     True
     """
@@ -156,11 +157,12 @@ def seeds(rng: np.random.Generator, count: int) -> np.ndarray:
     return rng.integers(0, 2**32, (count, 2), dtype=np.uint32)
 
 
-def default_optimiser(steps: int) -> Any:
-    """Adam with a learning rate from 0.01 to zero along a cosine, gradients clipped to norm 10."""
+@functools.lru_cache(maxsize=32)  # one object for one length: optimisers are compared by identity when jit looks back
+def default_optimiser(steps: int, rate: float = 1e-2) -> Any:
+    """Adam with a learning rate from ``rate`` to zero along a cosine, gradients clipped to norm 10."""
     import optax
 
-    return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(1e-2, steps)))
+    return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
 
 
 def as_data(data: Any) -> Data:
@@ -325,8 +327,8 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
             chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner], state.model.experts)
             experts = _on_device(_cast(chosen, np.float64))
             notes += diagnose.components(experts, np.asarray(state.counts)[winner], seen)
-    for note in notes:
-        warnings.warn(note, UserWarning, stacklevel=3)
+    if notes:
+        warnings.warn("; ".join(notes), UserWarning, stacklevel=3)
     converged, reason = _ending(int(codes[-1][winner]), watch.steps, steps)
     history = History(
         values[:, winner] - seen.log_scale,

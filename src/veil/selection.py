@@ -10,8 +10,8 @@ from jaxtyping import PRNGKeyArray
 
 from veil import checks
 from veil.data import Data
-from veil.evaluate.likelihood import Evaluation, evaluate
-from veil.fit import Fit, as_data, fit
+from veil.evaluation.likelihood import Evaluation, evaluate
+from veil.fitting import Fit, as_data, fit
 from veil.model import Model
 
 Criterion = Literal["bic", "aic", "held_out"]
@@ -59,7 +59,7 @@ def select(
 
     >>> import jax, veil
     >>> candidates = {k: veil.Mixture(components=k) for k in (1, 2, 3)}
-    >>> select(candidates, veil.load_data("faithful"), key=jax.random.key(0), restarts=3).best
+    >>> select(candidates, veil.data.load("faithful"), key=jax.random.key(0), restarts=3).best
     '2'
     """
     if criterion not in ("bic", "aic", "held_out"):

@@ -48,7 +48,7 @@ def log_prob(model: Model, data: Any) -> np.ndarray:
     Raises ValueError for a model without parameters, or data of another shape than it was fitted to.
 
     >>> import jax, veil
-    >>> data = veil.load_data("faithful")
+    >>> data = veil.data.load("faithful")
     >>> model = veil.fit(veil.density(veil.LinearGaussian()), data, key=jax.random.key(0)).model
     >>> round(float(log_prob(model, data).sum()), 1)
     -1289.8
@@ -78,7 +78,7 @@ def evaluate(model: Model, data: Any) -> Evaluation:
     """The exact log-likelihood of data and the criteria that follow: an ``Evaluation``.
 
     >>> import jax, veil
-    >>> data = veil.load_data("faithful")
+    >>> data = veil.data.load("faithful")
     >>> model = veil.fit(veil.Mixture(components=2), data, key=jax.random.key(0), restarts=3).model
     >>> evaluate(model, data).parameters
     11

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from veil import checks, distributions
-from veil.evaluate.likelihood import map_blocks
+from veil.evaluation.likelihood import map_blocks
 from veil.model import Datum, Model
 
 
@@ -38,7 +38,7 @@ def sample(model: Model, count: int, *, key: PRNGKeyArray, evidence: Any = None)
     Raises ValueError for a count that is not positive, or a model that needs evidence and gets none.
 
     >>> import jax, veil
-    >>> model = veil.fit(veil.Mixture(components=2), veil.load_data("faithful"), key=jax.random.key(0)).model
+    >>> model = veil.fit(veil.Mixture(components=2), veil.data.load("faithful"), key=jax.random.key(0)).model
     >>> sample(model, 5, key=jax.random.key(1)).query.shape
     (5, 2)
     """
@@ -75,7 +75,7 @@ def infer(model: Model, data: Any) -> Inference:
     """p(z | y, x) for each datum, exact, by Bayes' rule over the values of the latent.
 
     >>> import jax, veil
-    >>> data = veil.load_data("faithful")
+    >>> data = veil.data.load("faithful")
     >>> model = veil.fit(veil.Mixture(components=2), data, key=jax.random.key(0)).model
     >>> infer(model, data).probabilities.shape
     (272, 2)
@@ -119,7 +119,7 @@ def predict(model: Model, evidence: Any) -> Prediction:
     Of a multimodal p(y | x) the mean may be a place where y never is: look at ``sample`` too.
 
     >>> import jax, veil
-    >>> data = veil.load_data("mcycle")
+    >>> data = veil.data.load("mcycle")
     >>> model = veil.fit(veil.density(veil.LinearGaussian()), data, key=jax.random.key(0)).model
     >>> predict(model, data.evidence).mean.shape
     (133, 1)

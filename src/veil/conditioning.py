@@ -28,7 +28,7 @@ def condition(model: Any, *, query: Sequence[int], evidence: Sequence[int] = ())
         TypeError, ValueError: not such a model, or columns out of range, repeated, or in both.
 
     >>> import jax, veil
-    >>> joint = veil.fit(veil.Mixture(components=2), veil.load_data("faithful"), key=jax.random.key(0)).model
+    >>> joint = veil.fit(veil.Mixture(components=2), veil.data.load("faithful"), key=jax.random.key(0)).model
     >>> waiting = condition(joint, query=[1], evidence=[0])
     >>> round(float(veil.predict(waiting, [[2.0]]).mean[0, 0]))
     54
