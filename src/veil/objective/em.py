@@ -58,5 +58,7 @@ class ExpectedLogLikelihood(Objective):
             value = jnp.sum(jnp.where(jnp.exp(log_q) > 0, jnp.exp(log_q) * (joints - log_q), 0.0))
         if self.samples is None:
             return jnp.exp(log_q), value
-        draws = jax.random.categorical(key, log_q, shape=(self.samples,))
-        return jnp.mean(jax.nn.one_hot(draws, joints.size, dtype=joints.dtype), 0), value
+        # inverse CDF: one random number a draw, and the frequencies without the draws themselves
+        cumulative = jnp.cumsum(jnp.exp(log_q)).at[-1].set(1.0)
+        draws = jax.random.uniform(key, (self.samples, 1), joints.dtype)
+        return jnp.diff(jnp.mean(draws < cumulative[None], 0), prepend=0.0), value
