@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from veil import Data, standardise
+from veil import standardise
 from veil.nets import Units
 
 
@@ -67,11 +67,3 @@ def test_units_and_their_inverse():
     there = standardise.apply(units, y)
     np.testing.assert_allclose(there, (y - units.shift) / units.scale)
     np.testing.assert_allclose(standardise.apply(units.inverse(), there), y, atol=1e-8)
-
-
-def test_log_scale_counts_observed_entries_only():
-    units = Units(np.zeros(2), np.array([2.0, 10.0]))
-    np.testing.assert_allclose(standardise.log_scale_per_datum(units, Data(np.ones((3, 2)))), np.log(20.0))
-    gaps = Data([[1.0, np.nan], [1.0, 1.0]], weight=[3, 1])
-    np.testing.assert_allclose(standardise.log_scale_per_datum(units, gaps), np.log(2) + np.log(10) / 4)
-    assert standardise.log_scale_per_datum(None, gaps) == 0

@@ -106,8 +106,8 @@ def fit(
         batch_size: rows a step sees (default: all for EM, up to 256 for gradients); with EM it makes it stepwise EM.
         restarts: this many starts, run as one batch; the best final value wins.
         tolerance: EM stops when less than this many nats per datum are still to be gained, by extrapolation.
-        held_out: other data, or the fraction of ``data`` to hold out; gradients keep the best model on them and stop
-            after ``patience`` checks without improvement.
+        held_out: other data, or the fraction of ``data`` to hold out, scored from time to time. Gradients keep the
+            model that was best on them and stop after ``patience`` checks without improvement; EM does neither.
         progress: show a bar (default: when a terminal is there and it takes longer than two seconds).
         record: called with a dictionary of numbers for every step.
 
@@ -132,10 +132,13 @@ def fit(
     objective = objective or (ExpectedLogLikelihood() if starts.closed_form and optimiser is None else Marginal())
     with Progress(progress, "fit") as bar:
         watch = Watch(bar, record, seen.log_scale)
+        if isinstance(held_out, Data):
+            watch.hold_out(lambda state: _in_user_units(state.model, _likeliest(watch), seen), held_out, patience)
         if starts.closed_form and optimiser is None and isinstance(objective, ExpectedLogLikelihood):
             steps = steps or 1000
             stepwise = batch_size is not None and (isinstance(data, Stream) or batch_size < len(data))
             stochastic = stepwise or objective.samples is not None
+            watch.may_stop = False  # EM goes on to its optimum; held-out data are scored on the way
             learner = ClosedForm(objective, posterior, tolerance, stochastic, stepwise)
             state = _by_sums(learner, starts, data, seen, steps, batch_size, rng, seed, watch)
         else:
@@ -143,8 +146,6 @@ def fit(
             if isinstance(data, Data):
                 batch_size = batch_size or min(len(data), 256)
             ascent = Gradient(objective, posterior, optimiser or default_optimiser(steps))
-            if isinstance(held_out, Data):
-                watch.hold_out(lambda state: _in_user_units(state.model, _likeliest(watch), seen), held_out, patience)
             source = _source(data, seen, starts, batch_size, rng)
             watch.limit = steps
             state = train(ascent, starts, source, steps, seed, watch)
@@ -210,6 +211,7 @@ class Watch:
         self.records: list[Records] = []
         self.checks: list[tuple[int, float]] = []
         self.best_state: Any = None
+        self.may_stop = True
         self._held_out: tuple[Callable[[Any], Any], Data, int] | None = None
 
     def hold_out(self, model_of: Callable[[Any], Any], data: Data, patience: int) -> None:
@@ -235,7 +237,7 @@ class Watch:
         best = int(np.nanargmax([check[1] for check in self.checks])) if np.isfinite(value) else -1
         if best == len(self.checks) - 1:
             self.best_state = state
-        return len(self.checks) - 1 - best >= patience
+        return self.may_stop and len(self.checks) - 1 - best >= patience
 
 
 @eqx.filter_jit

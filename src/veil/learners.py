@@ -98,8 +98,7 @@ class ClosedForm(Learner):
         if self.stepwise:
             shapes = eqx.filter_eval_shape(self.accumulate, state, block, jax.random.key(0)).terms
             running = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        first = jax.tree.map(lambda leaf: leaf[0], block)
-        counts = jnp.zeros(eqx.filter_eval_shape(model.log_joints, first).shape)
+        counts = jnp.zeros(model.components)  # type: ignore[attr-defined]
         return ClosedFormState(model, model, running, nothing, nothing, counts, zero, zero)
 
     def accumulate(self, state: ClosedFormState, block: Datum, key: PRNGKeyArray) -> Sums:

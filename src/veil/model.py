@@ -58,7 +58,10 @@ class Model(eqx.Module):
 
     @property
     def closed_form(self) -> bool:
-        """Whether ``statistics(datum, weights)``, ``maximise(sums)``, ``moved`` and ``log_prior`` give EM's M-step."""
+        """Whether ``statistics(datum, weights)``, ``maximise(sums)``, ``moved`` and ``log_prior`` give EM's M-step.
+
+        Such a model also says how many ``components`` its latent has.
+        """
         return False
 
     @property

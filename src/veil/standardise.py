@@ -57,17 +57,6 @@ def apply(units: Units | None, array: np.ndarray | None) -> np.ndarray | None:
     return exact if units is None else (exact - np.asarray(units.shift)) / np.asarray(units.scale)
 
 
-def log_scale_per_datum(units: Units | None, data: Data) -> float:
-    """Σ log scale over observed entries, the weighted average over data (nats): what standardising adds to log p."""
-    if units is None:
-        return 0.0
-    logs = np.log(np.broadcast_to(np.asarray(units.scale), data.query_shape))
-    if data.observed is None:
-        return float(np.sum(logs))
-    weights = np.ones(len(data)) if data.weight is None else data.weight
-    return float(np.average(np.sum(data.observed * logs, axis=tuple(range(1, data.query.ndim))), weights=weights))
-
-
 def refuse_huge(data: Data) -> None:
     """Raise ValueError for numbers whose squares overflow even float64."""
     for role, array, names in (
@@ -81,8 +70,3 @@ def refuse_huge(data: Data) -> None:
                 f"{role}: expected numbers up to {LARGEST:g} in size; column {column} has {array[place]:g} in row "
                 f"{place[0]}: rescale the column or drop the row"
             )
-
-
-def largest(units: Units | None, array: np.ndarray) -> float:
-    """The largest absolute standardised number."""
-    return float(np.max(np.abs(np.asarray(apply(units, array)))))

@@ -49,37 +49,65 @@ class Survey:
         return np.clip(np.concatenate(parts, 1), -FAR, FAR)
 
 
+class Extent:
+    """What every row has to be looked at for: ranges, total weight, how much of each entry is observed."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.total, self.missing = 0.0, False
+        self._ranges: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._present: np.ndarray | float = 0.0
+
+    def add(self, block: Data) -> None:
+        """Look at a block. Raises ValueError for numbers no fit can hold, or outside the model's support."""
+        standardise.refuse_huge(block)
+        self._model.check(block.query, block.query_names)
+        self.total += block.total_weight
+        for role, array in (("query", block.query), ("evidence", block.evidence)):
+            if array is not None:
+                low, high = np.min(array, axis=0), np.max(array, axis=0)
+                before = self._ranges.get(role, (low, high))
+                self._ranges[role] = np.minimum(before[0], low), np.maximum(before[1], high)
+        if block.observed is None:
+            self._present = self._present + block.total_weight
+        else:
+            weight = np.ones(len(block)) if block.weight is None else np.asarray(block.weight, np.float64)
+            self._present, self.missing = self._present + np.tensordot(weight, block.observed, 1), True
+
+    def largest(self, role: str, units: Units | None) -> float:
+        """The largest absolute standardised number."""
+        ends = [np.abs(np.asarray(standardise.apply(units, end))) for end in self._ranges.get(role, ())]
+        return float(np.max(ends)) if ends else 0.0
+
+    def log_scale(self, units: Units | None) -> float:
+        """Σ log scale over observed entries, averaged over data (nats): what standardising adds to log p."""
+        return 0.0 if units is None else float(np.sum(self._present / self.total * np.log(np.asarray(units.scale))))
+
+
 def survey(model: Model, data: Data | Stream, rng: np.random.Generator) -> Survey:
-    """Look at the data once (a stream: one pass). Raises ValueError for numbers no fit can hold."""
+    """Look at all data once. Raises ValueError for numbers no fit can hold, or outside the model's support."""
+    extent = Extent(model)
     if isinstance(data, Stream):
-        sample, total, missing = _reservoir(data, rng)
-        whole = sample
+        sample = _reservoir(data, extent, rng)
     else:
-        whole = data
+        extent.add(data)
         sample = data if len(data) <= SAMPLE else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
-        total, missing = data.total_weight, data.observed is not None
-    standardise.refuse_huge(whole)
-    model.check(whole.query, whole.query_names)
     query = evidence = None
     weights = np.ones(len(sample)) if sample.weight is None else np.asarray(sample.weight, np.float64)
     if model.standardised and model.real:
         query = standardise.table_units(sample.query, weights, sample.observed, model.isotropic)
     if model.standardised and sample.evidence is not None:
         evidence = standardise.table_units(sample.evidence, weights, None, False)
-    largest = standardise.largest(query, whole.query)
-    if whole.evidence is not None:
-        largest = max(largest, standardise.largest(evidence, whole.evidence))
-    return Survey(sample, total, query, evidence, standardise.log_scale_per_datum(query, whole), largest, missing)
+    largest = max(extent.largest("query", query), extent.largest("evidence", evidence))
+    return Survey(sample, extent.total, query, evidence, extent.log_scale(query), largest, extent.missing)
 
 
-def _reservoir(stream: Stream, rng: np.random.Generator) -> tuple[Data, float, bool]:
-    """In one pass: a uniform sample (the smallest random tickets), the total weight, whether entries are missing."""
+def _reservoir(stream: Stream, extent: Extent, rng: np.random.Generator) -> Data:
+    """In one pass, ``extent`` looks at every block and a uniform sample is kept: the rows with the smallest tickets."""
     kept: Data | None = None
     tickets = np.zeros(0)
-    total, missing = 0.0, False
     for block in stream:
-        total += block.total_weight
-        missing |= block.observed is not None
+        extent.add(block)
         fresh = rng.random(len(block))
         bound = np.inf if len(tickets) < SAMPLE else tickets.max()
         chosen = np.flatnonzero(fresh < bound)
@@ -92,7 +120,7 @@ def _reservoir(stream: Stream, rng: np.random.Generator) -> tuple[Data, float, b
             kept, tickets = kept[best], tickets[best]
     if kept is None:
         raise ValueError("data: the stream gave no rows")
-    return kept, total, missing
+    return kept
 
 
 def starting_responsibilities(model: Any, seen: Survey, rng: np.random.Generator) -> Any:
