@@ -44,7 +44,8 @@ def test_a_stream_is_looked_at_beyond_its_sample(monkeypatch):
         return Stream(lambda: iter([Data(y[:200]), Data(y[200:])]))
 
     seen = survey.survey(MODEL, blocks(y), np.random.default_rng(0))
-    assert len(seen.sample) == 50 and seen.total == 400
+    assert len(seen.sample) == 50
+    assert seen.total == 400
     exact = np.abs((y - np.asarray(seen.query.shift)) / np.asarray(seen.query.scale)).max()
     np.testing.assert_allclose(seen.largest, exact)
     spoilt = y.copy()
@@ -70,5 +71,6 @@ def test_em_scores_held_out_data_and_goes_on():
     data = veil.data.load("faithful")
     result = veil.fit(MODEL, data, key=jax.random.key(0), held_out=0.3)
     steps, values = result.history.held_out.T
-    assert steps[-1] == result.status.steps and result.status.reason == "converged"
+    assert steps[-1] == result.status.steps
+    assert result.status.reason == "converged"
     assert np.all(np.isfinite(values))
