@@ -31,10 +31,10 @@ def columns(seen: Survey) -> list[str]:
     return notes
 
 
-def components(experts: Any, counts: np.ndarray, seen: Survey) -> list[str]:
+def components(experts: Any, counts: np.ndarray, sharpness: float, seen: Survey) -> list[str]:
     """Components of a mixture, in standardised units, that are empty, collapsed or twice there.
 
-    ``counts`` [K]: expected data of each.
+    ``counts`` [K]: expected data of each; ``sharpness``: the largest precision of any.
     """
     if len(counts) < 2:
         return []
@@ -43,9 +43,9 @@ def components(experts: Any, counts: np.ndarray, seen: Survey) -> list[str]:
         for k in np.flatnonzero(counts < NO_DATA)
     ]
     covariance = getattr(experts, "covariance", None)
-    if covariance is not None and not columns(seen):
+    held = np.sqrt(getattr(covariance, "floor", 0.0) / np.maximum(counts, NO_DATA))
+    if sharpness * np.max(2 * held) ** 2 > 1 and not columns(seen):
         smallest = np.broadcast_to(np.asarray(_smallest(covariance)), counts.shape)
-        held = np.sqrt(covariance.floor / np.maximum(counts, NO_DATA))
         notes += [
             f"component {k} collapsed onto {counts[k]:.3g} data: its variance is held at the floor of its prior; "
             "use fewer components, a tied covariance or a larger floor"

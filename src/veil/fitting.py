@@ -328,7 +328,8 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
         with jax.enable_x64(True):
             chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner], state.model.experts)
             experts = _on_device(_cast(chosen, np.float64))
-            notes += diagnose.components(experts, np.asarray(state.counts)[winner], seen)
+            sharpness = float(watch.records[-1]["sharpness"][-1][winner])
+            notes += diagnose.components(experts, np.asarray(state.counts)[winner], sharpness, seen)
     if notes:
         warnings.warn("; ".join(notes), UserWarning, stacklevel=3)
     converged, reason = _ending(int(codes[-1][winner]), watch.steps, steps)
