@@ -59,6 +59,8 @@ def rows(model: Any, evidence: Any) -> np.ndarray | None:
         if needed:
             raise ValueError(f"evidence: this model is p(y | x): give evidence of shape [N, {needed}]")
         return None
+    if needed == 0 and not getattr(model, "blind", False):
+        raise ValueError("evidence: this model was fitted without evidence; leave it out, or fit a model of p(y | x)")
     shape = np.shape(evidence)
     if len(shape) < 2 or (needed and int(np.prod(shape[1:])) != needed):
         raise ValueError(f"evidence: expected shape [N, {needed or 'P'}]; got {shape}")

@@ -49,15 +49,22 @@ def condition(model: Any, *, query: Sequence[int], evidence: Sequence[int] = ())
             raise ValueError(f"{name}: expected columns from 0 to {size - 1}; got {columns}")
     if len(set(wanted + given)) < len(wanted + given):
         raise ValueError(f"query, evidence: every column at most once; got {wanted} and {given}")
-    mean = model.experts.mean
-    covariance = jnp.broadcast_to(model.experts.covariance.dense_covariance(), (*mean.shape, size))
-    weight, conditional = jax.vmap(lambda m, c: gaussian.condition(m, c, wanted, given))(mean, covariance)
-    experts = LinearGaussian(Full(factor=gaussian.safe_cholesky(conditional)), weight=weight)
     gate: Gate = model.gate
-    if given and isinstance(gate, Softmax):
-        index = np.asarray(given)
-        inner = gaussian.safe_cholesky(covariance[:, index[:, None], index[None, :]])
-        gate = Discriminant(gate.logits(jnp.ones(1)), mean[:, index], Full(factor=inner))
-    elif not isinstance(gate, Softmax | Single):
+    if not isinstance(gate, Softmax | Single):
         raise TypeError(f"model: cannot condition a mixture whose gate is {type(gate).__name__}")
+    dtype, stored, means = jnp.result_type(float), model.experts.covariance, model.experts.mean
+    with jax.enable_x64(True):  # conditional covariances are differences
+        exact = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float64)), stored)
+        mean = jnp.asarray(np.asarray(means, np.float64))
+        covariance = jnp.broadcast_to(exact.dense_covariance(), (*mean.shape, size))
+        weight, conditional = jax.vmap(lambda m, c: gaussian.condition(m, c, wanted, given))(mean, covariance)
+        index = np.asarray(given, dtype=int)
+        inner = covariance[:, index[:, None], index[None, :]]
+        factors = [
+            np.asarray(gaussian.safe_cholesky(each)) for each in ([conditional, inner] if given else [conditional])
+        ]
+        regression = np.asarray(weight)
+    experts = LinearGaussian(Full(factor=jnp.asarray(factors[0], dtype)), weight=jnp.asarray(regression, dtype))
+    if given and isinstance(gate, Softmax):
+        gate = Discriminant(gate.logits(jnp.ones(1)), means[:, index], Full(factor=jnp.asarray(factors[1], dtype)))
     return Mixture(experts, model.components, gate)

@@ -215,7 +215,10 @@ class Spherical(Covariance):
     def _diagonal(self) -> Diagonal:
         if self.diagonal is None:
             raise _unfitted()
-        return self.diagonal
+        # equal along D also after a gradient step, which moves every entry on its own
+        scale = self.diagonal._scale()
+        common = jnp.sqrt(jnp.mean(scale * scale, -1, keepdims=True))
+        return Diagonal(self.floor, jnp.broadcast_to(common, scale.shape))
 
     def blank(self, components: int, size: int) -> "Spherical":
         return Spherical(self.floor, Diagonal(self.floor).blank(components, size))

@@ -126,10 +126,11 @@ class DiscretisedLogistic(eqx.Module):
         steps = jnp.clip(jnp.round((draws - self.low) / self.spacing), 0, self.levels - 1)
         return self.low + self.spacing * steps
 
-    def _moment(self, power: int) -> Float[Array, "*event"]:
+    def _moment(self, power: int, about: Float[Array, "*event"] | float = 0.0) -> Float[Array, "*event"]:
         grid = self.low + self.spacing * jnp.arange(self.levels)
         probabilities = jnp.exp(jax.vmap(lambda v: self.entry_log_prob(jnp.full(self.location.shape, v)))(grid))
-        return jnp.tensordot(grid**power, probabilities, 1)
+        away = grid.reshape(-1, *[1] * self.location.ndim) - jnp.asarray(about)[None]
+        return jnp.sum(away**power * probabilities, 0)
 
     @property
     def mean(self) -> Float[Array, "*event"]:
@@ -139,7 +140,7 @@ class DiscretisedLogistic(eqx.Module):
     @property
     def variance(self) -> Float[Array, "*event"]:
         """Var[y] of each entry."""
-        return self._moment(2) - self._moment(1) ** 2
+        return self._moment(2, self._moment(1))
 
 
 def log_prob(distribution: Any, value: Array, observed: Bool[Array, "*event"] | None = None) -> Float[Array, ""]:
@@ -158,6 +159,10 @@ def log_prob(distribution: Any, value: Array, observed: Bool[Array, "*event"] | 
     if isinstance(distribution, library.MultivariateNormal):
         return maths.observed_log_density(value - distribution.loc, distribution.scale_tril, observed)
     if isinstance(distribution, library.Independent) and distribution.base_dist.event_shape == ():
+        if isinstance(
+            distribution.base_dist, library.Beta
+        ):  # what stands in for a missing entry has no logarithm there
+            value = jnp.where(observed, value, 0.5)
         return jnp.sum(jnp.where(observed, distribution.base_dist.log_prob(value), 0.0))
     raise TypeError(
         f"observed: missing entries need a distribution whose marginals are known (independent entries or a "

@@ -258,7 +258,9 @@ class LinearGaussian(Experts):
         scatter = _above_rounding(scatter, raw)
         weight = jnp.where(alive[:, None, None], weight, self._weight())
         scatter = jnp.where(alive.reshape(-1, *[1] * (scatter.ndim - 1)), scatter, 0.0)
-        covariance = self.covariance.maximise(scatter, counts)
+        covariance = self.covariance.maximise(
+            scatter, jnp.where(alive, counts, 1e-20)
+        )  # the dead add nothing to a shared one
         return self._with(weight, _keep(covariance, self.covariance, alive))
 
     def _split(self, sums: Float[Array, "K F"], size: int, inputs: int) -> tuple[Array, Array, Array]:

@@ -133,7 +133,9 @@ def fit(
     with Progress(progress, "fit") as bar:
         watch = Watch(bar, record, seen.log_scale)
         if isinstance(held_out, Data):
-            watch.hold_out(lambda state: _in_user_units(state.model, _likeliest(watch), seen), held_out, patience)
+            watch.hold_out(
+                lambda state: _in_user_units(state.model, likeliest(watch.records), seen), held_out, patience
+            )
         if starts.closed_form and optimiser is None and isinstance(objective, ExpectedLogLikelihood):
             steps = steps or 1000
             stepwise = batch_size is not None and (isinstance(data, Stream) or batch_size < len(data))
@@ -143,12 +145,12 @@ def fit(
             state = _by_sums(learner, starts, data, seen, steps, batch_size, rng, seed, watch)
         else:
             steps = steps or 2000
-            if isinstance(data, Data):
-                batch_size = batch_size or min(len(data), 256)
+            batch_size = batch_size or (min(len(data), 256) if isinstance(data, Data) else 256)
             ascent = Gradient(objective, posterior, optimiser or default_optimiser(steps))
             source = _source(data, seen, starts, batch_size, rng)
             watch.limit = steps
-            state = train(ascent, starts, source, steps, seed, watch)
+            # the fast sums have a guard in EM only
+            state = train(ascent, _carefully(starts), source, steps, seed, watch, watch.period(steps))
             state = watch.best_state if watch.best_state is not None else state
     return _finish(state, posterior, seen, watch, steps)
 
@@ -211,6 +213,8 @@ class Watch:
         self.records: list[Records] = []
         self.checks: list[tuple[int, float]] = []
         self.best_state: Any = None
+        self.best_restart: int | None = None
+        self._period = 0
         self.may_stop = True
         self._held_out: tuple[Callable[[Any], Any], Data, int] | None = None
 
@@ -227,16 +231,25 @@ class Watch:
         if self.record is not None:
             for i, (value, skipped) in enumerate(zip(values, record["skipped"], strict=True)):
                 self.record({"step": first + i, "value": float(value), "skipped": int(np.sum(skipped))})
-        return self._held_out is not None and self._check(state, *self._held_out)
+        return self._held_out is not None and self._due() and self._check(state, *self._held_out)
+
+    def period(self, steps: int) -> int | None:
+        """Held-out data are scored fifty times in a run, at steps that do not depend on the clock."""
+        self._period = max(1, steps // 50)
+        return None if self._held_out is None else self._period
+
+    def _due(self) -> bool:
+        return self.steps % self._period == 0 or self.steps >= self.limit or not self.may_stop
 
     def _check(self, state: Any, model_of: Callable[[Any], Any], data: Data, patience: int) -> bool:
         value = evaluate(model_of(state), data).log_likelihood_per_datum
         self.checks.append((self.steps, value))
         if self.record is not None:
             self.record({"step": self.steps, "held_out": value})
-        best = int(np.nanargmax([check[1] for check in self.checks])) if np.isfinite(value) else -1
+        scores = np.array([check[1] for check in self.checks])
+        best = int(np.argmax(np.where(np.isfinite(scores), scores, -np.inf)))
         if best == len(self.checks) - 1:
-            self.best_state = state
+            self.best_state, self.best_restart = state, likeliest(self.records)
         return self.may_stop and len(self.checks) - 1 - best >= patience
 
 
@@ -319,7 +332,9 @@ def _by_sums(
 
 
 def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps: int) -> Fit:
-    winner = _likeliest(watch)
+    winner = (
+        likeliest(watch.records) if watch.best_restart is None or watch.best_state is not state else watch.best_restart
+    )
     values, penalties, skipped, codes = (
         np.concatenate([record[name] for record in watch.records]) for name in ("value", "penalty", "skipped", "code")
     )
@@ -357,10 +372,10 @@ def _ending(code: int, taken: int, allowed: int) -> tuple[bool, str]:
     return False, "all steps taken"
 
 
-def _likeliest(watch: Watch) -> int:
+def likeliest(records: list[Records]) -> int:
     """The restart with the highest value, averaged over the last steps where those are noisy."""
-    values = np.concatenate([record["value"] for record in watch.records[-2:]])
-    codes = watch.records[-1]["code"][-1]
+    values = np.concatenate([record["value"] for record in records])
+    codes = records[-1]["code"][-1]
     last = values[-1] if np.any(codes != learners.RUNNING) else np.mean(values[-20:], axis=0)
     return int(np.argmax(np.where(np.isfinite(last), last, -np.inf)))
 

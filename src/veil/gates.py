@@ -164,6 +164,6 @@ def rescale_features(weight: Float[Array, "*batch P"], evidence: Units | None) -
     if evidence is None or weight.shape[-1] == 1:
         return weight
     exact = np.asarray(weight, np.float64)
-    slopes = exact[..., 1:] / np.asarray(evidence.scale, np.float64)
-    offset = exact[..., :1] - np.sum(slopes * np.asarray(evidence.shift, np.float64), -1, keepdims=True)
+    slopes = exact[..., 1:] / np.asarray(evidence.scale, np.float64).ravel()
+    offset = exact[..., :1] - np.sum(slopes * np.asarray(evidence.shift, np.float64).ravel(), -1, keepdims=True)
     return jnp.asarray(np.concatenate([offset, slopes], -1), jnp.result_type(float))

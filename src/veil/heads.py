@@ -121,6 +121,10 @@ class DiagonalGaussian(Head):
         mean, scale = _moments(sums)
         return jnp.concatenate([mean.ravel(), jnp.log(scale).ravel()])
 
+    def blank(self, shape: Shape) -> "DiagonalGaussian":
+        """Without the units of data it was fitted to before."""
+        return DiagonalGaussian(self.floor)
+
     def rescaled(self, units: Units) -> "DiagonalGaussian":
         return DiagonalGaussian(self.floor, _rescale_units(self.units, units))
 
@@ -148,8 +152,7 @@ class HomoscedasticGaussian(Head):
 
     def blank(self, shape: Shape) -> "HomoscedasticGaussian":
         """One scale for each entry."""
-        log_scale = jnp.asarray(self.log_scale, jnp.result_type(float))
-        return HomoscedasticGaussian(jnp.broadcast_to(log_scale, shape), self.units)
+        return HomoscedasticGaussian(jnp.zeros(shape))
 
     def rescaled(self, units: Units) -> "HomoscedasticGaussian":
         return HomoscedasticGaussian(self.log_scale, _rescale_units(self.units, units))
@@ -179,6 +182,10 @@ class FullGaussian(Head):
         mean, scale = _moments(sums)
         return jnp.concatenate([mean, jnp.log(scale), jnp.zeros(packed_size(mean.size) - mean.size, mean.dtype)])
 
+    def blank(self, shape: Shape) -> "FullGaussian":
+        """Without the units of data it was fitted to before."""
+        return FullGaussian(self.floor)
+
     def rescaled(self, units: Units) -> "FullGaussian":
         return FullGaussian(self.floor, _rescale_units(self.units, units))
 
@@ -201,6 +208,10 @@ class StudentT(Head):
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         mean, scale = _moments(sums)
         return jnp.concatenate([jnp.full(mean.size, jnp.log(4.0)), mean.ravel(), jnp.log(0.77 * scale).ravel()])
+
+    def blank(self, shape: Shape) -> "StudentT":
+        """Without the units of data it was fitted to before."""
+        return StudentT(self.floor)
 
     def rescaled(self, units: Units) -> "StudentT":
         return StudentT(self.floor, _rescale_units(self.units, units))

@@ -171,11 +171,13 @@ def train(
     steps: int,
     seed: np.ndarray,
     watch: Callable[[Any, Records], bool],
+    period: int | None = None,
 ) -> Any:
     """The state after ``steps``, or when every restart is done, or when ``watch(state, records)`` says stop.
 
     ``models`` and the state have a leading axis of restarts. ``records`` are those of one stretch of steps: arrays
-    [steps, restarts] of value, penalty, code, skipped and sharpness. ``seed``: the data of a key, uint32 [2].
+    [steps, restarts] of value, penalty, code, skipped and sharpness. With ``period`` no stretch goes beyond a multiple
+    of it, so that what is done between stretches can be done at known steps. ``seed``: the data of a key, uint32 [2].
     """
     state = _start(learner, models, source.example())
     total = np.asarray(source.total, jnp.result_type(float))
@@ -183,7 +185,7 @@ def train(
     while step < steps:
         begin = time.perf_counter()
         if isinstance(source, InMemory):
-            count = min(stretch, steps - step, STRETCH)
+            count = min(stretch, steps - step, STRETCH, period - step % period if period else STRETCH)
             numbers = np.asarray(step), np.asarray(count)  # arrays: a Python number would be compiled in
             plan = source.plan(count)
             state, infos, done_steps = _stretch(learner, state, source.blocks, plan, total, *numbers, seed)

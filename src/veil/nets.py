@@ -37,8 +37,8 @@ class Linear(eqx.Module):
 
     def rescaled(self, units: Units) -> "Linear":
         """The same function of inputs in the user's units."""
-        weight = self.weight / jnp.asarray(units.scale)[None]
-        return Linear(weight, self.bias - weight @ jnp.asarray(units.shift, self.bias.dtype))
+        weight = self.weight / jnp.asarray(units.scale).ravel()[None]
+        return Linear(weight, self.bias - weight @ jnp.asarray(units.shift, self.bias.dtype).ravel())
 
 
 class Identity(eqx.Module):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from veil import checks
-from veil.data import Data
+from veil.data import Data, Stream
 from veil.evaluation.likelihood import Evaluation, evaluate
 from veil.fitting import Fit, as_data, fit
 from veil.model import Model
@@ -69,6 +69,8 @@ def select(
     checks.random_key(key)
     if not isinstance(held_out, Data) and not (isinstance(held_out, float) and 0 < held_out < 1):
         raise ValueError(f"held_out: expected Data, or a fraction between 0 and 1; got {held_out!r}")
+    if isinstance(data, Stream):
+        raise TypeError("data: select compares fits to Data in memory; of a stream, fit and evaluate each candidate")
     training = scoring = as_data(data)
     if criterion == "held_out":
         if isinstance(held_out, Data):

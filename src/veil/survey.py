@@ -61,7 +61,12 @@ class Extent:
     def add(self, block: Data) -> None:
         """Look at a block. Raises ValueError for numbers no fit can hold, or outside the model's support."""
         standardise.refuse_huge(block)
-        self._model.check(block.query, block.query_names)
+        query = block.query
+        if block.observed is not None and np.any(
+            block.observed
+        ):  # what stands in for a missing entry is nobody's value
+            query = np.where(block.observed, query, query[block.observed][0])
+        self._model.check(query, block.query_names)
         self.total += block.total_weight
         for role, array in (("query", block.query), ("evidence", block.evidence)):
             if array is not None:

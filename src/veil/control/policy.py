@@ -20,7 +20,8 @@ class Policy(eqx.Module):
     clipped to ``low`` and ``high`` if given. One observation [P] at a time; ``jax.vmap`` it for many.
 
     >>> import jax, jax.numpy as jnp, veil
-    >>> data = veil.Data([[1.0], [-1.0], [1.1], [-0.9]] * 20, evidence=[[0.0], [0.0], [0.1], [0.1]] * 20)
+    >>> x = jnp.linspace(-1, 1, 80)
+    >>> data = veil.Data(jnp.sign(jnp.sin(40 * x)) + 0.1 * jnp.cos(90 * x), evidence=x)
     >>> model = veil.fit(veil.Mixture(components=2), data, key=jax.random.key(0)).model
     >>> abs(float(veil.Policy(model)(jnp.zeros(1), jax.random.key(1))[0])) > 0.5
     True

@@ -94,8 +94,9 @@ def evaluate(model: Model, data: Any) -> Evaluation:
     n, rows = float(np.sum(weights)), len(values)
     total = float(np.sum(np.where(weights > 0, weights * values, 0.0)))
     mean = total / n
-    deviation = np.where(weights > 0, weights * (values - mean), 0.0) if np.isfinite(mean) else np.zeros(rows)
-    error = float(np.sqrt(np.sum(deviation**2)) / n)
+    # a datum of weight two is two data, as it is in n
+    deviation = np.where(weights > 0, weights * (values - mean) ** 2, 0.0) if np.isfinite(mean) else np.zeros(rows)
+    error = float(np.sqrt(np.sum(deviation)) / n)
     free = model.parameters()
     bic, aic = free * float(np.log(n)) - 2 * total, 2 * free - 2 * total
     return Evaluation(total, mean, error, n, rows, free, bic, aic)

@@ -50,7 +50,8 @@ def safe_cholesky(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n 
     The correlations are factored, whatever the scales of the variables; where rounding has made them indefinite, a few
     units in the last place are added to their diagonal, and where they are noise altogether they are dropped.
     """
-    scale = jnp.sqrt(jnp.diagonal(matrix, axis1=-2, axis2=-1))
+    tiny = jnp.finfo(matrix.dtype).tiny
+    scale = jnp.sqrt(jnp.maximum(jnp.diagonal(matrix, axis1=-2, axis2=-1), tiny))
     correlation = matrix / scale[..., :, None] / scale[..., None, :]
     factor = jnp.linalg.cholesky(correlation)
     n = matrix.shape[-1]
@@ -80,7 +81,7 @@ def observed_factor(factor: Float[Array, "D D"], observed: Bool[Array, " D"]) ->
     """Cholesky factor of Σ with the rows and columns of missing entries replaced by the identity's."""
     both = observed[:, None] & observed[None, :]
     covariance = factor @ factor.T
-    return jnp.linalg.cholesky(jnp.where(both, covariance, jnp.eye(factor.shape[0], dtype=factor.dtype)))
+    return safe_cholesky(jnp.where(both, covariance, jnp.eye(factor.shape[0], dtype=factor.dtype)))
 
 
 def observed_log_density(

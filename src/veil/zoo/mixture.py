@@ -43,6 +43,8 @@ class Mixture(Model):
     def __check_init__(self) -> None:
         if isinstance(self.components, bool) or not isinstance(self.components, int) or self.components < 1:
             raise ValueError(f"components: expected a positive integer; got {self.components!r}")
+        if isinstance(self.gate, Single) and self.components != 1:
+            raise ValueError(f"gate: Single() is the gate of one component; got components={self.components}")
 
     @property
     def closed_form(self) -> bool:
