@@ -129,7 +129,10 @@ class DiscretisedLogistic(eqx.Module):
     def _moment(self, power: int, about: Float[Array, "*event"] | float = 0.0) -> Float[Array, "*event"]:
         grid = self.low + self.spacing * jnp.arange(self.levels)
         probabilities = jnp.exp(jax.vmap(lambda v: self.entry_log_prob(jnp.full(self.location.shape, v)))(grid))
-        away = grid.reshape(-1, *[1] * self.location.ndim) - jnp.asarray(about)[None]
+        away = (
+            grid.reshape(-1, *[1] * self.location.ndim)
+            - jnp.broadcast_to(jnp.asarray(about), self.location.shape)[None]
+        )
         return jnp.sum(away**power * probabilities, 0)
 
     @property
