@@ -239,7 +239,7 @@ class Watch:
         return None if self._held_out is None else self._period
 
     def _due(self) -> bool:
-        return self.steps % self._period == 0 or self.steps >= self.limit or not self.may_stop
+        return not self.may_stop or self.steps % self._period == 0 or self.steps >= self.limit
 
     def _check(self, state: Any, model_of: Callable[[Any], Any], data: Data, patience: int) -> bool:
         value = evaluate(model_of(state), data).log_likelihood_per_datum
