@@ -4,14 +4,18 @@ Everything here is for ONE event: never read ``batch_shape`` of a distribution t
 numpyro is imported when the first distribution is made, so that ``import veil`` stays quick.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil.maths import gaussian as maths
+
+LARGEST_SUPPORT = 65536  # the most values of a discrete latent that are listed
 
 
 @runtime_checkable
@@ -85,6 +89,112 @@ def student_t(
     degrees: Float[Array, "*event"], mean: Float[Array, "*event"], scale: Float[Array, "*event"]
 ) -> Distribution:
     return _numpyro().StudentT(degrees, mean, scale).to_event(mean.ndim)
+
+
+class Codes(eqx.Module):
+    """Independent categorical codes as one-hot rows: logits [L, C], a value is [L, C] with a single one in each row.
+
+    One-hot, because a relaxed value (a point inside the simplex) then goes through the same networks.
+    """
+
+    logits: Float[Array, "L C"]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.logits.shape
+
+    @property
+    def log_probabilities(self) -> Float[Array, "L C"]:
+        return jax.nn.log_softmax(self.logits)
+
+    @property
+    def mean(self) -> Float[Array, "L C"]:
+        return jax.nn.softmax(self.logits)
+
+    @property
+    def variance(self) -> Float[Array, "L C"]:
+        return self.mean * (1.0 - self.mean)
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        rows, categories = self.logits.shape
+        drawn = jax.random.categorical(key, self.logits, shape=(*sample_shape, rows))
+        return jax.nn.one_hot(drawn, categories, dtype=self.logits.dtype)
+
+    def relaxed(self, key: PRNGKeyArray, temperature: float) -> Float[Array, "L C"]:
+        """A Gumbel-softmax draw: softmax((logits + Gumbel noise) / temperature). Jang et al. 2017, eq. 2."""
+        noise = jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
+        return jax.nn.softmax((self.logits + noise) / temperature)
+
+    def log_prob(self, value: Float[Array, "... L C"]) -> Float[Array, "..."]:
+        log_probabilities = self.log_probabilities
+        return jnp.sum(value * jnp.broadcast_to(log_probabilities, value.shape), (-2, -1))
+
+    def enumerate_support(self, expand: bool = True) -> Float[Array, "V L C"]:
+        """Every value: C^L of them, for C^L up to 65536."""
+        rows, categories = self.logits.shape
+        if categories**rows > LARGEST_SUPPORT:
+            raise NotImplementedError(f"{categories}^{rows} codes are too many to list")
+        numbers = np.stack(np.unravel_index(np.arange(categories**rows), (categories,) * rows), 1)
+        return jax.nn.one_hot(numbers, categories, dtype=self.logits.dtype)
+
+
+class Chained(eqx.Module):
+    """Two levels in one vector: the first ``size`` entries from ``first``, the rest from ``then(first's value)``."""
+
+    first: Any
+    then: Callable[[Float[Array, " A"]], Any]
+    size: int = eqx.field(static=True)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (self.size + self.then(jnp.zeros(self.size)).event_shape[0],)
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        if sample_shape:
+            keys = jax.random.split(key, sample_shape)
+            one = self.sample
+            for _ in sample_shape:
+                one = jax.vmap(one)
+            return one(keys)
+        key_first, key_then = jax.random.split(key)
+        first = self.first.sample(key_first)
+        return jnp.concatenate([first, self.then(first).sample(key_then)])
+
+    def log_prob(self, value: Float[Array, " A"]) -> Float[Array, ""]:
+        first, rest = value[: self.size], value[self.size :]
+        return self.first.log_prob(first) + self.then(first).log_prob(rest)
+
+
+class MixtureOfNormals(eqx.Module):
+    """Σ_k w_k N(m_k, diag s_k²) of a vector: logits [K], means and scales [K, D]."""
+
+    logits: Float[Array, " K"]
+    means: Float[Array, "K D"]
+    scales: Float[Array, "K D"]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.means.shape[1:]
+
+    @property
+    def mean(self) -> Float[Array, " D"]:
+        return jax.nn.softmax(self.logits) @ self.means
+
+    @property
+    def variance(self) -> Float[Array, " D"]:
+        away = self.means - self.mean[None]
+        return jax.nn.softmax(self.logits) @ (self.scales**2 + away**2)
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        key_which, key_noise = jax.random.split(key)
+        which = jax.random.categorical(key_which, self.logits, shape=sample_shape)
+        noise = jax.random.normal(key_noise, (*sample_shape, *self.event_shape), self.means.dtype)
+        return self.means[which] + self.scales[which] * noise
+
+    def log_prob(self, value: Float[Array, " D"]) -> Float[Array, ""]:
+        white = (value[None] - self.means) / self.scales
+        each = -0.5 * jnp.sum(white**2, 1) - jnp.sum(jnp.log(self.scales), 1) - 0.5 * value.size * maths.LOG_2PI
+        return jax.scipy.special.logsumexp(jax.nn.log_softmax(self.logits) + each)
 
 
 class DiscretisedLogistic(eqx.Module):
@@ -183,6 +293,58 @@ def moments(distribution: Any) -> tuple[Array, Array]:
     numbers = jnp.arange(probabilities.shape[-1], dtype=probabilities.dtype)
     mean = probabilities @ numbers
     return mean, probabilities @ numbers**2 - mean**2
+
+
+def kl_entries(q: Any, p: Any) -> Float[Array, " G"] | None:
+    """KL(q || p) in nats in closed form, one number for each independent part of the event; None where none is known.
+
+    Independent normals have a part an entry, codes one a code; anything else known is a single part. The total is the
+    sum.
+    """
+    if isinstance(q, Empty) and isinstance(p, Empty):
+        return jnp.zeros(1)
+    if isinstance(q, Codes) and isinstance(p, Codes):
+        return jnp.sum(q.mean * (q.log_probabilities - p.log_probabilities), -1)
+    library = _numpyro()
+    if isinstance(q, library.CategoricalLogits) and isinstance(p, library.CategoricalLogits):
+        log_q, log_p = jax.nn.log_softmax(q.logits), jax.nn.log_softmax(p.logits)
+        return jnp.sum(jnp.where(log_q > -jnp.inf, jnp.exp(log_q) * (log_q - log_p), 0.0), -1)[None]
+    factors = [getattr(each, "base_dist", None) for each in (q, p)]
+    if all(isinstance(factor, library.Normal) for factor in factors):
+        return library.kl_divergence(*factors).ravel()
+    dense = [_as_multivariate_normal(each) for each in (q, p)]
+    if None not in dense:
+        return library.kl_divergence(*dense)[None]
+    return None
+
+
+def _as_multivariate_normal(distribution: Any) -> Any:
+    library = _numpyro()
+    if isinstance(distribution, library.MultivariateNormal):
+        return distribution
+    base = getattr(distribution, "base_dist", None)
+    if isinstance(base, library.Normal) and len(distribution.event_shape) == 1:
+        factor = jnp.diag(jnp.broadcast_to(base.scale, distribution.event_shape))
+        return library.MultivariateNormal(jnp.broadcast_to(base.loc, distribution.event_shape), scale_tril=factor)
+    return None
+
+
+def enumerable(distribution: Any) -> bool:
+    """Whether ``support`` gives every value."""
+    if isinstance(distribution, Codes):
+        rows, categories = distribution.logits.shape
+        return categories**rows <= LARGEST_SUPPORT
+    return isinstance(distribution, Empty) or bool(getattr(distribution, "has_enumerate_support", False))
+
+
+def reparameterised(distribution: Any) -> bool:
+    """Whether a draw is a differentiable function of the parameters and noise."""
+    if isinstance(distribution, Chained):
+        inner = jax.eval_shape(lambda: distribution.then(jnp.zeros(distribution.size)))
+        return reparameterised(distribution.first) and reparameterised(inner)
+    if isinstance(distribution, _numpyro().Distribution):
+        return bool(distribution.has_rsample)
+    return not isinstance(distribution, Empty | Codes | DiscretisedLogistic | MixtureOfNormals)
 
 
 def support(distribution: Any) -> Array:
