@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from veil import covariance, experts, gates, heads, nets, start
-from veil.posterior import exact
-from veil.zoo import mixture
+from veil import covariance, experts, flows, gates, heads, nets, priors, start
+from veil.posterior import amortized, exact, refined, resampled, table
+from veil.zoo import factor, mixture, vae
 
 FORMAT, VERSION = "veil model", 1
 STRUCTURE, ARRAYS = "model.json", "parameters.safetensors"
@@ -46,7 +46,24 @@ def register(cls: T, name: str | None = None) -> T:
     return cls
 
 
-for _module in (covariance, experts, gates, heads, nets, start, exact, mixture):
+for _module in (
+    covariance,
+    experts,
+    flows,
+    gates,
+    heads,
+    nets,
+    priors,
+    start,
+    amortized,
+    exact,
+    refined,
+    resampled,
+    table,
+    factor,
+    mixture,
+    vae,
+):
     for _value in list(vars(_module).values()):
         if isinstance(_value, type) and issubclass(_value, eqx.Module) and _value.__module__ == _module.__name__:
             register(_value)

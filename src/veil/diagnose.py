@@ -14,8 +14,11 @@ MOST = 10  # notes on components
 MANY = 300  # components beyond which pairs are not compared
 
 
-def columns(seen: Survey) -> list[str]:
-    """Columns of a real-valued query that say nothing: constant, or missing in every row."""
+def columns(seen: Survey, isotropic: bool) -> list[str]:
+    """Columns of a real-valued query that say nothing: constant, or missing in every row.
+
+    A constant column is no harm where all columns share one variance (``isotropic``).
+    """
     if seen.query is None:
         return []
     sample, notes = seen.sample, []
@@ -26,7 +29,7 @@ def columns(seen: Survey) -> list[str]:
         name = sample.query_names[j] if len(sample.query_names) == flat.shape[1] else str(j)
         if len(values) == 0:
             notes.append(f"column {name} is missing in every row: its parameters are those it started with")
-        elif len(flat) > 1 and np.ptp(values) == 0:
+        elif not isotropic and len(flat) > 1 and np.ptp(values) == 0:
             notes.append(f"column {name} is constant ({values[0]:g}): its variance is held at the floor of the prior")
     return notes
 

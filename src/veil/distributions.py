@@ -165,6 +165,27 @@ class Chained(eqx.Module):
         return self.first.log_prob(first) + self.then(first).log_prob(rest)
 
 
+class Pushed(eqx.Module):
+    """T(e) for e from ``base``, T an invertible ``flow``: log p(z) = log base(T⁻¹(z)) + log |det dT⁻¹/dz|."""
+
+    base: Any
+    flow: Any
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.base.event_shape
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        one: Callable[[Array], Array] = lambda value: self.flow.forward(value)[0]  # noqa: E731
+        for _ in sample_shape:
+            one = jax.vmap(one)
+        return one(self.base.sample(key, sample_shape))
+
+    def log_prob(self, value: Float[Array, " L"]) -> Float[Array, ""]:
+        before, log_determinant = self.flow.inverse(value)
+        return self.base.log_prob(before) + log_determinant
+
+
 class MixtureOfNormals(eqx.Module):
     """Σ_k w_k N(m_k, diag s_k²) of a vector: logits [K], means and scales [K, D]."""
 

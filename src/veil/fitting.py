@@ -16,11 +16,12 @@ from veil import checks, diagnose, learners
 from veil.batching import as_datum, block_rows, padded
 from veil.data import Data, Stream
 from veil.evaluation.likelihood import evaluate
+from veil.evaluation.objective import values as objective_values
 from veil.learners import ClosedForm, Gradient
 from veil.loop import InMemory, Records, Streamed, train
-from veil.model import Model
+from veil.model import Datum, Model
 from veil.nets import Units
-from veil.objective import ExpectedLogLikelihood, Marginal, Objective
+from veil.objective import ELBO, ExpectedLogLikelihood, Marginal, Objective
 from veil.posterior import Exact, Posterior
 from veil.progress import Progress
 from veil.survey import FAR, Survey, starting_responsibilities, survey
@@ -86,28 +87,34 @@ def fit(
     tolerance: float = 1e-6,
     held_out: Data | float | None = None,
     patience: int = 10,
+    fixed: bool = False,
     progress: bool | None = None,
     record: Callable[[dict[str, float]], None] | None = None,
 ) -> Fit:
     """Fit a model to data; returns ``Fit(model, posterior, history, status)``.
 
     With the defaults a model whose M-step is closed-form learns by expectation maximisation
-    (``ExpectedLogLikelihood``), any other by gradient ascent on the exact log-likelihood (``Marginal``). Model,
-    posterior and objective are chosen
-    independently. Data are standardised inside, robustly, and the model comes back in the user's units.
+    (``ExpectedLogLikelihood``), any other with a latent that can be summed out by gradient ascent on the exact
+    log-likelihood (``Marginal``), and the rest on a lower bound of it (``ELBO``), together with the model's usual
+    posterior. Model, posterior and objective are chosen independently. Data are standardised inside, robustly, and
+    the model comes back in the user's units.
 
     Arguments:
         model: with or without parameters; one with parameters starts from them, unless ``restarts`` asks for new ones.
         data: ``Data``, an array [N, ...] (which becomes one), or a ``Stream`` larger than memory.
         key: a ``jax.random`` key; the same key gives the same fit.
-        objective: ``Marginal()``, ``ExpectedLogLikelihood(samples=None)``.
-        optimiser: an optax optimiser; choosing one means learning by gradients. Default Adam, 0.01 decaying to zero.
+        posterior: ``Exact()``, ``Amortized(...)``, ``Table(...)``, ``Refined(...)``; one without parameters gets some.
+        objective: ``Marginal()``, ``ExpectedLogLikelihood(samples=None)``, ``ELBO(...)``, ``ImportanceWeighted(...)``,
+            ``objective.WakeSleep(...)``.
+        optimiser: an optax optimiser; choosing one means learning by gradients. Default Adam, its rate decaying to zero
+            from 0.01 (0.003 for bounds).
         steps: at most this many (default: 1000 of EM, 2000 of gradients). One step of full-batch EM sees all data.
         batch_size: rows a step sees (default: all for EM, up to 256 for gradients); with EM it makes it stepwise EM.
         restarts: this many starts, run as one batch; the best final value wins.
         tolerance: EM stops when less than this many nats per datum are still to be gained, by extrapolation.
         held_out: other data, or the fraction of ``data`` to hold out, scored from time to time. Gradients keep the
             model that was best on them and stop after ``patience`` checks without improvement; EM does neither.
+        fixed: leave the model as it is and learn the posterior only.
         progress: show a bar (default: when a terminal is there and it takes longer than two seconds).
         record: called with a dictionary of numbers for every step.
 
@@ -128,15 +135,25 @@ def fit(
     seen = survey(model, data, rng)
     starts = _starts(model, seen, restarts, rng)
     seed = seeds(rng, 1)[0]
-    posterior = posterior or Exact()
-    objective = objective or (ExpectedLogLikelihood() if starts.closed_form and optimiser is None else Marginal())
+    posterior = posterior or getattr(model, "usual_posterior", None) or Exact()
+    exact = isinstance(posterior, Exact)
+    by_sums = starts.closed_form and optimiser is None and exact and not fixed
+    objective = objective or (ExpectedLogLikelihood() if by_sums else Marginal() if exact else ELBO())
+    if exact and not model.tractable:
+        raise TypeError(
+            f"posterior: {type(model).__name__} has no exact one; leave it out, or use Amortized() or Table()"
+        )
+    if isinstance(objective, Marginal) and not model.tractable:
+        raise TypeError(
+            f"objective: {type(model).__name__} has no exact likelihood; use ELBO() or ImportanceWeighted()"
+        )
+    if posterior.per_datum:
+        data = _numbered(data, held_out)
     with Progress(progress, "fit") as bar:
         watch = Watch(bar, record, seen.log_scale)
         if isinstance(held_out, Data):
-            watch.hold_out(
-                lambda state: _in_user_units(state.model, likeliest(watch.records), seen), held_out, patience
-            )
-        if starts.closed_form and optimiser is None and isinstance(objective, ExpectedLogLikelihood):
+            watch.hold_out(_scorer(held_out, seen, posterior, objective, watch, seeds(rng, 1)[0]), patience)
+        if by_sums and isinstance(objective, ExpectedLogLikelihood):
             steps = steps or 1000
             stepwise = batch_size is not None and (isinstance(data, Stream) or batch_size < len(data))
             stochastic = stepwise or objective.samples is not None
@@ -146,11 +163,12 @@ def fit(
         else:
             steps = steps or 2000
             batch_size = batch_size or (min(len(data), 256) if isinstance(data, Data) else 256)
-            ascent = Gradient(objective, posterior, optimiser or default_optimiser(steps))
+            optimiser = optimiser or default_optimiser(steps, 1e-2 if model.tractable else 3e-3)
             source = _source(data, seen, starts, batch_size, rng)
             watch.limit = steps
-            # the fast sums have a guard in EM only
-            state = train(ascent, _carefully(starts), source, steps, seed, watch, watch.period(steps))
+            pairs = _carefully(starts), _guesses(posterior, starts, seen, source, restarts, rng)
+            ascent = Gradient(objective, optimiser, fixed)
+            state = train(ascent, pairs, source, steps, seed, watch, watch.period(steps))
             state = watch.best_state if watch.best_state is not None else state
     return _finish(state, posterior, seen, watch, steps)
 
@@ -216,11 +234,11 @@ class Watch:
         self.best_restart: int | None = None
         self._period = 0
         self.may_stop = True
-        self._held_out: tuple[Callable[[Any], Any], Data, int] | None = None
+        self._held_out: tuple[Callable[[Any], float], int] | None = None
 
-    def hold_out(self, model_of: Callable[[Any], Any], data: Data, patience: int) -> None:
-        """Score the model on ``data`` after each stretch; keep the best, stop after ``patience`` worse ones."""
-        self._held_out = model_of, data, patience
+    def hold_out(self, score: Callable[[Any], float], patience: int) -> None:
+        """Score the state on held-out data now and then; keep the best, stop after ``patience`` worse ones."""
+        self._held_out = score, patience
 
     def __call__(self, state: Any, record: Records) -> bool:
         first = self.steps
@@ -241,8 +259,8 @@ class Watch:
     def _due(self) -> bool:
         return not self.may_stop or self.steps % self._period == 0 or self.steps >= self.limit
 
-    def _check(self, state: Any, model_of: Callable[[Any], Any], data: Data, patience: int) -> bool:
-        value = evaluate(model_of(state), data).log_likelihood_per_datum
+    def _check(self, state: Any, score: Callable[[Any], float], patience: int) -> bool:
+        value = score(state)
         self.checks.append((self.steps, value))
         if self.record is not None:
             self.record({"step": self.steps, "held_out": value})
@@ -274,6 +292,60 @@ def _starts(model: Any, seen: Survey, restarts: int, rng: np.random.Generator) -
         stacked = None if each[0] is None else jnp.asarray(np.stack(each))
         models = _initialise(model, sample, stacked, seeds(rng, restarts))
     return _on_device(_cast(models, default))
+
+
+def _numbered(data: Data | Stream, held_out: Any) -> Data:
+    """Data with an index, for posteriors with a row for each datum."""
+    if not isinstance(data, Data):
+        raise TypeError("posterior: one row per datum needs data in memory, and these are a stream; use Amortized()")
+    if held_out is not None:
+        raise ValueError("held_out: a posterior with one row per datum knows no other data; use Amortized()")
+    if data.index is not None:
+        return data
+    given: dict[str, Any] = {**data.fields(), "index": np.arange(len(data)), "name": data.name}
+    return Data(query_names=data.query_names, evidence_names=data.evidence_names, **given)
+
+
+@eqx.filter_jit
+def _guess(posterior: Posterior, models: Any, example: Datum, count: int, seeds: Any) -> Any:
+    keys = jax.random.wrap_key_data(seeds)
+    return eqx.filter_vmap(lambda model, key: posterior.initialise(model, example, count, key))(models, keys)
+
+
+def _guesses(
+    posterior: Posterior, models: Any, seen: Survey, source: InMemory | Streamed, restarts: int, rng: Any
+) -> Any:
+    """Posteriors of standardised data with a leading axis of restarts."""
+    if isinstance(posterior, Exact):
+        return posterior
+    if posterior.ready and restarts == 1:
+        inverse = [None if units is None else units.inverse() for units in (seen.query, seen.evidence)]
+        return jax.tree.map(
+            lambda leaf: jnp.asarray(leaf)[None] if eqx.is_array_like(leaf) else leaf, posterior.rescaled(*inverse)
+        )
+    block = source.example()
+    example = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], block)
+    count = source.count if isinstance(source, InMemory) else 0
+    if posterior.per_datum and isinstance(source, InMemory):
+        count = int(np.max(np.asarray(source.blocks.index))) + 1
+    return _guess(posterior, models, example, count, seeds(rng, restarts))
+
+
+def _scorer(
+    held_out: Data, seen: Survey, posterior: Posterior, objective: Objective, watch: "Watch", seed: np.ndarray
+) -> Callable[[Any], float]:
+    """The mean log-likelihood of held-out data, or the objective where that is out of reach."""
+
+    def score(state: Any) -> float:
+        model = _in_user_units(state.model, likeliest(watch.records), seen)
+        if model.tractable:
+            return evaluate(model, held_out).log_likelihood_per_datum
+        learned = _posterior_in_user_units(state.posterior, likeliest(watch.records), seen)
+        found = objective_values(objective, model, learned, held_out, key=jax.random.wrap_key_data(jnp.asarray(seed)))
+        weight = np.ones(len(found)) if held_out.weight is None else held_out.weight
+        return float(np.average(found, weights=weight))
+
+    return score
 
 
 def _source(
@@ -338,7 +410,7 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
     values, penalties, skipped, codes = (
         np.concatenate([record[name] for record in watch.records]) for name in ("value", "penalty", "skipped", "code")
     )
-    notes = diagnose.columns(seen)
+    notes = diagnose.columns(seen, state.model.isotropic)
     if hasattr(state, "counts") and hasattr(state.model, "experts"):
         with jax.enable_x64(True):
             chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner], state.model.experts)
@@ -355,6 +427,9 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
         values[-1] - seen.log_scale,
     )
     status = Status(converged, reason, watch.steps, int(np.sum(skipped[:, winner])), tuple(notes))
+    learned = getattr(state, "posterior", None)
+    if learned is not None:
+        posterior = _posterior_in_user_units(learned, winner, seen)
     return Fit(_in_user_units(state.model, winner, seen), posterior, history, status)
 
 
@@ -386,6 +461,11 @@ def _in_user_units(models: Any, winner: int, seen: Survey) -> Any:
     if model.standardised and (seen.query or seen.evidence):
         return model.rescaled(seen.query or _no_units(seen), seen.evidence)
     return model
+
+
+def _posterior_in_user_units(posteriors: Any, winner: int, seen: Survey) -> Any:
+    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner] if eqx.is_array(leaf) else leaf, posteriors)
+    return _on_device(_cast(chosen, np.dtype(jnp.result_type(float)))).rescaled(seen.query, seen.evidence)
 
 
 def _on_device(tree: Any) -> Any:

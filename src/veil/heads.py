@@ -54,6 +54,11 @@ class Head(eqx.Module):
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         """The vector whose distribution has these average features."""
 
+    @property
+    def isotropic(self) -> bool:
+        """Whether all entries of the query must share one unit."""
+        return False
+
     def blank(self, shape: Shape) -> Self:
         """This head with placeholders for whatever parameters of its own it trains (the identity for most)."""
         return self
@@ -132,12 +137,19 @@ class DiagonalGaussian(Head):
 class HomoscedasticGaussian(Head):
     """Independent normals whose mean is the vector and whose scale is one trained number an entry: least squares.
 
+    With ``shared`` one number for all entries (the noise of probabilistic PCA).
     Its maximum-likelihood mean is the least-squares fit and its scale the root mean squared residual.
     """
 
     real: ClassVar[bool] = True
     log_scale: Float[Array, "*event"] | float = 0.0
     units: Units | None = None
+    shared: bool = eqx.field(static=True, default=False)
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether all entries of the query must share one unit: one scale for all is one in one unit only."""
+        return self.shared
 
     def size(self, shape: Shape) -> int:
         return int(np.prod(shape))
@@ -151,11 +163,11 @@ class HomoscedasticGaussian(Head):
         return _moments(sums)[0].ravel()
 
     def blank(self, shape: Shape) -> "HomoscedasticGaussian":
-        """One scale for each entry."""
-        return HomoscedasticGaussian(jnp.zeros(shape))
+        """One scale for each entry, or one for all."""
+        return HomoscedasticGaussian(jnp.zeros(() if self.shared else shape), shared=self.shared)
 
     def rescaled(self, units: Units) -> "HomoscedasticGaussian":
-        return HomoscedasticGaussian(self.log_scale, _rescale_units(self.units, units))
+        return HomoscedasticGaussian(self.log_scale, _rescale_units(self.units, units), self.shared)
 
 
 class FullGaussian(Head):
@@ -354,6 +366,26 @@ class Categorical(Head):
         bad = (query != np.round(query)) | (query < 0) | (query >= self.categories)
         expected = f"whole numbers from 0 to {self.categories - 1}"
         _refuse(bad, query, names, "the categorical head", expected, "set categories=, or number the categories from 0")
+
+
+class OneHot(Head):
+    """Categorical codes as one-hot rows, an event [L, C]: the posterior of a latent of codes (``priors.Codes``)."""
+
+    def size(self, shape: Shape) -> int:
+        return int(np.prod(shape))
+
+    def free(self, shape: Shape) -> int:
+        return shape[0] * (shape[1] - 1)
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        return distributions.Codes(vector.reshape(shape))
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        return jnp.log(_moments(sums)[0] + 1e-6).ravel()
+
+    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
+        bad = (query != 0) & (query != 1)
+        _refuse(bad, query, names, "the one-hot head", "rows with a single one", "encode the categories first")
 
 
 class Poisson(Head):

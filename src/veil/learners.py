@@ -41,8 +41,8 @@ class Learner(eqx.Module):
     """A pure step in two halves. ``state`` is what must be carried; ``Info`` is what may be looked at."""
 
     @abstractmethod
-    def init(self, model: Model, block: Datum) -> Any:
-        """The state before the first step; ``block`` shows the shapes of a batch."""
+    def init(self, model: Any, block: Datum) -> Any:
+        """The state before the first step, of whatever is learned; ``block`` shows the shapes of a batch."""
 
     @abstractmethod
     def accumulate(self, state: Any, block: Datum, key: PRNGKeyArray) -> Any:
@@ -98,13 +98,13 @@ class ClosedForm(Learner):
         if self.stepwise:
             shapes = eqx.filter_eval_shape(self.accumulate, state, block, jax.random.key(0)).terms
             running = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        counts = jnp.zeros(model.components)  # type: ignore[attr-defined]
+        counts = jnp.zeros(getattr(model, "components", 0))
         return ClosedFormState(model, model, running, nothing, nothing, counts, zero, zero)
 
     def accumulate(self, state: ClosedFormState, block: Datum, key: PRNGKeyArray) -> Sums:
         weight = jnp.ones(len(block.query)) if block.weight is None else block.weight
 
-        def one(datum: Datum, key: PRNGKeyArray) -> tuple[Any, Array, Array]:
+        def one(datum: Datum, key: PRNGKeyArray) -> tuple[Any, Array, Any]:
             weights, value = self.objective.weights(state.model, self.posterior, datum, key)
             return state.model.statistics(datum, weights), value, weights
 
@@ -112,7 +112,8 @@ class ClosedForm(Learner):
             terms, values, weights = jax.vmap(lambda datum: one(datum, key))(block)
         else:
             terms, values, weights = jax.vmap(one)(block, jax.random.split(key, len(block.query)))
-        return Sums(contract(terms, weight), weight @ values, jnp.sum(weight), weight @ weights)
+        counts = weight @ weights if isinstance(weights, jax.Array) else jnp.zeros(0)
+        return Sums(contract(terms, weight), weight @ values, jnp.sum(weight), counts)
 
     def update(self, state: ClosedFormState, sums: Sums, total: Float[Array, ""]) -> tuple[ClosedFormState, Info]:
         penalty = state.model.log_prior() / total
@@ -164,6 +165,8 @@ class ClosedForm(Learner):
 
 class GradientState(eqx.Module):
     model: Any
+    posterior: Any
+    objective: Objective
     optimiser: Any
     skipped: Int[Array, ""]
     code: Int[Array, ""]
@@ -171,47 +174,59 @@ class GradientState(eqx.Module):
 
 
 class Gradient(Learner):
-    """Stochastic gradient ascent of any objective by an optax optimiser.
+    """Stochastic gradient ascent of any objective by an optax optimiser, on the model and the posterior together.
 
-    A step whose value or gradient is not finite is skipped and counted; ``patience`` such steps in a row end the run.
+    With ``fixed`` the model stays as it is and only the posterior learns. A step whose value or gradient is not finite
+    is skipped and counted; ``patience`` such steps in a row end the run. The objective is part of the state: it may
+    have schedules and running averages.
     """
 
     objective: Objective
-    posterior: Posterior
     optimiser: Any = eqx.field(static=True)
+    fixed: bool = eqx.field(static=True, default=False)
     patience: int = eqx.field(static=True, default=10)
 
-    def init(self, model: Model, block: Datum) -> GradientState:
+    def init(self, model: Any, block: Datum) -> GradientState:
+        model, posterior = model
         zero = jnp.zeros((), int)
-        return GradientState(model, self.optimiser.init(trainable(model)), zero, zero, zero)
+        objective = jax.tree.map(jnp.asarray, self.objective)
+        optimiser = self.optimiser.init(self._trained(model, posterior))
+        return GradientState(model, posterior, objective, optimiser, zero, zero, zero)
+
+    def _trained(self, model: Any, posterior: Any) -> Any:
+        trained = trainable(model)
+        return jax.tree.map(lambda _: None, trained) if self.fixed else trained, trainable(posterior)
 
     def accumulate(self, state: GradientState, block: Datum, key: PRNGKeyArray) -> Sums:
         weight = jnp.ones(len(block.query)) if block.weight is None else block.weight
         keys = jax.random.split(key, len(block.query))
 
-        @eqx.filter_value_and_grad
-        def value(parameters: Any) -> Array:
-            model = eqx.combine(parameters, state.model)
-            one = lambda datum, key: self.objective(model, self.posterior, datum, key).value  # noqa: E731
-            return jnp.sum(weight * jax.vmap(one)(block, keys))
+        def value(parameters: Any) -> tuple[Array, Any]:
+            model, posterior = eqx.combine(parameters, (state.model, state.posterior))
+            estimates = jax.vmap(lambda datum, key: state.objective(model, posterior, datum, key))(block, keys)
+            return weight @ estimates.value, jax.tree.map(lambda metric: weight @ metric, estimates.metrics)
 
-        total, gradient = value(trainable(state.model))
-        return Sums(gradient, total, jnp.sum(weight), jnp.zeros(0))
+        parameters = self._trained(state.model, state.posterior)
+        (total, metrics), gradient = jax.value_and_grad(value, has_aux=True)(parameters)
+        return Sums((gradient, metrics), total, jnp.sum(weight), jnp.zeros(0))
 
     def update(self, state: GradientState, sums: Sums, total: Float[Array, ""]) -> tuple[GradientState, Info]:
-        parameters = trainable(state.model)
+        parameters = self._trained(state.model, state.posterior)
+        gradient, metrics = sums.terms
         # the one minus sign: optimisers descend, objectives are to be raised
-        descent = jax.tree.map(lambda term: -term / sums.weight, sums.terms)
+        descent = jax.tree.map(lambda term: -term / sums.weight, gradient)
         value = sums.value / sums.weight
         updates, optimiser = self.optimiser.update(descent, state.optimiser, parameters)
-        moved = eqx.combine(optax.apply_updates(parameters, updates), state.model)
+        moved = eqx.combine(optax.apply_updates(parameters, updates), (state.model, state.posterior))
         fine = jnp.isfinite(value) & _finite(descent) & _finite(moved)
         skipped = jnp.where(fine, 0, state.skipped + 1)
         code = jnp.where(skipped >= self.patience, NOT_FINITE, state.code)
         fine = fine & (code == RUNNING)
-        next_state = GradientState(
-            _where(fine, moved, state.model), _where(fine, optimiser, state.optimiser), skipped, code, state.step + 1
-        )
+        objective = state.objective.advanced(jax.tree.map(lambda metric: metric / sums.weight, metrics))
+        new = (*moved, objective, optimiser)
+        old = (state.model, state.posterior, state.objective, state.optimiser)
+        model, posterior, objective, optimiser = _where(fine, new, old)
+        next_state = GradientState(model, posterior, objective, optimiser, skipped, code, state.step + 1)
         return next_state, Info(value, jnp.zeros_like(value), code, (~fine).astype(int), jnp.zeros(()))
 
 

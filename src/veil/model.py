@@ -34,6 +34,11 @@ class Datum(eqx.Module):
     index: Int[Leaf, "*batch"] | None = None
 
 
+def frozen(tree: Any) -> Any:
+    """The same model, posterior or array, through which no gradient passes."""
+    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+
 class Model(eqx.Module):
     """p(y, z | x) = p(z | x) p(y | x, z) for one datum; never sees a batch axis (the verbs ``vmap`` outside).
 
@@ -60,7 +65,7 @@ class Model(eqx.Module):
     def closed_form(self) -> bool:
         """Whether ``statistics(datum, weights)``, ``maximise(sums)``, ``moved`` and ``log_prior`` give EM's M-step.
 
-        Such a model also says how many ``components`` its latent has.
+        They take what ``expectations(datum)`` gives of the exact posterior.
         """
         return False
 
@@ -110,6 +115,33 @@ class Model(eqx.Module):
         """log p(y, z | x) = log p(z | x) + log p(y | x, z), nats, over the entries of y that are present."""
         likelihood = distributions.log_prob(self.likelihood(latent, datum.evidence), datum.query, datum.observed)
         return distributions.log_prob(self.prior(datum.evidence), latent) + likelihood
+
+    @property
+    def shared_by(self) -> int:
+        """How many data share one latent (1: each datum has its own). Its KL counts 1/N in each datum's ELBO."""
+        return 1
+
+    @property
+    def tractable(self) -> bool:
+        """Whether ``log_marginal`` and ``posterior`` are exact: the latent can be summed or integrated out."""
+        return True
+
+    def log_marginal(self, datum: Datum) -> Float[Array, ""]:
+        """log p(y | x), the latent summed out (nats, exact)."""
+        return jax.scipy.special.logsumexp(self.log_joints(datum))
+
+    def posterior(self, datum: Datum) -> Distribution:
+        """p(z | y, x), exact: Bayes' rule over every value of a discrete latent, or the empty latent's only value."""
+        prior = self.prior(datum.evidence)
+        if isinstance(prior, distributions.Empty):
+            return prior
+        return distributions.categorical(self.log_joints(datum))
+
+    def expectations(self, datum: Datum) -> tuple[Any, Float[Array, ""]]:
+        """What the M-step's ``statistics`` need of the exact posterior (its probabilities [K]), and log p(y | x)."""
+        joints = self.log_joints(datum)
+        value = jax.scipy.special.logsumexp(joints)
+        return jnp.exp(joints - value), value
 
     def log_joints(self, datum: Datum) -> Float[Array, " K"]:
         """``log_joint`` of every value of a discrete latent, in the order of the prior's support (nats, exact).

@@ -12,6 +12,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 Activation = Literal["tanh", "relu", "silu", "gelu", "elu", "softplus"]
 
 
+def positive(name: str, value: object) -> None:
+    """Raise ValueError, naming the argument, for what is not a positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}: expected a positive whole number; got {value!r}")
+
+
 class Units(eqx.Module):
     """The affine map between a user's units and the standardised ones that models are trained in.
 
@@ -25,12 +31,33 @@ class Units(eqx.Module):
         """The map back: standard -> user units."""
         return Units(-self.shift / self.scale, 1.0 / self.scale)
 
+    @staticmethod
+    def applied(units: "Units | None", value: Float[Array, "*event"]) -> Float[Array, "*event"]:
+        """Standardised; as it is without units."""
+        if units is None:
+            return value
+        shift, scale = jax.lax.stop_gradient((jnp.asarray(units.shift), jnp.asarray(units.scale)))
+        return (value - shift) / scale
+
+    @staticmethod
+    def composed(inner: "Units | None", outer: "Units | None") -> "Units | None":
+        """One map for data that were standardised by ``outer`` and then by ``inner``."""
+        if outer is None or inner is None:
+            return inner if outer is None else outer
+        return Units(outer.shift + outer.scale * inner.shift, outer.scale * inner.scale)
+
 
 class Linear(eqx.Module):
     """W x + b; weight [out, in], bias [out]."""
 
     weight: Float[Array, "out in"]
     bias: Float[Array, " out"]
+
+    @staticmethod
+    def initialise(inputs: int, outputs: int, key: PRNGKeyArray) -> "Linear":
+        """Weights as in Glorot & Bengio 2010 (uniform, fan average), biases zero."""
+        limit = (6.0 / (inputs + outputs)) ** 0.5
+        return Linear(jax.random.uniform(key, (outputs, inputs), minval=-limit, maxval=limit), jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
         return self.weight @ x + self.bias
@@ -49,6 +76,10 @@ class Identity(eqx.Module):
 
     def outputs(self, inputs: int) -> int:
         return inputs
+
+    def mirrored(self) -> "Identity":
+        """The encoder that goes with it as a decoder."""
+        return self
 
     def rescaled(self, units: Units) -> "Identity":
         """Nothing to take in: the linear layers that follow do."""
@@ -80,10 +111,14 @@ class MLP(eqx.Module):
     def initialise(self, inputs: int, key: PRNGKeyArray) -> "MLP":
         sizes = (inputs, *self.widths)
         keys = jax.random.split(key, len(self.widths))
-        return MLP(self.widths, self.activation, tuple(map(_glorot, keys, sizes[:-1], sizes[1:])))
+        return MLP(self.widths, self.activation, tuple(map(Linear.initialise, sizes[:-1], sizes[1:], keys)))
 
     def outputs(self, inputs: int) -> int:
         return self.widths[-1]
+
+    def mirrored(self) -> "MLP":
+        """The encoder that goes with it as a decoder: the same layers in reverse order, without parameters."""
+        return MLP(self.widths[::-1], self.activation)
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
         if self.layers is None:
@@ -96,8 +131,3 @@ class MLP(eqx.Module):
         """The same function of inputs in the user's units."""
         layers: Sequence[Linear] = self.layers or ()
         return MLP(self.widths, self.activation, (layers[0].rescaled(units), *layers[1:]))
-
-
-def _glorot(key: PRNGKeyArray, inputs: int, outputs: int) -> Linear:
-    limit = (6.0 / (inputs + outputs)) ** 0.5
-    return Linear(jax.random.uniform(key, (outputs, inputs), minval=-limit, maxval=limit), jnp.zeros(outputs))

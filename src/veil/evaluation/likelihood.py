@@ -39,7 +39,7 @@ class Evaluation:
 
 @eqx.filter_jit
 def _log_prob(model: Model, block: Datum) -> jax.Array:
-    return jax.vmap(lambda datum: jax.scipy.special.logsumexp(model.log_joints(datum)))(block)
+    return jax.vmap(model.log_marginal)(block)
 
 
 def log_prob(model: Model, data: Any) -> np.ndarray:

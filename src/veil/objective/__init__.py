@@ -1,7 +1,42 @@
-"""Objectives in nats per datum, always maximised: the third contract."""
+"""Objectives in nats per datum, always maximised."""
 
 from veil.objective.base import Estimate, Objective
+from veil.objective.elbo import ELBO, ImportanceWeighted, WakeSleep
 from veil.objective.em import ExpectedLogLikelihood
+from veil.objective.estimators import (
+    DoublyReparameterised,
+    Enumerated,
+    GumbelSoftmax,
+    LeaveOneOut,
+    NoBaseline,
+    Pathwise,
+    RunningMean,
+    ScoreFunction,
+    StickingTheLanding,
+    StraightThrough,
+)
 from veil.objective.marginal import Marginal
+from veil.objective.terms import Annealed, Beta, FreeNats
 
-__all__ = ["Estimate", "ExpectedLogLikelihood", "Marginal", "Objective"]
+__all__ = [
+    "ELBO",
+    "Annealed",
+    "Beta",
+    "DoublyReparameterised",
+    "Enumerated",
+    "Estimate",
+    "ExpectedLogLikelihood",
+    "FreeNats",
+    "GumbelSoftmax",
+    "ImportanceWeighted",
+    "LeaveOneOut",
+    "Marginal",
+    "NoBaseline",
+    "Objective",
+    "Pathwise",
+    "RunningMean",
+    "ScoreFunction",
+    "StickingTheLanding",
+    "StraightThrough",
+    "WakeSleep",
+]

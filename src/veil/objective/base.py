@@ -1,9 +1,10 @@
 """The third contract: an objective of one datum."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.model import Datum, Model
@@ -28,3 +29,12 @@ class Objective(eqx.Module):
     @abstractmethod
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
         """The objective's value for one datum."""
+
+    def advanced(self, metrics: dict[str, Float[Array, ""]]) -> Self:
+        """This objective after a training step with these mean metrics (for schedules and running averages)."""
+        return self
+
+
+def with_gradient(value: Float[Array, ""], surrogate: Float[Array, ""]) -> Float[Array, ""]:
+    """A number that is ``value`` and whose gradient is that of ``surrogate``."""
+    return jax.lax.stop_gradient(value - surrogate) + surrogate

@@ -1,6 +1,6 @@
 """The expected log-likelihood of expectation maximisation."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -43,22 +43,28 @@ class ExpectedLogLikelihood(Objective):
 
     def weights(
         self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray
-    ) -> tuple[Float[Array, " K"], Float[Array, ""]]:
-        """Posterior weights of the latent's values, enumerated or as frequencies of samples, and the objective's value.
+    ) -> tuple[Any, Float[Array, ""]]:
+        """What the closed-form M-step needs of q, and the objective's value.
 
-        What the closed-form M-step needs. For the exact posterior both come from one softmax.
+        Of a discrete latent the weights of its values, enumerated or as frequencies of samples; of a continuous one
+        the model's own summary (``model.expectations``), of q or of samples.
         """
-        joints = model.log_joints(datum)
         if isinstance(posterior, Exact):
-            value = jax.scipy.special.logsumexp(joints)
-            log_q = joints - value
+            expectations, value = model.expectations(datum)
+            if self.samples is None:
+                return expectations, value
+            if isinstance(expectations, tuple):
+                draws = jax.vmap(posterior(model, datum).sample)(jax.random.split(key, self.samples))
+                return model.summary(draws), value  # type: ignore[attr-defined]
+            log_q = jnp.log(expectations)
         else:
             q = posterior(model, datum)
+            joints = model.log_joints(datum)
             log_q = jax.vmap(q.log_prob)(distributions.support(q))
             value = jnp.sum(jnp.where(jnp.exp(log_q) > 0, jnp.exp(log_q) * (joints - log_q), 0.0))
         if self.samples is None:
             return jnp.exp(log_q), value
         # inverse CDF: one random number a draw, and the frequencies without the draws themselves
         cumulative = jnp.cumsum(jnp.exp(log_q)).at[-1].set(1.0)
-        draws = jax.random.uniform(key, (self.samples, 1), joints.dtype)
+        draws = jax.random.uniform(key, (self.samples, 1), log_q.dtype)
         return jnp.diff(jnp.mean(draws < cumulative[None], 0), prepend=0.0), value

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import jax
 from jaxtyping import PRNGKeyArray
 
 from veil.model import Datum, Model
@@ -11,7 +10,7 @@ from veil.posterior.base import Posterior
 
 
 class Marginal(Objective):
-    """log p(y | x) = log Σ_z exp log p(y, z | x), exact, by enumerating the latent in log-space.
+    """log p(y | x) = log Σ_z exp log p(y, z | x), exact: the latent enumerated in log-space, or integrated out.
 
     It is the ELBO with the exact posterior, whose every sample gives this value; no other posterior enters.
     """
@@ -19,4 +18,4 @@ class Marginal(Objective):
     kind: ClassVar[str] = "exact"
 
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
-        return Estimate(jax.scipy.special.logsumexp(model.log_joints(datum)))
+        return Estimate(model.log_marginal(datum))

@@ -1,6 +1,10 @@
-"""Posteriors q(z | y, x), exact or approximate: the second contract."""
+"""Posteriors q(z | y, x), exact or approximate."""
 
+from veil.posterior.amortized import Amortized, Ladder, Shared
 from veil.posterior.base import Posterior
 from veil.posterior.exact import Exact
+from veil.posterior.refined import Refined
+from veil.posterior.resampled import Resampled
+from veil.posterior.table import Table
 
-__all__ = ["Exact", "Posterior"]
+__all__ = ["Amortized", "Exact", "Ladder", "Posterior", "Refined", "Resampled", "Shared", "Table"]

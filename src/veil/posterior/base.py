@@ -1,15 +1,39 @@
 """The second contract: a posterior over the latent of one datum."""
 
 from abc import abstractmethod
+from typing import Self
 
 import equinox as eqx
+from jaxtyping import PRNGKeyArray
 
 from veil.distributions import Distribution
 from veil.model import Datum, Model
+from veil.nets import Units
 
 
 class Posterior(eqx.Module):
-    """q(z | y, x) of one datum, exact or approximate."""
+    """q(z | y, x) of one datum, exact or approximate.
+
+    One with parameters of its own is trained together with the model; ``initialise`` makes them.
+    """
+
+    @property
+    def per_datum(self) -> bool:
+        """Whether it finds its parameters by the datum's ``index``."""
+        return False
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are parameters; if not, a fit starts by making some."""
+        return True
+
+    def initialise(self, model: Model, example: Datum, count: int, key: PRNGKeyArray) -> Self:
+        """With starting parameters, for data like ``example`` (one datum), of which there are ``count``."""
+        return self
+
+    def rescaled(self, query: Units | None, evidence: Units | None) -> Self:
+        """The same posterior of data in the user's units."""
+        return self
 
     @abstractmethod
     def __call__(self, model: Model, datum: Datum) -> Distribution:

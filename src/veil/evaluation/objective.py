@@ -1,0 +1,45 @@
+"""The value of any objective on data, without learning from it."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from veil import checks
+from veil.batching import as_datum, block_rows, padded
+from veil.data import Data, Stream
+from veil.model import Datum, Model
+from veil.objective import Objective
+from veil.posterior import Posterior
+
+
+@eqx.filter_jit
+def _values(objective: Objective, model: Model, posterior: Posterior, block: Datum, key: PRNGKeyArray) -> jax.Array:
+    keys = jax.random.split(key, len(block.query))
+    return jax.vmap(lambda datum, key: objective(model, posterior, datum, key).value)(block, keys)
+
+
+def values(objective: Objective, model: Model, posterior: Posterior, data: Any, *, key: PRNGKeyArray) -> np.ndarray:
+    """The objective of each datum [N], in nats; what it is of log p(y | x) is ``objective.kind``.
+
+    >>> import jax, veil
+    >>> data = veil.data.load("faithful")
+    >>> fit = veil.fit(veil.Mixture(components=2), data, key=jax.random.key(0))
+    >>> values(veil.Marginal(), fit.model, fit.posterior, data, key=jax.random.key(1)).shape
+    (272,)
+    """
+    checks.fitted(model)
+    checks.random_key(key)
+    data = data if isinstance(data, Data | Stream) else Data(data)
+    checks.shapes(model, data)
+    sample = data if isinstance(data, Data) else next(iter(data))
+    rows = block_rows(sample, model)
+    if isinstance(data, Data):
+        rows = min(rows, len(data))
+    parts = []
+    for i, block in enumerate(data.blocks(rows)):
+        found = _values(objective, model, posterior, padded(as_datum(block), rows), jax.random.fold_in(key, i))
+        parts.append(np.asarray(found)[: block.query.shape[0]])
+    return np.concatenate(parts)

@@ -1,0 +1,124 @@
+"""The evidence lower bound, the importance-weighted bound, and reweighted wake-sleep."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil import distributions
+from veil.model import Datum, Model, frozen
+from veil.objective.base import Estimate, Objective, with_gradient
+from veil.objective.estimators import DoublyReparameterised, Estimator, Pathwise, Problem, StickingTheLanding
+from veil.objective.terms import Term
+from veil.posterior.base import Posterior
+
+
+def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term, ...] = ()) -> Problem:
+    def log_likelihood(z: Array) -> Float[Array, ""]:
+        return distributions.log_prob(model.likelihood(z, datum.evidence), datum.query, datum.observed)
+
+    def term(parts: Float[Array, " G"]) -> Float[Array, " G"]:
+        for change in terms:
+            parts = change(parts)
+        return parts
+
+    q, fixed = posterior(model, datum), frozen(posterior)(frozen(model), datum)
+    return Problem(q, fixed, model.prior(datum.evidence), log_likelihood, term, 1.0 / model.shared_by)
+
+
+class ELBO(Objective):
+    """E_q[log p(y | x, z)] - KL(q(z | y, x) || p(z | x)), a lower bound on log p(y | x). Kingma & Welling 2014, eq. 3.
+
+    ``gradient``: the estimator (see ``veil.objective.estimators``); ``samples``: draws of z for each datum; ``kl``:
+    what is done to the KL term, in this order, such as ``(Annealed(1000), FreeNats(0.1))``. With any of those the
+    value is no longer the ELBO; the metric ``elbo`` is.
+
+    For a latent that all data share (``model.shared_by``, N data) each datum carries 1/N of the KL, so that the mean
+    over data is the ELBO of all of them divided by N.
+    """
+
+    gradient: Estimator = Pathwise()
+    samples: int = eqx.field(static=True, default=1)
+    kl: tuple[Term, ...] = eqx.field(default=(), converter=lambda kl: (kl,) if isinstance(kl, Term) else tuple(kl))
+
+    def __check_init__(self) -> None:
+        _check(self.gradient, self.samples)
+        if not all(isinstance(term, Term) for term in self.kl):
+            raise TypeError(f"kl: expected terms, such as Annealed(1000) or FreeNats(0.1); got {self.kl!r}")
+
+    def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
+        parts = self.gradient.elbo(_problem(model, posterior, datum, self.kl), key, self.samples)
+        metrics = {"elbo": parts.reconstruction - parts.kl, "reconstruction": parts.reconstruction, "kl": parts.kl}
+        return Estimate(parts.value, jax.lax.stop_gradient(metrics | {"signal": parts.signal}))
+
+    def advanced(self, metrics: dict[str, Float[Array, ""]]) -> "ELBO":
+        gradient = self.gradient.advanced(metrics["signal"])
+        return ELBO(gradient, self.samples, tuple(term.advanced() for term in self.kl))
+
+
+class ImportanceWeighted(Objective):
+    """log 1/K Σ_k p(y, z_k | x) / q(z_k | y, x), z_k ~ q: a tighter lower bound, log p(y | x) as K grows.
+
+    Burda et al. 2016, eq. 8. ``gradient``: ``Pathwise()``, ``DoublyReparameterised()`` (the default: unbiased, and
+    its signal-to-noise for q grows with K) or ``ScoreFunction()`` (VIMCO).
+    """
+
+    samples: int = eqx.field(static=True, default=50)
+    gradient: Estimator = DoublyReparameterised()
+
+    def __check_init__(self) -> None:
+        _check(self.gradient, self.samples)
+        if isinstance(self.gradient, StickingTheLanding):
+            raise ValueError(
+                "gradient: StickingTheLanding is biased for the importance-weighted bound; use DoublyReparameterised()"
+            )
+
+    def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
+        if model.shared_by != 1:
+            raise TypeError("objective: data that share one latent have one bound together; use ELBO()")
+        value = self.gradient.weighted(_problem(model, posterior, datum), key, self.samples)
+        return Estimate(value, {"signal": jax.lax.stop_gradient(value)})
+
+    def advanced(self, metrics: dict[str, Float[Array, ""]]) -> "ImportanceWeighted":
+        return ImportanceWeighted(self.samples, self.gradient.advanced(metrics["signal"]))
+
+
+class WakeSleep(Objective):
+    """Reweighted wake-sleep: the model climbs the importance-weighted bound, q follows the weighted posterior.
+
+    Model: Σ_k w̃_k ∇ log p(y, z_k | x); q (wake phase): Σ_k w̃_k ∇ log q(z_k | y, x), which lowers KL(p || q); with
+    ``sleep`` also, in this proportion, ∇ log q(z | y', x) at dreams (z, y') ~ p. Any latent, no reparameterisation.
+    Bornschein & Bengio 2015, eqs. 4-6. The value is the importance-weighted bound.
+    """
+
+    samples: int = eqx.field(static=True, default=10)
+    sleep: float = eqx.field(static=True, default=0.0)
+
+    def __check_init__(self) -> None:
+        _check(None, self.samples)
+        if not 0 <= self.sleep <= 1:
+            raise ValueError(f"sleep: expected a proportion from 0 to 1; got {self.sleep!r}")
+
+    def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
+        key_draws, key_dream = jax.random.split(key)
+        q = posterior(model, datum)
+        draws = jax.vmap(q.sample)(jax.random.split(key_draws, self.samples))
+        values = jax.lax.stop_gradient(draws)
+        joints = jax.vmap(lambda z: model.log_joint(z, datum))(values)
+        log_q = jax.vmap(q.log_prob)(values)
+        log_weights = jax.lax.stop_gradient(joints - log_q)
+        share = jax.nn.softmax(log_weights)
+        follow = (1.0 - self.sleep) * jnp.sum(share * log_q)
+        if self.sleep > 0:
+            latent, query = jax.lax.stop_gradient(model.sample(key_dream, datum.evidence))
+            dream = Datum(query, datum.evidence, index=datum.index)
+            follow = follow + self.sleep * posterior(model, dream).log_prob(latent)
+        bound = jax.scipy.special.logsumexp(log_weights) - jnp.log(self.samples)
+        return Estimate(with_gradient(bound, jnp.sum(share * joints) + follow))
+
+
+def _check(gradient: Estimator | None, samples: int) -> None:
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise ValueError(f"samples: expected a positive whole number; got {samples!r}")
+    if gradient is not None and not isinstance(gradient, Estimator):
+        raise TypeError(f"gradient: expected an estimator, such as Pathwise(); got {gradient!r}")

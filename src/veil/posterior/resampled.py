@@ -1,0 +1,79 @@
+"""Importance-resampled posteriors: draws of another posterior, chosen by their weights."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, PRNGKeyArray
+
+from veil.distributions import Distribution
+from veil.model import Datum, Model
+from veil.nets import Units
+from veil.posterior.base import Posterior
+
+
+class Chosen(eqx.Module):
+    """The distribution of one of ``samples`` draws of q, chosen with probability ∝ p(y, z | x) / q(z)."""
+
+    q: Any
+    model: Any
+    datum: Datum
+    samples: int = eqx.field(static=True)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return tuple(self.q.event_shape)
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Array:
+        one = self._draw
+        if sample_shape:
+            keys = jax.random.split(key, sample_shape)
+            for _ in sample_shape:
+                one = jax.vmap(one)
+            return one(keys)
+        return one(key)
+
+    def _draw(self, key: PRNGKeyArray) -> Array:
+        key_draws, key_choice = jax.random.split(key)
+        draws = jax.vmap(self.q.sample)(jax.random.split(key_draws, self.samples))
+        log_weights = jax.vmap(lambda z: self.model.log_joint(z, self.datum) - self.q.log_prob(z))(draws)
+        return draws[jax.random.categorical(key_choice, log_weights)]
+
+    def log_prob(self, value: Array) -> Array:
+        """Not known in closed form: raises TypeError."""
+        raise TypeError(
+            "posterior: an importance-resampled posterior can be drawn from, but its density has no closed form; "
+            "train with ImportanceWeighted(samples=...) and its base posterior: that bound is the ELBO of this one"
+        )
+
+
+class Resampled(Posterior):
+    """One of ``samples`` draws of ``base``, chosen by importance: sampling-importance-resampling.
+
+    Closer to p(z | y, x) than ``base``, and exact as ``samples`` grows; for drawing and inferring. The ELBO of this
+    posterior is the importance-weighted bound of ``base`` (Cremer et al. 2017).
+    """
+
+    base: Any
+    samples: int = eqx.field(static=True, default=50)
+
+    def __check_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"samples: expected a positive whole number; got {self.samples}")
+
+    @property
+    def per_datum(self) -> bool:
+        return bool(self.base.per_datum)
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.base.ready)
+
+    def initialise(self, model: Model, example: Datum, count: int, key: PRNGKeyArray) -> "Resampled":
+        return Resampled(self.base.initialise(model, example, count, key), self.samples)
+
+    def rescaled(self, query: Units | None, evidence: Units | None) -> "Resampled":
+        return Resampled(self.base.rescaled(query, evidence), self.samples)
+
+    def __call__(self, model: Model, datum: Datum) -> Distribution:
+        return Chosen(self.base(model, datum), model, datum, self.samples)
