@@ -14,6 +14,7 @@ from . import priors as priors
 from . import sklearn as sklearn
 from . import start as start
 from .checkpoint import load as load
+from .checkpoint import load_posterior as load_posterior
 from .checkpoint import register as register
 from .checkpoint import save as save
 from .conditioning import condition as condition
@@ -50,6 +51,7 @@ from .selection import select as select
 from .start import KMeans as KMeans
 from .start import RandomResponsibilities as RandomResponsibilities
 from .start import RandomRows as RandomRows
+from .zoo.bayesian import BayesianNetwork as BayesianNetwork
 from .zoo.factor import PPCA as PPCA
 from .zoo.factor import FactorAnalysis as FactorAnalysis
 from .zoo.mixture import Mixture as Mixture

@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from veil import covariance, experts, flows, gates, heads, nets, priors, start
-from veil.posterior import amortized, exact, refined, resampled, table
-from veil.zoo import factor, mixture, vae
+from veil.posterior import Exact, amortized, exact, refined, resampled, table
+from veil.zoo import bayesian, factor, mixture, vae
 
 FORMAT, VERSION = "veil model", 1
 STRUCTURE, ARRAYS = "model.json", "parameters.safetensors"
+POSTERIOR = "posterior"  # the folder beside them that holds an approximate posterior in the same form
 LARGEST_STRUCTURE = 16 * 2**20  # bytes; a structure holds names and sizes, no arrays
 DEEPEST = 64
 
@@ -63,6 +64,7 @@ for _module in (
     factor,
     mixture,
     vae,
+    bayesian,
 ):
     for _value in list(vars(_module).values()):
         if isinstance(_value, type) and issubclass(_value, eqx.Module) and _value.__module__ == _module.__name__:
@@ -70,9 +72,10 @@ for _module in (
 
 
 def save(path: str | os.PathLike[str], model: Any) -> Path:
-    """Write a model (or a ``Fit``'s) into the directory ``path``: model.json and parameters.safetensors.
+    """Write a model into the directory ``path``: model.json and parameters.safetensors; a ``Fit`` with its posterior.
 
-    Files appear whole or not at all. Other files in the directory stay.
+    An approximate posterior is written into the folder ``posterior`` in it (see ``load_posterior``). Files appear whole
+    or not at all. Other files in the directory stay.
 
     Raises:
         TypeError: the model holds something that is neither a registered class, an array nor plain data.
@@ -86,7 +89,10 @@ def save(path: str | os.PathLike[str], model: Any) -> Path:
     """
     from safetensors.numpy import save as encode
 
-    model = getattr(model, "model", model) if not isinstance(model, eqx.Module) else model
+    if not isinstance(model, eqx.Module) and hasattr(model, "model"):
+        if not isinstance(model.posterior, Exact):
+            save(Path(path) / POSTERIOR, model.posterior)
+        model = model.model
     arrays: dict[str, np.ndarray] = {}
     structure = {"format": FORMAT, "version": VERSION, "model": _describe(model, "model", arrays)}
     folder = Path(path)
@@ -166,6 +172,15 @@ def load(path: str | os.PathLike[str]) -> Any:
     if not isinstance(model, eqx.Module):
         raise ValueError(f"{folder / STRUCTURE}: holds no model")
     return model
+
+
+def load_posterior(path: str | os.PathLike[str]) -> Any:
+    """The posterior that ``save`` of a ``Fit`` wrote beside the model; ``Exact()`` if it wrote none.
+
+    Raises ValueError for files that are not this format, damaged or altered.
+    """
+    folder = Path(path) / POSTERIOR
+    return load(folder) if folder.is_dir() else Exact()
 
 
 def _build(node: Any, arrays: dict[str, np.ndarray], depth: int) -> Any:

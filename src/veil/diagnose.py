@@ -47,7 +47,7 @@ def components(experts: Any, counts: np.ndarray, sharpness: float, seen: Survey)
     ]
     covariance = getattr(experts, "covariance", None)
     held = np.sqrt(getattr(covariance, "floor", 0.0) / np.maximum(counts, NO_DATA))
-    if sharpness * np.max(2 * held) ** 2 > 1 and not columns(seen):
+    if sharpness * np.max(2 * held) ** 2 > 1 and not columns(seen, False):
         smallest = np.broadcast_to(np.asarray(_smallest(covariance)), counts.shape)
         notes += [
             f"component {k} collapsed onto {counts[k]:.3g} data: its variance is held at the floor of its prior; "

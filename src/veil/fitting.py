@@ -21,7 +21,16 @@ from veil.learners import ClosedForm, Gradient
 from veil.loop import InMemory, Records, Streamed, train
 from veil.model import Datum, Model
 from veil.nets import Units
-from veil.objective import ELBO, ExpectedLogLikelihood, Marginal, Objective
+from veil.objective import (
+    ELBO,
+    Estimator,
+    ExpectedLogLikelihood,
+    LocalReparameterisation,
+    Marginal,
+    Objective,
+    Pathwise,
+    StraightThrough,
+)
 from veil.posterior import Exact, Posterior
 from veil.progress import Progress
 from veil.survey import FAR, Survey, starting_responsibilities, survey
@@ -138,7 +147,7 @@ def fit(
     posterior = posterior or getattr(model, "usual_posterior", None) or Exact()
     exact = isinstance(posterior, Exact)
     by_sums = starts.closed_form and optimiser is None and exact and not fixed
-    objective = objective or (ExpectedLogLikelihood() if by_sums else Marginal() if exact else ELBO())
+    objective = objective or _usual_objective(starts, by_sums, exact)
     if exact and not model.tractable:
         raise TypeError(
             f"posterior: {type(model).__name__} has no exact one; leave it out, or use Amortized() or Table()"
@@ -171,6 +180,19 @@ def fit(
             state = train(ascent, pairs, source, steps, seed, watch, watch.period(steps))
             state = watch.best_state if watch.best_state is not None else state
     return _finish(state, posterior, seen, watch, steps)
+
+
+def _usual_objective(model: Model, by_sums: bool, exact: bool) -> Objective:
+    if exact:
+        return ExpectedLogLikelihood() if by_sums else Marginal()
+    return ELBO(usual_gradient(model))
+
+
+def usual_gradient(model: Model) -> Estimator:
+    """The gradient estimator that suits a model's latent: pathwise, unless it is discrete or shared by all data."""
+    if model.shared_by > 1:
+        return LocalReparameterisation()
+    return StraightThrough() if getattr(getattr(model, "latent", None), "discrete", False) else Pathwise()
 
 
 def seeds(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -290,7 +312,7 @@ def _starts(model: Any, seen: Survey, restarts: int, rng: np.random.Generator) -
     with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
         sample = as_datum(seen.sample, seen.query, seen.evidence, seen.missing, FAR)
         stacked = None if each[0] is None else jnp.asarray(np.stack(each))
-        models = _initialise(model, sample, stacked, seeds(rng, restarts))
+        models = _initialise(model, sample, stacked, seeds(rng, restarts)).counted(seen.total)
     return _on_device(_cast(models, default))
 
 

@@ -1,6 +1,7 @@
 """Normalising flows: invertible networks that turn a simple distribution into a flexible one (by flowjax)."""
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import equinox as eqx
@@ -69,6 +70,9 @@ def _built(layers: int, width: int, size: int, key: PRNGKeyArray) -> Any:
 @functools.lru_cache(maxsize=64)
 def _skeleton(layers: int, width: int, size: int) -> tuple[Any, Any]:
     """What of a flow is not an array, and the structure of what is: the same for every flow of these sizes."""
-    shapes = eqx.filter_eval_shape(lambda key: _built(layers, width, size, key), jax.random.key(0))
-    arrays, static = eqx.partition(shapes, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    # The library's functions keep constants of the trace that they were made in, so they are made outside of any: a
+    # new thread has none.
+    with ThreadPoolExecutor(1) as outside:
+        built = outside.submit(lambda: _built(layers, width, size, jax.random.key(0))).result()
+    arrays, static = eqx.partition(built, eqx.is_array)
     return static, jax.tree.structure(arrays)

@@ -121,6 +121,14 @@ class Model(eqx.Module):
         """How many data share one latent (1: each datum has its own). Its KL counts 1/N in each datum's ELBO."""
         return 1
 
+    def counted(self, total: float) -> Self:
+        """This model of data of this total weight (for a latent that they share)."""
+        return self
+
+    def local(self, q: Any, evidence: Float[Array, "*evidence"] | None, key: PRNGKeyArray) -> Distribution:
+        """p(y | x, z) at a draw of z that is made inside, where that is the better way (local reparameterisation)."""
+        raise TypeError(f"gradient: {type(self).__name__} knows no local reparameterisation; use Pathwise()")
+
     @property
     def tractable(self) -> bool:
         """Whether ``log_marginal`` and ``posterior`` are exact: the latent can be summed or integrated out."""

@@ -38,6 +38,11 @@ class Prior(eqx.Module):
         return math.prod(self.shape)
 
     @property
+    def discrete(self) -> bool:
+        """Whether the latent takes separate values only."""
+        return False
+
+    @property
     def head(self) -> Head:
         """The family of an amortized posterior, unless another is chosen."""
         return DiagonalGaussian(FLOOR)
@@ -217,6 +222,10 @@ class Codes(Prior):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.count, self.categories)
+
+    @property
+    def discrete(self) -> bool:
+        return True
 
     @property
     def head(self) -> Head:

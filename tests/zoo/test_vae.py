@@ -112,8 +112,9 @@ def test_conditional_vaes_in_every_decomposition(sees):
     y = np.where(rng.random((400, 1)) < 0.5, x, -x) + 0.1 * rng.normal(size=(400, 1))
     data = Data(y, evidence=x)
     latent = priors.StandardNormal(2) if sees == "decoder" else priors.ConditionalNormal(2, SMALL)
-    model = veil.VAE(latent, heads.DiagonalGaussian(), veil.MLP((16,)), evidence=sees != "prior")
-    fit = veil.fit(model, data, key=KEY, steps=1500, batch_size=200, optimiser=default_optimiser(1500))
+    model = veil.VAE(latent, heads.DiagonalGaussian(), veil.MLP((16,), "relu"), evidence=sees != "prior")
+    trained = veil.ImportanceWeighted(10)
+    fit = veil.fit(model, data, key=KEY, objective=trained, steps=1000, optimiser=default_optimiser(1000))
     found = values(veil.ImportanceWeighted(50), fit.model, fit.posterior, data, key=KEY).mean()
     gaussian = veil.fit(veil.density(veil.LinearGaussian()), data, key=KEY).model
     assert found > veil.evaluate(gaussian, data).log_likelihood_per_datum + 0.3
@@ -130,8 +131,6 @@ def test_missing_entries_train_and_count_for_what_is_there():
     p = data.query.mean(0)
     base = np.where(seen, np.where(data.query == 1, np.log(p), np.log(1 - p)), 0.0).sum(1)
     assert found.mean() > base.mean() + 0.1
-    nothing = Data(np.zeros((1, 6)), observed=np.zeros((1, 6), bool))
-    assert values(ELBO(samples=20), fit.model, fit.posterior, nothing, key=KEY)[0] <= 0.5
 
 
 def test_a_model_goes_on_from_where_it_was():
@@ -218,4 +217,4 @@ def test_resampling_comes_to_the_posterior():
         np.testing.assert_allclose(draws.mean(0), truth.loc, atol=0.06)
         np.testing.assert_allclose(np.cov(draws.T), truth.covariance_matrix, atol=0.06)
         with pytest.raises(TypeError, match="its density has no closed form"):
-            q.log_prob(draws[0])
+            q.log_prob(jnp.asarray(draws[0]))

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from veil.cli import options
+from veil.cli.learning import Asked, choose
 from veil.cli.program import COMMAND, Refusal, notes
 from veil.cli.waiting import waiting
 
@@ -29,8 +30,15 @@ def fit(
     hidden: options.Hidden = None,
     activation: options.Activation = None,
     start: options.Start = None,
+    latent: options.Latent = None,
+    posterior: options.Posterior = None,
+    refine_steps: options.RefineSteps = None,
     objective: options.Objective = None,
+    gradient: options.Gradient = None,
     samples: options.Samples = None,
+    beta: options.Beta = None,
+    warm_up: options.WarmUp = None,
+    free_nats: options.FreeNats = None,
     steps: options.Steps = None,
     batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = None,
@@ -62,9 +70,13 @@ def fit(
         "hidden": None if hidden is None else _sizes(hidden),
         "activation": activation,
         "start": start,
+        "latent": latent,
     }
     given = {name: value for name, value in given.items() if value is not None}
     entry = _entry(model, given)
+    asked = Asked(
+        objective, posterior, gradient, samples, refine_steps, beta, warm_up, free_nats, learning_rate, steps, tolerance
+    )
     candidates = selecting.candidates(entry, given, select) if select is not None else {"": given}
     if block_rows is not None and not stream:
         raise Refusal("--block-rows: only --stream reads in blocks")
@@ -87,7 +99,7 @@ def fit(
         _check_roles(entry, data, found)
         candidates = {name: _with_categories(chosen, found) for name, chosen in candidates.items()}
         models = {name: _build(entry, chosen) for name, chosen in candidates.items()}
-        learning = _learning(next(iter(models.values())), objective, samples, learning_rate, steps, tolerance)
+        learning = choose(next(iter(models.values())), asked)
         precision = precision or ("float32" if learning.by_gradients else "float64")
         if precision not in runs.PRECISIONS:
             raise Refusal(f"--precision: expected one of {', '.join(runs.PRECISIONS)}; got {precision!r}")
@@ -95,7 +107,7 @@ def fit(
         settings = {name: value for name, value in settings.items() if value is not None}
         with jax.enable_x64(precision == "float64"), runs.creating(out, force) as folder:
             key = jax.random.key(seed)
-            arguments = {**settings, **learning.arguments(), "key": key, "progress": False if quiet else None}
+            arguments = {**settings, **learning.arguments, "key": key, "progress": False if quiet else None}
             if select is None:
                 chosen, result, lines = "", *_fit(models[""], found, folder / runs.METRICS, held_out, arguments)
             else:
@@ -104,17 +116,17 @@ def fit(
                 (folder / runs.METRICS).write_text("".join(map(_line, lines)), "utf-8")
                 (folder / selecting.FILE).write_text(_line(selecting.record(selection)), "utf-8")
             with waiting("evaluating", quiet):
-                evaluation = _evaluate(result.model, found)
+                evaluation = _evaluate(result, found, jax.random.fold_in(key, 1))
             _finish(folder, result, evaluation)
-            asked = {**settings, "objective": learning.name, "samples": samples, "learning_rate": learning_rate}
-            asked |= {"held_out": held_out, "select": select, "criterion": criterion, "stream": stream}
+            record = {**settings, **asked.record(), "objective": learning.name}
+            record |= {"held_out": held_out, "select": select, "criterion": criterion, "stream": stream}
             runs.write_config(
                 folder,
                 runs.configuration(
                     model=entry.name,
                     options=candidates[chosen],
                     data=_data_record(data, found, weight, evaluation.rows),
-                    fit={"seed": seed, **{name: value for name, value in asked.items() if value is not None}},
+                    fit={"seed": seed, **{name: value for name, value in record.items() if value is not None}},
                     precision=precision,
                     command=COMMAND.get(),
                 ),
@@ -209,50 +221,6 @@ def _data_record(source: str, data: Any, weight: str | None, rows: int) -> dict[
 # -- learning ----------------------------------------------------------------------------------------------------------
 
 
-class _Learning:
-    """What is maximised and how, in words; ``arguments()`` makes of it what ``veil.fit`` takes."""
-
-    def __init__(self, name: str, samples: int | None, rate: float | None, steps: int, by_gradients: bool) -> None:
-        self.name, self.samples, self.rate, self.steps, self.by_gradients = name, samples, rate, steps, by_gradients
-
-    def arguments(self) -> dict[str, Any]:
-        from veil.fitting import default_optimiser
-        from veil.objective import ExpectedLogLikelihood, Marginal
-
-        made: dict[str, Any] = {
-            "objective": Marginal() if self.name == "marginal" else ExpectedLogLikelihood(self.samples)
-        }
-        if self.rate is not None:
-            made["optimiser"] = default_optimiser(self.steps, self.rate)
-        return made
-
-
-def _learning(
-    model: Any,
-    objective: str | None,
-    samples: int | None,
-    rate: float | None,
-    steps: int | None,
-    tolerance: float | None,
-) -> _Learning:
-    from veil.data.columns import suggestion
-
-    words = ("em", "monte-carlo-em", "marginal")
-    if objective is not None and objective not in words:
-        raise Refusal(f"--objective: there is no {objective!r}; {suggestion(objective, words)}")
-    name = objective or ("em" if model.closed_form and rate is None else "marginal")
-    if (name == "monte-carlo-em") != (samples is not None):
-        raise Refusal("--samples N goes with --objective monte-carlo-em, and the other way round")
-    if rate is not None and not rate > 0:
-        raise Refusal(f"--learning-rate: expected a positive number; got {rate:g}")
-    if tolerance is not None and not tolerance > 0:
-        raise Refusal(f"--tolerance: expected a positive number of nats per datum; got {tolerance:g}")
-    by_gradients = rate is not None or name == "marginal" or not model.closed_form
-    if by_gradients and tolerance is not None:
-        raise Refusal("--tolerance: it is when EM stops, and this fit learns by gradients; use --steps or --held-out")
-    return _Learning(name, samples, rate, steps or 2000, by_gradients)
-
-
 def _fit(
     model: Any, data: Any, metrics: Path, held_out: float | None, options: dict[str, Any]
 ) -> tuple[Any, list[Any]]:
@@ -263,10 +231,10 @@ def _fit(
         return veil_fit(model, data, held_out=held_out, record=write, **options), []
 
 
-def _evaluate(model: Any, data: Any) -> Any:
+def _evaluate(result: Any, data: Any, key: Any) -> Any:
     from veil.evaluation.likelihood import evaluate
 
-    return evaluate(model, data)
+    return evaluate(result, data, key=key)
 
 
 def _line(values: dict[str, Any]) -> str:
@@ -282,6 +250,6 @@ def _finish(folder: Path, result: Any, evaluation: Any) -> None:
     from veil.checkpoint import save
     from veil.run import METRICS
 
-    save(folder, result.model)
+    save(folder, result)
     with (folder / METRICS).open("a", encoding="utf-8") as file:
         file.write(_line({"status": asdict(result.status), "evaluation": evaluation.as_dict()}))

@@ -8,8 +8,9 @@ import typer
 DATA, MODEL, LEARNING, CHOICE = "The data", "The model", "Learning", "Choosing between models"
 
 
-def _in(panel: str, name: str, words: str, **more: Any) -> Any:
-    return typer.Option(name, help=words, rich_help_panel=panel, **more)
+def _in(panel: str, *names_and_words: str, **more: Any) -> Any:
+    *names, words = names_and_words
+    return typer.Option(*names, help=words, rich_help_panel=panel, **more)
 
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A name from: veil models.")]
@@ -42,6 +43,7 @@ Head = Annotated[
     _in(
         MODEL,
         "--head",
+        "--likelihood",
         "gaussian, student-t, beta, bernoulli, poisson, categorical or categorical:COUNT, "
         "discretised-logistic or discretised-logistic:LEVELS:LOW:HIGH.",
     ),
@@ -52,8 +54,32 @@ Hidden = Annotated[str | None, _in(MODEL, "--hidden", "Sizes of the network's hi
 Activation = Annotated[str | None, _in(MODEL, "--activation", "tanh, relu, silu, gelu, elu or softplus.")]
 Start = Annotated[str | None, _in(MODEL, "--start", "k-means, random-rows or random-responsibilities.")]
 
-Objective = Annotated[str | None, _in(LEARNING, "--objective", "em, monte-carlo-em or marginal.")]
-Samples = Annotated[int | None, _in(LEARNING, "--samples", "Samples of monte-carlo-em.", min=1)]
+Latent = Annotated[
+    str | None,
+    _in(
+        MODEL,
+        "--latent",
+        "Dimensions of the latent: 10; or mixture:10:5, vamp:10:20, flow:10, codes:10:8, levels:2:10.",
+    ),
+]
+
+Posterior = Annotated[
+    str | None,
+    _in(LEARNING, "--posterior", "exact, amortized, amortized-full, amortized-flow, table, table-full or refined."),
+]
+RefineSteps = Annotated[int | None, _in(LEARNING, "--refine-steps", "Gradient steps of a refined posterior.", min=0)]
+Objective = Annotated[
+    str | None,
+    _in(LEARNING, "--objective", "em, monte-carlo-em, marginal, elbo, importance-weighted or wake-sleep."),
+]
+Gradient = Annotated[
+    str | None,
+    _in(LEARNING, "--gradient", "pathwise, sticking-the-landing, score-function, gumbel-softmax, enumerated, ..."),
+]
+Samples = Annotated[int | None, _in(LEARNING, "--samples", "Draws of the latent for each datum.", min=1)]
+Beta = Annotated[float | None, _in(LEARNING, "--beta", "Weight of the KL in the ELBO.")]
+WarmUp = Annotated[int | None, _in(LEARNING, "--warm-up", "Steps in which the KL's weight climbs to one.", min=1)]
+FreeNats = Annotated[float | None, _in(LEARNING, "--free-nats", "KL of each dimension that costs nothing.")]
 Steps = Annotated[int | None, _in(LEARNING, "--steps", "At most this many.", min=1)]
 BatchSize = Annotated[int | None, _in(LEARNING, "--batch-size", "Rows that a step sees.", min=1)]
 LearningRate = Annotated[

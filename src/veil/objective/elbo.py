@@ -22,8 +22,11 @@ def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term
             parts = change(parts)
         return parts
 
+    def local(key: PRNGKeyArray) -> Float[Array, ""]:
+        return distributions.log_prob(model.local(q, datum.evidence, key), datum.query, datum.observed)
+
     q, fixed = posterior(model, datum), frozen(posterior)(frozen(model), datum)
-    return Problem(q, fixed, model.prior(datum.evidence), log_likelihood, term, 1.0 / model.shared_by)
+    return Problem(q, fixed, model.prior(datum.evidence), log_likelihood, term, local, 1.0 / model.shared_by)
 
 
 class ELBO(Objective):

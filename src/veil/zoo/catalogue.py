@@ -24,8 +24,21 @@ from veil.heads import (
 )
 from veil.model import Model
 from veil.nets import MLP
+from veil.priors import (
+    Codes,
+    ConditionalNormal,
+    FlowPrior,
+    MixtureOfNormals,
+    Prior,
+    StandardNormal,
+    TwoLevels,
+    VampPrior,
+)
 from veil.start import KMeans, RandomResponsibilities, RandomRows, Start
+from veil.zoo.bayesian import BayesianNetwork
+from veil.zoo.factor import PPCA, FactorAnalysis
 from veil.zoo.mixture import Mixture, density
+from veil.zoo.vae import VAE
 
 Part = TypeVar("Part")
 
@@ -277,6 +290,85 @@ def _mdn(
     return Mixture(Linear(_head(head, covariance)), components, weights, _network(hidden, activation), begin)
 
 
+def _ppca(latent: str = "2") -> Model:
+    return PPCA(_dimensions(latent))
+
+
+def _factor_analysis(latent: str = "2") -> Model:
+    return FactorAnalysis(_dimensions(latent))
+
+
+def _dimensions(words: str) -> int:
+    if not words.isdecimal() or int(words) < 1:
+        raise ValueError(f"latent: expected a number of dimensions, such as 2; got {words!r}")
+    return int(words)
+
+
+def _vae(
+    latent: str = "2",
+    head: str = "gaussian",
+    covariance: str | None = None,
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+) -> Model:
+    return VAE(_prior(latent, _network(hidden, activation)), _head(head, covariance), _network(hidden, activation))
+
+
+def _cvae(
+    latent: str = "2",
+    head: str = "gaussian",
+    covariance: str | None = None,
+    gate: str = "evidence",
+    experts: str = "evidence",
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+) -> Model:
+    net = _network(hidden, activation)
+    given, chosen = _choose("experts", experts, SEES), _choose("gate", gate, SEES)
+    if not given and not chosen:
+        raise ValueError("gate, experts: with both constant nothing sees the evidence; that is the model vae")
+    prior = _prior(latent, net)
+    if chosen:
+        if not isinstance(prior, StandardNormal):
+            raise ValueError(
+                f"latent: where the prior sees the evidence (gate evidence) it is a number of dimensions; got {latent!r}"
+            )
+        prior = ConditionalNormal(prior.dimensions, net)
+    return VAE(prior, _head(head, covariance), net, evidence=given)
+
+
+def _bayesian_network(
+    head: str = "gaussian",
+    hidden: Sequence[int] = (50,),
+    activation: str = "tanh",
+) -> Model:
+    chosen = HomoscedasticGaussian() if head == "gaussian" else _head(head, None)
+    word: Any = _choose("activation", activation, {name: name for name in ACTIVATIONS})
+    return BayesianNetwork(tuple(hidden), word, chosen)
+
+
+def _prior(words: str, net: MLP) -> Prior:
+    """A prior from words: 10, mixture:10:5, vamp:10:20, flow:10, codes:10:8, levels:2:10."""
+    name, *rest = words.split(":")
+    if name.isdecimal() and not rest:
+        name, rest = "normal", [name]
+    kinds: dict[str, tuple[int, Callable[..., Prior]]] = {
+        "normal": (1, StandardNormal),
+        "mixture": (2, MixtureOfNormals),
+        "vamp": (2, lambda size, count: VampPrior(size, count, net)),
+        "flow": (1, FlowPrior),
+        "codes": (2, Codes),
+        "levels": (2, lambda top, bottom: TwoLevels(top, bottom, net)),
+    }
+    count, make = _choose("latent", name, kinds)
+    if len(rest) != count or not all(part.isdecimal() and int(part) > 0 for part in rest):
+        raise ValueError(
+            f"latent: expected dimensions, as in 10, or mixture:DIMENSIONS:COMPONENTS, vamp:DIMENSIONS:COMPONENTS, "
+            f"flow:DIMENSIONS, codes:COUNT:CATEGORIES, levels:TOP:BOTTOM; got {words!r}"
+        )
+    return make(*map(int, rest))
+
+
 MODELS: dict[str, Entry] = {
     name: Entry(name, what, conditional, latent, make)
     for name, what, conditional, latent, make in (
@@ -305,5 +397,22 @@ MODELS: dict[str, Entry] = {
             _mixture_of_experts,
         ),
         ("mdn", "A mixture density network: gate and components are a network of x", True, True, _mdn),
+        ("ppca", "Probabilistic PCA: p(y) = N(y; m, W W' + s² I), exact", False, True, _ppca),
+        ("factor-analysis", "Factor analysis: p(y) = N(y; m, W W' + diagonal), exact", False, True, _factor_analysis),
+        ("vae", "A variational autoencoder: p(y) = ∫ p(z) p(y|z) dz with a neural p(y|z)", False, True, _vae),
+        (
+            "cvae",
+            "A conditional variational autoencoder: p(y|x) = ∫ p(z|x) p(y|x,z) dz",
+            True,
+            True,
+            _cvae,
+        ),
+        (
+            "bayesian-network",
+            "A network of x whose weights are a latent that all data share: p(y|x) = ∫ p(w) p(y|x,w) dw",
+            True,
+            True,
+            _bayesian_network,
+        ),
     )
 }

@@ -1,0 +1,166 @@
+"""What is maximised and how, in the words of the command line."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from veil.cli.program import Refusal
+
+OBJECTIVES = ("em", "monte-carlo-em", "marginal", "elbo", "importance-weighted", "wake-sleep")
+EXACT = OBJECTIVES[:3]
+GRADIENTS = {
+    "pathwise": "Pathwise",
+    "sticking-the-landing": "StickingTheLanding",
+    "doubly-reparameterised": "DoublyReparameterised",
+    "local-reparameterisation": "LocalReparameterisation",
+    "score-function": "ScoreFunction",
+    "enumerated": "Enumerated",
+    "gumbel-softmax": "GumbelSoftmax",
+    "straight-through": "StraightThrough",
+}
+POSTERIORS = ("exact", "amortized", "amortized-full", "amortized-flow", "table", "table-full", "refined", "shared")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of ``veil fit`` that say how to learn, as given."""
+
+    objective: str | None = None
+    posterior: str | None = None
+    gradient: str | None = None
+    samples: int | None = None
+    refine_steps: int | None = None
+    beta: float | None = None
+    warm_up: int | None = None
+    free_nats: float | None = None
+    learning_rate: float | None = None
+    steps: int | None = None
+    tolerance: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What was given, for the configuration of the run."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Learning:
+    """The choice: the objective's name, whether it goes by gradients, and what ``veil.fit`` takes."""
+
+    name: str
+    by_gradients: bool
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def choose(model: Any, asked: Asked) -> Learning:
+    """What ``veil.fit`` is to be told. Raises Refusal for words that are unknown or do not go together."""
+    _known("--objective", asked.objective, OBJECTIVES)
+    _known("--posterior", asked.posterior, POSTERIORS)
+    _known("--gradient", asked.gradient, tuple(GRADIENTS))
+    for name, value in (("--learning-rate", asked.learning_rate), ("--tolerance", asked.tolerance)):
+        if value is not None and not value > 0:
+            unit = " of nats per datum" if name == "--tolerance" else ""
+            raise Refusal(f"{name}: expected a positive number{unit}; got {value:g}")
+    rate = asked.learning_rate
+    exact = model.tractable and asked.posterior in (None, "exact")
+    usual = ("em" if model.closed_form and rate is None else "marginal") if exact else "elbo"
+    name = asked.objective or usual
+    if name in EXACT and not exact:
+        what = "a model without an exact likelihood" if not model.tractable else f"--posterior {asked.posterior}"
+        raise Refusal(f"--objective {name}: it needs the exact posterior, and this is {what}; use elbo")
+    if name not in EXACT and model.tractable and asked.posterior is None:
+        raise Refusal(f"--objective {name}: this model's likelihood is exact; use em or marginal, or give --posterior")
+    if (name == "monte-carlo-em" and asked.samples is None) or (
+        asked.samples is not None and name in ("em", "marginal")
+    ):
+        raise Refusal("--samples N goes with --objective monte-carlo-em, elbo, importance-weighted or wake-sleep")
+    by_gradients = rate is not None or name not in ("em", "monte-carlo-em") or not model.closed_form
+    if by_gradients and asked.tolerance is not None:
+        raise Refusal("--tolerance: it is when EM stops, and this fit learns by gradients; use --steps or --held-out")
+    made: dict[str, Any] = {}
+    objective = _objective(name, asked, model)
+    if objective is not None:
+        made["objective"] = objective
+    posterior = _posterior(asked, model)
+    if posterior is not None:
+        made["posterior"] = posterior
+    if rate is not None:
+        from veil.fitting import default_optimiser
+
+        made["optimiser"] = default_optimiser(asked.steps or 2000, rate)
+    return Learning(name, by_gradients, made)
+
+
+def _known(option: str, word: str | None, words: tuple[str, ...]) -> None:
+    from veil.data.columns import suggestion
+
+    if word is not None and word not in words:
+        raise Refusal(f"{option}: there is no {word!r}; {suggestion(word, words)}")
+
+
+def _objective(name: str, asked: Asked, model: Any) -> Any:
+    from veil import objective as kinds
+    from veil.fitting import usual_gradient
+
+    terms = _terms(asked, kinds)
+    if name != "elbo" and terms:
+        raise Refusal("--beta, --warm-up, --free-nats: they change the KL term of --objective elbo")
+    if name not in ("elbo", "importance-weighted") and asked.gradient is not None:
+        raise Refusal(f"--gradient: it goes with --objective elbo or importance-weighted, not {name}")
+    gradient = None if asked.gradient is None else getattr(kinds, GRADIENTS[asked.gradient])()
+    try:
+        if name == "marginal":
+            return kinds.Marginal()
+        if name in ("em", "monte-carlo-em"):
+            return kinds.ExpectedLogLikelihood(asked.samples)
+        if name == "wake-sleep":
+            return kinds.WakeSleep(asked.samples or 10)
+        if name == "importance-weighted":
+            return kinds.ImportanceWeighted(asked.samples or 50, gradient or kinds.DoublyReparameterised())
+        if gradient is None and not terms and asked.samples is None:
+            return None  # the library's own choice for this latent
+        return kinds.ELBO(gradient or usual_gradient(model), asked.samples or 1, terms)
+    except (TypeError, ValueError) as error:
+        raise Refusal(f"--{error}") from error
+
+
+def _terms(asked: Asked, kinds: Any) -> tuple[Any, ...]:
+    terms: list[Any] = []
+    try:
+        if asked.free_nats is not None:
+            terms.append(kinds.FreeNats(asked.free_nats))
+        if asked.beta is not None:
+            terms.append(kinds.Beta(asked.beta))
+        if asked.warm_up is not None:
+            terms.append(kinds.Annealed(asked.warm_up))
+    except ValueError as error:
+        raise Refusal(f"--free-nats, --beta, --warm-up: {error}") from error
+    return tuple(terms)
+
+
+def _posterior(asked: Asked, model: Any) -> Any:
+    from veil import heads, posterior
+    from veil.flows import Flow
+
+    if asked.refine_steps is not None and asked.posterior != "refined":
+        raise Refusal("--refine-steps goes with --posterior refined")
+    if asked.posterior is None:
+        return None
+    usual = getattr(model, "usual_posterior", None)
+    net = getattr(usual, "net", None)
+    if asked.posterior.startswith(("amortized", "refined")) and net is None:
+        raise Refusal(f"--posterior {asked.posterior}: this model has no network to read a datum; use exact or table")
+    if asked.posterior == "exact":
+        if not model.tractable:
+            raise Refusal("--posterior exact: this model's posterior has no closed form; leave it out, or use table")
+        return posterior.Exact()
+    if asked.posterior == "shared":
+        if not isinstance(usual, posterior.Shared):
+            raise Refusal("--posterior shared: it is for a latent that all data share (bayesian-network)")
+        return usual
+    full = heads.FullGaussian() if asked.posterior.endswith("-full") else None
+    if asked.posterior.startswith("table"):
+        return posterior.Table(full)
+    if asked.posterior == "refined":
+        return posterior.Refined(usual, 5 if asked.refine_steps is None else asked.refine_steps)
+    if asked.posterior == "amortized":
+        return usual
+    return posterior.Amortized(net, full, flow=Flow() if asked.posterior.endswith("-flow") else None)
