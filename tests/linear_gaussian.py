@@ -1,4 +1,4 @@
-"""A linear-Gaussian model written by hand, whose posterior and likelihood are known: z ~ N(0, I), y ~ N(W z + b, s² I)."""
+"""A linear-Gaussian model by hand, z ~ N(0, I), y ~ N(W z + b, s² I): its posterior and likelihood are known."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ class Linear(Model):
 
 
 class Known(Posterior):
-    """The exact N(m, S) with its scale multiplied by ``width``, its mean moved; or the best with independent entries."""
+    """The exact N(m, S) with its scale multiplied by ``width`` and its mean moved; or the best with independent ones."""
 
     width: float = 1.0
     moved: float = 0.0

@@ -1,6 +1,5 @@
 """The ELBO and the importance-weighted bound on a model whose likelihood is known."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest

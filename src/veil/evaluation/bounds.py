@@ -62,7 +62,7 @@ class Bounds:
 def log_weights(
     model: Model, q: Distribution, datum: Datum, key: PRNGKeyArray, draws: Int[Array, " S"]
 ) -> Float[Array, " S"]:
-    """log p(y, z | x) - log q(z) for the draws z ~ q with these numbers: they do not depend on how draws are grouped."""
+    """log p(y, z | x) - log q(z) for the draws z ~ q with these numbers, the same however draws are grouped."""
 
     def one(number: Int[Array, ""]) -> Float[Array, ""]:
         z = q.sample(jax.random.fold_in(key, number))
