@@ -15,7 +15,7 @@ class Linear(Model):
 
     W: jnp.ndarray
     b: jnp.ndarray
-    s: float
+    s: np.ndarray = eqx.field(converter=np.asarray)  # an array, so that other values compile nothing
 
     def prior(self, evidence):
         return distributions.normal(jnp.zeros(self.W.shape[1]), jnp.ones(self.W.shape[1]))
@@ -27,10 +27,10 @@ class Linear(Model):
 
 
 class Known(Posterior):
-    """The exact N(m, S) with its scale multiplied by ``width`` and its mean moved; or the best with independent ones."""
+    """The exact N(m, S), its scale multiplied by ``width`` and its mean moved; or the best with independent ones."""
 
-    width: float = 1.0
-    moved: float = 0.0
+    width: np.ndarray = eqx.field(converter=np.asarray, default=1.0)
+    moved: np.ndarray = eqx.field(converter=np.asarray, default=0.0)
     independent: bool = eqx.field(static=True, default=False)
 
     def __call__(self, model, datum):

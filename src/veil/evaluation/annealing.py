@@ -318,7 +318,8 @@ def annealed_bound(
     model, data = model.arithmetic(False), blocks.as_data(model, data)
     rows = _row_count(blocks.size(data), chains)
     settings, betas = _Settings(chains, leaps, target), sigmoidal(temperatures)
-    parts, weights = [], []
+    parts: list[Any] = []
+    weights: list[np.ndarray] = []
     with Progress(progress, "annealing") as bar:
         tick = _ticks(bar, -(-blocks.length(data) // rows), 1, temperatures)
         for block in blocks.blocks(data, rows):
@@ -360,7 +361,7 @@ def sandwich(
     _check(model, _some(data.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
     rows = min(count, _row_count(blocks.size(data), chains))
     settings, betas = _Settings(chains, leaps, target), sigmoidal(temperatures)
-    parts = []
+    parts: list[Any] = []
     with Progress(progress, "sandwich") as bar:
         tick = _ticks(bar, -(-count // rows), 2, temperatures)
         for number, block in enumerate(blocks.blocks(data, rows)):
@@ -371,4 +372,5 @@ def sandwich(
             backward = run.reverse(betas, key_upper, log_steps, jnp.asarray(some))
             (lower, lower_error, _), (upper, upper_error, _) = _summary(forward), _summary(backward)
             parts.append([np.asarray(leaf)[: block.count] for leaf in (lower, lower_error, -upper, upper_error)])
-    return Sandwich(*(np.concatenate(part) for part in zip(*parts, strict=True)), data.query, data.evidence)
+    lower, lower_error, upper, upper_error = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Sandwich(lower, lower_error, upper, upper_error, np.asarray(data.query), data.evidence)  # type: ignore[arg-type]

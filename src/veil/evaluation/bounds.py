@@ -145,7 +145,9 @@ def bounds(
     model, data = model.arithmetic(False), blocks.as_data(model, data)
     rows, group = grouping(blocks.size(data), samples)
     groups, total = -(-samples // group), -(-blocks.length(data) // rows)
-    parts, weights, done = [], [], 0
+    parts: list[Any] = []
+    weights: list[np.ndarray] = []
+    done = 0
     with Progress(progress, "bounds") as bar:
 
         def tick() -> None:
@@ -161,4 +163,5 @@ def bounds(
             found = summary(jnp.asarray(collected(samples, group, draw, tick)))
             parts.append([np.asarray(leaf)[: block.count] for leaf in found])
             weights.append(block.weight)
-    return Bounds(*(np.concatenate(part) for part in zip(*parts, strict=True)), np.concatenate(weights), samples)
+    elbo, elbo_error, bound, bound_error, effective, k = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Bounds(elbo, elbo_error, bound, bound_error, effective, k, np.concatenate(weights), samples)

@@ -186,7 +186,9 @@ def gap(
     rows, group = grouping(blocks.size(data), max(samples, draws))
     rows = min(rows, max(1, blocks.ENTRIES // (draws * max(blocks.size(data), 16))))
     each = -(-blocks.length(data) // rows) * (steps + -(-samples // group))
-    parts, weights, done = [], [], 0
+    parts: list[Any] = []
+    weights: list[np.ndarray] = []
+    done = 0
     with Progress(progress, "inference gap") as bar:
 
         def tick() -> None:
@@ -217,7 +219,9 @@ def gap(
         bound, bound_error = np.asarray(log_likelihood, np.float64), np.zeros(len(bound))
         if bound.shape != rest[0].shape:
             raise ValueError(f"log_likelihood: expected one for each datum, [{len(rest[0])}]; got {bound.shape}")
-    return Gap(bound, bound_error, *rest, np.concatenate(weights))
+    best, best_error, own, own_error, difference = rest
+    weight = np.concatenate(weights)
+    return Gap(bound, bound_error, best, best_error, own, own_error, difference, weight)
 
 
 def _check_latent(model: Model, block: Datum) -> None:

@@ -154,23 +154,21 @@ def _some(data: Data | Stream, rows: int, key: PRNGKeyArray) -> blocks.Block:
 
 def _information(
     model: Model, posterior: Posterior, some: blocks.Block, own: Array, step: int
-) -> tuple[Average, float]:
-    """I_q(z; y) and KL(q(z) || p(z)) from one draw of each posterior."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """log q(z_n | y_n) - log q(z_n) [B] for one draw of each posterior, and log q(z_n) - log p(z_n) [B]."""
     pieces = []
     for at in range(0, some.count, step):
         piece = own[at : at + step]
         filled = jnp.pad(piece, [(0, step - len(piece))] + [(0, 0)] * (own.ndim - 1), mode="edge")
         pieces.append(np.asarray(_cross(model, posterior, some.datum, filled), np.float64)[:, : len(piece)])
     cross = np.concatenate(pieces, 1)
-    weight = some.weight
     with np.errstate(divide="ignore"):  # a datum of weight zero
-        weighted = cross + np.log(weight / np.sum(weight))[:, None]
+        weighted = cross + np.log(some.weight / np.sum(some.weight))[:, None]
     largest = weighted.max(0)
     aggregate = largest + np.log(np.sum(np.exp(weighted - largest[None]), 0))
-    information = average(np.diag(cross) - aggregate, weight)
-    if some.datum.evidence is not None:
-        return information, float("nan")
-    return information, average(aggregate - np.asarray(_prior(model, own), np.float64), weight).value
+    known = some.datum.evidence is None
+    prior = np.asarray(_prior(model, own), np.float64) if known else np.full(some.count, np.nan)
+    return np.diag(cross) - aggregate, aggregate - prior
 
 
 def latents(
@@ -205,7 +203,9 @@ def latents(
     first = jax.tree.map(lambda leaf: leaf[0], some.datum)
     kind = _kind(posterior(model, first), model.prior(first.evidence))
     size, _ = grouping(blocks.size(data), samples)
-    total, parts, weights = -(-blocks.length(data) // size) + samples, [], []
+    total = -(-blocks.length(data) // size) + samples
+    parts: list[Any] = []
+    weights: list[np.ndarray] = []
     with Progress(progress, "latents") as bar:
         for number, block in enumerate(blocks.blocks(data, size)):
             found = _summary(model, posterior, block.datum, block.rows, key_all, samples)
@@ -214,12 +214,12 @@ def latents(
             bar.update(number + 1, total, "active units")
         scores = []
         for number in range(samples):
-            draw = jax.random.fold_in(key_draws, number)
-            own, *values = _draws(model, posterior, some.datum, some.rows, draw)
-            scores.append([np.asarray(value, np.float64) for value in values])
-            bar.update(total - samples + number + 1, total, "losses")
-        step = int(np.clip(blocks.ENTRIES // (some.count * max(1, own[0].size)), 1, some.count))
-        information, aggregate = _information(model, posterior, some, own, step)
+            own, *values = _draws(model, posterior, some.datum, some.rows, jax.random.fold_in(key_draws, number))
+            own_score, prior_score, other_score = (np.asarray(value, np.float64) for value in values)
+            step = int(np.clip(blocks.ENTRIES // (some.count * max(1, own[0].size)), 1, some.count))
+            drops = own_score - prior_score, own_score - other_score
+            scores.append((*_information(model, posterior, some, own, step), *drops))
+            bar.update(total - samples + number + 1, total, "losses and information")
     mean, variance, kl, kl_total, kl_variance = (np.concatenate(part) for part in zip(*parts, strict=True))
     weight = np.concatenate(weights)
     share = weight / np.sum(weight)
@@ -227,23 +227,29 @@ def latents(
     units = kl.shape[1]
     away = np.tensordot(share, (mean - np.tensordot(share, mean, 1)[None]) ** 2, 1).reshape(units, -1).sum(1)
     spread = away / np.maximum(np.tensordot(share, variance, 1).reshape(units, -1).sum(1), 1e-30)
-    losses = []
-    for other in (1, 2):
-        drops = np.stack([score[0] - score[other] for score in scores], 1)
-        noise = np.std(drops, axis=1, ddof=1) / np.sqrt(samples) if samples > 1 else None
-        losses.append(average(np.mean(drops, 1), some.weight, noise))
-    return Latents(
-        spread,
-        spread > threshold,
-        share @ kl,
-        kind,
-        average(kl_total, weight, np.sqrt(kl_variance)),
-        information,
-        aggregate,
-        *losses,
-        threshold,
-        some.count,
+    information, aggregate, loss_prior, loss_other = (
+        _over_draws(np.stack(each, 1), some.weight) for each in zip(*scores, strict=True)
     )
+    return Latents(
+        spread=spread,
+        active=spread > threshold,
+        kl=share @ kl,
+        kl_kind=kind,
+        kl_total=average(kl_total, weight, np.sqrt(kl_variance)),
+        mutual_information=information,
+        aggregate_kl=aggregate.value,
+        loss_prior=loss_prior,
+        loss_other=loss_other,
+        threshold=threshold,
+        rows=some.count,
+    )
+
+
+def _over_draws(values: np.ndarray, weight: np.ndarray) -> Average:
+    """The average over data of means over draws [B, S]."""
+    draws = values.shape[1]
+    errors = np.std(values, axis=1, ddof=1) / np.sqrt(draws) if draws > 1 else np.full(len(values), np.nan)
+    return average(np.mean(values, 1), weight, errors)
 
 
 def collapse(latents: Latents) -> str | None:
