@@ -1,0 +1,98 @@
+"""Data in blocks of one shape on the device, and model data of the same form."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from veil import checks
+from veil.batching import as_datum, padded
+from veil.data import Data, Stream
+from veil.model import Datum, Model
+from veil.posterior.base import Posterior
+
+ENTRIES = 2**22  # numbers in one array of a block: 16 MB in float32, of which a handful live at a time
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some data on the device (``datum``, batched and padded), their row numbers, and how many are not padding."""
+
+    datum: Datum
+    rows: Int[Array, " B"]
+    count: int
+
+    @property
+    def weight(self) -> np.ndarray:
+        """[count]; one for data without weights."""
+        return np.ones(self.count) if self.datum.weight is None else np.asarray(self.datum.weight)[: self.count]
+
+
+def verified(model: Any, posterior: Any, key: Any) -> None:
+    """Raise TypeError or ValueError, naming the argument, unless these are a fitted model, a posterior and a key.
+
+    ``posterior`` may be None where the prior stands in for it.
+    """
+    checks.fitted(model)
+    checks.random_key(key)
+    if posterior is not None and not isinstance(posterior, Posterior):
+        raise TypeError(f"posterior: expected a veil posterior, such as a Fit's .posterior; got {posterior!r}")
+
+
+def as_data(model: Model, data: Any) -> Data | Stream:
+    """Arrays as ``Data``; raises ValueError for data of another shape than the fitted model's."""
+    found = data if isinstance(data, Data | Stream) else Data(data)
+    checks.shapes(model, found)
+    return found
+
+
+def size(data: Data | Stream | Datum) -> int:
+    """How many numbers the query of one datum has."""
+    return int(np.prod(data.query.shape[1:] if isinstance(data, Datum) else data.query_shape))
+
+
+def length(data: Data | Stream | Datum) -> int:
+    """How many data there are; 0 for a stream that does not say."""
+    if isinstance(data, Stream):
+        return data.count or 0
+    return len(data.query)
+
+
+def blocks(data: Data | Stream | Datum, rows: int) -> Iterator[Block]:
+    """All data, ``rows`` at a time (fewer if there are no more), every block of one shape."""
+    if not isinstance(data, Stream):
+        rows = min(rows, length(data))
+    if isinstance(data, Datum):
+        parts: Iterator[Datum] = (
+            jax.tree.map(lambda leaf, at=start: np.asarray(leaf[at : at + rows]), data)
+            for start in range(0, length(data), rows)
+        )
+    else:
+        parts = (as_datum(block) for block in data.blocks(rows))
+    start = 0
+    for part in parts:
+        count = len(part.query)
+        yield Block(jax.tree.map(jnp.asarray, padded(part, rows)), jnp.arange(start, start + rows), count)
+        start += count
+
+
+@eqx.filter_jit
+def _draw(model: Model, keys: Array, evidence: Array | None) -> tuple[Array, Array]:
+    if evidence is None:
+        return jax.vmap(model.sample)(keys)
+    return jax.vmap(model.sample)(keys, evidence)
+
+
+def simulated(model: Model, key: PRNGKeyArray, count: int, evidence: Any) -> tuple[np.ndarray, Datum]:
+    """``count`` draws (z, y) of the model: latents [count, ...] and a batched datum; evidence [N, P] is gone round."""
+    checks.whole("count", count)
+    rows = checks.rows(model, evidence)
+    if rows is not None:
+        rows = np.asarray(rows[np.arange(count) % len(rows)], np.dtype(jnp.result_type(float)))
+    latents, queries = _draw(model, jax.random.split(key, count), None if rows is None else jnp.asarray(rows))
+    return np.asarray(latents), Datum(np.asarray(queries), rows)  # type: ignore[arg-type]
