@@ -15,6 +15,7 @@ from jaxtyping import PRNGKeyArray
 from veil import checks, diagnose, learners
 from veil.batching import as_datum, block_rows, padded
 from veil.data import Data, Stream
+from veil.evaluation.latents import collapse, latents
 from veil.evaluation.likelihood import evaluate
 from veil.evaluation.objective import values as objective_values
 from veil.learners import ClosedForm, Gradient
@@ -31,10 +32,11 @@ from veil.objective import (
     Pathwise,
     StraightThrough,
 )
-from veil.posterior import Exact, Posterior
+from veil.posterior import Exact, Posterior, Resampled
 from veil.progress import Progress
 from veil.survey import FAR, Survey, starting_responsibilities, survey
 
+COLLAPSE = 256  # data on which a fit looks whether its latent is used
 SAFE = 0.05  # nats: the largest rounding of one datum's log-density that the fast sums may make
 
 
@@ -179,7 +181,7 @@ def fit(
             ascent = Gradient(objective, optimiser, fixed)
             state = train(ascent, pairs, source, steps, seed, watch, watch.period(steps))
             state = watch.best_state if watch.best_state is not None else state
-    return _finish(state, posterior, seen, watch, steps)
+    return _finish(state, posterior, seen, watch, steps, data)
 
 
 def _usual_objective(model: Model, by_sums: bool, exact: bool) -> Objective:
@@ -322,10 +324,7 @@ def _numbered(data: Data | Stream, held_out: Any) -> Data:
         raise TypeError("posterior: one row per datum needs data in memory, and these are a stream; use Amortized()")
     if held_out is not None:
         raise ValueError("held_out: a posterior with one row per datum knows no other data; use Amortized()")
-    if data.index is not None:
-        return data
-    given: dict[str, Any] = {**data.fields(), "index": np.arange(len(data)), "name": data.name}
-    return Data(query_names=data.query_names, evidence_names=data.evidence_names, **given)
+    return data.numbered()
 
 
 @eqx.filter_jit
@@ -425,7 +424,7 @@ def _by_sums(
         return train(learner, exact, source, max(1, steps - watch.steps), seed, watch)
 
 
-def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps: int) -> Fit:
+def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps: int, data: Data | Stream) -> Fit:
     winner = (
         likeliest(watch.records) if watch.best_restart is None or watch.best_state is not state else watch.best_restart
     )
@@ -439,8 +438,6 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
             experts = _on_device(_cast(chosen, np.float64))
             sharpness = float(watch.records[-1]["sharpness"][-1][winner])
             notes += diagnose.components(experts, np.asarray(state.counts)[winner], sharpness, seen)
-    if notes:
-        warnings.warn("; ".join(notes), UserWarning, stacklevel=3)
     converged, reason = _ending(int(codes[-1][winner]), watch.steps, steps)
     history = History(
         values[:, winner] - seen.log_scale,
@@ -448,11 +445,25 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
         np.array(watch.checks).reshape(-1, 2),
         values[-1] - seen.log_scale,
     )
+    model = _in_user_units(state.model, winner, seen)
+    if hasattr(state, "posterior") and not isinstance(posterior, Exact):
+        posterior = _posterior_in_user_units(state.posterior, winner, seen)
+        notes += _unused(model, posterior, data)
+    if notes:
+        warnings.warn("; ".join(notes), UserWarning, stacklevel=3)
     status = Status(converged, reason, watch.steps, int(np.sum(skipped[:, winner])), tuple(notes))
-    learned = getattr(state, "posterior", None)
-    if learned is not None:
-        posterior = _posterior_in_user_units(learned, winner, seen)
-    return Fit(_in_user_units(state.model, winner, seen), posterior, history, status)
+    return Fit(model, posterior, history, status)
+
+
+def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str]:
+    """A line if the latent is not used (posterior collapse), seen on some of the data."""
+    if model.shared_by > 1 or isinstance(posterior, Resampled):
+        return []
+    some = next(iter(data.blocks(COLLAPSE)))
+    if len(some) < 2:
+        return []
+    line = collapse(latents(model, posterior, some, key=jax.random.key(0), samples=1, rows=COLLAPSE, progress=False))
+    return [line] if line is not None and line.startswith("collapse") else []
 
 
 def _ending(code: int, taken: int, allowed: int) -> tuple[bool, str]:

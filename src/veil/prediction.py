@@ -10,8 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from veil import checks, distributions
-from veil.evaluation.likelihood import map_blocks
+from veil.data import Data, Stream
+from veil.evaluation.likelihood import known_to, map_blocks, parts
+from veil.evaluation.moments import mean_and_variance
 from veil.model import Datum, Model
+from veil.posterior import Exact, Posterior
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,34 @@ class Inference:
     entropy: np.ndarray
 
 
+@dataclass(frozen=True)
+class LatentMoments:
+    """The posterior of an array-valued latent, for each datum: ``mean`` and ``standard_deviation`` [N, ...].
+
+    Of p(z | y, x) where that is known ("exact"), else of its approximation q ("approximate"): ``kind``. Of codes the
+    mean is the probability of each value.
+    """
+
+    mean: np.ndarray
+    standard_deviation: np.ndarray
+    kind: str
+
+
 @eqx.filter_jit
 def _posterior(model: Model, block: Datum) -> Array:
     return jax.vmap(lambda datum: jax.nn.log_softmax(model.log_joints(datum)))(block)
 
 
-def infer(model: Model, data: Any) -> Inference:
-    """p(z | y, x) for each datum, exact, by Bayes' rule over the values of the latent.
+@eqx.filter_jit
+def _latent_moments(model: Model, block: Datum, posterior: Posterior) -> tuple[Array, Array]:
+    key = jax.random.key(0)  # only for families whose moments are not known; the draws are many and always the same
+    return jax.vmap(lambda datum: mean_and_variance(posterior(model, datum), key))(block)
+
+
+def infer(model: Any, data: Any, *, posterior: Posterior | None = None) -> Any:
+    """The latent of each datum: ``Inference`` for a discrete choice, ``LatentMoments`` for an array-valued latent.
+
+    Exact where that is known; any other model needs its posterior: give the ``Fit``, or ``posterior``.
 
     >>> import jax, veil
     >>> data = veil.data.load("faithful")
@@ -80,10 +104,27 @@ def infer(model: Model, data: Any) -> Inference:
     >>> infer(model, data).probabilities.shape
     (272, 2)
     """
-    log_probabilities = map_blocks(_posterior, model, data)
-    probabilities = np.exp(log_probabilities)
-    entropy = -np.sum(np.where(probabilities > 0, probabilities * log_probabilities, 0.0), 1)
-    return Inference(probabilities, np.argmax(log_probabilities, 1), entropy)
+    model, posterior = parts(model, posterior)
+    given = data if isinstance(data, Data | Stream) else Data(data)
+    checks.fitted(model)
+    checks.shapes(model, given)
+    example = next(iter(given.blocks(1))).evidence
+    prior = model.prior(None if example is None else jnp.asarray(example[0], jnp.result_type(float)))
+    if model.tractable and distributions.enumerable(prior) and not isinstance(prior, distributions.Codes):
+        log_probabilities = map_blocks(_posterior, model, given)
+        probabilities = np.exp(log_probabilities)
+        entropy = -np.sum(np.where(probabilities > 0, probabilities * log_probabilities, 0.0), 1)
+        return Inference(probabilities, np.argmax(log_probabilities, 1), entropy)
+    if model.shared_by > 1:
+        raise TypeError("model: all data share its latent, which is in the Fit's posterior; there is none to infer")
+    exact = model.tractable and (posterior is None or isinstance(posterior, Exact))
+    chosen = Exact() if exact else posterior
+    if chosen is None:
+        raise ValueError(
+            f"posterior: that of {type(model).__name__} has no closed form; give the Fit, or its .posterior"
+        )
+    mean, variance = map_blocks(_latent_moments, model, known_to(chosen, given), chosen)
+    return LatentMoments(mean, np.sqrt(variance), "exact" if exact else "approximate")
 
 
 @dataclass(frozen=True)
@@ -98,8 +139,12 @@ def moments(model: Model, evidence: Float[Array, "*evidence"] | None) -> tuple[A
     """Mean and variance of p(y | x): E[y] = Σ p(z|x) m_z and Var[y] = Σ p(z|x) (v_z + m_z²) - E[y]², exact."""
     prior = model.prior(evidence)
     latents = distributions.support(prior)
-    weights = jnp.exp(jax.vmap(prior.log_prob)(latents))
+    return _total(model, evidence, latents, jnp.exp(jax.vmap(prior.log_prob)(latents)))
 
+
+def _total(
+    model: Model, evidence: Float[Array, "*evidence"] | None, latents: Array, weights: Float[Array, " S"]
+) -> tuple[Array, Array]:
     def of(latent: Array) -> tuple[Array, Array]:
         return distributions.moments(model.likelihood(latent, evidence))
 
@@ -113,10 +158,34 @@ def _moments(model: Model, evidence: Array) -> tuple[Array, Array]:
     return jax.vmap(lambda x: moments(model, x))(evidence)
 
 
-def predict(model: Model, evidence: Any) -> Prediction:
+@eqx.filter_jit
+def _sampled_moments(
+    model: Model, posterior: Posterior | None, evidence: Array, key: PRNGKeyArray, samples: int
+) -> tuple[Array, Array]:
+    def one(x: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
+        # a latent that all data share is known from those that were seen, any other only from the prior
+        q = model.prior(x) if posterior is None else posterior(model, Datum(jnp.zeros(0), x))
+        latents = jax.vmap(q.sample)(jax.random.split(key, samples))
+        return _total(model, x, latents, jnp.full(samples, 1.0 / samples))
+
+    # the same draws of a shared latent for every row: then the mean is one of functions, not of independent noise
+    keys = jax.random.split(key, len(evidence)) if posterior is None else jnp.broadcast_to(key, len(evidence))
+    return jax.lax.map(lambda pair: one(*pair), (evidence, keys), batch_size=64)
+
+
+def predict(
+    model: Any,
+    evidence: Any,
+    *,
+    posterior: Posterior | None = None,
+    key: PRNGKeyArray | None = None,
+    samples: int = 256,
+) -> Prediction:
     """Mean and standard deviation of p(y | x) for each row of evidence [N, P].
 
-    Of a multimodal p(y | x) the mean may be a place where y never is: look at ``sample`` too.
+    Exact for a discrete latent; for any other from ``samples`` draws of it (give a ``key``; for a Bayesian network the
+    ``Fit``, whose posterior the weights are drawn from). Of a multimodal p(y | x) the mean may be a place where y never
+    is: look at ``sample`` too.
 
     >>> import jax, veil
     >>> data = veil.data.load("mcycle")
@@ -124,9 +193,19 @@ def predict(model: Model, evidence: Any) -> Prediction:
     >>> predict(model, data.evidence).mean.shape
     (133, 1)
     """
-    checks.fitted(model)
+    model, posterior = parts(model, posterior)
     rows = checks.rows(model, evidence)
     if rows is None:
         raise ValueError("evidence: expected an array [N, P], one row for each prediction; got None")
-    mean, variance = _moments(model, jnp.asarray(rows, jnp.result_type(float)))
+    given = jnp.asarray(rows, jnp.result_type(float))
+    if distributions.enumerable(model.prior(given[0])):
+        mean, variance = _moments(model, given)
+    else:
+        shared = model.shared_by > 1
+        if key is None:
+            raise ValueError("key: this model's latent is drawn to predict; give one, such as jax.random.key(0)")
+        checks.random_key(key)
+        if shared and posterior is None:
+            raise ValueError("posterior: the weights of this model are in its posterior; give the Fit, or .posterior")
+        mean, variance = _sampled_moments(model, posterior if shared else None, given, key, samples)
     return Prediction(np.asarray(mean), np.sqrt(np.asarray(variance)))

@@ -81,6 +81,10 @@ class Run:
             )
         return model
 
+    def load_posterior(self) -> Any:
+        """The posterior it was fitted with; ``Exact()`` where that is exact."""
+        return checkpoint.load_posterior(self.path)
+
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, each a dictionary; the last one says how the fit ended."""
         path = self.path / METRICS

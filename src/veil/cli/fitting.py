@@ -138,7 +138,8 @@ def fit(
         typer.echo(f"{entry.name} on {found.name}: {status.reason} after {status.steps} steps")
         typer.echo(
             f"log-likelihood {evaluation.log_likelihood:.4f} nats ({evaluation.kind}), "
-            f"{evaluation.log_likelihood_per_datum:.6g} per datum, BIC {evaluation.bic:.2f}"
+            f"{evaluation.log_likelihood_per_datum:.6g} per datum"
+            + (f", BIC {evaluation.bic:.2f}" if evaluation.kind == "exact" else "")
         )
         typer.echo(f"written to {out}")
 

@@ -101,6 +101,10 @@ Select = Annotated[
 ]
 Criterion = Annotated[str | None, _in(CHOICE, "--criterion", "bic, aic or held-out.")]
 
+BoundSamples = Annotated[int, typer.Option("--samples", help="Draws of the latent for a bound.", min=1)]
+Thorough = Annotated[
+    bool, typer.Option("--thorough", help="Also annealed bounds, the gap's parts and calibration (minutes).")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
 Count = Annotated[int, typer.Option("--count", help="How many draws; with evidence, for each row of it.", min=1)]
 EvidenceValues = Annotated[

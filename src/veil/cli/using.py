@@ -40,16 +40,22 @@ def evaluate(
     evidence: options.OtherEvidence = None,
     unweighted: options.Unweighted = False,
     stream: options.Stream = False,
+    samples: options.BoundSamples = 1000,
+    thorough: options.Thorough = False,
+    seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
-    """Print the log-likelihood of DATA (nats), BIC, AIC."""
+    """Print the log-likelihood of DATA (nats), BIC, AIC; of a bound, what it and the posterior are worth, too."""
+    import jax
+
     from veil.run import plain
 
     with _opened(run, quiet) as (opened, model):
         from veil.evaluation.likelihood import evaluate as measure
 
         found = _data(opened, data, query, evidence, not unweighted, stream)
-        result = measure(model, found)
+        more: Any = {"key": jax.random.key(seed), "samples": samples, "thorough": thorough}
+        result = measure(model, found, posterior=opened.load_posterior(), progress=False if quiet else None, **more)
     if as_json:
         names = {"run": str(run), "model": opened.model_name, "data": found.name, "unit": "nats"}
         typer.echo(json.dumps(plain({**result.as_dict(), **names}), allow_nan=False))
@@ -66,12 +72,18 @@ def evaluate(
         ("  per datum", f"{result.log_likelihood_per_datum:.6f}", f"± {result.standard_error:.3g}"),
         ("data", f"{result.n:g}", "" if result.n == result.rows else f"total weight, in {result.rows} rows"),
         ("parameters", str(result.parameters), ""),
-        ("BIC", f"{result.bic:.3f}", "smaller is better"),
-        ("AIC", f"{result.aic:.3f}", "smaller is better"),
     )
-    for row in rows:
+    criteria = [("BIC", f"{result.bic:.3f}", "smaller is better"), ("AIC", f"{result.aic:.3f}", "smaller is better")]
+    for row in (*rows, *(criteria if result.kind == "exact" else ())):
         table.add_row(*row)
+    known = result.approximation
+    if known is not None:
+        table.add_section()
+        for row in known.rows():
+            table.add_row(*row)
     Console().print(table)
+    if known is not None and known.collapse is not None:
+        typer.echo(known.collapse)
 
 
 def log_prob(
@@ -81,19 +93,25 @@ def log_prob(
     query: options.OtherQuery = None,
     evidence: options.OtherEvidence = None,
     stream: options.Stream = False,
+    samples: options.BoundSamples = 1000,
+    seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
     """Write log p(y|x) of each row of DATA.
 
-    The columns are row and log_prob (nats).
+    The columns are row and log_prob (nats); of a model without an exact likelihood, a lower bound by importance
+    weights.
     """
+    import jax
     import numpy as np
 
     _check_file(out, data)
     with _opened(run, quiet) as (opened, model):
         from veil.evaluation.likelihood import log_prob as measure
 
-        values = measure(model, _data(opened, data, query, evidence, False, stream))
+        found = _data(opened, data, query, evidence, False, stream)
+        more: Any = {"key": jax.random.key(seed), "samples": samples}
+        values = measure(model, found, posterior=opened.load_posterior(), **more)
     _write(out, [("row", np.arange(len(values))), ("log_prob", values)], quiet)
 
 
@@ -108,7 +126,8 @@ def infer(
 ) -> None:
     """Write p(z|y,x) of each row of DATA.
 
-    The columns are row, component_0, component_1, ... and most_likely.
+    The columns are row, component_0, component_1, ... and most_likely; of a continuous latent row, mean_0, ... and
+    sd_0, ..., of codes their probabilities code_0_0, ...
     """
     import numpy as np
 
@@ -119,7 +138,11 @@ def infer(
 
         if isinstance(getattr(model, "gate", None), Single):
             raise Refusal(f"{opened.model_name} has no latent variable to infer")
-        found = deduce(model, _data(opened, data, query, evidence, False, stream))
+        posterior = opened.load_posterior()
+        found = deduce(model, _data(opened, data, query, evidence, False, stream), posterior=posterior)
+    if not hasattr(found, "probabilities"):
+        _write(out, _moments(found), quiet)
+        return
     columns = [(f"component_{k}", column) for k, column in enumerate(found.probabilities.T)]
     rows = np.arange(len(found.most_likely))
     _write(out, [("row", rows), *columns, ("most_likely", found.most_likely)], quiet)
@@ -169,6 +192,19 @@ def sample(
     else:
         table.append(("query", drawn))
     _write(out, table, quiet)
+
+
+def _moments(found: Any) -> list[tuple[str, Any]]:
+    """Columns for a continuous latent, or for codes [N, L, C]."""
+    import numpy as np
+
+    rows = ("row", np.arange(len(found.mean)))
+    if found.mean.ndim == 3:
+        places = np.ndindex(*found.mean.shape[1:])
+        return [rows, *((f"code_{i}_{j}", found.mean[:, i, j]) for i, j in places)]
+    means = [(f"mean_{i}", column) for i, column in enumerate(found.mean.reshape(len(found.mean), -1).T)]
+    spread = found.standard_deviation.reshape(len(found.mean), -1).T
+    return [rows, *means, *((f"sd_{i}", column) for i, column in enumerate(spread))]
 
 
 def _check_file(out: Path, source: str | None) -> None:

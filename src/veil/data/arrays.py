@@ -175,6 +175,13 @@ class Data:
         rows = check_rows(rows)
         return (self._rows(slice(start, start + rows), start) for start in range(0, len(self), rows))
 
+    def numbered(self) -> Data:
+        """The same data with an index, row numbers unless they have one: for posteriors with one row per datum."""
+        if self.index is not None:
+            return self
+        given: dict[str, Any] = {**self.fields(), "index": np.arange(len(self)), "name": self.name}
+        return Data(query_names=self.query_names, evidence_names=self.evidence_names, **given)
+
     def split(self, fraction: float, rng: np.random.Generator) -> tuple[Data, Data]:
         """Two disjoint random parts, the first with about `fraction` of the data; both keep the order of the rows.
 

@@ -1,25 +1,28 @@
 """log p(y | x) of each datum, and what follows from it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from veil import checks
 from veil.batching import as_datum, block_rows, padded
 from veil.data import Data, Stream
 from veil.model import Datum, Model
+from veil.posterior import Posterior
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How well a model explains data. All in nats; ``kind`` says what the likelihood is ("exact").
+    """How well a model explains data. All in nats; ``kind`` says what the likelihood is: "exact", "lower bound, ...".
 
     ``log_likelihood``: weighted total over ``n`` data; ``log_likelihood_per_datum`` its weighted mean and
-    ``standard_error`` that mean's, over data; ``parameters``: how many numbers are free;
-    BIC = parameters · log n - 2 log L and AIC = 2 · parameters - 2 log L (smaller is better; n counts weights).
+    ``standard_error`` that mean's, over data (``monte_carlo_error``: the part of the draws, for these data);
+    ``parameters``: how many numbers are free; BIC = parameters · log n - 2 log L and AIC = 2 · parameters - 2 log L
+    (smaller is better; n counts weights; NaN for bounds). ``approximation``: what else is known of a bound.
     """
 
     log_likelihood: float
@@ -31,10 +34,13 @@ class Evaluation:
     bic: float
     aic: float
     kind: str = "exact"
+    monte_carlo_error: float = 0.0
+    approximation: Any = None
 
     def as_dict(self) -> dict[str, Any]:
         """A dictionary for JSON."""
-        return asdict(self)
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "approximation"}
+        return plain if self.approximation is None else {**plain, **self.approximation.as_dict()}
 
 
 @eqx.filter_jit
@@ -42,8 +48,14 @@ def _log_prob(model: Model, block: Datum) -> jax.Array:
     return jax.vmap(model.log_marginal)(block)
 
 
-def log_prob(model: Model, data: Any) -> np.ndarray:
-    """log p(y | x) of each datum [N], in nats, exact: the latent summed out, missing entries integrated out.
+def log_prob(
+    model: Any, data: Any, *, posterior: Posterior | None = None, key: PRNGKeyArray | None = None, samples: int = 1000
+) -> np.ndarray:
+    """log p(y | x) of each datum [N], in nats: exact where the latent can be summed or integrated out.
+
+    Missing entries are integrated out, too. Of any other model (give a ``Fit``, or its ``posterior``, and a ``key``) it
+    is the importance-weighted lower bound from ``samples`` draws, and of a latent that all data share an estimate of
+    the predictive density: see ``veil.evaluate`` for their errors.
 
     Raises ValueError for a model without parameters, or data of another shape than it was fitted to.
 
@@ -53,11 +65,55 @@ def log_prob(model: Model, data: Any) -> np.ndarray:
     >>> round(float(log_prob(model, data).sum()), 1)
     -1289.8
     """
-    return map_blocks(_log_prob, model, data)
+    model, posterior = parts(model, posterior)
+    if model.tractable:
+        return map_blocks(_log_prob, model, data)
+    posterior, key = _needed(model, posterior, key)
+    data = known_to(posterior, data if isinstance(data, Data | Stream) else Data(data))
+    if model.shared_by > 1:
+        from veil.evaluation.approximate import predictive
+
+        return predictive(model, posterior, data, key=key)
+    from veil.evaluation.bounds import bounds
+
+    return bounds(model, posterior, data, key=key, samples=samples).importance
 
 
-def map_blocks(function: Any, model: Model, data: Any) -> Any:
-    """``function(model, block)`` over all data, blocks of one shape; leaves come back [N, ...] on the host."""
+def parts(model: Any, posterior: Posterior | None) -> tuple[Model, Posterior | None]:
+    """A model and its posterior, from those or from a ``Fit``."""
+    if not isinstance(model, Model) and isinstance(getattr(model, "model", None), Model):
+        return model.model, posterior or model.posterior
+    checks.fitted(model)
+    return model, posterior
+
+
+def known_to(posterior: Posterior | None, data: Any) -> Any:
+    """The data, numbered by row where the posterior has a row for each of so many data."""
+    rows = getattr(posterior, "count", None) if posterior is not None and posterior.per_datum else None
+    if rows is None or not isinstance(data, Data) or data.index is not None:
+        return data
+    if len(data) != rows:
+        raise ValueError(
+            f"data: the posterior has one row for each of the {rows} data it was fitted to, and these are {len(data)} "
+            f"without an index; fit a posterior to them with veil.fit(model, data, posterior=..., fixed=True)"
+        )
+    return data.numbered()
+
+
+def _needed(model: Model, posterior: Posterior | None, key: PRNGKeyArray | None) -> tuple[Posterior, PRNGKeyArray]:
+    """What an approximation needs. Raises ValueError, TypeError."""
+    if posterior is None or not posterior.ready:
+        raise ValueError(
+            f"posterior: the likelihood of {type(model).__name__} has no closed form; give the Fit, or its .posterior"
+        )
+    if key is None:
+        raise ValueError("key: bounds are estimated by drawing; give one, such as jax.random.key(0)")
+    checks.random_key(key)
+    return posterior, key
+
+
+def map_blocks(function: Any, model: Model, data: Any, *rest: Any) -> Any:
+    """``function(model, block, *rest)`` over all data, blocks of one shape; leaves come back [N, ...] on the host."""
     checks.fitted(model)
     if not isinstance(data, Data | Stream):
         data = Data(data)
@@ -69,13 +125,26 @@ def map_blocks(function: Any, model: Model, data: Any) -> Any:
     if isinstance(data, Data) and len(data) < rows:
         rows = len(data)
     for block in data.blocks(rows):
-        result = function(model, padded(as_datum(block), rows))
+        result = function(model, padded(as_datum(block), rows), *rest)
         parts.append(jax.tree.map(lambda leaf, n=block.query.shape[0]: np.asarray(leaf)[:n], result))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def evaluate(model: Model, data: Any) -> Evaluation:
-    """The exact log-likelihood of data and the criteria that follow: an ``Evaluation``.
+def evaluate(
+    model: Any,
+    data: Any,
+    *,
+    posterior: Posterior | None = None,
+    key: PRNGKeyArray | None = None,
+    samples: int = 1000,
+    thorough: bool = False,
+    progress: bool | None = None,
+) -> Evaluation:
+    """How well a model, or a ``Fit``, explains data: an ``Evaluation``, exact where that is possible.
+
+    Where it is not, give a ``Fit`` (or ``posterior``) and a ``key``: ``log_likelihood`` is then the importance-weighted
+    lower bound from ``samples`` draws, and ``approximation`` holds the ELBO, Pareto k, active units, KL by dimension,
+    mutual information and, with ``thorough``, annealed bounds, the gap's parts and calibration.
 
     >>> import jax, veil
     >>> data = veil.data.load("faithful")
@@ -85,7 +154,23 @@ def evaluate(model: Model, data: Any) -> Evaluation:
     """
     if not isinstance(data, Data | Stream):
         data = Data(data)
-    values = np.asarray(log_prob(model, data), np.float64)
+    model, posterior = parts(model, posterior)
+    found = None
+    noise = 0.0
+    if model.tractable:
+        kind, values = "exact", np.asarray(log_prob(model, data), np.float64)
+    elif model.shared_by > 1:
+        kind = "estimate of the log predictive density"
+        values = np.asarray(log_prob(model, data, posterior=posterior, key=key), np.float64)
+    else:
+        from veil.evaluation.approximate import approximation
+
+        posterior, key = _needed(model, posterior, key)
+        data = known_to(posterior, data)
+        found = approximation(model, posterior, data, key=key, samples=samples, thorough=thorough, progress=progress)
+        kind = f"lower bound, importance-weighted with {samples} samples"
+        values = np.asarray(found.bounds.importance, np.float64)
+        noise = found.bounds.importance_average.monte_carlo_error
     weights = np.ones(len(values))
     if isinstance(data, Stream):
         weights = np.concatenate([np.ones(len(b)) if b.weight is None else b.weight for b in data])
@@ -98,5 +183,8 @@ def evaluate(model: Model, data: Any) -> Evaluation:
     deviation = np.where(weights > 0, weights * (values - mean) ** 2, 0.0) if np.isfinite(mean) else np.zeros(rows)
     error = float(np.sqrt(np.sum(deviation)) / n)
     free = model.parameters()
+    # criteria made of a bound would be neither the criterion nor a bound on differences of it
     bic, aic = free * float(np.log(n)) - 2 * total, 2 * free - 2 * total
-    return Evaluation(total, mean, error, n, rows, free, bic, aic)
+    if not model.tractable:
+        bic = aic = float("nan")
+    return Evaluation(total, mean, error, n, rows, free, bic, aic, kind, noise, found)

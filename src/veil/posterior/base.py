@@ -35,6 +35,11 @@ class Posterior(eqx.Module):
         """The same posterior of data in the user's units."""
         return self
 
+    @property
+    def count(self) -> int | None:
+        """How many data a posterior with one row per datum knows."""
+        return None
+
     @abstractmethod
     def __call__(self, model: Model, datum: Datum) -> Distribution:
         """The distribution of the latent given the datum."""

@@ -39,6 +39,10 @@ class Refined(Posterior):
         return bool(self.base.per_datum)
 
     @property
+    def count(self) -> int | None:
+        return self.base.count
+
+    @property
     def ready(self) -> bool:
         return bool(self.base.ready)
 

@@ -66,6 +66,10 @@ class Resampled(Posterior):
         return bool(self.base.per_datum)
 
     @property
+    def count(self) -> int | None:
+        return self.base.count
+
+    @property
     def ready(self) -> bool:
         return bool(self.base.ready)
 

@@ -29,6 +29,10 @@ class Table(Posterior):
         return True
 
     @property
+    def count(self) -> int | None:
+        return None if self.rows is None else len(self.rows)
+
+    @property
     def ready(self) -> bool:
         return self.rows is not None
 

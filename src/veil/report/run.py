@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 import veil
@@ -128,6 +129,8 @@ def _model_pictures(model: Any, opened: runs.Run) -> tuple[list[Picture], list[s
         data = data[np.all(data.observed.reshape(len(data), -1), axis=1)]
         if len(data) < 2:
             return [], ["No row is complete, so none is drawn."]
+    if not model.tractable or isinstance(model, veil.FactorAnalysis):
+        return _latent(model, opened.load_posterior(), data), []
     size = columns.query_shape[0] if len(columns.query_shape) == 1 else 0
     if not columns.evidence and 0 < size <= 6:
         return _density(model, data, columns.query), []
@@ -136,6 +139,54 @@ def _model_pictures(model: Any, opened: runs.Run) -> tuple[list[Picture], list[s
     if size == 1:
         return _predictions(model, data, columns.query[0])
     return [], ["There is no picture for data of this shape yet."]
+
+
+def _latent(model: Any, posterior: Any, data: Data) -> list[Picture]:
+    """Where the data lie in the latent, and the data beside draws from the model."""
+    if model.shared_by > 1:
+        return _weights(model, posterior, data)
+    pictures = []
+    found = veil.infer(model, data, posterior=posterior)
+    means = found.mean.reshape(len(data), -1)
+    use = np.argsort(-means.var(0))[:2]
+    with style.figure(panel=(4.4, 4.0)) as (picture, (panel,)):
+        if len(use) == 1:
+            panel.hist(means[:, 0], bins=40, color=style.BLUE)
+            style.label(panel, x=("posterior mean of z", "prior's standard deviations"), y=("data", "count"))
+        else:
+            plots.points(panel, means[:, use], color=style.BLUE)
+            names = [(f"posterior mean of z, entry {i}", "prior's standard deviations") for i in use]
+            style.label(panel, x=names[0], y=names[1])
+    caption = f"The latent of each datum ({found.kind} posterior), in the two entries that vary most."
+    pictures.append(Picture(picture, caption, "latent"))
+    flat = data.query.reshape(len(data), -1)
+    if data.evidence is None and flat.shape[1] > 1:
+        drawn = veil.sample(model, min(len(data), 1000), key=jax.random.key(0)).query.reshape(-1, flat.shape[1])
+        axes = np.argsort(-flat.var(0))[:2]
+        named = len(data.query_names) == flat.shape[1]
+        first, second = (data.query_names[i] if named else f"entry {i}" for i in axes)
+        with style.figure(2, panel=(4.0, 3.6)) as (picture, panels):
+            for panel, points, title in zip(panels, (flat, drawn), ("data", "drawn from the model"), strict=True):
+                plots.points(panel, points[:, axes], color=style.BLUE)
+                style.label(panel, x=(first, UNIT), y=(second, UNIT), title=title)
+        pictures.append(Picture(picture, "The data, and as many draws, in the two entries that vary most.", "draws"))
+    return pictures
+
+
+def _weights(model: Any, posterior: Any, data: Data) -> list[Picture]:
+    x = np.asarray(data.evidence).reshape(len(data), -1)
+    if x.shape[1] != 1 or data.query.reshape(len(data), -1).shape[1] != 1:
+        return []
+    low, high = x.min(), x.max()
+    grid = np.linspace(low - 0.2 * (high - low), high + 0.2 * (high - low), 200)[:, None]
+    guess = veil.predict(model, grid, posterior=posterior, key=jax.random.key(0))
+    mean, spread = guess.mean.ravel(), guess.standard_deviation.ravel()
+    with style.figure(panel=(6.2, 4.0)) as (picture, (panel,)):
+        panel.fill_between(grid.ravel(), mean - 2 * spread, mean + 2 * spread, color=style.BLUE, alpha=0.2, lw=0)
+        panel.plot(grid.ravel(), mean, color=style.BLUE)
+        plots.points(panel, np.stack([x.ravel(), data.query.ravel()], 1), color=style.GREY)
+        style.label(panel, x=(data.evidence_names[0], UNIT), y=(data.query_names[0], UNIT))
+    return [Picture(picture, "Mean and two standard deviations of p(y|x), weights and noise together.", "predictive")]
 
 
 def _density(model: Any, data: Data, names: tuple[str, ...]) -> list[Picture]:

@@ -148,6 +148,12 @@ class BayesianNetwork(Model):
         head = self.head.rescaled(query) if self.real else self.head
         return self._with(head=head, units=Units.composed(self.units, evidence))
 
+    def parameters(self) -> int:
+        """How many numbers are free: the head's own. The weights are latent, and integrated over."""
+        own = (leaf.size for leaf in jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array)))
+        units = (leaf.size for leaf in jax.tree.leaves(getattr(self.head, "units", None)) if hasattr(leaf, "size"))
+        return sum(own) - sum(units)
+
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
         """Raise ValueError where data are outside the head's support."""
         self.head.check(query, names)

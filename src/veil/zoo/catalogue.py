@@ -331,7 +331,8 @@ def _cvae(
     if chosen:
         if not isinstance(prior, StandardNormal):
             raise ValueError(
-                f"latent: where the prior sees the evidence (gate evidence) it is a number of dimensions; got {latent!r}"
+                f"latent: where the prior sees the evidence (gate evidence) it is a number of dimensions; got "
+                f"{latent!r}"
             )
         prior = ConditionalNormal(prior.dimensions, net)
     return VAE(prior, _head(head, covariance), net, evidence=given)
