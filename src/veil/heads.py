@@ -290,9 +290,14 @@ class Beta(Head):
 
 
 class Bernoulli(Head):
-    """Independent coins: logits [*event]. Closed-form M-step."""
+    """Independent coins: logits [*event]. Closed-form M-step.
+
+    With ``soft`` data may be probabilities, too: y log p + (1 - y) log(1 - p) is then the expected log-probability of
+    coins y, NOT a log-density of y. Grey images are turned into coins anew in each step by ``objective.Binarised``.
+    """
 
     closed_form: ClassVar[bool] = True
+    soft: bool = eqx.field(static=True, default=False)
 
     def size(self, shape: Shape) -> int:
         return int(np.prod(shape))
@@ -321,7 +326,11 @@ class Bernoulli(Head):
         return jnp.zeros(())
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
-        advice = "threshold the column, or choose another head"
+        if self.soft:
+            advice = "rescale the column, or choose another head"
+            _refuse((query < 0) | (query > 1), query, names, "the soft Bernoulli head", "values from 0 to 1", advice)
+            return
+        advice = "threshold the column, use Bernoulli(soft=True) for probabilities, or choose another head"
         _refuse((query != 0) & (query != 1), query, names, "the Bernoulli head", "values 0 or 1", advice)
 
 

@@ -69,7 +69,7 @@ def test_models_and_options(veil, tmp_path, words):
         (("vae", "faithful", "--latent", "codes:3"), "latent: expected dimensions"),
         (("ppca", "iris", "--latent", "codes:3:2"), "latent: expected a number of dimensions"),
         (("ppca", "iris", "--posterior", "amortized"), "no network to read a datum"),
-        (("vae", "faithful", "--objective", "importance-weighted", "--gradient", "enumerated"), "use"),
+        (("vae", "faithful", "--objective", "importance-weighted", "--gradient", "enumerated"), "is for the ELBO"),
     ],
 )
 def test_words_that_do_not_go_together(refused, tmp_path, words, message):

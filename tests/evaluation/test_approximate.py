@@ -8,6 +8,7 @@ import pytest
 
 import veil
 from veil import objective
+from veil.fitting import default_optimiser
 
 KEY = jax.random.key(0)
 MODEL = veil.VAE(1, decoder=veil.MLP((8,)))
@@ -65,7 +66,9 @@ def test_collapse_is_noticed_by_fit_and_a_healthy_model_is_left_alone(fitted):
 
 def test_a_table_is_evaluated_on_its_own_data_only(fitted):
     _, data = fitted
-    fit = veil.fit(MODEL, data, key=KEY, posterior=veil.Table(), steps=300, batch_size=272)
+    fit = veil.fit(
+        MODEL, data, key=KEY, posterior=veil.Table(), steps=300, batch_size=272, optimiser=default_optimiser(300, 0.05)
+    )
     assert np.isfinite(veil.evaluate(fit, data, key=KEY, samples=20).log_likelihood)
     assert veil.infer(fit, data).mean.shape == (272, 1)
     with pytest.raises(ValueError, match="one row for each of the 272 data it was fitted to"):

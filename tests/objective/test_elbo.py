@@ -6,51 +6,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import linear
-from veil import distributions, objective
-from veil.model import Datum, Model
+import toys
+from veil import objective
+from veil.model import Datum
 from veil.objective import ELBO, ImportanceWeighted, WakeSleep
-from veil.posterior import Posterior
 
 pytestmark = pytest.mark.usefixtures("x64")
 DRAWS = 4_000
 
 
-class Coded(Model):
-    """A code of one of three values, y | z ~ N(means z, 1); everything by enumeration."""
-
-    logits: jax.Array
-    means: jax.Array
-
-    def prior(self, evidence):
-        return distributions.Codes(self.logits)
-
-    def likelihood(self, latent, evidence):
-        mean = (latent @ self.means)[0]
-        return distributions.normal(mean, jnp.ones_like(mean))
-
-
-class Fixed(Posterior):
-    """q(z) = Codes(logits)."""
-
-    logits: jax.Array
-
-    def __call__(self, model, datum):
-        return distributions.Codes(self.logits)
-
-
 @pytest.fixture
 def coded():
-    model = Coded(jnp.array([[0.1, -0.3, 0.4]]), jnp.array([[0.0, 1.0], [2.0, -1.0], [-1.0, 0.5]]))
-    return model, Fixed(jnp.array([[0.5, -0.2, 0.1]])), Datum(jnp.array([0.7, 0.2]))
+    model = toys.Coded(jnp.array([[0.1, -0.3, 0.4]]), jnp.array([[0.0, 1.0], [2.0, -1.0], [-1.0, 0.5]]))
+    return model, toys.Fixed(jnp.array([[0.5, -0.2, 0.1]])), Datum(jnp.array([0.7, 0.2]))
 
 
 @pytest.fixture
 def normal():
-    model = linear.made()
-    exact = linear.exact_posterior(model)
-    wrong = linear.Linear(0.8 * exact.gain, exact.shift + 0.2, 1.2 * exact.factor + 0.1 * jnp.eye(2))
-    return model, wrong, linear.datum(model, jax.random.key(3))
+    model, exact, datum = toys.linear()
+    return model, toys.Free(0.8 * exact.gain, exact.shift + 0.2, 1.2 * exact.factor + 0.1 * jnp.eye(2)), datum
 
 
 def gradients(made, model, posterior, datum, draws=DRAWS, at=None):
@@ -67,23 +41,6 @@ def gradients(made, model, posterior, datum, draws=DRAWS, at=None):
     values, rows = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(11), draws))
     error = lambda a: np.std(a, axis=0) / np.sqrt(draws)  # noqa: E731
     return np.mean(values), error(values), np.mean(rows, 0), error(rows)
-
-
-def exact_elbo(model, posterior, datum):
-    """E_q[log p(y, z)] + H[q] of the linear-Gaussian model, in closed form."""
-    q = posterior(model, datum)
-    mean, covariance = q.loc, q.scale_tril @ q.scale_tril.T
-    left = datum.query - model.offset - model.loadings @ mean
-    s2 = model.scale**2
-    fit = -0.5 * (left @ left + jnp.trace(model.loadings @ covariance @ model.loadings.T)) / s2
-    fit = fit - 0.5 * len(left) * jnp.log(2 * jnp.pi * s2)
-    kl = 0.5 * (jnp.trace(covariance) + mean @ mean - len(mean)) - jnp.sum(jnp.log(jnp.diagonal(q.scale_tril)))
-    return fit - kl
-
-
-def exact_gradient(function, model, posterior, datum):
-    gradient = jax.grad(lambda pair: function(*pair, datum))((model, posterior))
-    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
 
 
 def agrees(found, error, expected):
@@ -104,15 +61,8 @@ def agrees(found, error, expected):
 )
 def test_elbo_gradients_are_unbiased_on_a_continuous_latent(normal, made):
     value, value_error, mean, error = gradients(made, *normal)
-    agrees(value, value_error, exact_elbo(*normal))
-    agrees(mean, error, exact_gradient(exact_elbo, *normal))
-
-
-def enumerated_elbo(model, posterior, datum):
-    support = jnp.eye(3)[:, None, :]
-    q = posterior(model, datum)
-    log_q = jax.vmap(q.log_prob)(support)
-    return jnp.sum(jnp.exp(log_q) * (jax.vmap(lambda z: model.log_joint(z, datum))(support) - log_q))
+    agrees(value, value_error, toys.linear_elbo(*normal))
+    agrees(mean, error, toys.gradient(toys.linear_elbo, *normal))
 
 
 @pytest.mark.parametrize(
@@ -128,32 +78,23 @@ def enumerated_elbo(model, posterior, datum):
 def test_elbo_gradients_are_unbiased_on_codes(coded, made):
     draws = 1 if isinstance(made.gradient, objective.Enumerated) else DRAWS
     value, value_error, mean, error = gradients(made, *coded, draws)
-    agrees(value, value_error, enumerated_elbo(*coded))
-    agrees(mean, error, exact_gradient(enumerated_elbo, *coded))
+    agrees(value, value_error, toys.coded_elbo(*coded))
+    agrees(mean, error, toys.gradient(toys.coded_elbo, *coded))
 
 
 @pytest.mark.parametrize("made", [objective.GumbelSoftmax(0.1), objective.StraightThrough(0.1)], ids=repr)
 def test_relaxed_gradients_point_the_right_way(coded, made):
     _, _, mean, _ = gradients(ELBO(made), *coded)
-    exact = exact_gradient(enumerated_elbo, *coded)
+    exact = toys.gradient(toys.coded_elbo, *coded)
     assert mean @ exact / np.linalg.norm(mean) / np.linalg.norm(exact) > 0.9
-
-
-def enumerated_bound(model, posterior, datum):
-    """E[log (w_1 + w_2) / 2] over both draws, by enumeration."""
-    support = jnp.eye(3)[:, None, :]
-    log_q = jax.vmap(posterior(model, datum).log_prob)(support)
-    log_w = jax.vmap(lambda z: model.log_joint(z, datum))(support) - log_q
-    pairs = jnp.logaddexp(log_w[:, None], log_w[None, :]) - jnp.log(2.0)
-    return jnp.sum(jnp.exp(log_q)[:, None] * jnp.exp(log_q)[None, :] * pairs)
 
 
 @pytest.mark.parametrize("baseline", [objective.NoBaseline(), objective.LeaveOneOut()], ids=repr)
 def test_the_importance_weighted_score_function_is_unbiased(coded, baseline):
     made = ImportanceWeighted(2, objective.ScoreFunction(baseline))
     value, value_error, mean, error = gradients(made, *coded)
-    agrees(value, value_error, enumerated_bound(*coded))
-    agrees(mean, error, exact_gradient(enumerated_bound, *coded))
+    agrees(value, value_error, toys.coded_bound(*coded))
+    agrees(mean, error, toys.gradient(toys.coded_bound, *coded))
 
 
 def test_the_doubly_reparameterised_gradient_is_the_pathwise_one_with_less_noise(normal):
@@ -161,21 +102,20 @@ def test_the_doubly_reparameterised_gradient_is_the_pathwise_one_with_less_noise
     _, _, plain, plain_error = gradients(ImportanceWeighted(16, objective.Pathwise()), *normal)
     _, _, doubly, doubly_error = gradients(ImportanceWeighted(16), *normal)
     agrees(doubly, np.hypot(doubly_error, plain_error), plain)
-    of_q = slice(normal[0].loadings.size + normal[0].offset.size + 1, None)
+    of_q = slice(normal[0].W.size + normal[0].b.size, None)
     assert np.sum(doubly_error[of_q] ** 2) < 0.3 * np.sum(plain_error[of_q] ** 2)
 
 
 def test_bounds_are_ordered_and_below_the_likelihood(normal):
     model, _, datum = normal
     values = [gradients(made, *normal)[0] for made in (ELBO(), ImportanceWeighted(2), ImportanceWeighted(20))]
-    assert values[0] < values[1] < values[2] < linear.log_likelihood(model, datum.query)
+    assert values[0] < values[1] < values[2] < toys.log_likelihood(model, datum)
 
 
 @pytest.mark.parametrize("made", [ELBO(objective.StickingTheLanding()), ImportanceWeighted(3), WakeSleep(3)], ids=repr)
-def test_with_the_exact_posterior_every_draw_is_the_likelihood(normal, made):
-    model, _, datum = normal
-    exact = linear.exact_posterior(model)
-    expected = linear.log_likelihood(model, datum.query)
+def test_with_the_exact_posterior_every_draw_is_the_likelihood(made):
+    model, exact, datum = toys.linear()
+    expected = toys.log_likelihood(model, datum)
     for seed in range(3):
         np.testing.assert_allclose(made(model, exact, datum, jax.random.key(seed)).value, expected, rtol=1e-10)
 
@@ -185,7 +125,7 @@ def test_wake_sleep_follows_the_posterior(coded):
     model, wrong, datum = coded
     support = jnp.eye(3)[:, None, :]
     joints = jax.vmap(lambda z: model.log_joint(z, datum))(support)
-    exact = Fixed(joints[None])
+    exact = toys.Fixed(joints[None])
     q_only = slice(9, None)
     for posterior, zero in ((exact, True), (wrong, False)):
         _, _, mean, error = gradients(WakeSleep(20), model, posterior, datum)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+import toys
 import veil
 from veil import ELBO, Data, heads, nets, objective, priors
 from veil.evaluation.objective import values
@@ -190,27 +191,20 @@ def test_bad_choices_are_named(make, message):
 
 def test_refinement_never_lowers_the_bound():
     """Semi-amortized inference: the exact ELBO of a linear-Gaussian model does not fall with the number of steps."""
-    import linear
-
     with jax.enable_x64(True):
-        model = linear.made()
-        datum = linear.datum(model, KEY)
+        model, _, datum = toys.linear()
         example = veil.Datum(datum.query)
         guess = veil.Amortized(SMALL, heads.FullGaussian()).initialise(model, example, 1, KEY)
         bound = ELBO(objective.StickingTheLanding(), samples=4000)
         found = [bound(model, veil.Refined(guess, k), datum, KEY).value for k in (0, 1, 3, 10, 100)]
         assert np.all(np.diff(jnp.asarray(found)) > 0)
-        assert found[-1] == pytest.approx(linear.log_likelihood(model, datum.query), abs=0.02)
+        assert found[-1] == pytest.approx(toys.log_likelihood(model, datum), abs=0.02)
 
 
 def test_resampling_comes_to_the_posterior():
-    import linear
-
     with jax.enable_x64(True):
-        model = linear.made()
-        exact = linear.exact_posterior(model)
-        datum = linear.datum(model, KEY)
-        wrong = linear.Linear(0.7 * exact.gain, exact.shift, 1.5 * exact.factor)
+        model, exact, datum = toys.linear()
+        wrong = toys.Free(0.7 * exact.gain, exact.shift, 1.5 * exact.factor)
         q = veil.posterior.Resampled(wrong, 200)(model, datum)
         draws = np.asarray(q.sample(KEY, (4000,)))
         truth = exact(model, datum)

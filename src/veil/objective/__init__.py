@@ -1,7 +1,7 @@
 """Objectives in nats per datum, always maximised."""
 
 from veil.objective.base import Estimate, Objective
-from veil.objective.elbo import ELBO, ImportanceWeighted, WakeSleep
+from veil.objective.elbo import ELBO, Binarised, ImportanceWeighted, WakeSleep
 from veil.objective.em import ExpectedLogLikelihood
 from veil.objective.estimators import (
     DoublyReparameterised,
@@ -24,6 +24,7 @@ __all__ = [
     "ELBO",
     "Annealed",
     "Beta",
+    "Binarised",
     "DoublyReparameterised",
     "Enumerated",
     "Estimate",

@@ -13,6 +13,13 @@ from veil.objective.terms import Term
 from veil.posterior.base import Posterior
 
 
+def _check(gradient: Estimator | None, samples: int) -> None:
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise ValueError(f"samples: expected a positive whole number; got {samples!r}")
+    if gradient is not None and not isinstance(gradient, Estimator):
+        raise TypeError(f"gradient: expected an estimator, such as Pathwise(); got {gradient!r}")
+
+
 def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term, ...] = ()) -> Problem:
     def log_likelihood(z: Array) -> Float[Array, ""]:
         return distributions.log_prob(model.likelihood(z, datum.evidence), datum.query, datum.observed)
@@ -120,8 +127,20 @@ class WakeSleep(Objective):
         return Estimate(with_gradient(bound, jnp.sum(share * joints) + follow))
 
 
-def _check(gradient: Estimator | None, samples: int) -> None:
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise ValueError(f"samples: expected a positive whole number; got {samples!r}")
-    if gradient is not None and not isinstance(gradient, Estimator):
-        raise TypeError(f"gradient: expected an estimator, such as Pathwise(); got {gradient!r}")
+class Binarised(Objective):
+    """Another objective of coins y ~ Bernoulli(grey value), tossed anew for each datum in each step.
+
+    Dynamic binarisation of images with values from 0 to 1 (Salakhutdinov & Murray 2008; Burda et al. 2016), for a
+    model with the head ``Bernoulli(soft=True)``. The value is that of the tossed coins, on average over tosses.
+    """
+
+    objective: Objective = ELBO()
+
+    def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
+        key_coins, key_objective = jax.random.split(key)
+        coins = jax.random.uniform(key_coins, datum.query.shape, datum.query.dtype) < datum.query
+        tossed = Datum(coins.astype(datum.query.dtype), datum.evidence, datum.weight, datum.observed, datum.index)
+        return self.objective(model, posterior, tossed, key_objective)
+
+    def advanced(self, metrics: dict[str, Float[Array, ""]]) -> "Binarised":
+        return Binarised(self.objective.advanced(metrics))
