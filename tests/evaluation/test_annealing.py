@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import veil
+import cases
 from linear_gaussian import Known, draws, log_likelihood, random_model
 from veil import distributions
 from veil.evaluation.annealing import annealed_bound, sandwich, sigmoidal
@@ -119,7 +119,7 @@ def test_a_posterior_that_is_not_normal_against_quadrature(key):
 
 
 def test_wrong_arguments(key):
-    mixture = veil.fit(veil.Mixture(components=2), veil.data.load("faithful"), key=key, steps=2).model
+    mixture = cases.random_model("mixture-full", cases.make_data("real", 30))
     with pytest.raises(TypeError, match="model: annealing moves a real latent"):
         sandwich(mixture, None, key, 3)
     for name in ("temperatures", "chains", "leaps"):
