@@ -305,8 +305,9 @@ def annealed_bound(
     log w = Σ_t (β_t - β_{t-1}) log f_1/f_0 (z_{t-1}), and E[w] = p(y | x) (Neal 2001, eqs. 9-12; schedule and chains as
     in Wu et al. 2017): log mean w is a lower bound in expectation, and tight with many ``temperatures``. Moves are
     Hamiltonian with ``leaps`` leapfrog steps: few, since paths that overshoot forget the energy no faster (variance of
-    log w, ten latents, 64 entries, 1000 temperatures: 0.4 with two steps, 0.7 with ten). Step sizes come from a shorter run before,
-    for each datum, which aims at the acceptance ``target``; they are fixed in the run that counts and do not bias it.
+    log w, ten latents, 64 entries, 1000 temperatures: 0.4 with two steps, 0.7 with ten). Step sizes come from a shorter
+    run before, for each datum, which aims at the acceptance ``target``; in the run that counts they are fixed, and so
+    do not bias it.
 
     Raises TypeError for a discrete latent, ValueError for numbers that are not positive.
 
