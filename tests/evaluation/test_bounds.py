@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cases
 import veil
 from linear_gaussian import Known, Linear, draws, log_likelihood, mean_field_gap, random_model
 from veil import Data, Stream, distributions
@@ -122,8 +123,8 @@ def test_a_posterior_that_is_not_normal_against_quadrature(key):
 
 
 def test_discrete_latents(key):
-    data = veil.data.load("faithful")
-    model = veil.fit(veil.Mixture(components=2), data, key=key, steps=5, restarts=1).model
+    data = cases.make_data("real", 30)
+    model = cases.random_model("mixture-full", data)
     found = bounds(model, veil.Exact(), data, key=key, samples=25)
     np.testing.assert_allclose(found.elbo, veil.log_prob(model, data), atol=1e-8)
     np.testing.assert_allclose(found.importance, veil.log_prob(model, data), atol=1e-8)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+import cases
 import veil
 from linear_gaussian import Known, random_model
 from veil.evaluation.calibration import calibration
@@ -47,8 +48,7 @@ def test_other_posteriors_are_flagged(key, posterior, words):
 
 
 def test_discrete_latents_share_their_ranks(key):
-    data = veil.data.load("faithful")
-    model = veil.fit(veil.Mixture(components=2), data, key=key, steps=20, restarts=1).model
+    model = cases.random_model("mixture-full", cases.make_data("real", 50))
     assert not calibration(model, veil.Exact(), key, 500).flagged().any()
 
 

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cases
 import veil
 from linear_gaussian import Known, Linear, draws, log_likelihood, mean_field_gap, random_model
 from veil.evaluation.gap import gap
@@ -89,6 +90,7 @@ def test_wrong_arguments(key):
         gap(model, Known(), y, key=key, rate=0.0)
     with pytest.raises(ValueError, match=r"log_likelihood: expected one for each datum, \[2\]"):
         gap(model, Known(), y, key=key, log_likelihood=jnp.zeros(3), samples=4, steps=1, family=DiagonalGaussian())
-    mixture = veil.fit(veil.Mixture(components=2), veil.data.load("faithful"), key=key, steps=2, restarts=1).model
+    data = cases.make_data("real", 30)
+    mixture = cases.random_model("mixture-full", data)
     with pytest.raises(TypeError, match="model: the gap is measured for real latents"):
-        gap(mixture, veil.Exact(), veil.data.load("faithful"), key=key)
+        gap(mixture, veil.Exact(), data, key=key)

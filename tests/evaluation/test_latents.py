@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cases
 import veil
+from cases import make_data
 from linear_gaussian import Known, Linear, draws, random_model
 from veil import Data, Stream, distributions
 from veil.evaluation.average import Average
@@ -48,11 +50,11 @@ def test_a_healthy_model_by_its_definitions(key):
 def test_mutual_information_and_losses_of_a_linear_model(key):
     """I(z; y) = -log|S| / 2 of the exact posterior on the model's own data, and q(z) is the prior."""
     model = random_model(2, 4)
-    y = draws(model, 1500)
-    found = latents(model, Known(), y, key=key, rows=1500, samples=4)
+    y = draws(model, 600)
+    found = latents(model, Known(), y, key=key, rows=600, samples=2)
     m, S = posterior_moments(model, y)
     exact = -0.5 * np.linalg.slogdet(S)[1]
-    assert exact < 0.6 * np.log(1500)
+    assert exact < 0.6 * np.log(600)
     assert abs(found.mutual_information.value - exact) < 0.15
     assert abs(found.aggregate_kl) < 0.15
     # E|y - W z - b|² grows by 2 tr(W Cov(z) Wᵀ) about the own posterior's, in units of 2 s²
@@ -62,7 +64,7 @@ def test_mutual_information_and_losses_of_a_linear_model(key):
     expected = (prior - own) / (2 * model.s**2)
     assert abs(found.loss_prior.value - expected) < 5 * found.loss_prior.standard_error
     assert abs(found.loss_other.value - expected) < 5 * found.loss_other.standard_error
-    few = latents(model, Known(), y, key=key, rows=5, samples=2)
+    few = latents(model, Known(), y[:50], key=key, rows=5)
     assert few.rows == 5
     assert few.mutual_information.value < np.log(5)
 
@@ -107,13 +109,13 @@ def test_a_decoder_that_ignores_the_latent_is_a_collapse(key):
 
 
 def test_fewer_true_dimensions_are_only_a_remark(key):
-    W = np.zeros((4, 4))
-    W[:, [0, 3]] = np.random.default_rng(0).normal(size=(4, 2))
+    W = np.zeros((4, 2))
+    W[:, 1] = np.random.default_rng(0).normal(size=4)
     model = Linear(jnp.asarray(W), jnp.zeros(4), 0.5)
     found = latents(model, Known(), draws(model, 50), key=key)
-    assert found.active.tolist() == [True, False, False, True]
+    assert found.active.tolist() == [False, True]
     line = collapse(found)
-    assert line.startswith("2 of 4 latents are unused (1, 2): 2 dimensions may be all these data have")
+    assert line.startswith("1 of 2 latents are unused (0): 1 may be all that these data need")
     assert "collapse" not in line
 
 
@@ -162,14 +164,13 @@ def test_codes_are_units(key):
 
 
 def test_the_category_of_a_mixture_is_one_unit(key):
-    data = veil.data.load("faithful")
-    model = veil.fit(veil.Mixture(components=2), data, key=key, steps=30, restarts=1).model
-    found = latents(model, veil.Exact(), data, key=key, rows=272)
-    probabilities = veil.infer(model, data).probabilities
+    data = make_data("real", 50)
+    model = cases.random_model("mixture-full", data)
+    found = latents(model, veil.Exact(), data, key=key)
+    p = veil.infer(model, data).probabilities
     assert found.active.tolist() == [True]
-    entropy = -np.sum(probabilities.mean(0) * np.log(probabilities.mean(0)))
-    assert abs(found.mutual_information.value - entropy) < 0.05
-    assert collapse(found) is None
+    exact = np.mean(np.sum(p * np.log(p / p.mean(0)[None]), 1))
+    assert abs(found.mutual_information.value - exact) < 4 * found.mutual_information.monte_carlo_error + 1e-3
 
 
 def test_streams_and_evidence(key):

@@ -275,7 +275,7 @@ def collapse(latents: Latents) -> str | None:
     if dead:
         which = ", ".join(map(str, np.flatnonzero(~latents.active)[:8])) + (", ..." if dead > 8 else "")
         return (
-            f"{dead} of {count} latents are unused ({which}): {count - dead} dimensions may be all these data have; "
+            f"{dead} of {count} latents are unused ({which}): {count - dead} may be all that these data need; "
             f"if you expect more, {cure}"
         )
     return None
