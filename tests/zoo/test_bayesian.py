@@ -31,7 +31,7 @@ def log_evidence(model, data):
     variances = np.array([1 / 2, 1 / 2, 1.0])
     covariance = design @ np.diag(variances) @ design.T + np.exp(2 * float(model.head.log_scale[0])) * np.eye(len(x))
     quadratic = y @ np.linalg.solve(covariance, y) + np.linalg.slogdet(2 * np.pi * covariance)[1]
-    return -0.5 * quadratic - len(x) * np.log(outer.scale[0])
+    return float(-0.5 * quadratic - len(x) * np.log(outer.scale[0]))
 
 
 def test_the_bound_is_the_evidence_where_mean_field_is_exact():

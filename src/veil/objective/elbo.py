@@ -49,7 +49,7 @@ class ELBO(Objective):
 
     gradient: Estimator = Pathwise()
     samples: int = eqx.field(static=True, default=1)
-    kl: tuple[Term, ...] = eqx.field(default=(), converter=lambda kl: (kl,) if isinstance(kl, Term) else tuple(kl))
+    kl: Any = eqx.field(default=(), converter=lambda kl: (kl,) if isinstance(kl, Term) else tuple(kl))
 
     def __check_init__(self) -> None:
         _check(self.gradient, self.samples)

@@ -14,7 +14,7 @@ from veil.heads import DiagonalGaussian, Head
 from veil.model import Datum, Model
 from veil.nets import MLP, Units
 from veil.posterior import Amortized, Ladder, Posterior
-from veil.priors import Prior, StandardNormal, TwoLevels, VampPrior, as_prior
+from veil.priors import StandardNormal, TwoLevels, VampPrior, as_prior
 from veil.statistics import contract
 
 
@@ -37,7 +37,7 @@ class VAE(Model):
     (4, 2)
     """
 
-    latent: Prior = eqx.field(default=StandardNormal(2), converter=as_prior)
+    latent: Any = eqx.field(default=StandardNormal(2), converter=as_prior)  # a Prior; a number on the way in
     head: Head = DiagonalGaussian()
     decoder: Any = MLP()
     evidence: bool = eqx.field(static=True, default=True)

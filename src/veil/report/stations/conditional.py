@@ -60,7 +60,9 @@ def run(quick: bool, say: Say) -> Findings:
     with style.figure(len(fits), panel=(3.4, 3.4)) as (picture, panels):
         for panel, (name, fit) in zip(panels, fits.items(), strict=True):
             drawn = veil.sample(fit.model, 8, key=jax.random.key(2), evidence=grid)
-            plots.points(panel, np.concatenate([test.evidence[:800], test.query[:800]], 1), color=style.GREY)
+            plots.points(
+                panel, np.concatenate([np.asarray(test.evidence)[:800], test.query[:800]], 1), color=style.GREY
+            )
             pairs = np.stack([np.repeat(grid[:, 0], 8), drawn.query.reshape(-1)], 1)
             plots.points(panel, pairs, color=style.ORANGE)
             style.label(panel, x=("x", "no unit"), y=("y", "no unit"), title=name)
