@@ -305,7 +305,7 @@ class LinearGaussian(Experts):
         weight[..., 0] += np.asarray(query.shift, np.float64)
         # a density narrower than the spacing of numbers at its mean could not be found again by any datum
         least = np.finfo(jnp.result_type(float)).eps * np.abs(weight[..., 0])
-        return self._with(jnp.asarray(weight, jnp.result_type(float)), self.covariance.rescaled(scale, least))
+        return self._with(jax.device_put(weight.astype(jnp.result_type(float))), self.covariance.rescaled(scale, least))
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
         return None

@@ -271,7 +271,7 @@ def _starts(model: Any, seen: Survey, restarts: int, rng: np.random.Generator) -
     default = np.dtype(jnp.result_type(float))
     with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
         sample = as_datum(seen.sample, seen.query, seen.evidence, seen.missing, FAR)
-        stacked = None if each[0] is None else jnp.asarray(np.stack(each))
+        stacked = None if each[0] is None else np.stack(each)
         models = _initialise(model, sample, stacked, seeds(rng, restarts))
     return _on_device(_cast(models, default))
 
@@ -342,7 +342,7 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
     if hasattr(state, "counts") and hasattr(state.model, "experts"):
         with jax.enable_x64(True):
             chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner], state.model.experts)
-            experts = _on_device(_cast(chosen, np.float64))
+            experts = _cast(chosen, np.float64)
             sharpness = float(watch.records[-1]["sharpness"][-1][winner])
             notes += diagnose.components(experts, np.asarray(state.counts)[winner], sharpness, seen)
     if notes:
@@ -389,7 +389,8 @@ def _in_user_units(models: Any, winner: int, seen: Survey) -> Any:
 
 
 def _on_device(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if eqx.is_array_like(leaf) else leaf, tree)
+    """Numbers as JAX arrays, by ``device_put``: ``jnp.asarray`` compiles a program for each new shape."""
+    return jax.tree.map(lambda leaf: jax.device_put(leaf) if eqx.is_array_like(leaf) else leaf, tree)
 
 
 def _carefully(models: Any) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.model import Datum, Model
@@ -199,6 +198,8 @@ class Gradient(Learner):
         return Sums(gradient, total, jnp.sum(weight), jnp.zeros(0))
 
     def update(self, state: GradientState, sums: Sums, total: Float[Array, ""]) -> tuple[GradientState, Info]:
+        import optax  # here, because EM need not wait for it
+
         parameters = trainable(state.model)
         # the one minus sign: optimisers descend, objectives are to be raised
         descent = jax.tree.map(lambda term: -term / sums.weight, sums.terms)
