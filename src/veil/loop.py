@@ -103,6 +103,9 @@ def _stretch(
     if not many:
         state = jax.tree.map(lambda leaf: leaf[0], state)
 
+    def block(part: Array | int) -> Datum:  # by its number: a scan over all but the first would copy them at each step
+        return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, part, keepdims=False), blocks)
+
     def step(state: Any, i: Array) -> tuple[Any, Info]:
         key_step = jax.random.fold_in(key, first + i)
         if plan is not None:
@@ -110,17 +113,16 @@ def _stretch(
             keys = jax.random.split(key_step, restarts) if many else key_step
             return update(state, accumulate(state, batch, keys), total)
 
-        def add(sums: Any, part: tuple[Datum, Array]) -> tuple[Any, None]:
-            key_block = jax.random.fold_in(key_step, part[1])
+        def add(sums: Any, part: Array) -> tuple[Any, None]:
+            key_block = jax.random.fold_in(key_step, part)
             keys = jax.random.split(key_block, restarts) if many else key_block
-            return jax.tree.map(jnp.add, sums, accumulate(state, part[0], keys)), None
+            return jax.tree.map(jnp.add, sums, accumulate(state, block(part), keys)), None
 
         parts = jax.tree.leaves(blocks)[0].shape[0]
         keys = jax.random.split(key_step, restarts) if many else key_step
-        sums = accumulate(state, jax.tree.map(lambda leaf: leaf[0], blocks), keys)
+        sums = accumulate(state, block(0), keys)
         if parts > 1:
-            rest = jax.tree.map(lambda leaf: leaf[1:], blocks), jnp.arange(1, parts)
-            sums, _ = jax.lax.scan(add, sums, rest)
+            sums, _ = jax.lax.scan(add, sums, jnp.arange(1, parts))
         return update(state, sums, total)
 
     # every entry of Info is one number: written down here, because asking a trace for it costs as much as the trace

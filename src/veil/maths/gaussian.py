@@ -19,12 +19,48 @@ def packed_size(n: int) -> int:
     return n * (n + 1) // 2
 
 
-def pack_outer(u: Float[Array, " n"]) -> Float[Array, " F"]:
-    """Upper triangle of u uᵀ, row by row.
+@jax.custom_batching.custom_vmap
+def _products(u: Array) -> Array:
+    rows, columns = np.triu_indices(u.shape[0])
+    return u[rows] * u[columns]
 
-    Slices rather than a gather: XLA fuses them into one pass (85 against 150 ms for 100k x 32 rows with 16 experts).
+
+@_products.def_vmap
+def _batched_products(_: int, batched: list[bool], u: Array) -> tuple[Array, bool]:
+    """Products of a block as [F, N], so that each is one long contiguous row.
+
+    The row of zeros is a boundary to XLA's fusion, which else reads the transposed block anew for every product.
     """
-    return jnp.concatenate([u[i] * u[i:] for i in range(u.shape[0])])
+    rows, columns = np.triu_indices(u.shape[1])
+    across = jnp.pad(u.T, ((0, 1), (0, 0)))
+    return (across[rows] * across[columns]).T, True
+
+
+def pack_outer(u: Float[Array, " n"]) -> Float[Array, " F"]:
+    """Upper triangle of u uᵀ, row by row."""
+    return _products(u)
+
+
+@jax.custom_batching.custom_vmap
+def _evaluate(coefficients: Array, packed: Array) -> Array:
+    return coefficients @ packed
+
+
+@_evaluate.def_vmap
+def _batched_evaluate(_: int, batched: list[bool], coefficients: Array, packed: Array) -> tuple[Array, bool]:
+    if batched[0]:
+        return jax.vmap(jnp.matmul, [0 if flag else None for flag in batched])(coefficients, packed), True
+    return jax.lax.optimization_barrier(coefficients @ packed.T).T, True
+
+
+def evaluate(coefficients: Float[Array, "K F"], packed: Float[Array, " F"]) -> Float[Array, " K"]:
+    """c · packed for each of K. For a block it is [K, F] x [F, N] and then transposed, on which the barrier insists.
+
+    XLA would rather turn the product around, to a form for which it has no fast code on processors: an iteration of EM
+    on 100k rows of 33 numbers with 16 experts takes 58 ms so (one core), 143 the other way, and 100 with the packed
+    products as [N, F].
+    """
+    return _evaluate(coefficients, packed)
 
 
 def unpack_symmetric(packed: Float[Array, "*batch F"], n: int) -> Float[Array, "*batch n n"]:
