@@ -326,4 +326,4 @@ def _diagonal_log_density(
 
 
 def _as_default(array: np.ndarray) -> Array:
-    return jnp.asarray(array, jnp.result_type(float))
+    return jax.device_put(np.asarray(array, jnp.result_type(float)))  # compiles nothing, unlike jnp.asarray

@@ -14,7 +14,7 @@ from veil.covariance import Covariance, Full
 from veil.distributions import Distribution
 from veil.gates import rescale_features
 from veil.heads import Head
-from veil.maths.gaussian import pack_outer, pack_quadratic, packed_size, unpack_symmetric
+from veil.maths.gaussian import evaluate, pack_outer, pack_quadratic, packed_size, unpack_symmetric
 from veil.nets import Units
 from veil.statistics import Outer
 
@@ -205,7 +205,7 @@ class LinearGaussian(Experts):
         self, query: Float[Array, " D"], features: Float[Array, " P"], observed: Observed
     ) -> Float[Array, " K"]:
         if self.expanded and observed is None:
-            return self._coefficients() @ self._monomials(query, self._used(features))
+            return evaluate(self._coefficients(), self._monomials(query, self._used(features)))
         return self.covariance.log_density(self._residual(query, features), observed)
 
     def statistics(
@@ -305,7 +305,7 @@ class LinearGaussian(Experts):
         weight[..., 0] += np.asarray(query.shift, np.float64)
         # a density narrower than the spacing of numbers at its mean could not be found again by any datum
         least = np.finfo(jnp.result_type(float)).eps * np.abs(weight[..., 0])
-        return self._with(jnp.asarray(weight, jnp.result_type(float)), self.covariance.rescaled(scale, least))
+        return self._with(jax.device_put(weight.astype(jnp.result_type(float))), self.covariance.rescaled(scale, least))
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
         return None

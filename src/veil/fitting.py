@@ -15,7 +15,6 @@ from jaxtyping import PRNGKeyArray
 from veil import checks, diagnose, learners
 from veil.batching import as_datum, block_rows, padded
 from veil.data import Data, Stream
-from veil.evaluation.latents import collapse, latents
 from veil.evaluation.likelihood import evaluate
 from veil.evaluation.objective import values as objective_values
 from veil.learners import ClosedForm, Gradient
@@ -313,7 +312,7 @@ def _starts(model: Any, seen: Survey, restarts: int, rng: np.random.Generator) -
     default = np.dtype(jnp.result_type(float))
     with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
         sample = as_datum(seen.sample, seen.query, seen.evidence, seen.missing, FAR)
-        stacked = None if each[0] is None else jnp.asarray(np.stack(each))
+        stacked = None if each[0] is None else np.stack(each)
         models = _initialise(model, sample, stacked, seeds(rng, restarts)).counted(seen.total)
     return _on_device(_cast(models, default))
 
@@ -345,7 +344,7 @@ def _guesses(
             lambda leaf: jnp.asarray(leaf)[None] if eqx.is_array_like(leaf) else leaf, posterior.rescaled(*inverse)
         )
     block = source.example()
-    example = jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], block)
+    example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), block)
     count = source.count if isinstance(source, InMemory) else 0
     if posterior.per_datum and isinstance(source, InMemory):
         count = int(np.max(np.asarray(source.blocks.index))) + 1
@@ -435,7 +434,7 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
     if hasattr(state, "counts") and hasattr(state.model, "experts"):
         with jax.enable_x64(True):
             chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner], state.model.experts)
-            experts = _on_device(_cast(chosen, np.float64))
+            experts = _cast(chosen, np.float64)
             sharpness = float(watch.records[-1]["sharpness"][-1][winner])
             notes += diagnose.components(experts, np.asarray(state.counts)[winner], sharpness, seen)
     converged, reason = _ending(int(codes[-1][winner]), watch.steps, steps)
@@ -457,6 +456,8 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
 
 def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str]:
     """A line if the latent is not used (posterior collapse), seen on some of the data."""
+    from veil.evaluation.latents import collapse, latents  # here, because EM need not wait for it
+
     if model.shared_by > 1 or isinstance(posterior, Resampled):
         return []
     some = next(iter(data.blocks(COLLAPSE)))
@@ -502,7 +503,8 @@ def _posterior_in_user_units(posteriors: Any, winner: int, seen: Survey) -> Any:
 
 
 def _on_device(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf) if eqx.is_array_like(leaf) else leaf, tree)
+    """Numbers as JAX arrays, by ``device_put``: ``jnp.asarray`` compiles a program for each new shape."""
+    return jax.tree.map(lambda leaf: jax.device_put(leaf) if eqx.is_array_like(leaf) else leaf, tree)
 
 
 def _carefully(models: Any) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.model import Datum, Model
@@ -211,6 +210,8 @@ class Gradient(Learner):
         return Sums((gradient, metrics), total, jnp.sum(weight), jnp.zeros(0))
 
     def update(self, state: GradientState, sums: Sums, total: Float[Array, ""]) -> tuple[GradientState, Info]:
+        import optax  # here, because EM need not wait for it
+
         parameters = self._trained(state.model, state.posterior)
         gradient, metrics = sums.terms
         # the one minus sign: optimisers descend, objectives are to be raised

@@ -26,15 +26,14 @@ class InMemory:
         self._rng, self._order = rng, np.zeros(0, np.int32)
         if self.batch_size is None:
             parts = max(1, -(-self.count // rows))
-            self.blocks = jax.tree.map(lambda leaf: jnp.asarray(_blocked(np.asarray(leaf), parts)), datum)
+            self.blocks = jax.device_put(jax.tree.map(lambda leaf: _blocked(np.asarray(leaf), parts), datum))
         else:
-            self.blocks = jax.tree.map(jnp.asarray, datum)
+            self.blocks = jax.device_put(datum)
 
     def example(self) -> Datum:
-        """One batch, for its shapes."""
-        if self.batch_size is None:
-            return jax.tree.map(lambda leaf: leaf[0], self.blocks)
-        return jax.tree.map(lambda leaf: leaf[: self.batch_size], self.blocks)
+        """The shapes of one batch."""
+        rows = () if self.batch_size is None else (self.batch_size,)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*rows, *leaf.shape[1:]), leaf.dtype), self.blocks)
 
     def plan(self, steps: int) -> Array | None:
         """Which rows the next ``steps`` see: shuffled anew each epoch, every row once before any twice."""
@@ -46,7 +45,7 @@ class InMemory:
         rows, self._order = self._order[:needed], self._order[needed:]
         plan = np.zeros((STRETCH, self.batch_size), np.int32)  # always the same shape, so that it compiles once
         plan[:steps] = rows.reshape(steps, self.batch_size)
-        return jnp.asarray(plan)
+        return jax.device_put(plan)
 
 
 class Streamed:
@@ -57,7 +56,8 @@ class Streamed:
         self._passing: Iterator[Datum] = iter(())
 
     def example(self) -> Datum:
-        return next(iter(self.blocks()))
+        """The shapes of one batch."""
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), next(iter(self.blocks())))
 
     def next_batch(self) -> Iterable[Datum]:
         """The blocks of the next step."""
@@ -103,6 +103,9 @@ def _stretch(
     if not many:
         state = jax.tree.map(lambda leaf: leaf[0], state)
 
+    def block(part: Array | int) -> Datum:  # by its number: a scan over all but the first would copy them at each step
+        return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, part, keepdims=False), blocks)
+
     def step(state: Any, i: Array) -> tuple[Any, Info]:
         key_step = jax.random.fold_in(key, first + i)
         if plan is not None:
@@ -110,17 +113,16 @@ def _stretch(
             keys = jax.random.split(key_step, restarts) if many else key_step
             return update(state, accumulate(state, batch, keys), total)
 
-        def add(sums: Any, part: tuple[Datum, Array]) -> tuple[Any, None]:
-            key_block = jax.random.fold_in(key_step, part[1])
+        def add(sums: Any, part: Array) -> tuple[Any, None]:
+            key_block = jax.random.fold_in(key_step, part)
             keys = jax.random.split(key_block, restarts) if many else key_block
-            return jax.tree.map(jnp.add, sums, accumulate(state, part[0], keys)), None
+            return jax.tree.map(jnp.add, sums, accumulate(state, block(part), keys)), None
 
         parts = jax.tree.leaves(blocks)[0].shape[0]
         keys = jax.random.split(key_step, restarts) if many else key_step
-        sums = accumulate(state, jax.tree.map(lambda leaf: leaf[0], blocks), keys)
+        sums = accumulate(state, block(0), keys)
         if parts > 1:
-            rest = jax.tree.map(lambda leaf: leaf[1:], blocks), jnp.arange(1, parts)
-            sums, _ = jax.lax.scan(add, sums, rest)
+            sums, _ = jax.lax.scan(add, sums, jnp.arange(1, parts))
         return update(state, sums, total)
 
     # every entry of Info is one number: written down here, because asking a trace for it costs as much as the trace

@@ -32,7 +32,8 @@ def _sum(term: Outer, weight: Float[Array, " N"]) -> Array:
     weights = term.weights * weight[:, None]
     if term.right is None:
         if term.left.ndim == 2:
-            return _einsum("nk,na->ka", weights, term.left)
+            # XLA has fast code for [K, N] x [N, A] and not for [N, K] transposed, to which it would go back
+            return _einsum("kn,na->ka", jax.lax.optimization_barrier(weights.T), term.left)
         return _einsum("nk,nk...->k...", weights, term.left)
     left = "na" if term.left.ndim == 2 else "nka"
     weighted = weights[:, :, None] * (term.right if term.right.ndim == 3 else term.right[:, None, :])

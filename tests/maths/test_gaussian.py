@@ -1,5 +1,6 @@
 """The Gaussian formulas against numpy, scipy and index lists."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,6 +28,23 @@ def test_packing_is_the_upper_triangle(size):
     np.testing.assert_allclose(gaussian.pack_quadratic(jnp.asarray(symmetric)) @ packed, u @ symmetric @ u, rtol=1e-12)
     both = jnp.asarray(np.stack([symmetric, 2 * symmetric]))
     np.testing.assert_allclose(gaussian.pack_quadratic(both) @ packed, u @ symmetric @ u * np.array([1, 2]), rtol=1e-12)
+
+
+def test_packing_a_block_is_packing_each_and_has_derivatives():
+    rng = np.random.default_rng(0)
+    rows, coefficients = jnp.asarray(rng.normal(size=(4, 3))), jnp.asarray(rng.normal(size=(2, 6)))
+    i, j = np.triu_indices(3)
+
+    def packed(u):
+        return jnp.tanh(gaussian.evaluate(coefficients, gaussian.pack_outer(u)))
+
+    def plain(u):
+        return jnp.tanh(coefficients @ (u[i] * u[j]))
+
+    np.testing.assert_allclose(jax.vmap(gaussian.pack_outer)(rows), rows[:, i] * rows[:, j], rtol=1e-15)
+    for derivative in (jax.jacrev, jax.jacfwd, jax.hessian):
+        np.testing.assert_allclose(jax.vmap(derivative(packed))(rows), jax.vmap(derivative(plain))(rows), atol=1e-12)
+    np.testing.assert_allclose(jax.jacrev(jax.vmap(packed))(rows), jax.jacrev(jax.vmap(plain))(rows), atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])

@@ -19,12 +19,48 @@ def packed_size(n: int) -> int:
     return n * (n + 1) // 2
 
 
-def pack_outer(u: Float[Array, " n"]) -> Float[Array, " F"]:
-    """Upper triangle of u uᵀ, row by row.
+@jax.custom_batching.custom_vmap
+def _products(u: Array) -> Array:
+    rows, columns = np.triu_indices(u.shape[0])
+    return u[rows] * u[columns]
 
-    Slices rather than a gather: XLA fuses them into one pass (85 against 150 ms for 100k x 32 rows with 16 experts).
+
+@_products.def_vmap
+def _batched_products(_: int, batched: list[bool], u: Array) -> tuple[Array, bool]:
+    """Products of a block as [F, N], so that each is one long contiguous row.
+
+    The row of zeros is a boundary to XLA's fusion, which else reads the transposed block anew for every product.
     """
-    return jnp.concatenate([u[i] * u[i:] for i in range(u.shape[0])])
+    rows, columns = np.triu_indices(u.shape[1])
+    across = jnp.pad(u.T, ((0, 1), (0, 0)))
+    return (across[rows] * across[columns]).T, True
+
+
+def pack_outer(u: Float[Array, " n"]) -> Float[Array, " F"]:
+    """Upper triangle of u uᵀ, row by row."""
+    return _differentiable(u)
+
+
+@jax.custom_jvp
+def _differentiable(u: Array) -> Array:
+    return _products(u)
+
+
+@_differentiable.defjvp
+def _tangent(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (u,), (change,) = primals, tangents
+    rows, columns = np.triu_indices(u.shape[0])
+    return _differentiable(u), change[rows] * u[columns] + u[rows] * change[columns]
+
+
+def evaluate(coefficients: Float[Array, "K F"], packed: Float[Array, " F"]) -> Float[Array, " K"]:
+    """c · packed for each of K.
+
+    For a block it is [K, F] x [F, N], and the barrier keeps XLA from turning it around, to a form for which it has no
+    fast code on processors: an iteration of EM on 100k rows of 33 numbers with 16 experts takes 58 ms so (on one core),
+    143 the other way, and 100 with the packed products as [N, F].
+    """
+    return jax.lax.optimization_barrier(coefficients @ packed)
 
 
 def unpack_symmetric(packed: Float[Array, "*batch F"], n: int) -> Float[Array, "*batch n n"]:

@@ -1,5 +1,7 @@
 """The evidence lower bound, the importance-weighted bound, and reweighted wake-sleep."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
