@@ -158,6 +158,7 @@ def test_held_out_data_are_scored_by_the_bound():
     assert np.all(np.isfinite(fit.history.held_out))
 
 
+@pytest.mark.filterwarnings("ignore:collapse")
 def test_parameters_are_the_model_s():
     fit = veil.fit(veil.VAE(2, heads.Bernoulli(), SMALL), binary(), key=KEY, steps=2)
     assert fit.model.parameters() == (2 * 8 + 8) + (8 * 6 + 6)
@@ -184,6 +185,7 @@ def test_parameters_are_the_model_s():
         (lambda: veil.fit(veil.VAE(priors.Codes()), np.eye(5), key=KEY, steps=1), "use GumbelSoftmax"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:collapse")
 def test_bad_choices_are_named(make, message):
     with pytest.raises((TypeError, ValueError), match=message):
         make()
