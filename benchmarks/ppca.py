@@ -15,7 +15,7 @@ import common
 import numpy as np
 
 EXACT, LATENT = 17.45195, 10
-STEPS = 5000
+STEPS = 15_000
 
 
 def images() -> np.ndarray:
