@@ -153,6 +153,8 @@ def fit(
         raise TypeError(
             f"posterior: {type(model).__name__} has no exact one; leave it out, or use Amortized() or Table()"
         )
+    if exact and fixed:
+        raise ValueError("fixed: with an exact posterior and a fixed model there is nothing to learn")
     if isinstance(objective, Marginal) and not model.tractable:
         raise TypeError(
             f"objective: {type(model).__name__} has no exact likelihood; use ELBO() or ImportanceWeighted()"

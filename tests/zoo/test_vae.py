@@ -182,7 +182,11 @@ def test_parameters_are_the_model_s():
             lambda: veil.fit(veil.VAE(2), np.eye(5), key=KEY, posterior=veil.Table(), held_out=0.3),
             "held_out: a posterior with one row per datum knows no other data",
         ),
-        (lambda: veil.fit(veil.VAE(priors.Codes()), np.eye(5), key=KEY, steps=1), "use GumbelSoftmax"),
+        (lambda: veil.fit(veil.PPCA(2), np.eye(5), key=KEY, fixed=True), "fixed: with an exact posterior"),
+        (
+            lambda: veil.fit(veil.VAE(priors.Codes()), np.eye(5), key=KEY, steps=1, objective=ELBO()),
+            "use GumbelSoftmax",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:collapse")
