@@ -218,6 +218,37 @@ class MixtureOfNormals(eqx.Module):
         return jax.scipy.special.logsumexp(jax.nn.log_softmax(self.logits) + each)
 
 
+class Coins(eqx.Module):
+    """Independent coins from logits [*event], that score probabilities, too: y log p + (1 - y) log(1 - p).
+
+    For y of 0 and 1 that is the log-probability, in between its expectation over coins y.
+    """
+
+    logits: Float[Array, "*event"]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.logits.shape
+
+    @property
+    def mean(self) -> Float[Array, "*event"]:
+        return jax.nn.sigmoid(self.logits)
+
+    @property
+    def variance(self) -> Float[Array, "*event"]:
+        return self.mean * (1.0 - self.mean)
+
+    def entry_log_prob(self, value: Float[Array, "*event"]) -> Float[Array, "*event"]:
+        return value * jax.nn.log_sigmoid(self.logits) + (1.0 - value) * jax.nn.log_sigmoid(-self.logits)
+
+    def log_prob(self, value: Float[Array, "*event"]) -> Float[Array, ""]:
+        return jnp.sum(self.entry_log_prob(value))
+
+    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        chance = jax.random.uniform(key, (*sample_shape, *self.logits.shape), self.logits.dtype)
+        return (chance < jnp.broadcast_to(self.mean, chance.shape)).astype(self.logits.dtype)
+
+
 class DiscretisedLogistic(eqx.Module):
     """Independent logistics of location m and scale s, rounded to the points of a grid of ``levels`` values.
 
@@ -288,7 +319,7 @@ def log_prob(distribution: Any, value: Array, observed: Bool[Array, "*event"] | 
         value = value.astype(int)  # data are floats, and the library indexes with categories
     if observed is None:
         return distribution.log_prob(value)
-    if isinstance(distribution, DiscretisedLogistic):
+    if isinstance(distribution, DiscretisedLogistic | Coins):
         return jnp.sum(jnp.where(observed, distribution.entry_log_prob(value), 0.0))
     if isinstance(distribution, library.MultivariateNormal):
         return maths.observed_log_density(value - distribution.loc, distribution.scale_tril, observed)
@@ -365,7 +396,7 @@ def reparameterised(distribution: Any) -> bool:
         return reparameterised(distribution.first) and reparameterised(inner)
     if isinstance(distribution, _numpyro().Distribution):
         return bool(distribution.has_rsample)
-    return not isinstance(distribution, Empty | Codes | DiscretisedLogistic | MixtureOfNormals)
+    return not isinstance(distribution, Empty | Codes | Coins | DiscretisedLogistic | MixtureOfNormals)
 
 
 def support(distribution: Any) -> Array:

@@ -303,7 +303,8 @@ class Bernoulli(Head):
         return int(np.prod(shape))
 
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
-        return distributions.bernoulli(vector.reshape(shape))
+        logits = vector.reshape(shape)
+        return distributions.Coins(logits) if self.soft else distributions.bernoulli(logits)
 
     def features(
         self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None

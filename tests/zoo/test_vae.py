@@ -218,3 +218,22 @@ def test_resampling_comes_to_the_posterior():
         np.testing.assert_allclose(np.cov(draws.T), truth.covariance_matrix, atol=0.06)
         with pytest.raises(TypeError, match="its density has no closed form"):
             q.log_prob(jnp.asarray(draws[0]))
+
+
+def test_grey_values_are_tossed_anew_or_refused():
+    data = binary(50)
+    model = veil.VAE(1, heads.Bernoulli(soft=True), SMALL)
+    grey = Data(0.05 + 0.9 * data.query)
+    with pytest.raises(ValueError, match="the Bernoulli head expects values 0 or 1"):
+        veil.fit(veil.VAE(1, heads.Bernoulli(), SMALL), grey, key=KEY, steps=1)
+    with pytest.raises(ValueError, match="the soft Bernoulli head expects values from 0 to 1"):
+        veil.fit(model, Data(2.0 * data.query), key=KEY, steps=1)
+    fit = veil.fit(model, grey, key=KEY, objective=objective.Binarised(ELBO(objective.StickingTheLanding())), steps=300)
+    datum = veil.Datum(jnp.asarray(data.query[0]))
+    plain, tossed = ELBO(), objective.Binarised(ELBO())
+    one = tossed(fit.model, fit.posterior, datum, KEY).value
+    # black and white stay what they are
+    assert one == plain(fit.model, fit.posterior, datum, jax.random.split(KEY)[1]).value
+    # the fitted coins are those of the grey values: neither black nor white
+    drawn = veil.sample(fit.model, 2000, key=KEY).query
+    np.testing.assert_allclose(drawn.mean(0), grey.query.mean(0), atol=0.08)
