@@ -77,6 +77,13 @@ class Pyramid(eqx.Module):
         read = _coarsest(self.shape, self.widths) + _beyond(inputs, self.shape)
         return replace(self, layers=layers, dense=_linear(read, self.features, key_dense, SMALL), units=None)
 
+    @property
+    def inputs(self) -> int | None:
+        """How many numbers it reads, None without parameters."""
+        if self.dense is None:
+            return None
+        return int(np.prod(self.shape)) + self.dense.weight.shape[1] - _coarsest(self.shape, self.widths)
+
     def outputs(self, inputs: int) -> int:
         return self.features
 
@@ -172,6 +179,13 @@ class Convolutional(eqx.Module):
         layers = _chain(_kernel, (self.shape[2], *self.widths), key_layers, 1.0)
         read = _coarsest(self.shape, self.widths) + _beyond(inputs, self.shape)
         return replace(self, layers=layers, dense=_linear(read, self.features, key_dense, SMALL), units=None)
+
+    @property
+    def inputs(self) -> int | None:
+        """How many numbers it reads, None without parameters."""
+        if self.dense is None:
+            return None
+        return int(np.prod(self.shape)) + self.dense.weight.shape[1] - _coarsest(self.shape, self.widths)
 
     def outputs(self, inputs: int) -> int:
         return self.features
