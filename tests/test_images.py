@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import veil
-from veil import Data, heads, images
+from veil import Data, heads, images, objective
 from veil.evaluation.objective import values
 from veil.fitting import default_optimiser
 
@@ -178,7 +178,8 @@ def test_missing_pixels_and_evidence_are_read():
     labels = load_digits().target
     train, held = gapped(data, labels[:1400]), gapped(test, labels[1400:])
     model = veil.VAE(4, heads.Bernoulli(), images.PyramidDecoder((8, 8, 1), (16, 32), features=64))
-    fit = veil.fit(model, train, key=KEY, steps=400, batch_size=100)
+    warmed = veil.ELBO(kl=objective.Annealed(300))
+    fit = veil.fit(model, train, key=KEY, objective=warmed, steps=600, batch_size=100)
     p = np.clip(data.query.mean(0), 1e-3, 1 - 1e-3)
     alone = np.where(held.query == 1, np.log(p), np.log(1 - p)) * held.observed
     found = values(veil.ELBO(), fit.model, fit.posterior, held, key=KEY).mean()
