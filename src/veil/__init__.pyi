@@ -6,6 +6,7 @@ from . import experts as experts
 from . import flows as flows
 from . import gates as gates
 from . import heads as heads
+from . import images as images
 from . import maths as maths
 from . import nets as nets
 from . import objective as objective

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from veil import covariance, experts, flows, gates, heads, nets, priors, start
+from veil import covariance, experts, flows, gates, heads, images, nets, priors, start
 from veil.posterior import Exact, amortized, exact, refined, resampled, table
 from veil.zoo import bayesian, factor, mixture, vae
 
@@ -53,6 +53,7 @@ for _module in (
     flows,
     gates,
     heads,
+    images,
     nets,
     priors,
     start,

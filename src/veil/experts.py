@@ -370,6 +370,10 @@ class Linear(Experts):
     def distribution(self, latent: Latent, features: Float[Array, " P"]) -> Distribution:
         return self.head(self._vectors(features)[latent], self.shape)
 
+    def moved_by(self, numbers: Float[Array, " M"]) -> Distribution:
+        """p(y) of the one constant vector plus numbers for each entry in turn, flat: [*shape, per entry]."""
+        return self.head(self._weight()[0, :, 0] + self.head.arranged(numbers.reshape(*self.shape, -1)), self.shape)
+
     def log_probs(
         self, query: Float[Array, "*event"], features: Float[Array, " P"], observed: Observed
     ) -> Float[Array, " K"]:

@@ -44,6 +44,10 @@ class Head(eqx.Module):
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
         """The distribution those numbers stand for."""
 
+    def arranged(self, numbers: Float[Array, "*event per_entry"]) -> Float[Array, " size"]:
+        """The vector from the numbers that belong to each entry, size / entries of them."""
+        return jnp.moveaxis(numbers, -1, 0).ravel()
+
     def features(
         self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None
     ) -> Float[Array, "S *event"]:
@@ -353,6 +357,9 @@ class Categorical(Head):
 
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
         return distributions.categoricals(vector.reshape(*shape, self.categories))
+
+    def arranged(self, numbers: Float[Array, "*event per_entry"]) -> Float[Array, " size"]:
+        return numbers.ravel()
 
     def features(
         self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil.distributions import Distribution
 from veil.experts import Experts, LinearGaussian
 from veil.gates import Gate, Single, Softmax
+from veil.images import Convolutional, Pyramid
 from veil.model import Datum, Model
 from veil.nets import MLP, Identity, Units
 from veil.start import KMeans, Start
@@ -37,7 +38,7 @@ class Mixture(Model):
     experts: Experts = LinearGaussian()
     components: int = eqx.field(static=True, default=2)
     gate: Gate = Softmax()
-    trunk: Identity | MLP = Identity()
+    trunk: Identity | MLP | Pyramid | Convolutional = Identity()
     start: Start = KMeans()
 
     def __check_init__(self) -> None:
@@ -59,6 +60,8 @@ class Mixture(Model):
     @property
     def inputs(self) -> int | None:
         """How many evidence columns the fitted model takes: 0 for none, None if that is not known."""
+        if isinstance(self.trunk, Pyramid | Convolutional):
+            return self.trunk.inputs
         if isinstance(self.trunk, MLP):
             return None if self.trunk.layers is None else self.trunk.layers[0].weight.shape[1]
         weights = [getattr(part, "weight", None) for part in (self.gate, self.experts)]
@@ -165,7 +168,8 @@ class Mixture(Model):
 
     def parameters(self) -> int:
         """How many numbers are free (for BIC and AIC)."""
-        trunk = sum(leaf.size for leaf in jax.tree.leaves(self.trunk))
+        measures = jax.tree.leaves(getattr(self.trunk, "units", None))  # not free
+        trunk = sum(leaf.size for leaf in jax.tree.leaves(self.trunk)) - sum(leaf.size for leaf in measures)
         return self.gate.parameters() + self.experts.parameters() + trunk
 
     def _with(self, **changes: Any) -> "Mixture":
@@ -173,7 +177,7 @@ class Mixture(Model):
         return Mixture(fields["experts"], self.components, fields["gate"], fields["trunk"], self.start)
 
 
-def density(experts: Experts, trunk: Identity | MLP | None = None) -> Mixture:
+def density(experts: Experts, trunk: Identity | MLP | Pyramid | Convolutional | None = None) -> Mixture:
     """p(y | x) with no latent: one expert and an empty z.
 
     A Gaussian density is ``density(LinearGaussian())`` on data without evidence, conditional linear-Gaussian regression

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil.distributions import Distribution
 from veil.experts import Linear
 from veil.heads import DiagonalGaussian, Head
+from veil.images import Decoder
 from veil.model import Datum, Model
 from veil.nets import MLP, Units
 from veil.posterior import Amortized, Ladder, Posterior
@@ -23,7 +24,8 @@ class VAE(Model):
 
     * ``latent``: the prior of ``veil.priors``, or a number of dimensions (standard normal)
     * ``head``: any likelihood of ``veil.heads``
-    * ``decoder``: a network from latent (and evidence) to features; ``nets.Identity()`` makes a linear model
+    * ``decoder``: a network from latent (and evidence) to features; ``nets.Identity()`` makes a linear model; one of
+      ``veil.images`` makes all the head's numbers itself, p(y | x, z) = head(w + decoder(z, x))
     * ``evidence``: whether p(y | x, z) sees the evidence; a prior that does is ``priors.ConditionalNormal``. Together
       they give the decompositions p(y|x,z) p(z|x), p(y|x,z) p(z) and p(y|z) p(z|x) of a conditional VAE.
 
@@ -88,6 +90,8 @@ class VAE(Model):
         inputs = latent.ravel()
         if evidence is not None and self.evidence:
             inputs = jnp.concatenate([inputs, Units.applied(self.units, evidence).ravel()])
+        if isinstance(self.decoder, Decoder):
+            return self.output.moved_by(self.decoder(inputs))
         return self.output.distribution(0, jnp.concatenate([jnp.ones(1), self.decoder(inputs)]))
 
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "VAE":
@@ -96,8 +100,12 @@ class VAE(Model):
         inputs = 0 if data.evidence is None else int(np.prod(data.evidence.shape[1:]))
         latent = self.latent.initialise(inputs, data.query, key_latent)
         seen = latent.size + (inputs if self.evidence else 0)
-        decoder = self.decoder.initialise(seen, key_decoder)
-        blank = Linear(self.head).blank(1, 1 + decoder.outputs(seen), data.query.shape[1:])
+        shape, decoder = data.query.shape[1:], self.decoder
+        whole = isinstance(decoder, Decoder)
+        if whole:
+            decoder = decoder.making(shape, self.head.size(shape) // int(np.prod(shape)))
+        decoder = decoder.initialise(seen, key_decoder)
+        blank = Linear(self.head, evidence=not whole).blank(1, 1 + decoder.outputs(seen), shape)
         weight = jnp.ones(len(data.query)) if data.weight is None else data.weight
         one, features = jnp.ones((len(data.query), 1)), jnp.zeros(blank.weight.shape[-1])  # type: ignore[union-attr]
         observed = None if data.observed is None else 0

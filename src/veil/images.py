@@ -1,0 +1,391 @@
+"""Networks that read an image into features and make one from features, for ONE image; the verbs ``vmap`` outside.
+
+Vectors in, vectors out, like ``nets``: the encoders know the shape [H, W, C] of the image at the beginning of the
+vector that they read, and the decoders give every number that a head needs for an image of that shape.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil.nets import Activation, Linear, Units, positive
+
+Shape = tuple[int, int, int]
+SMALL = (
+    0.05  # an output layer's start, as a share of the usual variance: first images close to the average, first KL small
+)
+
+
+class Decoder(eqx.Module):
+    """A network whose output is the head's numbers themselves: ``per_entry`` for each entry of the image.
+
+    A dense layer from features to all of them, as follows other decoders, would be most of the model. ``VAE`` adds a
+    constant for each number, which starts at the data's average.
+    """
+
+    @abstractmethod
+    def making(self, shape: tuple[int, ...], per_entry: int) -> Self:
+        """This decoder for a query of that shape, without parameters; ValueError where it makes another."""
+
+    @abstractmethod
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        """[H, W, C, per_entry], flat."""
+
+
+class Pyramid(eqx.Module):
+    """Encoder: each level merges 2x2 neighbours into one cell of ``widths[level]`` numbers; a dense layer reads them.
+
+    A level is space-to-depth, a matrix product and the activation: h' [n / 4, width] = φ(h [n / 4, 4 channels] W + b)
+    (Liu et al. 2021, Swin Transformer, section 3.1: patch merging, without attention). On a CPU it learns several times
+    faster than convolutions. Whatever follows the image in the vector (evidence, which entries are present) joins the
+    cells before the dense layer. Weights start as in He et al. 2015, eq. 10, biases at zero.
+
+    * ``shape``: (H, W, C), H and W divisible by 2 to the number of levels
+    * ``widths``: numbers in a cell after each level
+    * ``features``: how many come out
+
+    Without parameters until ``initialise(inputs, key)``. Raises ValueError for a shape that cannot be halved so often,
+    and for sizes that are not positive.
+
+    >>> import jax, jax.numpy as jnp
+    >>> net = Pyramid((8, 8, 1), (16, 32), features=10).initialise(64, jax.random.key(0))
+    >>> net(jnp.zeros(64)).shape
+    (10,)
+    """
+
+    shape: Shape = eqx.field(static=True, converter=tuple)
+    widths: tuple[int, ...] = eqx.field(static=True, default=(32, 64, 128), converter=tuple)
+    features: int = eqx.field(static=True, default=256)
+    activation: Activation = eqx.field(static=True, default="relu")
+    layers: tuple[Linear, ...] | None = None
+    dense: Linear | None = None
+    units: Units | None = None
+
+    def __check_init__(self) -> None:
+        _check(self.shape, self.widths, self.features, self.activation)
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Pyramid":
+        key_layers, key_dense = jax.random.split(key)
+        layers = _chain(_merging, (self.shape[2], *self.widths), key_layers, 1.0)
+        read = _coarsest(self.shape, self.widths) + _beyond(inputs, self.shape)
+        return replace(self, layers=layers, dense=_linear(read, self.features, key_dense, SMALL), units=None)
+
+    @property
+    def inputs(self) -> int | None:
+        """How many numbers it reads, None without parameters."""
+        if self.dense is None:
+            return None
+        return int(np.prod(self.shape)) + self.dense.weight.shape[1] - _coarsest(self.shape, self.widths)
+
+    def outputs(self, inputs: int) -> int:
+        return self.features
+
+    def mirrored(self) -> "PyramidDecoder":
+        """The decoder that goes with it: the same levels in reverse order, without parameters."""
+        return PyramidDecoder(self.shape, self.widths, self.features, self.activation)
+
+    def rescaled(self, units: Units) -> "Pyramid":
+        """The same function of inputs in the user's units."""
+        return replace(self, units=Units.composed(self.units, Units(jnp.ravel(units.shift), jnp.ravel(units.scale))))
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        if self.layers is None or self.dense is None:
+            raise ValueError(_UNREADY)
+        image, beyond = _split(Units.applied(self.units, x), self.shape)
+        cells = to_cells(image, len(self.widths))
+        for layer in self.layers:
+            cells = _activated(self.activation, _each(layer, cells))
+        return _activated(self.activation, self.dense(_joined(cells, beyond)))
+
+
+class PyramidDecoder(Decoder):
+    """``Pyramid`` upside down: two dense layers, then each level splits a cell into 2x2; the last one gives the pixels.
+
+    h' [4n, width] = φ(h [n, channels] W + b), depth-to-space, the last level linear. Added to it is a linear map of the
+    latent: as quick to learn as principal components, it keeps the posterior from collapsing while the levels are
+    still random. Arguments and errors as for ``Pyramid``, ``widths`` in the same order, from the image inwards.
+    """
+
+    shape: Shape = eqx.field(static=True, converter=tuple)
+    widths: tuple[int, ...] = eqx.field(static=True, default=(32, 64, 128), converter=tuple)
+    features: int = eqx.field(static=True, default=256)
+    activation: Activation = eqx.field(static=True, default="relu")
+    per_entry: int = eqx.field(static=True, default=1)
+    linear: Float[Array, "out in"] | None = None
+    dense: tuple[Linear, ...] | None = None
+    layers: tuple[Linear, ...] | None = None
+
+    def __check_init__(self) -> None:
+        _check(self.shape, self.widths, self.features, self.activation)
+
+    def making(self, shape: tuple[int, ...], per_entry: int) -> "PyramidDecoder":
+        _fits(shape, self.shape)
+        return PyramidDecoder(self.shape, self.widths, self.features, self.activation, per_entry)
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "PyramidDecoder":
+        key_linear, key_dense, key_layers = jax.random.split(key, 3)
+        linear = _linear(inputs, self.outputs(inputs), key_linear, SMALL).weight
+        dense = _chain(_linear, (inputs, self.features, _coarsest(self.shape, self.widths)), key_dense, 1.0)
+        pixel = self.shape[2] * self.per_entry
+        layers = _chain(_splitting, (*self.widths[::-1], pixel), key_layers, SMALL)
+        return replace(self, linear=linear, dense=dense, layers=layers)
+
+    def outputs(self, inputs: int) -> int:
+        return int(np.prod(self.shape)) * self.per_entry
+
+    def mirrored(self) -> Pyramid:
+        """The encoder that goes with it, without parameters."""
+        return Pyramid(self.shape, self.widths, self.features, self.activation)
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        if self.linear is None or self.dense is None or self.layers is None:
+            raise ValueError(_UNREADY)
+        added = self.linear @ x
+        for dense in self.dense:
+            x = _activated(self.activation, dense(x))
+        for layer in self.layers[:-1]:
+            x = _activated(self.activation, _each(layer, x))
+        pixels = _each(self.layers[-1], x).reshape(-1, self.shape[2] * self.per_entry)
+        return added + from_cells(pixels, self.shape[:2], len(self.widths)).ravel()
+
+
+class Convolutional(eqx.Module):
+    """Encoder of 4x4 convolutions of stride 2, a level for each of ``widths``, then a dense layer: for accelerators.
+
+    h'[i, j] = φ(b + Σ_{u,v<4} h[2i + u - 1, 2j + v - 1] K[u, v]), zeros beyond the border; K [4, 4, in, out].
+    Arguments, start and errors as for ``Pyramid``, which on a CPU is many times faster.
+    """
+
+    shape: Shape = eqx.field(static=True, converter=tuple)
+    widths: tuple[int, ...] = eqx.field(static=True, default=(32, 64, 128), converter=tuple)
+    features: int = eqx.field(static=True, default=256)
+    activation: Activation = eqx.field(static=True, default="relu")
+    layers: tuple["Kernel", ...] | None = None
+    dense: Linear | None = None
+    units: Units | None = None
+
+    def __check_init__(self) -> None:
+        _check(self.shape, self.widths, self.features, self.activation)
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Convolutional":
+        key_layers, key_dense = jax.random.split(key)
+        layers = _chain(_kernel, (self.shape[2], *self.widths), key_layers, 1.0)
+        read = _coarsest(self.shape, self.widths) + _beyond(inputs, self.shape)
+        return replace(self, layers=layers, dense=_linear(read, self.features, key_dense, SMALL), units=None)
+
+    @property
+    def inputs(self) -> int | None:
+        """How many numbers it reads, None without parameters."""
+        if self.dense is None:
+            return None
+        return int(np.prod(self.shape)) + self.dense.weight.shape[1] - _coarsest(self.shape, self.widths)
+
+    def outputs(self, inputs: int) -> int:
+        return self.features
+
+    def mirrored(self) -> "ConvolutionalDecoder":
+        """The decoder that goes with it: the same levels in reverse order, without parameters."""
+        return ConvolutionalDecoder(self.shape, self.widths, self.features, self.activation)
+
+    def rescaled(self, units: Units) -> "Convolutional":
+        """The same function of inputs in the user's units."""
+        return replace(self, units=Units.composed(self.units, Units(jnp.ravel(units.shift), jnp.ravel(units.scale))))
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        if self.layers is None or self.dense is None:
+            raise ValueError(_UNREADY)
+        image, beyond = _split(Units.applied(self.units, x), self.shape)
+        for layer in self.layers:
+            image = _activated(self.activation, layer.down(image))
+        return _activated(self.activation, self.dense(_joined(image, beyond)))
+
+
+class ConvolutionalDecoder(Decoder):
+    """``Convolutional`` upside down: two dense layers, then transposed 4x4 convolutions of stride 2, the last linear.
+
+    Each level is the transpose of the encoder's: h'[2i + u - 1, 2j + v - 1] += h[i, j] K[u, v]. Arguments, errors and
+    the linear map that is added as for ``PyramidDecoder``.
+    """
+
+    shape: Shape = eqx.field(static=True, converter=tuple)
+    widths: tuple[int, ...] = eqx.field(static=True, default=(32, 64, 128), converter=tuple)
+    features: int = eqx.field(static=True, default=256)
+    activation: Activation = eqx.field(static=True, default="relu")
+    per_entry: int = eqx.field(static=True, default=1)
+    linear: Float[Array, "out in"] | None = None
+    dense: tuple[Linear, ...] | None = None
+    layers: tuple["Kernel", ...] | None = None
+
+    def __check_init__(self) -> None:
+        _check(self.shape, self.widths, self.features, self.activation)
+
+    def making(self, shape: tuple[int, ...], per_entry: int) -> "ConvolutionalDecoder":
+        _fits(shape, self.shape)
+        return ConvolutionalDecoder(self.shape, self.widths, self.features, self.activation, per_entry)
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "ConvolutionalDecoder":
+        key_linear, key_dense, key_layers = jax.random.split(key, 3)
+        linear = _linear(inputs, self.outputs(inputs), key_linear, SMALL).weight
+        dense = _chain(_linear, (inputs, self.features, _coarsest(self.shape, self.widths)), key_dense, 1.0)
+        pixel = self.shape[2] * self.per_entry
+        layers = _chain(_rising, (*self.widths[::-1], pixel), key_layers, SMALL)
+        return replace(self, linear=linear, dense=dense, layers=layers)
+
+    def outputs(self, inputs: int) -> int:
+        return int(np.prod(self.shape)) * self.per_entry
+
+    def mirrored(self) -> Convolutional:
+        """The encoder that goes with it, without parameters."""
+        return Convolutional(self.shape, self.widths, self.features, self.activation)
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        if self.linear is None or self.dense is None or self.layers is None:
+            raise ValueError(_UNREADY)
+        added = self.linear @ x
+        for dense in self.dense:
+            x = _activated(self.activation, dense(x))
+        halvings = len(self.widths)
+        image = x.reshape(self.shape[0] >> halvings, self.shape[1] >> halvings, -1)
+        for layer in self.layers[:-1]:
+            image = _activated(self.activation, layer.up(image))
+        return added + self.layers[-1].up(image).ravel()
+
+
+class Kernel(eqx.Module):
+    """A 4x4 kernel of stride 2 and a bias: weight [4, 4, in, out]."""
+
+    weight: Float[Array, "4 4 in out"]
+    bias: Float[Array, " out"]
+
+    def down(self, image: Float[Array, "H W in"]) -> Float[Array, "h w out"]:
+        """Half the height and width."""
+        found = jax.lax.conv_general_dilated(image[None], self.weight, (2, 2), [(1, 1), (1, 1)], dimension_numbers=_HWC)
+        return found[0] + self.bias[None, None]
+
+    def up(self, image: Float[Array, "h w in"]) -> Float[Array, "H W out"]:
+        """Twice the height and width: the transpose of ``down``, read as a convolution of the image set apart by 2."""
+        turned = self.weight[::-1, ::-1]
+        found = jax.lax.conv_general_dilated(
+            image[None], turned, (1, 1), [(2, 2), (2, 2)], lhs_dilation=(2, 2), dimension_numbers=_HWC
+        )
+        return found[0] + self.bias[None, None]
+
+
+_HWC = ("NHWC", "HWIO", "NHWC")
+_UNREADY = "this network has no parameters yet: call veil.fit, or initialise it first"
+
+
+def to_cells(image: Float[Array, "H W C"], levels: int) -> Float[Array, "n C"]:
+    """The pixels in an order in which each run of 4^l of them is a square of side 2^l, for l up to ``levels``.
+
+    Within a square of 2x2 the order is row by row. In this order (Morton's; the squares themselves go row by row)
+    space-to-depth at every level is a reshape, [n, C] -> [n / 4, 4 C], which moves no memory.
+    """
+    height, width, channels = image.shape
+    split = image.reshape(height >> levels, *[2] * levels, width >> levels, *[2] * levels, channels)
+    pairs = [axis for i in range(levels) for axis in (1 + i, levels + 2 + i)]
+    return split.transpose(0, levels + 1, *pairs, 2 * levels + 2).reshape(height * width, channels)
+
+
+def from_cells(cells: Float[Array, "n C"], size: tuple[int, int], levels: int) -> Float[Array, "H W C"]:
+    """The inverse of ``to_cells`` for an image of this height and width."""
+    height, width = size
+    split = cells.reshape(height >> levels, width >> levels, *[2] * (2 * levels), -1)
+    rows, columns = (range(first, 2 * levels + 2, 2) for first in (2, 3))
+    return split.transpose(0, *rows, 1, *columns, 2 * levels + 2).reshape(height, width, -1)
+
+
+def _each(layer: Linear, cells: Float[Array, "..."]) -> Float[Array, "m out"]:
+    """W h + b of every cell, in one matrix product."""
+    return cells.reshape(-1, layer.weight.shape[1]) @ layer.weight.T + layer.bias[None]
+
+
+def _activated(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    return getattr(jax.nn, name)(x)
+
+
+def _split(x: Float[Array, " in"], shape: Shape) -> tuple[Float[Array, "H W C"], Float[Array, " extra"]]:
+    """The image at the beginning of a vector, and what follows it."""
+    size = int(np.prod(shape))
+    return x[:size].reshape(shape), x[size:]
+
+
+def _joined(cells: Float[Array, "..."], extra: Float[Array, " extra"]) -> Float[Array, " all"]:
+    return jnp.concatenate([cells.ravel(), extra]) if extra.size else cells.ravel()
+
+
+def _chain(
+    make: Callable[[int, int, PRNGKeyArray, float], Any], sizes: tuple[int, ...], key: PRNGKeyArray, last: float
+) -> Any:
+    """Layers from each size to the next, the variance of the last one's weights multiplied by ``last``."""
+    keys = jax.random.split(key, len(sizes) - 1)
+    gains = [1.0] * (len(sizes) - 2) + [last]
+    return tuple(make(a, b, key, gain) for a, b, key, gain in zip(sizes[:-1], sizes[1:], keys, gains, strict=True))
+
+
+def _linear(inputs: int, outputs: int, key: PRNGKeyArray, gain: float) -> Linear:
+    """Normal weights of variance 2 · gain / inputs (He et al. 2015, eq. 10), biases zero."""
+    scale = (2.0 * gain / inputs) ** 0.5
+    return Linear(scale * jax.random.normal(key, (outputs, inputs)), jnp.zeros(outputs))
+
+
+def _merging(inputs: int, outputs: int, key: PRNGKeyArray, gain: float) -> Linear:
+    return _linear(4 * inputs, outputs, key, gain)
+
+
+def _splitting(inputs: int, outputs: int, key: PRNGKeyArray, gain: float) -> Linear:
+    return _linear(inputs, 4 * outputs, key, gain)
+
+
+def _rising(inputs: int, outputs: int, key: PRNGKeyArray, gain: float) -> Kernel:
+    return _kernel(inputs, outputs, key, 4.0 * gain)  # going up, each number sums over a quarter of the kernel
+
+
+def _kernel(inputs: int, outputs: int, key: PRNGKeyArray, gain: float) -> Kernel:
+    scale = (2.0 * gain / (16 * inputs)) ** 0.5
+    return Kernel(scale * jax.random.normal(key, (4, 4, inputs, outputs)), jnp.zeros(outputs))
+
+
+def _coarsest(shape: Shape, widths: tuple[int, ...]) -> int:
+    """How many numbers the coarsest level has."""
+    return (shape[0] >> len(widths)) * (shape[1] >> len(widths)) * widths[-1]
+
+
+def _beyond(inputs: int, shape: Shape) -> int:
+    size = int(np.prod(shape))
+    if inputs < size:
+        raise ValueError(
+            f"shape: this encoder reads images of shape {shape}, {size} numbers; a datum here has {inputs}"
+        )
+    return inputs - size
+
+
+def _fits(query: tuple[int, ...], shape: Shape) -> None:
+    if tuple(query) != shape:
+        raise ValueError(f"query: this decoder makes images of shape {shape}; the data have shape {tuple(query)}")
+
+
+def _check(shape: Any, widths: Any, features: Any, activation: str) -> None:
+    if len(shape) != 3:
+        raise ValueError(f"shape: expected (height, width, channels), such as (32, 32, 3); got {shape}")
+    for size in shape:
+        positive("shape", size)
+    if not widths:
+        raise ValueError("widths: expected one or more positive integers, such as (32, 64, 128); got none")
+    for width in widths:
+        positive("widths", width)
+    positive("features", features)
+    if shape[0] % 2 ** len(widths) or shape[1] % 2 ** len(widths):
+        raise ValueError(
+            f"shape: {len(widths)} levels (widths={widths}) halve the image as often, so height and width must be "
+            f"multiples of {2 ** len(widths)}; got {shape[:2]}: pad or crop the images, or use fewer widths"
+        )
+    if not hasattr(jax.nn, activation):
+        raise ValueError(f"activation: expected one of tanh, relu, silu, gelu, elu, softplus; got {activation!r}")
