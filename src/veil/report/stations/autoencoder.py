@@ -29,7 +29,7 @@ def run(quick: bool, say: Say) -> Findings:
 
     noise = heads.HomoscedasticGaussian(shared=True)
     say("the linear VAE")
-    steps = 500 if quick else 5000
+    steps = 500 if quick else 3000
     linear = veil.fit(
         veil.VAE(LATENT, noise, nets.Identity()),
         train,
@@ -42,7 +42,7 @@ def run(quick: bool, say: Say) -> Findings:
     linear_train = veil.evaluate(linear, train, key=key, samples=50, progress=False).approximation.bounds
 
     say("a VAE")
-    steps = 300 if quick else 4000
+    steps = 300 if quick else 2500
     net = veil.MLP((64,) if quick else (128, 128), "silu")
     warm = veil.ELBO(kl=objective.Annealed(steps // 2))
     deep = veil.fit(
@@ -56,7 +56,7 @@ def run(quick: bool, say: Say) -> Findings:
         patience=10**6,
         progress=False,
     )
-    found = veil.evaluate(deep, test, key=key, samples=100 if quick else 1000, progress=False)
+    found = veil.evaluate(deep, test, key=key, samples=50 if quick else 300, progress=False)
     known = found.approximation
     say("a VAE with a plane for a latent")
     plane = veil.fit(veil.VAE(2, noise, net), train, key=key, steps=steps, progress=False)
@@ -117,21 +117,23 @@ def _pictures(
         for digit in range(10):
             chosen = labels == digit
             colour = style.COLOURS[digit % len(style.COLOURS)]
-            marker = style.MARKERS[digit % len(style.MARKERS)]
-            plane.scatter(*places[chosen].T, s=12, color=colour, marker=marker, linewidths=0, label=str(digit))
+            plane.scatter(*places[chosen].T, s=26, color=colour, marker=f"${digit}$", linewidths=0)
         style.label(
             plane,
             x=("posterior mean of z₁", "prior's standard deviations"),
             y=("posterior mean of z₂", "prior's standard deviations"),
             title="A latent of two dimensions",
         )
-        style.legend(plane, ncols=2, fontsize=7)
         kl = np.sort(known.latents.kl)[::-1]  # type: ignore[attr-defined]
         units.bar(np.arange(len(kl)), kl, color=style.BLUE)
         style.label(units, x=("latent dimension", "rank"), y=("KL(q || p)", "nats"), title="What each one carries")
     return [
         Picture(tiles, "Left: images that were not trained on, and what the VAE makes of its code of each.", "vae"),
-        Picture(latent, "Left: codes of held-out digits; labels were not used. Right: KL by dimension.", "latent"),
+        Picture(
+            latent,
+            "Left: codes of held-out digits, drawn as what they are; no label was used. Right: KL by dimension.",
+            "latent",
+        ),
     ]
 
 

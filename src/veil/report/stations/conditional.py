@@ -16,7 +16,7 @@ BEST, ONE = 1.28235, 0.6554  # what any conditional density, and one Gaussian, c
 def run(quick: bool, say: Say) -> Findings:
     train = veil.data.bishop_inverse(2000 if quick else 20_000, np.random.default_rng(1))
     test = veil.data.bishop_inverse(3000, np.random.default_rng(2))
-    steps = 400 if quick else 4000
+    steps = 200 if quick else 2500
     net = veil.MLP((32,) if quick else (64, 64), "silu")
     decompositions = {
         "p(y|x,z) p(z)": veil.VAE(2, heads.DiagonalGaussian(), net),
@@ -52,7 +52,7 @@ def run(quick: bool, say: Say) -> Findings:
             steps=steps,
             progress=False,
         )
-        found = veil.evaluate(fits[name], test, key=jax.random.key(1), samples=200, progress=False)
+        found = veil.evaluate(fits[name], test, key=jax.random.key(1), samples=50 if quick else 200, progress=False)
         remark = f"lower bound; {found.approximation.latents.active_units} of 2 latents active"
         text = f"{found.log_likelihood_per_datum:.3f} ± {found.standard_error:.3f}"
         rows.append(Row(f"conditional VAE, {name}", text, "nats per datum", f"{BEST}", remark))
