@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
+from veil.distributions import Distribution
 from veil.model import Datum, Model, frozen
 from veil.objective.base import Estimate, Objective, with_gradient
 from veil.objective.estimators import DoublyReparameterised, Estimator, Pathwise, Problem, StickingTheLanding
@@ -34,8 +35,18 @@ def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term
     def local(key: PRNGKeyArray) -> Float[Array, ""]:
         return distributions.log_prob(model.local(q, datum.evidence, key), datum.query, datum.observed)
 
-    q, fixed = posterior(model, datum), frozen(posterior)(frozen(model), datum)
-    return Problem(q, fixed, model.prior(datum.evidence), log_likelihood, term, local, 1.0 / model.shared_by)
+    def fix() -> Distribution:
+        return frozen(posterior)(frozen(model), datum)
+
+    q = posterior(model, datum)
+    return Problem(q, fix, model.prior(datum.evidence), log_likelihood, term, local, 1.0 / model.shared_by)
+
+
+def _terms(kl: Any) -> tuple[Term, ...]:
+    terms = tuple(kl) if isinstance(kl, tuple | list) else (kl,)
+    if not all(isinstance(term, Term) for term in terms):
+        raise TypeError(f"kl: expected terms, such as Annealed(1000) or FreeNats(0.1); got {kl!r}")
+    return terms
 
 
 class ELBO(Objective):
@@ -51,12 +62,10 @@ class ELBO(Objective):
 
     gradient: Estimator = Pathwise()
     samples: int = eqx.field(static=True, default=1)
-    kl: Any = eqx.field(default=(), converter=lambda kl: (kl,) if isinstance(kl, Term) else tuple(kl))
+    kl: Any = eqx.field(default=(), converter=_terms)
 
     def __check_init__(self) -> None:
         _check(self.gradient, self.samples)
-        if not all(isinstance(term, Term) for term in self.kl):
-            raise TypeError(f"kl: expected terms, such as Annealed(1000) or FreeNats(0.1); got {self.kl!r}")
 
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
         parts = self.gradient.elbo(_problem(model, posterior, datum, self.kl), key, self.samples)

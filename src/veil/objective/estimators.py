@@ -22,14 +22,14 @@ from veil.objective.base import with_gradient
 class Problem(eqx.Module):
     """One datum's parts of a bound.
 
-    ``q`` and ``p``: posterior and prior; ``fixed_q``: q, through whose parameters no gradient passes;
+    ``q`` and ``p``: posterior and prior; ``fix()``: q, through whose parameters no gradient passes;
     ``log_likelihood``: z -> log p(y | x, z); ``term``: what counts for the KL by parts; ``local``: key ->
     log p(y | x, z) at a draw that the model makes inside; ``share``: this datum's share
     of the KL, 1/N of a latent that N data share.
     """
 
     q: Any
-    fixed_q: Any
+    fix: Callable[[], Any]
     p: Any
     log_likelihood: Callable[[Any], Float[Array, ""]]
     term: Callable[[Float[Array, " G"]], Float[Array, " G"]]
@@ -142,7 +142,8 @@ class StickingTheLanding(Estimator):
     def elbo(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Parts:
         values = self._draws(problem.q, key, samples)
         reconstruction = jnp.mean(jax.vmap(problem.log_likelihood)(values))
-        kl = jnp.mean(jax.vmap(lambda z: problem.sampled_kl(problem.fixed_q, z))(values), 0)
+        fixed = problem.fix()
+        kl = jnp.mean(jax.vmap(lambda z: problem.sampled_kl(fixed, z))(values), 0)
         value = reconstruction - jnp.sum(problem.term(kl))
         return Parts(value, reconstruction, jnp.sum(kl), value)
 
@@ -160,7 +161,8 @@ class DoublyReparameterised(Estimator):
 
     def weighted(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Float[Array, ""]:
         values = self._draws(problem.q, key, samples)
-        log_weight = lambda z: problem.log_weight(problem.fixed_q, z)  # noqa: E731
+        fixed_q = problem.fix()
+        log_weight = lambda z: problem.log_weight(fixed_q, z)  # noqa: E731
         # the compiler sees that the two passes forward are the same one
         fixed = jax.lax.stop_gradient(jax.vmap(log_weight)(values))
         share = jax.nn.softmax(fixed)
@@ -248,7 +250,8 @@ class ScoreFunction(Estimator):
         log_q = jax.vmap(problem.q.log_prob)(values)
         parts = problem.kl()
         if parts is None:
-            sampled = jax.vmap(lambda z: problem.sampled_kl(problem.fixed_q, z))(values)
+            fixed = problem.fix()
+            sampled = jax.vmap(lambda z: problem.sampled_kl(fixed, z))(values)
             counted, kl = jnp.sum(jax.vmap(problem.term)(sampled), 1), jnp.sum(sampled, 1)
         else:
             counted, kl = jnp.zeros(()), jnp.zeros(())
