@@ -175,9 +175,9 @@ class GradientState(eqx.Module):
 class Gradient(Learner):
     """Stochastic gradient ascent of any objective by an optax optimiser, on the model and the posterior together.
 
-    With ``fixed`` the model stays as it is and only the posterior learns. A step whose value or gradient is not finite
-    is skipped and counted; ``patience`` such steps in a row end the run. The objective is part of the state: it may
-    have schedules and running averages.
+    With ``fixed`` the model stays as it is and only the posterior learns. A step whose value, gradient or update is not
+    finite is skipped and counted; ``patience`` such steps in a row end the run. The objective is part of the state: it
+    may have schedules and running averages.
     """
 
     objective: Objective
@@ -217,16 +217,23 @@ class Gradient(Learner):
         # the one minus sign: optimisers descend, objectives are to be raised
         descent = jax.tree.map(lambda term: -term / sums.weight, gradient)
         value = sums.value / sums.weight
-        updates, optimiser = self.optimiser.update(descent, state.optimiser, parameters)
-        moved = eqx.combine(optax.apply_updates(parameters, updates), (state.model, state.posterior))
-        fine = jnp.isfinite(value) & _finite(descent) & _finite(moved)
+        # A branch, not a choice between new and old numbers, which would cost another pass over every parameter.
+        # Norms, because one is computed for clipping already.
+        fine = (state.code == RUNNING) & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(descent))
+
+        def move(before: tuple[Any, Any]) -> tuple[Any, Any, Array]:
+            updates, optimiser = self.optimiser.update(descent, before[1], before[0])
+            whole = jnp.isfinite(optax.tree.norm(updates))
+            updates = jax.tree.map(lambda update: jnp.where(whole, update, 0.0), updates)
+            return optax.apply_updates(before[0], updates), optimiser, whole
+
+        stay = lambda before: (*before, jnp.array(False))  # noqa: E731
+        parameters, optimiser, fine = jax.lax.cond(fine, move, stay, (parameters, state.optimiser))
+        model, posterior = eqx.combine(parameters, (state.model, state.posterior))
         skipped = jnp.where(fine, 0, state.skipped + 1)
         code = jnp.where(skipped >= self.patience, NOT_FINITE, state.code)
-        fine = fine & (code == RUNNING)
         objective = state.objective.advanced(jax.tree.map(lambda metric: metric / sums.weight, metrics))
-        new = (*moved, objective, optimiser)
-        old = (state.model, state.posterior, state.objective, state.optimiser)
-        model, posterior, objective, optimiser = _where(fine, new, old)
+        objective = _where(fine, objective, state.objective)
         next_state = GradientState(model, posterior, objective, optimiser, skipped, code, state.step + 1)
         return next_state, Info(value, jnp.zeros_like(value), code, (~fine).astype(int), jnp.zeros(()))
 
