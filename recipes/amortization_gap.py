@@ -26,7 +26,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--out", type=Path, default=Path("amortization_gap"), help="folder for the picture")
 parser.add_argument("--quick", action="store_true", help="fewer steps, data and encoders")
 arguments = parser.parse_args()
-steps, rows, latent = (200, 20, 2) if arguments.quick else (4000, 100, 8)
+steps, rows, latent = (100, 20, 2) if arguments.quick else (4000, 100, 8)
 key = jax.random.key(0)
 
 digits = veil.data.load("digits", query=[f"pixel{i}" for i in range(64)], evidence=()).query
@@ -55,7 +55,7 @@ fitted = {
     name: veil.fit(decoder, train, key=key, posterior=posterior, fixed=True, steps=steps).posterior
     for name, posterior in encoders.items()
 }
-for refinement in (1, 5, 20):
+for refinement in (3,) if arguments.quick else (1, 5, 20):
     fitted[f"64-64, {refinement} refining"] = veil.Refined(fitted["64-64 units"], refinement)
 
 console = Console()

@@ -70,10 +70,12 @@ def fit(steps, record=None):
     )
 
 
-clock = []
-fit(60, lambda _: clock.append(time.perf_counter()))
-pace = (clock[-1] - clock[10]) / (len(clock) - 11)
-steps = 200 if arguments.quick else max(200, int(60 * arguments.minutes / pace))
+steps = 100
+if not arguments.quick:
+    clock = []
+    fit(60, lambda _: clock.append(time.perf_counter()))
+    pace = (clock[-1] - clock[10]) / (len(clock) - 11)
+    steps = max(200, int(60 * arguments.minutes / pace))
 begin = time.perf_counter()
 found = fit(steps)
 minutes = (time.perf_counter() - begin) / 60

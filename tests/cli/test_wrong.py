@@ -30,7 +30,7 @@ USAGE = {
     FIT + " --head categorical:2:3": "categorical:3",
     FIT + " --head discretised-logistic:9:5:1": "low < high",
     FIT + " --start kmeans": "did you mean 'k-means'?",
-    FIT + " --objective elbo": "available: em, monte-carlo-em, marginal",
+    FIT + " --objective likelihood": "available: em, monte-carlo-em, marginal, elbo",
     FIT + " --objective monte-carlo-em": "--samples",
     FIT + " --samples 3": "monte-carlo-em",
     FIT + " --learning-rate 0": "--learning-rate: expected a positive number",

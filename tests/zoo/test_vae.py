@@ -1,5 +1,6 @@
 """VAEs: every prior, likelihood and posterior through the same fit; the linear one against exact PPCA."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -202,7 +203,8 @@ def test_refinement_never_lowers_the_bound():
         example = veil.Datum(datum.query)
         guess = veil.Amortized(SMALL, heads.FullGaussian()).initialise(model, example, 1, KEY)
         bound = ELBO(objective.StickingTheLanding(), samples=4000)
-        found = [bound(model, veil.Refined(guess, k), datum, KEY).value for k in (0, 1, 3, 10, 100)]
+        value = eqx.filter_jit(lambda posterior: bound(model, posterior, datum, KEY).value)
+        found = [value(veil.Refined(guess, k)) for k in (0, 3, 100)]
         assert np.all(np.diff(jnp.asarray(found)) > 0)
         assert found[-1] == pytest.approx(toys.log_likelihood(model, datum), abs=0.02)
 

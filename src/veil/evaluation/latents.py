@@ -267,7 +267,7 @@ def collapse(latents: Latents) -> str | None:
     if dead == count:
         subject = "the only latent is" if count == 1 else f"all {count} latents are"
         return f"collapse: {subject} dead (KL {latents.kl_total.value:.2g} nats): the posterior is the prior; {cure}"
-    if latents.loss_prior.value < IGNORED:
+    if abs(latents.loss_prior.value) < IGNORED:
         return (
             f"collapse: the decoder ignores the latent: log p(y|z) falls by {latents.loss_prior.value:.2g} nats when z "
             f"comes from the prior (KL {latents.kl_total.value:.2g} nats); {cure}"

@@ -31,7 +31,7 @@ class FactorAnalysis(Model):
     >>> iris = veil.data.load("iris")
     >>> result = veil.fit(PPCA(2), iris, key=jax.random.key(0))
     >>> round(float(veil.evaluate(result.model, iris).log_likelihood), 1)
-    -396.6
+    -405.0
     """
 
     latent: int = eqx.field(static=True, default=2)

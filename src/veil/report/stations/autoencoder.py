@@ -29,7 +29,7 @@ def run(quick: bool, say: Say) -> Findings:
 
     noise = heads.HomoscedasticGaussian(shared=True)
     say("the linear VAE")
-    steps = 500 if quick else 3000
+    steps = 100 if quick else 3000
     linear = veil.fit(
         veil.VAE(LATENT, noise, nets.Identity()),
         train,
@@ -39,10 +39,12 @@ def run(quick: bool, say: Say) -> Findings:
         steps=steps,
         progress=False,
     )
-    linear_train = veil.evaluate(linear, train, key=key, samples=50, progress=False).approximation.bounds
+    linear_train = veil.evaluate(
+        linear, train, key=key, samples=5 if quick else 50, progress=False
+    ).approximation.bounds
 
     say("a VAE")
-    steps = 300 if quick else 2500
+    steps = 100 if quick else 2500
     net = veil.MLP((64,) if quick else (128, 128), "silu")
     warm = veil.ELBO(kl=objective.Annealed(steps // 2))
     deep = veil.fit(
@@ -56,7 +58,7 @@ def run(quick: bool, say: Say) -> Findings:
         patience=10**6,
         progress=False,
     )
-    found = veil.evaluate(deep, test, key=key, samples=50 if quick else 300, progress=False)
+    found = veil.evaluate(deep, test, key=key, samples=30 if quick else 300, progress=False)
     known = found.approximation
     say("a VAE with a plane for a latent")
     plane = veil.fit(veil.VAE(2, noise, net), train, key=key, steps=steps, progress=False)
