@@ -196,7 +196,10 @@ def train(
         else:
             sums = None
             for i, block in enumerate(source.next_batch()):
-                sums = _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums)
+                # waited for: on the CPU backend a queue of dependent calls has been seen to stand still for ever
+                sums = jax.block_until_ready(
+                    _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums)
+                )
             state, info = _update(learner, state, sums, total)
             named = {name: np.asarray(getattr(info, name))[None] for name in info.__dataclass_fields__}
             done = 1
