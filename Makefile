@@ -61,11 +61,12 @@ test: $(READY)  ## every check and all tests
 	check imports $(BIN)/lint-imports; \
 	check docs $(BIN)/mkdocs build --strict --quiet --site-dir site; \
 	[ -z "$$failed" ] || echo "FAILED $$failed; the tests follow"; \
-	$(BIN)/python -m pytest --quiet -n $(WORKERS) --dist loadfile </dev/null 2>&1 | tee $(VENV)/test.log || { \
-		mapfile -t stuck < <(sed -n "s/^worker '[^']*' crashed while running '\(.*\)'$$/\1/p" $(VENV)/test.log); \
-		if [ "$${#stuck[@]}" -gt 0 ] && [ "$$(grep -cE '^(FAILED|ERROR) ' $(VENV)/test.log)" = "$${#stuck[@]}" ]; then \
-			echo "the only failures are tests whose process hung or died; once more, alone: $${stuck[*]}"; \
-			$(BIN)/python -m pytest --quiet "$${stuck[@]}" </dev/null || failed="$$failed tests"; \
+	tests() { $(BIN)/python -m pytest --quiet -n $(WORKERS) --dist loadfile --max-worker-restart=0 </dev/null 2>&1; }; \
+	tests | tee $(VENV)/test.log || { \
+		stuck=$$(grep -cE "^worker '[^']*' crashed while running '" $(VENV)/test.log); \
+		if [ "$$stuck" -gt 0 ] && [ "$$(grep -cE '^(FAILED|ERROR) ' $(VENV)/test.log)" = "$$stuck" ]; then \
+			echo "nothing failed but a process that hung or died ($$stuck, named above); all of it once more"; \
+			tests || failed="$$failed tests"; \
 		else failed="$$failed tests"; fi; \
 	}; \
 	[ -z "$$failed" ]
