@@ -217,6 +217,8 @@ class LinearGaussian(Experts):
         residual = self._residual(query, features)
         terms = []
         if observed is not None:
+            # after the E-step, whose factorisations must not run at the same time (see gaussian.safe_cholesky)
+            observed = observed & (weights[0] >= -1.0)
             residual, conditional = self.covariance.fill(residual, observed)
             terms.append(Outer(weights, conditional))
         if self.covariance.dense:

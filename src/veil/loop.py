@@ -196,7 +196,7 @@ def train(
         else:
             sums = None
             for i, block in enumerate(source.next_batch()):
-                # waited for: on the CPU backend a queue of dependent calls has been seen to stand still for ever
+                # waited for: two calls at the same time would share the processor's threads, see safe_cholesky
                 sums = jax.block_until_ready(
                     _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums)
                 )

@@ -90,6 +90,9 @@ def safe_cholesky(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n 
     scale = jnp.sqrt(jnp.maximum(jnp.diagonal(matrix, axis1=-2, axis2=-1), tiny))
     correlation = matrix / scale[..., :, None] / scale[..., None, :]
     factor = jnp.linalg.cholesky(correlation)
+    # One after the other, by adding a zero made of the first result: a batched factorisation waits for threads of the
+    # pool it runs in (jaxlib 0.10), and two at the same time on two processors wait for each other for ever.
+    correlation = correlation + 0.0 * jnp.nan_to_num(factor[..., :1, :1])
     n = matrix.shape[-1]
     identity = jnp.broadcast_to(jnp.eye(n, dtype=matrix.dtype), matrix.shape)
     second = jnp.linalg.cholesky(correlation + 16 * n * jnp.finfo(matrix.dtype).eps * identity)
@@ -139,8 +142,9 @@ def fill_missing(
     part = observed_factor(factor, observed)
     covariance = factor @ factor.T
     cross = jnp.where(observed[:, None], covariance, 0.0)  # Σ_o·, zero rows where nothing was observed
-    white = jax.scipy.linalg.solve_triangular(part, cross, lower=True)
-    white_residual = jax.scipy.linalg.solve_triangular(part, jnp.where(observed, residual, 0.0), lower=True)
+    present = jnp.where(observed, residual, 0.0)
+    both = jax.scipy.linalg.solve_triangular(part, jnp.concatenate([cross, present[:, None]], 1), lower=True)
+    white, white_residual = both[:, :-1], both[:, -1]
     absent = ~observed
     conditional = jnp.where(absent[:, None] & absent[None, :], covariance - white.T @ white, 0.0)
     return jnp.where(observed, residual, white.T @ white_residual), conditional
