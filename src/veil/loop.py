@@ -196,10 +196,7 @@ def train(
         else:
             sums = None
             for i, block in enumerate(source.next_batch()):
-                # waited for: two calls at the same time would share the processor's threads, see safe_cholesky
-                sums = jax.block_until_ready(
-                    _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums)
-                )
+                sums = _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums)
             state, info = _update(learner, state, sums, total)
             named = {name: np.asarray(getattr(info, name))[None] for name in info.__dataclass_fields__}
             done = 1

@@ -92,42 +92,42 @@ class FactorAnalysis(Model):
         mean = offset @ self._features(evidence) + loadings @ latent
         return distributions.normal(mean, jnp.sqrt(variance))
 
-    def _infer(self, datum: Datum) -> tuple[Float[Array, " L"], Float[Array, "L L"], Vector, Vector]:
-        """Posterior mean, Cholesky factor of the posterior precision, residual y - B [1, x], precisions in use."""
+    def _infer(self, datum: Datum) -> tuple[Float[Array, " L"], Float[Array, "L L"], Float[Array, ""]]:
+        """E[z] and Cov[z] of p(z | y, x), and log p(y | x) over the entries that are observed.
+
+        All three hang on one factorisation, and every solve on the one before: see ``gaussian.safe_cholesky``.
+        """
         loadings, offset, variance = self._parts()
         residual = datum.query - offset @ self._features(datum.evidence)
         precision = 1.0 / variance
         if datum.observed is not None:
             residual = jnp.where(datum.observed, residual, 0.0)
             precision = jnp.where(datum.observed, precision, 0.0)
-        # without missing entries this does not depend on the datum: under vmap it is made once
+        # without missing entries these two do not depend on the datum: under vmap they are made once
         factor = jnp.linalg.cholesky(jnp.eye(self.latent) + loadings.T @ (precision[:, None] * loadings))
-        mean = jax.scipy.linalg.cho_solve((factor, True), loadings.T @ (precision * residual))
-        return mean, factor, residual, precision
+        covariance = jax.scipy.linalg.cho_solve((factor, True), jnp.eye(self.latent))
+        mean = covariance @ (loadings.T @ (precision * residual))
+        # r' C^-1 r = (r - W m)' Ψ^-1 (r - W m) + m' m: a sum of squares, which does not cancel
+        left = residual - loadings @ mean
+        square = jnp.sum(precision * left**2) + mean @ mean
+        present = precision > 0
+        log_precision = jnp.sum(jnp.where(present, jnp.log(jnp.where(present, precision, 1.0)), 0.0))
+        log_determinant = 2.0 * jnp.sum(jnp.log(jnp.diagonal(factor))) - log_precision
+        return mean, covariance, -0.5 * (square + log_determinant + jnp.sum(present) * gaussian.LOG_2PI)
 
     def posterior(self, datum: Datum) -> Distribution:
         """p(z | y, x) = N(M⁻¹ Wᵀ Ψ⁻¹ r, M⁻¹), M = I + Wᵀ Ψ⁻¹ W, exact. Bishop 2006, eqs. 12.66-12.68."""
-        mean, factor, _, _ = self._infer(datum)
-        covariance = jax.scipy.linalg.cho_solve((factor, True), jnp.eye(self.latent))
+        mean, covariance, _ = self._infer(datum)
         return distributions.multivariate_normal(mean, gaussian.safe_cholesky(covariance))
 
     def log_marginal(self, datum: Datum) -> Float[Array, ""]:
         """log N(y; B [1, x], W Wᵀ + Ψ) over the observed entries, by the matrix inversion lemma (nats, exact)."""
-        mean, factor, residual, precision = self._infer(datum)
-        loadings, _, _ = self._parts()
-        # r' C^-1 r = (r - W m)' Ψ^-1 (r - W m) + m' m: a sum of squares, which does not cancel
-        left = residual - loadings @ mean
-        square = jnp.sum(precision * left**2) + mean @ mean
-        log_precision = jnp.sum(jnp.where(precision > 0, jnp.log(jnp.where(precision > 0, precision, 1.0)), 0.0))
-        count = jnp.sum(precision > 0)
-        log_determinant = 2.0 * jnp.sum(jnp.log(jnp.diagonal(factor))) - log_precision
-        return -0.5 * (square + log_determinant + count * gaussian.LOG_2PI)
+        return self._infer(datum)[-1]
 
     def expectations(self, datum: Datum) -> tuple[Any, Float[Array, ""]]:
         """(E[z], Cov[z]) of the exact posterior, and log p(y | x)."""
-        mean, factor, _, _ = self._infer(datum)
-        covariance = jax.scipy.linalg.cho_solve((factor, True), jnp.eye(self.latent))
-        return (mean, covariance), self.log_marginal(datum)
+        mean, covariance, log_marginal = self._infer(datum)
+        return (mean, covariance), log_marginal
 
     def summary(self, draws: Float[Array, "S L"]) -> tuple[Float[Array, " L"], Float[Array, "L L"]]:
         """(E[z], Cov[z]) of draws, as ``statistics`` takes them (Monte Carlo EM)."""
