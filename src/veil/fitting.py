@@ -1,9 +1,11 @@
 """The verb ``fit``: any model, any data, one call."""
 
 import functools
+import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import equinox as eqx
@@ -14,11 +16,13 @@ from jaxtyping import PRNGKeyArray
 
 from veil import checks, diagnose, learners
 from veil.batching import as_datum, block_rows, padded
+from veil.checkpoints import Checkpoints, Keeper, as_checkpoints, fingerprint
 from veil.data import Data, Stream
+from veil.devices import Placement, placement
 from veil.evaluation.likelihood import evaluate
 from veil.evaluation.objective import values as objective_values
 from veil.learners import ClosedForm, Gradient
-from veil.loop import InMemory, Records, Streamed, train
+from veil.loop import InMemory, Streamed, shared_out, train
 from veil.model import Datum, Model
 from veil.nets import Units
 from veil.objective import (
@@ -34,6 +38,7 @@ from veil.objective import (
 from veil.posterior import Exact, Posterior, Resampled
 from veil.progress import Progress
 from veil.survey import FAR, Survey, starting_responsibilities, survey
+from veil.watch import Memory, Watch, likeliest
 
 COLLAPSE = 256  # data on which a fit looks whether its latent is used
 SAFE = 0.05  # nats: the largest rounding of one datum's log-density that the fast sums may make
@@ -98,6 +103,9 @@ def fit(
     held_out: Data | float | None = None,
     patience: int = 10,
     fixed: bool = False,
+    mesh: Any = None,
+    mixed_precision: bool = False,
+    checkpoints: Checkpoints | str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     record: Callable[[dict[str, float]], None] | None = None,
 ) -> Fit:
@@ -125,11 +133,18 @@ def fit(
         held_out: other data, or the fraction of ``data`` to hold out, scored from time to time. Gradients keep the
             model that was best on them and stop after ``patience`` checks without improvement; EM does neither.
         fixed: leave the model as it is and learn the posterior only.
+        mesh: share the rows out over devices: ``veil.mesh()`` for all (of all processes, after
+            ``jax.distributed.initialize``), a number of them, or a mesh of yours. Same result, to rounding.
+        mixed_precision: networks multiply in bfloat16 and add in float32; parameters and likelihoods stay float32.
+        checkpoints: ``Checkpoints(folder, every=30.0)``, or the folder: the whole state is written now and then, and
+            the same call goes on from there, to the same bytes as if it had not been stopped. Ctrl-C writes one first.
         progress: show a bar (default: when a terminal is there and it takes longer than two seconds).
-        record: called with a dictionary of numbers for every step.
+        record: called with a dictionary of numbers for every step; see ``veil.JsonLines`` and ``veil.TensorBoard``.
 
     Raises:
         TypeError, ValueError: an argument is not what it should be; the message names it.
+        Interrupted: Ctrl-C or SIGTERM ended a fit that has checkpoints (a KeyboardInterrupt).
+        CheckpointError: a checkpoint could not be written; those before it are whole.
 
     >>> import jax, veil
     >>> result = fit(veil.Mixture(components=2), veil.data.load("faithful"), key=jax.random.key(0))
@@ -139,6 +154,22 @@ def fit(
     data = data if isinstance(data, Stream) else as_data(data)
     _check_arguments(model, data, steps, batch_size, restarts, tolerance, held_out, patience)
     _check_parts(key, posterior, objective, optimiser)
+    place = placement(mesh)
+    asked = dict(
+        model=model,
+        key=np.asarray(jax.random.key_data(key)),
+        posterior=posterior,
+        objective=objective,
+        optimiser=optimiser,
+        steps=steps,
+        batch_size=batch_size,
+        restarts=restarts,
+        tolerance=tolerance,
+        held_out=held_out,
+        patience=patience,
+        fixed=fixed,
+        mixed_precision=mixed_precision,
+    )
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist())
     if isinstance(held_out, float) and isinstance(data, Data):
         held_out, data = data.split(held_out, rng)
@@ -161,8 +192,11 @@ def fit(
         )
     if posterior.per_datum:
         data = _numbered(data, held_out)
-    with Progress(progress, "fit") as bar:
-        watch = Watch(bar, record, seen.log_scale)
+    keeper = None if checkpoints is None else Keeper(as_checkpoints(checkpoints), _identity(asked, data, seen))
+    leader = jax.process_index() == 0
+    with Progress(progress if leader else False, "fit") as bar, closing(keeper) if keeper else nullcontext():
+        watch = Watch(bar, record if leader else None, seen.log_scale)
+        memory = None if keeper is None else Memory(keeper, watch, place)
         if isinstance(held_out, Data):
             watch.hold_out(_scorer(held_out, seen, posterior, objective, watch, seeds(rng, 1)[0]), patience)
         if by_sums and isinstance(objective, ExpectedLogLikelihood):
@@ -171,16 +205,16 @@ def fit(
             stochastic = stepwise or objective.samples is not None
             watch.may_stop = False  # EM goes on to its optimum; held-out data are scored on the way
             learner = ClosedForm(objective, posterior, tolerance, stochastic, stepwise)
-            state = _by_sums(learner, starts, data, seen, steps, batch_size, rng, seed, watch)
+            state = _by_sums(learner, starts, data, seen, steps, batch_size, seed, watch, memory, place)
         else:
             steps = steps or 2000
             batch_size = batch_size or (min(len(data), 256) if isinstance(data, Data) else 256)
             optimiser = optimiser or default_optimiser(steps, 1e-2 if model.tractable else 3e-3)
-            source = _source(data, seen, starts, batch_size, rng)
+            source = _source(data, seen, starts, batch_size, seed, place)
             watch.limit = steps
             pairs = _carefully(starts), _guesses(posterior, starts, seen, source, restarts, rng)
-            ascent = Gradient(objective, optimiser, fixed)
-            state = train(ascent, pairs, source, steps, seed, watch, watch.period(steps))
+            ascent = Gradient(objective, optimiser, fixed, mixed_precision)
+            state = train(ascent, pairs, source, steps, seed, watch, watch.period(steps), memory, place)
             state = watch.best_state if watch.best_state is not None else state
     return _finish(state, posterior, seen, watch, steps, data)
 
@@ -246,54 +280,13 @@ def _check_parts(key: Any, posterior: Any, objective: Any, optimiser: Any) -> No
         raise TypeError(f"optimiser: expected an optax optimiser, such as optax.adam(1e-3); got {optimiser!r}")
 
 
-class Watch:
-    """What a run leaves behind while it goes: records, the progress bar, checks on held-out data."""
-
-    def __init__(self, bar: Progress, record: Callable[[dict[str, float]], None] | None, log_scale: float) -> None:
-        self.bar, self.record, self.log_scale = bar, record, log_scale
-        self.limit = 0
-        self.steps = 0  # taken, including those whose records were dropped
-        self.records: list[Records] = []
-        self.checks: list[tuple[int, float]] = []
-        self.best_state: Any = None
-        self.best_restart: int | None = None
-        self._period = 0
-        self.may_stop = True
-        self._held_out: tuple[Callable[[Any], float], int] | None = None
-
-    def hold_out(self, score: Callable[[Any], float], patience: int) -> None:
-        """Score the state on held-out data now and then; keep the best, stop after ``patience`` worse ones."""
-        self._held_out = score, patience
-
-    def __call__(self, state: Any, record: Records) -> bool:
-        first = self.steps
-        self.steps += len(record["value"])
-        self.records.append(record)
-        values = np.max(record["value"], axis=1) - self.log_scale
-        self.bar.update(self.steps, self.limit, f"{float(values[-1]):.5g} nats per datum")
-        if self.record is not None:
-            for i, (value, skipped) in enumerate(zip(values, record["skipped"], strict=True)):
-                self.record({"step": first + i, "value": float(value), "skipped": int(np.sum(skipped))})
-        return self._held_out is not None and self._due() and self._check(state, *self._held_out)
-
-    def period(self, steps: int) -> int | None:
-        """Held-out data are scored fifty times in a run, at steps that do not depend on the clock."""
-        self._period = max(1, steps // 50)
-        return None if self._held_out is None else self._period
-
-    def _due(self) -> bool:
-        return not self.may_stop or self.steps % self._period == 0 or self.steps >= self.limit
-
-    def _check(self, state: Any, score: Callable[[Any], float], patience: int) -> bool:
-        value = score(state)
-        self.checks.append((self.steps, value))
-        if self.record is not None:
-            self.record({"step": self.steps, "held_out": value})
-        scores = np.array([check[1] for check in self.checks])
-        best = int(np.argmax(np.where(np.isfinite(scores), scores, -np.inf)))
-        if best == len(self.checks) - 1:
-            self.best_state, self.best_restart = state, likeliest(self.records)
-        return self.may_stop and len(self.checks) - 1 - best >= patience
+def _identity(asked: dict[str, Any], data: Data | Stream, seen: Survey) -> dict[str, str]:
+    """What must be the same for a fit to go on from a checkpoint, each as a digest."""
+    whole = data.fields() if isinstance(data, Data) else (seen.sample.fields(), seen.total, data.count)
+    held_out = asked["held_out"]
+    asked = asked | {"held_out": held_out.fields() if isinstance(held_out, Data) else held_out}
+    named = {name: fingerprint(value) for name, value in asked.items()}
+    return named | {"data": fingerprint(whole), "precision": str(jnp.result_type(float))}
 
 
 @eqx.filter_jit
@@ -349,7 +342,7 @@ def _guesses(
     example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), block)
     count = source.count if isinstance(source, InMemory) else 0
     if posterior.per_datum and isinstance(source, InMemory):
-        count = int(np.max(np.asarray(source.blocks.index))) + 1
+        count = source.rows
     return _guess(posterior, models, example, count, seeds(rng, restarts))
 
 
@@ -371,19 +364,27 @@ def _scorer(
 
 
 def _source(
-    data: Data | Stream, seen: Survey, model: Any, batch_size: int | None, rng: np.random.Generator
+    data: Data | Stream, seen: Survey, model: Any, batch_size: int | None, seed: np.ndarray, place: Placement
 ) -> InMemory | Streamed:
     """The data as the loop wants them, standardised, at JAX's present precision."""
     rows = block_rows(seen.sample, model)
     if isinstance(data, Data):
-        return InMemory(as_datum(data, seen.query, seen.evidence, seen.missing), batch_size, rows, rng)
-    rows = batch_size or min(8 * rows, 65536)
-    stream = data
-
-    def blocks() -> Any:
-        return (padded(as_datum(block, seen.query, seen.evidence, seen.missing), rows) for block in stream.blocks(rows))
-
-    return Streamed(blocks, seen.total, batch_size is not None)
+        return InMemory(as_datum(data, seen.query, seen.evidence, seen.missing), batch_size, rows, seed, place)
+    if batch_size is not None:
+        shared_out(batch_size, place)
+    rows = batch_size or min(8 * rows, 65536) * place.count
+    mine, stream = rows // place.processes, data
+    convert = lambda block: padded(as_datum(block, seen.query, seen.evidence, seen.missing), mine)  # noqa: E731
+    share = jax.process_index(), place.processes
+    passes = batches = None
+    if batch_size is None:
+        part = stream.share(*share) if place.processes > 1 else stream
+        passes = lambda: map(convert, part.blocks(mine))  # noqa: E731
+    else:
+        order = int(np.random.default_rng(seed).integers(2**31))
+        batches = lambda at: stream.batches(mine, seed=order, process=share[0], processes=share[1], state=at)  # noqa: E731
+    example = convert(next(iter(stream.blocks(min(mine, 16)))))
+    return Streamed(passes, batches, convert, example, seen.total, place)
 
 
 def _by_sums(
@@ -393,9 +394,10 @@ def _by_sums(
     seen: Survey,
     steps: int,
     batch_size: int | None,
-    rng: np.random.Generator,
     seed: np.ndarray,
     watch: Watch,
+    memory: Memory | None,
+    place: Placement,
 ) -> Any:
     """EM: fast sums while they are safe, else float64 and sums about each expert's own mean.
 
@@ -405,24 +407,21 @@ def _by_sums(
     eps = float(jnp.finfo(jnp.result_type(float)).eps)
     radius = min(seen.largest, 1e18) * float(np.sqrt(seen.points().shape[1]))
     watch.limit = steps
-
-    def unsafe(record: Records) -> bool:
-        error = eps * float(np.max(record["sharpness"])) * radius**2
-        failed = np.isin(record["code"][-1], (learners.FELL, learners.NOT_FINITE))
-        return not error < SAFE or bool(np.any(failed))
-
     models = starts
-    if not seen.missing and seen.largest < 1e15:
-        source = _source(data, seen, starts, batch_size, rng)
-        state = train(learner, starts, source, steps, seed, lambda now, record: watch(now, record) or unsafe(record))
-        if not unsafe(watch.records[-1]):
+    if not seen.missing and seen.largest < 1e15 and not (memory is not None and memory.stage() == 1):
+        source = _source(data, seen, starts, batch_size, seed, place)
+        sharpest = np.asarray(SAFE / (eps * max(radius, 1e-30) ** 2), jnp.result_type(float))
+        fast = replace(learner, sharpest=sharpest)
+        state = train(fast, starts, source, steps, seed, watch, None, memory, place)
+        if not np.any(watch.records[-1]["code"][-1] >= learners.FELL):
             return state
         models = state.model if _all_finite(state.model) else starts
-        watch.records.clear()
+        watch.begin_again()
+    watch.stage = 1
     with jax.enable_x64(True):
         exact = _carefully(_cast(models, np.float64))
-        source = _source(data, seen, starts, batch_size, rng)
-        return train(learner, exact, source, max(1, steps - watch.steps), seed, watch)
+        source = _source(data, seen, starts, batch_size, seed, place)
+        return train(learner, exact, source, max(1, steps - watch.taken_before), seed, watch, None, memory, place)
 
 
 def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps: int, data: Data | Stream) -> Fit:
@@ -481,14 +480,6 @@ def _ending(code: int, taken: int, allowed: int) -> tuple[bool, str]:
     if taken < allowed:
         return True, "stopped: held-out data no longer improved; the best model is kept"
     return False, "all steps taken"
-
-
-def likeliest(records: list[Records]) -> int:
-    """The restart with the highest value, averaged over the last steps where those are noisy."""
-    values = np.concatenate([record["value"] for record in records])
-    codes = records[-1]["code"][-1]
-    last = values[-1] if np.any(codes != learners.RUNNING) else np.mean(values[-20:], axis=0)
-    return int(np.argmax(np.where(np.isfinite(last), last, -np.inf)))
 
 
 def _in_user_units(models: Any, winner: int, seen: Survey) -> Any:

@@ -10,15 +10,16 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.model import Datum, Model
-from veil.nets import Units
+from veil.nets import Units, lowered
 from veil.objective import ExpectedLogLikelihood, Objective
 from veil.posterior import Posterior
 from veil.statistics import contract
 
-RUNNING, CONVERGED, ROUNDED, FELL, NOT_FINITE = range(5)
+RUNNING, CONVERGED, ROUNDED, FELL, NOT_FINITE, UNSAFE = range(6)
 
 
 class Info(eqx.Module):
@@ -51,6 +52,10 @@ class Learner(eqx.Module):
     def update(self, state: Any, sums: Any, total: Float[Array, ""]) -> tuple[Any, Info]:
         """The next state from summed blocks; ``total`` is the weight of all data, batch or not."""
 
+    def done(self, codes: Any) -> Any:
+        """Whether no restart goes on, from their codes [restarts] (a JAX or numpy array)."""
+        return (codes != RUNNING).all()
+
 
 class Sums(eqx.Module):
     """The sums of one batch: ``terms`` to learn from, the objective's value and the weight of its data."""
@@ -81,6 +86,9 @@ class ClosedForm(Learner):
 
     With ``stochastic=True`` a step sees a minibatch (stepwise EM, Cappé & Moulines 2009, with steps (t + 2)^-0.6) or
     sampled latents, and neither holds.
+
+    With ``sharpest`` a model of greater sharpness (see ``Info``), a fall or a number that is not finite in any restart
+    ends all of them: they are to go on with safer sums.
     """
 
     objective: ExpectedLogLikelihood
@@ -88,6 +96,16 @@ class ClosedForm(Learner):
     tolerance: float = eqx.field(static=True)
     stochastic: bool = eqx.field(static=True)
     stepwise: bool = eqx.field(static=True)
+    sharpest: Float[Array, ""] | np.ndarray | None = None
+
+    def done(self, codes: Any) -> Any:
+        failed = (codes >= FELL).any() if self.sharpest is not None else False
+        return (codes != RUNNING).all() | failed
+
+    def _watched(self, code: Array, sharpness: Array) -> Array:
+        if self.sharpest is None:
+            return code
+        return jnp.where((code < FELL) & ~(sharpness <= self.sharpest), UNSAFE, code)
 
     def init(self, model: Model, block: Datum) -> ClosedFormState:
         nothing = -jnp.inf * jnp.ones(())
@@ -139,8 +157,10 @@ class ClosedForm(Learner):
         stay = _where(worse, state.previous, state.model)
         model = _where(code == RUNNING, state.model.maximise(sums.terms), stay)
         kept = jnp.where(undone | worse, state.value, value)
+        sharpness = jnp.asarray(model.sharpness())
+        code = self._watched(code, sharpness)
         state = ClosedFormState(model, stay, None, kept, change, sums.counts, code, state.step + 1)
-        return state, Info(kept, penalty, code, jnp.zeros((), int), jnp.asarray(model.sharpness()))
+        return state, Info(kept, penalty, code, jnp.zeros((), int), sharpness)
 
     def _blend(
         self, state: ClosedFormState, sums: Sums, total: Float[Array, ""], value: Array, penalty: Array
@@ -158,8 +178,10 @@ class ClosedForm(Learner):
         skipped = (~fine).astype(int)
         counts = sums.counts * (total / sums.weight)
         kept = running if self.stepwise else None
-        state = ClosedFormState(model, state.model, kept, value, value, counts, state.code, state.step + 1)
-        return state, Info(value, penalty, state.code, skipped, jnp.asarray(model.sharpness()))
+        sharpness = jnp.asarray(model.sharpness())
+        code = self._watched(state.code, sharpness)
+        state = ClosedFormState(model, state.model, kept, value, value, counts, code, state.step + 1)
+        return state, Info(value, penalty, code, skipped, sharpness)
 
 
 class GradientState(eqx.Module):
@@ -177,12 +199,14 @@ class Gradient(Learner):
 
     With ``fixed`` the model stays as it is and only the posterior learns. A step whose value, gradient or update is not
     finite is skipped and counted; ``patience`` such steps in a row end the run. The objective is part of the state: it
-    may have schedules and running averages.
+    may have schedules and running averages. With ``mixed`` networks multiply in bfloat16 (Micikevicius et al. 2018,
+    without their loss scaling, which bfloat16's range makes needless); the trained parameters stay as they are.
     """
 
     objective: Objective
     optimiser: Any = eqx.field(static=True)
     fixed: bool = eqx.field(static=True, default=False)
+    mixed: bool = eqx.field(static=True, default=False)
     patience: int = eqx.field(static=True, default=10)
 
     def init(self, model: Any, block: Datum) -> GradientState:
@@ -202,6 +226,8 @@ class Gradient(Learner):
 
         def value(parameters: Any) -> tuple[Array, Any]:
             model, posterior = eqx.combine(parameters, (state.model, state.posterior))
+            if self.mixed:
+                model, posterior = lowered(model), lowered(posterior)
             estimates = jax.vmap(lambda datum, key: state.objective(model, posterior, datum, key))(block, keys)
             return weight @ estimates.value, jax.tree.map(lambda metric: weight @ metric, estimates.metrics)
 

@@ -1,8 +1,12 @@
-"""The one training loop: stretches of steps compiled when the data are on the device, block by block when streamed."""
+"""The one training loop: stretches of steps compiled when the data are on the device, block by block when streamed.
+
+Every number is a function of the seed and the step, never of the clock: where a stretch ends, when a checkpoint is
+written and how often a fit was stopped and went on change nothing.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -10,76 +14,148 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from veil.learners import RUNNING, Info, Learner
+from veil.checkpoints import Interrupted
+from veil.devices import Placement
+from veil.learners import Info, Learner
 from veil.model import Datum
+from veil.signals import listening
 
 STRETCH = 256  # the most steps in one compiled call
+_ONE = Placement()
 
 
 class InMemory:
-    """Data on the device: all of them each step, in blocks [B, rows, ...], or minibatches of shuffled rows."""
+    """Data on the device: all of them each step, in blocks [B, rows, ...], or minibatches of shuffled rows.
 
-    def __init__(self, datum: Datum, batch_size: int | None, rows: int, rng: np.random.Generator) -> None:
+    With a mesh the rows of blocks are shared out. For minibatches every device holds all data and takes its share of
+    each batch, so that the batches are the same on any number of devices.
+    """
+
+    def __init__(
+        self, datum: Datum, batch_size: int | None, rows: int, seed: np.ndarray, placement: Placement = _ONE
+    ) -> None:
         self.count = len(datum.query)
         self.total = float(np.sum(np.asarray(datum.weight, np.float64)))
+        self.rows = self.count if datum.index is None else int(np.max(datum.index)) + 1  # that the data may point at
         self.batch_size = None if batch_size is None or batch_size >= self.count else batch_size
-        self._rng, self._order = rng, np.zeros(0, np.int32)
+        self._seed, self._placement = seed.tolist(), placement
         if self.batch_size is None:
-            parts = max(1, -(-self.count // rows))
-            self.blocks = jax.device_put(jax.tree.map(lambda leaf: _blocked(np.asarray(leaf), parts), datum))
+            parts = max(1, -(-self.count // (rows * placement.count)))
+            blocks = jax.tree.map(lambda leaf: _blocked(np.asarray(leaf), parts, placement.count), datum)
+            self.blocks = placement.by_rows(blocks, 1)
         else:
-            self.blocks = jax.device_put(datum)
+            shared_out(self.batch_size, placement)
+            self.blocks = placement.everywhere(datum)
+        self._epoch: tuple[int, np.ndarray] = -1, np.zeros(0, np.int32)
 
     def example(self) -> Datum:
         """The shapes of one batch."""
         rows = () if self.batch_size is None else (self.batch_size,)
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*rows, *leaf.shape[1:]), leaf.dtype), self.blocks)
 
-    def plan(self, steps: int) -> Array | None:
-        """Which rows the next ``steps`` see: shuffled anew each epoch, every row once before any twice."""
+    def plan(self, first: int, steps: int) -> Array | None:
+        """Which rows ``steps`` from ``first`` on see: shuffled anew each epoch, every row once before any twice.
+
+        A function of the seed and the step alone: a fit that goes on from a checkpoint sees what it would have seen.
+        """
         if self.batch_size is None:
             return None
-        needed = steps * self.batch_size
-        while len(self._order) < needed:
-            self._order = np.concatenate([self._order, self._rng.permutation(self.count).astype(np.int32)])
-        rows, self._order = self._order[:needed], self._order[needed:]
+        begin, end, parts = first * self.batch_size, (first + steps) * self.batch_size, []
+        while begin < end:
+            epoch, offset = divmod(begin, self.count)
+            parts.append(self._order(epoch)[offset : offset + end - begin])
+            begin += len(parts[-1])
         plan = np.zeros((STRETCH, self.batch_size), np.int32)  # always the same shape, so that it compiles once
-        plan[:steps] = rows.reshape(steps, self.batch_size)
-        return jax.device_put(plan)
+        plan[:steps] = np.concatenate(parts).reshape(steps, self.batch_size)
+        return self._placement.by_rows(plan, 1)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self._epoch[0] != epoch:
+            rng = np.random.default_rng([*self._seed, epoch])
+            self._epoch = epoch, rng.permutation(self.count).astype(np.int32)
+        return self._epoch[1]
 
 
 class Streamed:
-    """Data that pass by in blocks: a step is one pass over all of them, or with ``by_block`` one block."""
+    """Data that pass by: a step is one pass over all blocks (``passes``), or one batch of an endless order.
 
-    def __init__(self, blocks: Callable[[], Iterable[Datum]], total: float, by_block: bool) -> None:
-        self.blocks, self.total, self.by_block = blocks, total, by_block
-        self._passing: Iterator[Datum] = iter(())
+    ``batches`` makes that order, from a position in it or from the beginning; its items are host data of one process's
+    share, and ``.state()`` tells the position. ``convert`` makes the datum of them that the device takes.
+    """
+
+    def __init__(
+        self,
+        passes: Callable[[], Iterable[Datum]] | None,
+        batches: Callable[[Any], Any] | None,
+        convert: Callable[[Any], Datum],
+        example: Datum,
+        total: float,
+        placement: Placement = _ONE,
+    ) -> None:
+        self._passes, self._batches, self._convert = passes, batches, convert
+        self._example, self.total, self.placement = example, total, placement
+        self._order: Any = None
 
     def example(self) -> Datum:
         """The shapes of one batch."""
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), next(iter(self.blocks())))
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._example)
 
-    def next_batch(self) -> Iterable[Datum]:
-        """The blocks of the next step."""
-        if not self.by_block:
-            return self.blocks()
-        block = next(self._passing, None)
-        if block is None:
-            self._passing = iter(self.blocks())
-            block = next(self._passing)
-        return [block]
+    def restore(self, position: Any) -> None:
+        """Go on behind the batches that were taken when ``position()`` said so."""
+        if self._batches is not None:
+            self._order = self._batches(position)
+
+    def position(self) -> Any:
+        """Where the order of batches is; None for passes, which always begin at the beginning."""
+        return None if self._order is None else self._order.state()
+
+    def next_batch(self) -> Iterator[Datum]:
+        """The blocks of the next step; in every process equally many."""
+        if self._batches is not None:
+            if self._order is None:
+                self._order = self._batches(None)
+            yield self.placement.local_rows(self._convert(next(self._order)))
+            return
+        assert self._passes is not None
+        blocks = iter(self._passes())
+        while True:
+            block = next(blocks, None)
+            if self.placement.processes > 1 and not self.placement.agreed(block is not None)[0]:
+                return
+            if block is None:
+                if self.placement.processes == 1:
+                    return
+                block = jax.tree.map(np.zeros_like, self._example)  # weight zero: others still have data
+            yield self.placement.local_rows(block)
 
 
-def _blocked(array: np.ndarray, parts: int) -> np.ndarray:
-    """[N, ...] -> [parts, rows, ...], padded with zeros (whose weight is zero)."""
-    rows = -(-len(array) // parts)
+def shared_out(rows: int, placement: Placement) -> None:
+    """Raise ValueError if a batch cannot be shared out evenly."""
+    if rows % placement.count:
+        raise ValueError(
+            f"batch_size: {placement.count} devices share a batch evenly, and {rows} is not a multiple of "
+            f"{placement.count}; try {max(1, round(rows / placement.count)) * placement.count}"
+        )
+
+
+def _blocked(array: np.ndarray, parts: int, multiple: int) -> np.ndarray:
+    """[N, ...] -> [parts, rows, ...], rows a multiple, padded with zeros (whose weight is zero)."""
+    rows = -(-len(array) // (parts * multiple)) * multiple
     padding = [(0, parts * rows - len(array))] + [(0, 0)] * (array.ndim - 1)
     return np.pad(array, padding).reshape(parts, rows, *array.shape[1:])
 
 
 @eqx.filter_jit
 def _stretch(
-    learner: Learner, state: Any, blocks: Datum, plan: Any, total: Any, first: Any, count: Any, seed: Any
+    learner: Learner,
+    state: Any,
+    blocks: Datum,
+    plan: Any,
+    total: Any,
+    first: Any,
+    count: Any,
+    seed: Any,
+    place: Placement,
 ) -> tuple[Any, Info, Array]:
     """Up to ``count`` steps, fewer when every restart is done; states carry a leading axis of restarts.
 
@@ -109,7 +185,7 @@ def _stretch(
     def step(state: Any, i: Array) -> tuple[Any, Info]:
         key_step = jax.random.fold_in(key, first + i)
         if plan is not None:
-            batch = jax.tree.map(lambda leaf: leaf[plan[i]], blocks)
+            batch = place.shared(jax.tree.map(lambda leaf: leaf[plan[i]], blocks))
             keys = jax.random.split(key_step, restarts) if many else key_step
             return update(state, accumulate(state, batch, keys), total)
 
@@ -131,7 +207,7 @@ def _stretch(
     infos = Info(value=numbers, penalty=numbers, code=whole, skipped=whole, sharpness=numbers)
 
     def more(carry: tuple[Array, Any, Info]) -> Array:
-        return (carry[0] < count) & jnp.any(carry[1].code == RUNNING)
+        return (carry[0] < count) & ~learner.done(jnp.atleast_1d(carry[1].code))
 
     def advance(carry: tuple[Array, Any, Info]) -> tuple[Array, Any, Info]:
         i, state, infos = carry
@@ -142,7 +218,7 @@ def _stretch(
     if not many:
         state = jax.tree.map(lambda leaf: leaf[None], state)
         infos = jax.tree.map(lambda leaf: leaf[:, None], infos)
-    return eqx.combine(state, rest), infos, done
+    return eqx.combine(place.same(state), rest), place.same(infos), place.same(done)
 
 
 @eqx.filter_jit
@@ -151,19 +227,40 @@ def _start(learner: Learner, models: Any, example: Datum) -> Any:
 
 
 @eqx.filter_jit
-def _accumulate(learner: Learner, state: Any, block: Datum, step: Any, part: Any, seed: Any, sums: Any) -> Any:
+def _accumulate(
+    learner: Learner, state: Any, block: Datum, step: Any, part: Any, seed: Any, sums: Any, place: Placement
+) -> Any:
     key = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(seed), step), part)
     keys = jax.random.split(key, jax.tree.leaves(eqx.filter(state, eqx.is_array))[0].shape[0])
     new = eqx.filter_vmap(learner.accumulate, in_axes=(eqx.if_array(0), None, 0))(state, block, keys)
-    return new if sums is None else jax.tree.map(jnp.add, sums, new)
+    return place.same(new if sums is None else jax.tree.map(jnp.add, sums, new))
 
 
 @eqx.filter_jit
-def _update(learner: Learner, state: Any, sums: Any, total: Any) -> tuple[Any, Info]:
-    return eqx.filter_vmap(learner.update, in_axes=(eqx.if_array(0), 0, None))(state, sums, total)
+def _update(learner: Learner, state: Any, sums: Any, total: Any, place: Placement) -> tuple[Any, Info]:
+    state, info = eqx.filter_vmap(learner.update, in_axes=(eqx.if_array(0), 0, None))(state, sums, total)
+    state, rest = eqx.partition(state, eqx.is_array)
+    return eqx.combine(place.same(state), rest), place.same(info)
 
 
 Records = dict[str, np.ndarray]
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """What makes a fit survive: checkpoints."""
+
+    def restore(self, state: Any, source: "InMemory | Streamed") -> tuple[Any, int]:
+        """The state to start from, and its step: those of a checkpoint, or as given and zero."""
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+
+    def save(self, state: Any, step: int, source: "InMemory | Streamed", wait: bool = False) -> None:
+        """Write one."""
+
+    def where(self) -> str:
+        """Where they are."""
 
 
 def train(
@@ -174,37 +271,78 @@ def train(
     seed: np.ndarray,
     watch: Callable[[Any, Records], bool],
     period: int | None = None,
+    memory: Memory | None = None,
+    place: Placement = _ONE,
 ) -> Any:
     """The state after ``steps``, or when every restart is done, or when ``watch(state, records)`` says stop.
 
     ``models`` and the state have a leading axis of restarts. ``records`` are those of one stretch of steps: arrays
     [steps, restarts] of value, penalty, code, skipped and sharpness. With ``period`` no stretch goes beyond a multiple
     of it, so that what is done between stretches can be done at known steps. ``seed``: the data of a key, uint32 [2].
+    With ``memory`` the loop starts from its last checkpoint, writes others when they are due, and one more before it
+    raises ``Interrupted`` on Ctrl-C or SIGTERM, or the error of data that cannot be read any more.
     """
-    state = _start(learner, models, source.example())
+    state, step = place.everywhere(_start(learner, models, source.example())), 0
+    if memory is not None:
+        state, step = memory.restore(state, source)
     total = np.asarray(source.total, jnp.result_type(float))
-    step, stretch = 0, 4
-    while step < steps:
-        begin = time.perf_counter()
-        if isinstance(source, InMemory):
+    stretch = 4
+    with listening(memory is not None) as ear:
+        while step < steps:
+            begin = time.perf_counter()
             count = min(stretch, steps - step, STRETCH, period - step % period if period else STRETCH)
-            numbers = np.asarray(step), np.asarray(count)  # arrays: a Python number would be compiled in
-            plan = source.plan(count)
-            state, infos, done_steps = _stretch(learner, state, source.blocks, plan, total, *numbers, seed)
-            done = int(done_steps)
-            named = {name: np.asarray(getattr(infos, name))[:done] for name in infos.__dataclass_fields__}
-        else:
-            sums = None
-            for i, block in enumerate(source.next_batch()):
-                sums = _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums)
-            state, info = _update(learner, state, sums, total)
-            named = {name: np.asarray(getattr(info, name))[None] for name in info.__dataclass_fields__}
-            done = 1
-        step += done
-        stop = watch(state, named)
-        if stop or np.all(named["code"][-1] != RUNNING):
-            break
-        # stretches of about a third of a second: long enough to hide the dispatch, short enough to watch
-        pace = (time.perf_counter() - begin) / max(done, 1)
-        stretch = int(np.clip(0.3 / max(pace, 1e-9), 1, 8 * stretch))
+            try:
+                state, records = _advance(learner, state, source, step, count, total, seed, place, ear)
+            except (OSError, ValueError) as error:
+                if memory is not None:
+                    memory.save(state, step, source, wait=True)
+                    error.add_note(
+                        f"the fit is kept as it was after step {step} in {memory.where()}: the same call goes on"
+                    )
+                raise
+            done = 0 if records is None else len(records["value"])
+            step += done
+            if records is not None and (watch(state, records) or learner.done(records["code"][-1])):
+                break
+            # stretches of about a third of a second: long enough to hide the dispatch, short enough to watch
+            pace = (time.perf_counter() - begin) / max(done, 1)
+            stretch = int(np.clip(0.3 / max(pace, 1e-9), 1, 8 * stretch))
+            if memory is None and place.processes == 1:
+                continue
+            wishes = memory is not None and memory.due(), ear.heard is not None, -stretch
+            due, ended, negative = place.agreed(*wishes)
+            stretch = -int(negative)
+            if memory is not None and (due or ended):
+                memory.save(state, step, source, wait=bool(ended))
+            if memory is not None and ended:
+                raise Interrupted(
+                    f"stopped by {ear.heard or 'another process'} after step {step}; the fit is kept in "
+                    f"{memory.where()}: the same call goes on"
+                )
     return state
+
+
+def _advance(
+    learner: Learner,
+    state: Any,
+    source: InMemory | Streamed,
+    step: int,
+    count: int,
+    total: np.ndarray,
+    seed: np.ndarray,
+    place: Placement,
+    ear: Any,
+) -> tuple[Any, Records | None]:
+    """The state some steps further, and their records; no records if a pass was broken off because of a signal."""
+    if isinstance(source, InMemory):
+        numbers = np.asarray(step), np.asarray(count)  # arrays: a Python number would be compiled in
+        plan = source.plan(step, count)
+        state, infos, done = _stretch(learner, state, source.blocks, plan, total, *numbers, seed, place)
+        return state, {name: np.asarray(getattr(infos, name))[: int(done)] for name in infos.__dataclass_fields__}
+    sums = None
+    for i, block in enumerate(source.next_batch()):
+        sums = _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums, place)
+        if ear.heard and source.placement.processes == 1 and i:
+            return state, None
+    state, info = _update(learner, state, sums, total, place)
+    return state, {name: np.asarray(getattr(info, name))[None] for name in info.__dataclass_fields__}

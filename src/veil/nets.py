@@ -1,7 +1,7 @@
 """Networks that turn evidence into features: vectors in, vectors out."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -47,6 +47,22 @@ class Units(eqx.Module):
         return Units(outer.shift + outer.scale * inner.shift, outer.scale * inner.scale)
 
 
+def product(left: Float[Array, "*left"], right: Float[Array, "*right"]) -> Float[Array, "*both"]:
+    """A matrix product whose factors have the lower of their two precisions and whose sums the higher."""
+    if left.dtype == right.dtype:
+        return left @ right
+    low, high = sorted((left.dtype, right.dtype), key=lambda dtype: dtype.itemsize)
+    return jnp.matmul(left.astype(low), right.astype(low), preferred_element_type=high)
+
+
+def lowered(tree: Any) -> Any:
+    """The same model or posterior, the weights of its networks' layers in bfloat16."""
+    layer = lambda node: isinstance(node, Linear)  # noqa: E731
+    return jax.tree.map(
+        lambda node: Linear(node.weight.astype(jnp.bfloat16), node.bias) if layer(node) else node, tree, is_leaf=layer
+    )
+
+
 class Linear(eqx.Module):
     """W x + b; weight [out, in], bias [out]."""
 
@@ -60,7 +76,7 @@ class Linear(eqx.Module):
         return Linear(jax.random.uniform(key, (outputs, inputs), minval=-limit, maxval=limit), jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
-        return self.weight @ x + self.bias
+        return product(self.weight, x) + self.bias
 
     def rescaled(self, units: Units) -> "Linear":
         """The same function of inputs in the user's units."""
