@@ -28,6 +28,10 @@ from veil import checkpoint
 
 FORMAT, VERSION = "veil run", 1
 CONFIG, METRICS = "config.json", "metrics.jsonl"
+CHECKPOINTS, UNFINISHED, LOCK = "checkpoints", ".unfinished", "lock"
+# what an unfinished run may hold
+PARTS = {CONFIG, METRICS, CHECKPOINTS, LOCK, "tensorboard", "selection.json", "model.json", "parameters.safetensors"}
+PARTS |= {"posterior", "plots", "report.html"}
 LARGEST_CONFIG = 64 * 2**20  # bytes
 PRECISIONS = ("float32", "float64")
 
@@ -207,29 +211,90 @@ def _is_run(path: Path) -> bool:
 
 
 @contextmanager
-def creating(path: str | os.PathLike[str], force: bool = False) -> Iterator[Path]:
-    """A directory to write a run into, which becomes ``path`` at the end, or vanishes if anything goes wrong.
+def creating(path: str | os.PathLike[str], force: bool = False, resume: bool = False) -> Iterator[Path]:
+    """A directory to write a run into, ``path`` with .unfinished at its end, which becomes ``path`` when all is done.
 
-    Folders above it are made as needed, and vanish too.
+    If anything goes wrong it vanishes again, and so do folders above it that were made for it; unless there are
+    checkpoints in it: then it stays, and ``resume=True`` opens it again. A process that was killed leaves it, too.
 
-    Raises FileExistsError if the place is taken (see ``check_free``), before and after.
+    Raises:
+        FileExistsError: the place is taken (see ``check_free``); an unfinished run with checkpoints is there, and
+            neither ``resume`` nor ``force`` (which deletes it) was asked for; or another process is writing it.
     """
     check_free(path, force)
-    place = Path(path).resolve()
+    place, part = Path(path).resolve(), unfinished(path)
     made = [folder for folder in place.parents if not folder.exists()]
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        check_free(place, force)
-        _replace(temporary, place)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for folder in made:
-            if not any(folder.iterdir()):
-                folder.rmdir()
-        raise
+    _check_unfinished(part)
+    part.mkdir(parents=True, exist_ok=True)
+    with _locked(part / LOCK):
+        if _has_checkpoints(part) and not (resume or force):
+            raise FileExistsError(
+                f"{part} holds a fit that was stopped: go on with --resume, or begin anew with --force"
+            )
+        if not (_has_checkpoints(part) and resume):
+            _empty(part)
+        try:
+            yield part
+            check_free(place, force)
+            (part / LOCK).unlink()
+            _replace(part, place)
+            shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
+        except BaseException:
+            if not _has_checkpoints(part):
+                shutil.rmtree(part, ignore_errors=True)
+                for folder in made:
+                    if not any(folder.iterdir()):
+                        folder.rmdir()
+            raise
+
+
+def unfinished(path: str | os.PathLike[str]) -> Path:
+    """Where a run is written before it is whole."""
+    place = Path(path).resolve()
+    return place.with_name(place.name + UNFINISHED)
+
+
+def is_finished(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a run at this place."""
+    return Path(path).is_dir() and _is_run(Path(path))
+
+
+def _has_checkpoints(folder: Path) -> bool:
+    kept = folder / CHECKPOINTS
+    return kept.is_dir() and any(name.name.isdigit() for name in kept.iterdir())
+
+
+def _check_unfinished(part: Path) -> None:
+    """Refuse a directory that is not what an unfinished run left."""
+    if not part.exists():
+        return
+    strange = [] if not part.is_dir() else [each.name for each in part.iterdir() if each.name not in PARTS]
+    if not part.is_dir() or strange:
+        what = f"holds {', '.join(sorted(strange)[:3])}" if strange else "is no directory"
+        raise FileExistsError(f"{part} {what}, which no run left there; it is never overwritten: choose another place")
+
+
+def _empty(part: Path) -> None:
+    for each in part.iterdir():
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        elif each.name != LOCK:
+            each.unlink()
+
+
+@contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    """While inside, no other process may write this run (where the system has file locks)."""
+    with lock.open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass
+        except BlockingIOError as error:
+            raise FileExistsError(f"{lock.parent} is being written by another process") from error
+        yield
 
 
 def _replace(temporary: Path, place: Path) -> None:

@@ -1,7 +1,6 @@
 """``veil fit``: a model and data in, a run directory out."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import typer
 from veil.cli import options
 from veil.cli.learning import Asked, choose
 from veil.cli.program import COMMAND, Refusal, notes
+from veil.cli.running import Running
 from veil.cli.waiting import waiting
 
 
@@ -49,12 +49,22 @@ def fit(
     precision: options.Precision = None,
     select: options.Select = None,
     criterion: options.Criterion = None,
+    checkpoint_every: options.CheckpointEvery = None,
+    resume: options.Resume = False,
+    log: options.Log = None,
+    mixed_precision: options.MixedPrecision = False,
+    devices: options.Devices = None,
+    coordinator: options.Coordinator = None,
+    processes: options.Processes = None,
+    process: options.Process = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Fit MODEL to DATA and write the run directory RUN.
 
     For example:  veil fit mixture faithful --components 2 --covariance full --restarts 10 --out runs/geyser
+
+    A fit that was stopped, by Ctrl-C or by force, goes on by the same command with --resume.
     """
     import jax
 
@@ -88,7 +98,16 @@ def fit(
         raise Refusal("--held-out: a stream cannot be split")
     if held_out is not None and not 0 < held_out < 1:
         raise Refusal(f"--held-out: expected a fraction between 0 and 1; got {held_out:g}")
-    runs.check_free(out, force)
+    if resume and runs.is_finished(out):
+        if not quiet:
+            typer.echo(f"{out} is finished; there is nothing to resume")
+        return
+    running = Running(checkpoint_every, resume, log, mixed_precision, devices, coordinator, processes, process)
+    running.check(select)
+    running.meet()
+    quiet = quiet or not running.leads
+    if running.leads:
+        runs.check_free(out, force)
 
     with notes(quiet):
         block = (block_rows or reading.BLOCK) if stream else None
@@ -105,21 +124,24 @@ def fit(
             raise Refusal(f"--precision: expected one of {', '.join(runs.PRECISIONS)}; got {precision!r}")
         settings = {"steps": steps, "batch_size": batch_size, "restarts": restarts, "tolerance": tolerance}
         settings = {name: value for name, value in settings.items() if value is not None}
-        with jax.enable_x64(precision == "float64"), runs.creating(out, force) as folder:
+        with jax.enable_x64(precision == "float64"), running.place(out, force) as folder:
             key = jax.random.key(seed)
             arguments = {**settings, **learning.arguments, "key": key, "progress": False if quiet else None}
             if select is None:
-                chosen, result, lines = "", *_fit(models[""], found, folder / runs.METRICS, held_out, arguments)
+                chosen, result = "", running.fit(models[""], found, folder, arguments | {"held_out": held_out})
+                if not running.leads:
+                    return
             else:
                 selection = selecting.choose(models, found, criterion, held_out, arguments)
-                chosen, result, lines = selection.best, selection.fit, selecting.metrics(selection)
-                (folder / runs.METRICS).write_text("".join(map(_line, lines)), "utf-8")
+                chosen, result = selection.best, selection.fit
+                (folder / runs.METRICS).write_text("".join(map(_line, selecting.metrics(selection))), "utf-8")
                 (folder / selecting.FILE).write_text(_line(selecting.record(selection)), "utf-8")
             with waiting("evaluating", quiet):
                 evaluation = _evaluate(result, found, jax.random.fold_in(key, 1))
             _finish(folder, result, evaluation)
             record = {**settings, **asked.record(), "objective": learning.name}
             record |= {"held_out": held_out, "select": select, "criterion": criterion, "stream": stream}
+            record |= {"mixed_precision": mixed_precision or None, "devices": devices, "processes": processes}
             runs.write_config(
                 folder,
                 runs.configuration(
@@ -220,16 +242,6 @@ def _data_record(source: str, data: Any, weight: str | None, rows: int) -> dict[
 
 
 # -- learning ----------------------------------------------------------------------------------------------------------
-
-
-def _fit(
-    model: Any, data: Any, metrics: Path, held_out: float | None, options: dict[str, Any]
-) -> tuple[Any, list[Any]]:
-    from veil.fitting import fit as veil_fit
-
-    with metrics.open("w", encoding="utf-8", buffering=1) as file:
-        write: Callable[[dict[str, float]], Any] = lambda line: file.write(_line(line))  # noqa: E731
-        return veil_fit(model, data, held_out=held_out, record=write, **options), []
 
 
 def _evaluate(result: Any, data: Any, key: Any) -> Any:

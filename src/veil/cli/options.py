@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 DATA, MODEL, LEARNING, CHOICE = "The data", "The model", "Learning", "Choosing between models"
+RUNNING = "Running"
 
 
 def _in(panel: str, *names_and_words: str, **more: Any) -> Any:
@@ -94,6 +95,23 @@ Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same 
 Precision = Annotated[
     str | None, _in(LEARNING, "--precision", "float32 or float64; default: float64 for EM, float32 for gradients.")
 ]
+
+CheckpointEvery = Annotated[
+    float | None,
+    _in(RUNNING, "--checkpoint-every", "Seconds between checkpoints: 30; 0 for none.", min=0),
+]
+Resume = Annotated[
+    bool, _in(RUNNING, "--resume", "Go on with a fit that was stopped: the same command with this word.")
+]
+Log = Annotated[str | None, _in(RUNNING, "--log", "tensorboard: metrics for TensorBoard too, in RUN/tensorboard.")]
+MixedPrecision = Annotated[bool, _in(RUNNING, "--mixed-precision", "Networks multiply in bfloat16 and add in float32.")]
+Devices = Annotated[int | None, _in(RUNNING, "--devices", "Share the rows out over this many devices.", min=1)]
+Coordinator = Annotated[
+    str | None,
+    _in(RUNNING, "--coordinator", "HOST:PORT of process 0, the same in every process; auto: from the cluster."),
+]
+Processes = Annotated[int | None, _in(RUNNING, "--processes", "How many processes fit together.", min=1)]
+Process = Annotated[int | None, _in(RUNNING, "--process", "Which of them this one is: 0, 1, ...", min=0)]
 
 Select = Annotated[
     str | None,

@@ -23,6 +23,10 @@ class Refusal(Exception):
     """A request that cannot be fulfilled as it stands; exit code 2."""
 
 
+class Stopped(Exception):
+    """A request that was asked to end before it was fulfilled, and says what became of it; exit code 130."""
+
+
 class Program(TyperGroup):
     """A group of commands that ends the process with a line and a code."""
 
@@ -60,12 +64,16 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return f"{error.format_message()} ({context.command_path if context else 'veil'} --help)", error.exit_code
     if isinstance(error, Refusal):
         return str(error), 2
+    if isinstance(error, Stopped):
+        return str(error), INTERRUPTED
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "matplotlib":
         return "pictures need matplotlib, which is not installed: pip install 'veil[plots]'", 1
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", 1
     if isinstance(error, ValueError | TypeError | OSError | ModuleNotFoundError | IndexError):
+        return str(error), 1
+    if type(error).__name__ == "CheckpointError":
         return str(error), 1
     if isinstance(error, MemoryError):
         return "out of memory", 1
