@@ -67,7 +67,7 @@ def test_interrupted_refused_and_gone_on(tmp_path):
     assert again.returncode == 1
     assert "holds a fit that was stopped: go on with --resume, or begin anew with --force" in again.stderr
     other = run(*FIT, "--out", out, "--resume", "--seed", "1")
-    assert (other.returncode, "another fit: it differs in key" in other.stderr) == (1, True), other.stderr
+    assert (other.returncode, "another fit: it differs in data, key" in other.stderr) == (1, True), other.stderr
     last = run(*FIT, "--out", out, "--resume", "--log", "tensorboard")
     assert last.returncode == 0, last.stderr
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
