@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class ParquetTable:
         types = self._pyarrow.types
         with self._open() as file:
             schema = file.schema_arrow
+            self._metadata = file.metadata
             self.names = unique(tuple(schema.names), path)
             self.count = int(file.metadata.num_rows)
             self._types = list(schema.types)
@@ -65,20 +67,45 @@ class ParquetTable:
         for i in wanted:
             if not self.numeric[i]:
                 raise ValueError(self._not_numeric(i))
-        arrow = self._pyarrow
-        dtype = np.result_type(*(self._float_type(self._types[i]) for i in wanted))
-        kind = arrow.from_numpy_dtype(dtype)
         names = [self.names[i] for i in wanted]
         with self._open() as file:
             # Threads and whole row groups read ahead would make memory grow with the file, not with the batch.
             for batch in file.iter_batches(batch_size=max(1, CELLS // len(names)), columns=names, use_threads=False):
                 if batch.num_rows:
-                    columns = [batch.column(name).cast(kind, safe=False) for name in names]
-                    yield np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1)
+                    yield self._numbers(batch, wanted)
 
-    def _open(self) -> Any:
+    def ranges(self, rows: int) -> list[tuple[int, int]]:
+        """The rows of each row group: what can be read on its own, whatever `rows` asks for."""
+        counts = [self._metadata.row_group(i).num_rows for i in range(self._metadata.num_row_groups)]
+        ends = np.cumsum([0, *counts]).tolist()
+        return [(start, stop) for start, stop in pairwise(ends) if stop > start]
+
+    def load(self, start: int, stop: int, wanted: Sequence[int]) -> np.ndarray:
+        """The wanted columns of one of the `ranges`, as from `chunks`."""
+        for i in wanted:
+            if not self.numeric[i]:
+                raise ValueError(self._not_numeric(i))
+        group, row = 0, 0
+        while row < start or self._metadata.row_group(group).num_rows == 0:
+            row += self._metadata.row_group(group).num_rows
+            group += 1
+        with self._open(self._metadata) as file:
+            table = file.read_row_group(group, columns=[self.names[i] for i in wanted], use_threads=False)
+            return self._numbers(table, wanted)
+
+    def _numbers(self, table: Any, wanted: Sequence[int]) -> np.ndarray:
+        dtype = np.result_type(*(self._float_type(self._types[i]) for i in wanted))
+        kind = self._pyarrow.from_numpy_dtype(dtype)
+        out = np.empty((table.num_rows, len(wanted)), dtype)
+        for place, i in enumerate(wanted):
+            out[:, place] = np.asarray(table.column(self.names[i]).cast(kind, safe=False))
+        return out
+
+    def _open(self, metadata: Any = None) -> Any:
         try:
-            return self._pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 16)
+            return self._pyarrow.parquet.ParquetFile(
+                self.path, metadata=metadata, pre_buffer=False, buffer_size=1 << 16
+            )
         except self._pyarrow.ArrowInvalid as error:
             raise ValueError(f"{self.path} is not a readable Parquet file: {error}") from None
 
