@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -166,7 +166,7 @@ class DelimitedTable:
             if records:
                 yield records, lines
 
-    def _parsed(self, file: IO[str]) -> Iterator[tuple[list[str], int]]:
+    def _parsed(self, file: Iterable[str]) -> Iterator[tuple[list[str], int]]:
         reader = csv.reader(file)
         try:
             for record in reader:

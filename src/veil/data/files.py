@@ -22,10 +22,8 @@ LARGEST = 1 << 26  # numbers in a chunk that a source can not divide: 0.5 GB in 
 # What decoders raise for bad files.
 UNREADABLE = (
     ValueError,
-    TypeError,
     EOFError,
     OSError,
-    KeyError,
     SyntaxError,
     NotImplementedError,
     zipfile.BadZipFile,
@@ -95,6 +93,7 @@ class TableFiles(Chunked):
             with reading(table.path, ""):
                 unchanged(table.path, self._stamps[number])
                 for fields in self._layout.parts(table):
+                    _numbers(fields)
                     yield block(fields, self._labels(), row)
                     row += len(fields["query"])
 
@@ -110,6 +109,7 @@ class TableFiles(Chunked):
             unchanged(table.path, self._stamps[place.file])
             fields = self._layout.load(table, place.start, place.stop)
             self._complete(len(fields["query"]), place)
+            _numbers(fields)
             return block(fields, self._labels(), place.start)
 
     def _salvage(self, chunk: int, place: Place, table: Table) -> Data | None:
@@ -117,6 +117,7 @@ class TableFiles(Chunked):
             unchanged(table.path, self._stamps[place.file])
             found = self._layout.salvage(table, place.start, place.stop)
             self._complete(len(found.rows) + len(found.bad), place)
+            _numbers(found.fields)
         except UNREADABLE as error:
             if of_the_system(error):
                 refuse(error, table.path)
@@ -183,7 +184,7 @@ def salvaged(found: Salvaged, names: Labels, chunk: int, path: str, ledger: Ledg
     """What can be read of a chunk, without the rows that data may not have; the others go into the ledger.
 
     Raises:
-        ValueError, TypeError: whatever data would raise for reasons that are not in single rows.
+        ValueError: whatever data would raise for reasons that are not in single rows.
     """
     fields = {name: np.asarray(array) for name, array in found.fields.items() if array is not None}
     bad = [f"{path}, {each}" for each in found.bad]
@@ -199,6 +200,12 @@ def salvaged(found: Salvaged, names: Labels, chunk: int, path: str, ledger: Ledg
     if not keep.any():
         return None
     return block({name: array[keep] for name, array in fields.items()}, names, 0)
+
+
+def _numbers(fields: Fields) -> None:
+    for name, array in fields.items():
+        if array is not None and array.dtype.kind not in "biuf":
+            raise ValueError(f"{name} must hold real numbers; got {array.dtype}")
 
 
 def _unusable(fields: Fields) -> Iterator[tuple[int, str]]:
@@ -226,16 +233,15 @@ def reading(path: Path, where: str) -> Iterator[None]:
 
     Raises:
         FileNotFoundError: the file was there before; the message says what to do.
-        ValueError, TypeError: the file cannot be read.
+        ValueError: the file cannot be read.
     """
     try:
         yield
     except UNREADABLE as error:
         if of_the_system(error):
             refuse(error, path)
-        kind = TypeError if isinstance(error, TypeError) else ValueError
         text = str(error)
-        raise kind(text if str(path) in text else f"{path}{where}: {text or type(error).__name__}") from error
+        raise ValueError(text if str(path) in text else f"{path}{where}: {text or type(error).__name__}") from error
 
 
 def refuse(error: BaseException, path: Path) -> NoReturn:
