@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -39,11 +40,10 @@ class DelimitedTable:
         self._index: Index | None = None
         first = self._first_record()
         self.names, self._header = _header(first, path)
-        chunk = next(self._records(), None)
-        if chunk is None:
+        sample = self._sample()
+        if not sample:
             raise ValueError(f"{path} has no rows of data; only the header {', '.join(self.names)!r} is there")
-        columns = range(len(self.names))
-        self.numeric = tuple(_is_numeric([record[i] for record in chunk[0]]) for i in columns)
+        self.numeric = tuple(_is_numeric([record[i] for record in sample]) for i in range(len(self.names)))
 
     def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
         """Consecutive rows of the wanted columns, each [n, len(wanted)], missing cells NaN.
@@ -133,15 +133,31 @@ class DelimitedTable:
             out[i] = number
         return out
 
-    def _open(self) -> IO[str]:
-        return self.path.open(newline="", encoding="utf-8-sig")
+    def _open(self, errors: str = "strict") -> IO[str]:
+        return self.path.open(newline="", encoding="utf-8-sig", errors=errors)
 
     def _first_record(self) -> list[str]:
-        with self._open() as file:
+        with self._open("surrogateescape") as file:
             first = next((record for record, _ in self._parsed(file) if record), None)
         if first is None:
             raise ValueError(f"{self.path} is empty; expected a CSV file with a header and rows of numbers")
+        if any("\ud800" <= letter <= "\udfff" for cell in first for letter in cell):
+            raise ValueError(f"{self.path} is not UTF-8 text, as its first row shows; convert it, or check the format")
         return first
+
+    def _sample(self) -> list[list[str]]:
+        """The first rows, without those that a pass would refuse."""
+        size, header = max(1, CELLS // len(self.names)), self._header
+        sample: list[list[str]] = []
+        with self._open("surrogateescape") as file, suppress(csv.Error):
+            for record in csv.reader(file):
+                if record and header:
+                    header = False
+                elif len(record) == len(self.names):
+                    sample.append(record)
+                    if len(sample) == size:
+                        break
+        return sample
 
     def _records(self) -> Iterator[tuple[list[list[str]], list[int]]]:
         """Chunks of records (without the header and blank lines) and the lines on which they end."""

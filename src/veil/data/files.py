@@ -16,7 +16,7 @@ from veil.data.arrays import Data, Labels, block
 from veil.data.chunks import Chunked, chunk_rows
 from veil.data.delimited import DelimitedTable
 from veil.data.layouts import Fields, Layout, Salvaged, Table
-from veil.data.records import SHOWN, Ledger, Policy
+from veil.data.records import SHOWN, Ledger
 
 LARGEST = 1 << 26  # numbers in a chunk that a source can not divide: 0.5 GB in float64
 # What decoders raise for bad files.
@@ -53,7 +53,7 @@ class TableFiles(Chunked):
         ValueError: a file's columns differ from the first one's (with `bad="skip"` that file is skipped).
     """
 
-    def __init__(self, tables: Sequence[Table], layout: Layout, bad: Policy, ledger: Ledger, name: str) -> None:
+    def __init__(self, tables: Sequence[Table], layout: Layout, bad: str, ledger: Ledger, name: str) -> None:
         self._layout, self._bad, self._ledger, self._name = layout, bad, ledger, name
         self._tables: list[Table] = []
         self._places: list[Place] | None = None
@@ -161,7 +161,7 @@ class TableFiles(Chunked):
         return self._places
 
 
-def opened(files: Sequence[Path], opener: Callable[[Path], Table], bad: Policy, ledger: Ledger) -> list[Table]:
+def opened(files: Sequence[Path], opener: Callable[[Path], Table], bad: str, ledger: Ledger) -> list[Table]:
     """The files that can be opened; others are refused, or entered into the ledger.
 
     Raises:
@@ -190,7 +190,7 @@ def salvaged(found: Salvaged, names: Labels, chunk: int, path: str, ledger: Ledg
     bad = [f"{path}, {each}" for each in found.bad]
     count = len(bad)
     keep = np.ones(len(found.rows), bool)
-    for row, reason in _unusable(fields):
+    for row, reason in _unusable(fields) if found.rows else ():
         if keep[row]:
             keep[row] = False
             count += 1

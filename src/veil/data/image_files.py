@@ -11,7 +11,7 @@ import numpy as np
 from veil.data.arrays import Data, Labels, block
 from veil.data.chunks import Chunked, chunk_rows, ranges
 from veil.data.files import UNREADABLE, of_the_system, reading, reason_of, refuse
-from veil.data.records import SHOWN, Ledger, Policy
+from veil.data.records import SHOWN, Ledger
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes of 16-bit grey
 
@@ -56,7 +56,7 @@ class ImageFiles(Chunked):
         root: Path,
         size: tuple[int, int] | None,
         classes: bool,
-        bad: Policy,
+        bad: str,
         ledger: Ledger,
         name: str,
     ) -> None:

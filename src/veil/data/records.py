@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from dataclasses import dataclass
-from typing import Literal
 
-Policy = Literal["refuse", "skip"]
 SHOWN = 5  # names kept of each chunk, and shown in a report
 CHUNKS = 32  # chunks whose names are kept: a report must not grow with the data
 

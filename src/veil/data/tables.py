@@ -19,7 +19,7 @@ from veil.data.layouts import Columns as ColumnLayout
 from veil.data.numpy_files import NpyTable, NpzTable
 from veil.data.parquet import ParquetTable
 from veil.data.paths import Found, Paths, check_table, find
-from veil.data.records import DataWarning, Ledger, Policy, check_policy
+from veil.data.records import DataWarning, Ledger, check_policy
 from veil.data.streaming import Stream
 
 Columns = Sequence[str | int] | str | int | None
@@ -100,7 +100,7 @@ def stream(
     rows: int = 65536,
     name: str | None = None,
     *,
-    bad: Policy = "refuse",
+    bad: str = "refuse",
     image_size: int | tuple[int, int] | None = None,
 ) -> Stream:
     """Read one file or many in blocks of `rows` data, with the rules and errors of `read`, in memory bounded by the
@@ -170,7 +170,7 @@ def _images(
     evidence: Columns,
     weight: str | int | None,
     image_size: int | tuple[int, int] | None,
-    bad: Policy,
+    bad: str,
     ledger: Ledger,
     name: str,
     rows: int,

@@ -12,9 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from veil.data.columns import unique
-from veil.data.parquet import pyarrow_for
-
-GROUP = 1 << 20  # numbers in a row group
+from veil.data.parquet import GROUP, pyarrow_for
 
 
 def write(path: str | os.PathLike[str], columns: Mapping[str, Any]) -> None:
