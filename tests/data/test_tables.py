@@ -377,6 +377,18 @@ for path in sys.argv[1:]:
     print(total, peak())
 """
 
+SHUFFLED = """
+from veil.data import chunks, shuffling
+chunks.CHUNK, shuffling.WINDOW = chunks.CHUNK // 8, shuffling.WINDOW // 8
+for path in sys.argv[1:]:
+    made = stream(path)
+    batches, total = made.batches(512, seed=0), 0
+    while total < made.count:
+        total += len(next(batches))
+    batches.close()
+    print(total, peak())
+"""
+
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of the memory from /proc")
 @pytest.mark.parametrize("ending", ["npy", "npz", "parquet", "csv"])
@@ -399,3 +411,25 @@ def test_memory_does_not_grow_with_the_file(tmp_path, ending):
     small, large = (line.split() for line in done.stdout.splitlines())
     assert (int(small[0]), int(large[0])) == rows
     assert float(large[1]) - float(small[1]) < (10 if ending == "csv" else 40), "MB"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of the memory from /proc")
+@pytest.mark.parametrize("ending", ["npy", "npz", "parquet"])
+def test_memory_of_shuffled_batches_does_not_grow_with_the_data(tmp_path, ending):
+    """Windows an eighth of the usual size: the smaller data hold three of them, the larger twenty times as many."""
+    pytest.importorskip("grain")
+    rng = np.random.default_rng(0)
+    paths = [tmp_path / "small", tmp_path / "large"]
+    rows = 25_000
+    part = rng.normal(size=(rows, 8)).astype(np.float32)
+    for path, files in zip(paths, (8, 160), strict=True):
+        path.mkdir()
+        first = path / f"0.{ending}"
+        write(first, {"query": part} if ending == "npz" else {f"c{i}": part[:, i] for i in range(8)})
+        for number in range(1, files):
+            (path / f"{number}.{ending}").hardlink_to(first)  # many files for the disk space of one
+    script = PASS[: PASS.index("for path")] + SHUFFLED
+    done = subprocess.run([sys.executable, "-c", script, *map(str, paths)], capture_output=True, text=True, check=True)
+    small, large = (line.split() for line in done.stdout.splitlines())
+    assert [int(small[0]) // rows, int(large[0]) // rows] == [8, 160]
+    assert float(large[1]) - float(small[1]) < 25  # MB; the larger data have 120 MB more

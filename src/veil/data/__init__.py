@@ -2,11 +2,15 @@
 
 from veil.data.arrays import Data
 from veil.data.examples import Example, available, bishop_inverse, load
+from veil.data.records import BadRecords, DataWarning
+from veil.data.shuffling import Batches
 from veil.data.streaming import Stream
-from veil.data.tables import DataWarning, read, stream
+from veil.data.tables import read, stream
 from veil.data.writing import write
 
 __all__ = [
+    "BadRecords",
+    "Batches",
     "Data",
     "DataWarning",
     "Example",

@@ -591,7 +591,7 @@ def _identities(value: Any, count: int) -> np.ndarray:
     return index
 
 
-def check_rows(rows: int) -> int:
+def check_rows(rows: int, argument: str = "rows") -> int:
     """`rows` as a positive integer.
 
     Raises:
@@ -601,7 +601,7 @@ def check_rows(rows: int) -> int:
     8
     """
     if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
-        raise ValueError(f"rows must be a positive integer, the number of data in a block; got {rows!r}")
+        raise ValueError(f"{argument} must be a positive integer, the number of data in a block; got {rows!r}")
     return int(rows)
 
 

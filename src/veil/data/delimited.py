@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
+from veil.data.chunks import CHUNK, ranges
 from veil.data.columns import CELLS, unique
 
+MARKS = 4096
 MISSING = frozenset({"", "na", "n/a", "nan", "null"})
 
 
@@ -33,13 +37,13 @@ class DelimitedTable:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = None
+        self._index: Index | None = None
         first = self._first_record()
         self.names, self._header = _header(first, path)
-        chunk = next(self._records(), None)
-        if chunk is None:
+        sample = self._sample()
+        if not sample:
             raise ValueError(f"{path} has no rows of data; only the header {', '.join(self.names)!r} is there")
-        columns = range(len(self.names))
-        self.numeric = tuple(_is_numeric([record[i] for record in chunk[0]]) for i in columns)
+        self.numeric = tuple(_is_numeric([record[i] for record in sample]) for i in range(len(self.names)))
 
     def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
         """Consecutive rows of the wanted columns, each [n, len(wanted)], missing cells NaN.
@@ -49,6 +53,68 @@ class DelimitedTable:
         """
         for records, lines in self._records():
             yield np.stack([self._convert(i, [record[i] for record in records], lines) for i in wanted], axis=1)
+
+    def ranges(self, rows: int) -> list[tuple[int, int]]:
+        """Ranges of about `rows` rows, each of which can be read on its own, after a first look through the file."""
+        index = self.index()
+        return ranges(index.rows, -(-rows // index.every) * index.every)
+
+    def index(self) -> Index:
+        """Where rows begin in the file; made once."""
+        if self._index is None:
+            self._index = _index(self.path, self._header, len(self.names))
+        return self._index
+
+    def load(self, start: int, stop: int, wanted: Sequence[int]) -> np.ndarray:
+        """The wanted columns of one of the `ranges`, as from `chunks`."""
+        records, lines = self._between(start, stop, "strict")
+        for record, line in zip(records, lines, strict=True):
+            if len(record) != len(self.names):
+                raise ValueError(self._other_length(record, line))
+        return np.stack([self._convert(i, [record[i] for record in records], lines) for i in wanted], axis=1)
+
+    def salvage(
+        self, start: int, stop: int, wanted: Sequence[int]
+    ) -> tuple[np.ndarray, list[int], list[tuple[int, str]]]:
+        """The rows of one of the `ranges` that can be read, their lines, and the lines that cannot and why."""
+        good, lines, bad = [], [], []
+        for record, line in zip(*self._between(start, stop, "surrogateescape"), strict=True):
+            cells: list[float] = []
+            if len(record) != len(self.names):
+                bad.append((line, f"{len(record)} cells in place of {len(self.names)}"))
+                continue
+            for i in wanted:
+                number = _number(record[i])
+                if number is None:
+                    bad.append((line, f"column {self.names[i]!r}: {record[i]!r} is not a number"))
+                    break
+                cells.append(number)
+            else:
+                good.append(cells)
+                lines.append(line)
+        return np.array(good, np.float64).reshape(len(good), len(wanted)), lines, bad
+
+    def _between(self, start: int, stop: int, errors: str) -> tuple[list[list[str]], list[int]]:
+        index = self.index()
+        begin, first = index.marks[start // index.every]
+        end, _ = index.marks[-(-stop // index.every)]
+        with self.path.open("rb") as file:
+            file.seek(begin)
+            text = file.read(end - begin)
+        try:
+            lines = io.StringIO(text.decode("utf-8", errors), newline="")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{self.path}, in or after line {first + 1}: not UTF-8 text ({error.reason}); convert it"
+            ) from None
+        found = [(record, first + line) for record, line in self._parsed(lines) if record]
+        return [record for record, _ in found], [line for _, line in found]
+
+    def _other_length(self, record: list[str], line: int) -> str:
+        return (
+            f"{self.path}, line {line}: the row has {len(record)} cells, but there are {len(self.names)} columns; "
+            "correct the row, or quote cells that contain a comma"
+        )
 
     def _convert(self, column: int, cells: list[str], lines: list[int]) -> np.ndarray:
         try:
@@ -67,15 +133,31 @@ class DelimitedTable:
             out[i] = number
         return out
 
-    def _open(self) -> IO[str]:
-        return self.path.open(newline="", encoding="utf-8-sig")
+    def _open(self, errors: str = "strict") -> IO[str]:
+        return self.path.open(newline="", encoding="utf-8-sig", errors=errors)
 
     def _first_record(self) -> list[str]:
-        with self._open() as file:
+        with self._open("surrogateescape") as file:
             first = next((record for record, _ in self._parsed(file) if record), None)
         if first is None:
             raise ValueError(f"{self.path} is empty; expected a CSV file with a header and rows of numbers")
+        if any("\ud800" <= letter <= "\udfff" for cell in first for letter in cell):
+            raise ValueError(f"{self.path} is not UTF-8 text, as its first row shows; convert it, or check the format")
         return first
+
+    def _sample(self) -> list[list[str]]:
+        """The first rows, without those that a pass would refuse."""
+        size, header = max(1, CELLS // len(self.names)), self._header
+        sample: list[list[str]] = []
+        with self._open("surrogateescape") as file, suppress(csv.Error):
+            for record in csv.reader(file):
+                if record and header:
+                    header = False
+                elif len(record) == len(self.names):
+                    sample.append(record)
+                    if len(sample) == size:
+                        break
+        return sample
 
     def _records(self) -> Iterator[tuple[list[list[str]], list[int]]]:
         """Chunks of records (without the header and blank lines) and the lines on which they end."""
@@ -91,10 +173,7 @@ class DelimitedTable:
                     skip = False
                     continue
                 if len(record) != width:
-                    raise ValueError(
-                        f"{self.path}, line {line}: the row has {len(record)} cells, but there are {width} columns; "
-                        "correct the row, or quote cells that contain a comma"
-                    )
+                    raise ValueError(self._other_length(record, line))
                 records.append(record)
                 lines.append(line)
                 if len(records) == size:
@@ -103,7 +182,7 @@ class DelimitedTable:
             if records:
                 yield records, lines
 
-    def _parsed(self, file: IO[str]) -> Iterator[tuple[list[str], int]]:
+    def _parsed(self, file: Iterable[str]) -> Iterator[tuple[list[str], int]]:
         reader = csv.reader(file)
         try:
             for record in reader:
@@ -114,6 +193,53 @@ class DelimitedTable:
             ) from None
         except csv.Error as error:
             raise ValueError(f"{self.path}, line {reader.line_num}: not a valid CSV row ({error})") from None
+
+
+class Index(NamedTuple):
+    """Where every `every`-th row begins (byte and line), and where the last one ends; `broken`: why it is no CSV."""
+
+    marks: list[tuple[int, int]]
+    every: int
+    rows: int
+    broken: str
+
+
+def _index(path: Path, header: bool, width: int) -> Index:
+    """One pass that finds the rows: line breaks may be inside quotes, so that only reading them tells.
+
+    At most `MARKS` places are kept unless the stretches between them would be larger than a chunk.
+    """
+    marks: list[tuple[int, int]] = []
+    every, count, place, broken = 1, 0, 0, ""
+    with path.open("rb") as file:
+        if file.read(3) != b"\xef\xbb\xbf":
+            file.seek(0)
+        else:
+            place = 3
+
+        def lines() -> Iterator[str]:
+            nonlocal place
+            for line in file:
+                place += len(line)
+                yield line.decode("utf-8", "surrogateescape")
+
+        reader = csv.reader(lines())
+        end = place, 0
+        try:
+            for record in reader:
+                if record and header:
+                    header = False
+                elif record:
+                    if count % every == 0:
+                        marks.append(end)
+                        if len(marks) > MARKS and 2 * every * width <= CHUNK:
+                            marks, every = marks[::2], 2 * every
+                    count += 1
+                end = place, reader.line_num
+        except csv.Error as error:
+            broken = f"{path}, line {reader.line_num}: not a valid CSV row ({error})"
+    # Up to a broken row only whole stretches have an end that is known.
+    return Index([*marks, end], every, count, broken)
 
 
 def _number(cell: str) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from veil.data.chunks import ranges
 from veil.data.columns import CELLS, unique
 
 ROLES = ("query", "evidence", "weight", "observed", "index")
@@ -47,6 +48,18 @@ class NpyTable:
             # Mapped anew for each part: the pages of one long-lived map would pile up until they are the whole file.
             yield np.array(self._map()[start : start + size], subok=False).reshape(-1, *self.shape[1:])
 
+    def ranges(self, rows: int) -> list[tuple[int, int]]:
+        """Ranges of `rows` rows, each of which can be read on its own."""
+        return ranges(self.count, rows)
+
+    def load(self, start: int, stop: int, wanted: Sequence[int]) -> np.ndarray:
+        """The wanted columns of some rows."""
+        return self.load_whole(start, stop)[:, list(wanted)]
+
+    def load_whole(self, start: int, stop: int) -> np.ndarray:
+        """Some rows of the whole array."""
+        return np.array(self._map()[start:stop], subok=False).reshape(-1, *self.shape[1:])
+
     def _map(self) -> np.ndarray:
         try:
             array: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
@@ -59,7 +72,7 @@ class NpyTable:
 
 
 class NpzTable:
-    """The arrays of a .npz file, whole (`load`) or in parts (`parts`), and as columns.
+    """The arrays of a .npz file, whole (`load_all`) or in parts (`parts`), and as columns.
 
     An [N] array is one column with its name; an [N, D] array named a is the columns a0, a1, ...; a single array of the
     file is column0, column1, ...
@@ -97,7 +110,7 @@ class NpzTable:
         self.names = unique(tuple(name for name, _, _ in self._places), path)
         self.numeric = tuple(True for _ in self.names)
 
-    def load(self) -> dict[str, np.ndarray]:
+    def load_all(self) -> dict[str, np.ndarray]:
         """All arrays, in memory; `parts` and `chunks` take them from there afterwards."""
         with np.load(self.path, allow_pickle=False) as archive:
             self._loaded = {name: archive[name] for name in self.members}
@@ -124,14 +137,53 @@ class NpzTable:
         for arrays in zip(*readers, strict=True):
             yield dict(zip(members, arrays, strict=True))
 
+    def ranges(self, rows: int) -> list[tuple[int, int]]:
+        """Ranges of `rows` rows, each of which can be read on its own; compressed arrays only as a whole."""
+        with zipfile.ZipFile(self.path) as archive:
+            plain = all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
+        return ranges(self.count, rows if plain else self.count)
+
+    def load(self, start: int, stop: int, wanted: Sequence[int]) -> np.ndarray:
+        """The wanted columns of one of the `ranges`."""
+        places = [self._places[i][1:] for i in wanted]
+        part = self.load_members(start, stop, list(dict.fromkeys(member for member, _ in places)))
+        return np.stack([part[member].reshape(len(part[member]), -1)[:, i] for member, i in places], axis=1)
+
+    def load_members(self, start: int, stop: int, members: Sequence[str]) -> dict[str, np.ndarray]:
+        """Some of the arrays, in one of the `ranges`."""
+        with zipfile.ZipFile(self.path) as archive:
+            return {name: self._load(archive, name, start, stop) for name in members}
+
+    def _load(self, archive: zipfile.ZipFile, name: str, start: int, stop: int) -> np.ndarray:
+        info = archive.getinfo(f"{name}.npy")
+        if info.compress_type != zipfile.ZIP_STORED:
+            with archive.open(info) as file:
+                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+            return array[start:stop]
+        # Where the array lies in the file: the member's header has 30 bytes, a name and an extra field.
+        with self.path.open("rb") as file:
+            file.seek(info.header_offset)
+            header = file.read(30)
+            file.seek(int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little"), 1)
+            shape, fortran, dtype = self._read_header(file, name)
+            if fortran and len(shape) > 1:
+                raise ValueError(self._in_columns(name))
+            each = int(np.prod(shape[1:]))
+            file.seek(start * each * dtype.itemsize, 1)
+            count = (stop - start) * each
+            return np.frombuffer(file.read(count * dtype.itemsize), dtype, count).reshape(-1, *shape[1:])
+
+    def _in_columns(self, name: str) -> str:
+        return (
+            f"{self.path}: array {name!r} is in Fortran order, which cannot be streamed by rows; "
+            "save numpy.ascontiguousarray of it, or read the file whole"
+        )
+
     def _rows(self, name: str, size: int) -> Iterator[np.ndarray]:
         with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
             shape, fortran, dtype = self._read_header(file, name)
             if fortran and len(shape) > 1:
-                raise ValueError(
-                    f"{self.path}: array {name!r} is in Fortran order, which cannot be streamed by rows; "
-                    "save numpy.ascontiguousarray of it, or read the file whole"
-                )
+                raise ValueError(self._in_columns(name))
             each = int(np.prod(shape[1:]))
             for start in range(0, shape[0], size):
                 count = min(size, shape[0] - start)

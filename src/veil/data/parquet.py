@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from veil.data.columns import CELLS, unique
+
+GROUP = 1 << 20  # numbers in a row group that is read at once, and in those that `write` makes
 
 
 def pyarrow_for(path: Path) -> Any:
@@ -25,6 +29,12 @@ def pyarrow_for(path: Path) -> Any:
             f"{path}: Parquet needs pyarrow; install it with: pip install 'veil[tables]'"
         ) from error
     return pyarrow
+
+
+@lru_cache(maxsize=16)  # parsed once for the many groups of a file, but not kept for each of many files
+def _footer(path: Path, size: int, time: int) -> Any:
+    with pyarrow_for(path).parquet.ParquetFile(path) as file:
+        return file.metadata
 
 
 class ParquetTable:
@@ -46,6 +56,8 @@ class ParquetTable:
         types = self._pyarrow.types
         with self._open() as file:
             schema = file.schema_arrow
+            groups = (file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups))
+            self._groups = [int(count) for count in groups]
             self.names = unique(tuple(schema.names), path)
             self.count = int(file.metadata.num_rows)
             self._types = list(schema.types)
@@ -65,20 +77,54 @@ class ParquetTable:
         for i in wanted:
             if not self.numeric[i]:
                 raise ValueError(self._not_numeric(i))
-        arrow = self._pyarrow
-        dtype = np.result_type(*(self._float_type(self._types[i]) for i in wanted))
-        kind = arrow.from_numpy_dtype(dtype)
         names = [self.names[i] for i in wanted]
         with self._open() as file:
             # Threads and whole row groups read ahead would make memory grow with the file, not with the batch.
             for batch in file.iter_batches(batch_size=max(1, CELLS // len(names)), columns=names, use_threads=False):
                 if batch.num_rows:
-                    columns = [batch.column(name).cast(kind, safe=False) for name in names]
-                    yield np.stack([column.to_numpy(zero_copy_only=False) for column in columns], axis=1)
+                    yield self._numbers(batch, wanted)
 
-    def _open(self) -> Any:
+    def ranges(self, rows: int) -> list[tuple[int, int]]:
+        """The rows of each row group: what can be read on its own, whatever `rows` asks for."""
+        ends = np.cumsum([0, *self._groups]).tolist()
+        return [(start, stop) for start, stop in pairwise(ends) if stop > start]
+
+    def load(self, start: int, stop: int, wanted: Sequence[int]) -> np.ndarray:
+        """The wanted columns of one of the `ranges`, as from `chunks`."""
+        for i in wanted:
+            if not self.numeric[i]:
+                raise ValueError(self._not_numeric(i))
+        ends = np.cumsum(self._groups)
+        group = int(np.searchsorted(ends, start, side="right"))  # the one that ends after the first row
+        found = self.path.stat()
+        with self._open(_footer(self.path, found.st_size, found.st_mtime_ns)) as file:
+            out = np.empty((stop - start, len(wanted)), self._dtype(wanted))
+            # A few columns at a time, as otherwise a large group would be in memory twice.
+            some = max(1, GROUP // (stop - start))
+            for first in range(0, len(wanted), some):
+                now = wanted[first : first + some]
+                table = file.read_row_group(group, columns=[self.names[i] for i in now], use_threads=False)
+                self._fill(out[:, first : first + some], table, now)
+            return out
+
+    def _numbers(self, table: Any, wanted: Sequence[int]) -> np.ndarray:
+        out = np.empty((table.num_rows, len(wanted)), self._dtype(wanted))
+        self._fill(out, table, wanted)
+        return out
+
+    def _dtype(self, wanted: Sequence[int]) -> np.dtype[Any]:
+        return np.result_type(*(self._float_type(self._types[i]) for i in wanted))
+
+    def _fill(self, out: np.ndarray, table: Any, wanted: Sequence[int]) -> None:
+        kind = self._pyarrow.from_numpy_dtype(out.dtype)
+        for place, i in enumerate(wanted):
+            out[:, place] = np.asarray(table.column(self.names[i]).cast(kind, safe=False))
+
+    def _open(self, metadata: Any = None) -> Any:
         try:
-            return self._pyarrow.parquet.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 16)
+            return self._pyarrow.parquet.ParquetFile(
+                self.path, metadata=metadata, pre_buffer=False, buffer_size=1 << 16
+            )
         except self._pyarrow.ArrowInvalid as error:
             raise ValueError(f"{self.path} is not a readable Parquet file: {error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from veil.data.arrays import Data, check_rows, concatenate, labels, unchecked
+from veil.data.chunks import Chunked, Mapped, Shared
+from veil.data.records import BadRecords
+from veil.data.shuffling import Batches, ChunkWindows, PassingWindows, Windows, without_needless_mask
 
 
 class Stream:
@@ -16,10 +20,11 @@ class Stream:
 
     Iterating yields `Data` of exactly `rows` data each, whatever the size of the source's own blocks; the last one may
     be shorter. The first block of the source is read once at construction, to learn names and shapes. `observed` is
-    None in blocks where nothing is missing.
+    None in blocks where nothing is missing. `batches` gives shuffled batches without end, and `share` a process's part.
 
     Args:
-        source: called at the beginning of each pass; returns an iterator over `Data` blocks of any sizes.
+        source: called at the beginning of each pass; returns an iterator over `Data` blocks of any sizes. If it is
+            `Chunked`, as those of `veil.data.stream` are, its chunks can be read in any order.
         rows: the number of data in each block.
         count: the number of data in the whole, where the source knows it.
         name: instead of the name of the first block.
@@ -29,6 +34,7 @@ class Stream:
         query_names, evidence_names: the column names.
         query_shape, evidence_shape: the shapes of one datum's query and evidence (None without evidence).
         dtype: the float type of the query.
+        bad: the records that were skipped until now.
 
     Raises:
         TypeError: `source` is not callable: a generator or iterator can be read only once, and learning takes many
@@ -61,7 +67,7 @@ class Stream:
                 + "Learning takes several passes over the data: give the function that makes the iterator, without "
                 "calling it, as in Stream(my_blocks) for a generator function, or Stream(lambda: blocks) for a list"
             )
-        self._source = source
+        self._source: Callable[[], Iterable[Data]] = source
         self.rows = check_rows(rows)
         self.count = count
         # Kept to notice a source that hands out one exhausted iterator again and again.
@@ -122,7 +128,117 @@ class Stream:
         ('x0', 'y0')
         """
         source = self._source
+        if isinstance(source, Chunked):
+            return Stream(Mapped(source, function), self.rows, count=self.count, name=self.name)
         return Stream(lambda: (function(block) for block in source()), self.rows, count=self.count, name=self.name)
+
+    # -- shuffled, shared, resumed -------------------------------------------------------------------------------------
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
+        state: dict[str, Any] | None = None,
+    ) -> Batches:
+        """Shuffled batches without end, each of exactly `batch_size` rows; every row of this process's share once an
+        epoch.
+
+        Files are read in chunks, whose order is new in each epoch; windows of several chunks (about 4 million numbers,
+        two chunks at least) are in memory, and their rows come in a random order, while threads read the next ones. The
+        batches of one epoch are followed by those of the next without a gap, so that no row is left over; a batch may
+        hold the last rows of one epoch and the first of the next. The same seed gives the same batches.
+
+        The iterator's `state()` says, in plain JSON values, where the last batch that it gave ended; with `state` a new
+        iterator goes on with exactly the batches that would have followed. It reads one window again.
+
+        A stream made from a Python function has no chunks: its rows come in the order of the function, shuffled within
+        windows of about 4 million numbers, and `state` skips forward to the window. The function must give the same
+        data in every pass.
+
+        Args:
+            batch_size: the number of data in a batch.
+            seed: of the order; not negative.
+            process, processes: the share that this process reads, as in `share`.
+            state: from an earlier iterator over the same data, with the same seed and processes.
+
+        Raises:
+            ModuleNotFoundError: a stream of files without grain; the message has the command that installs it.
+            ValueError: an argument out of range, fewer chunks than processes, a state of other data; while iterating
+                whatever a pass would raise.
+
+        >>> batches = Stream(lambda: Data(np.arange(10.0)).blocks(4)).batches(5, seed=0)
+        >>> sorted(float(value) for batch in (next(batches), next(batches)) for value in batch.query[:, 0])
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
+        """
+        check_rows(batch_size, "batch_size")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueError(f"seed must be an integer that is not negative; got {seed!r}")
+        order = {"seed": int(seed), "process": int(process), "processes": int(processes)}
+        return Batches(
+            self.share(process, processes)._windows(seed, process), batch_size, (seed, process), order, state
+        )
+
+    def share(self, process: int, processes: int) -> Stream:
+        """What one of several processes reads: disjoint shares, which together are all; one process has all of it.
+
+        Of files these are whole chunks, every `processes`-th; of a stream made from a Python function every
+        `processes`-th row, for which each process goes through the whole.
+
+        Raises:
+            ValueError: not 0 <= process < processes, or fewer chunks than processes.
+
+        >>> shares = [Stream(lambda: Data(np.arange(5.0)).blocks(2)).share(i, 2) for i in range(2)]
+        >>> [next(iter(share)).query[:, 0].tolist() for share in shares]
+        [[0.0, 2.0, 4.0], [1.0, 3.0]]
+        """
+        if not 0 <= process < processes:
+            raise ValueError(
+                f"process must be a number from 0 to processes - 1; got process={process}, processes={processes}"
+            )
+        if processes == 1:
+            return self
+        made = copy.copy(self)
+        if not isinstance(self._source, Chunked):
+            source = self._source
+            made._source = lambda: _every(source(), process, processes)
+            made.count = None if self.count is None else len(range(process, self.count, processes))
+            return made
+        chunks = len(self._source.sizes())
+        if chunks < processes:
+            raise ValueError(
+                f"processes: {self.name!r} has {chunks} chunks, which cannot be shared by {processes} processes. Use "
+                "fewer processes, or write more and smaller files, or Parquet with smaller row groups (row_group_size)"
+            )
+        made._source = Shared(self._source, process, processes, self.name)
+        made.count = None if self.count is None else sum(made._source.sizes())
+        return made
+
+    @property
+    def bad(self) -> BadRecords:
+        """The records that were skipped until now, in files opened with `bad="skip"`."""
+        return self._source.ledger.report() if isinstance(self._source, Chunked) else BadRecords(0, ())
+
+    def _windows(self, seed: int, process: int) -> Windows:
+        width = int(np.prod(self.query_shape)) + int(np.prod(self.evidence_shape or (0,)))
+        source = self._source
+        if not isinstance(source, Chunked):
+            return PassingWindows(self.blocks, width)
+
+        def load(chunk: int) -> Data | None:
+            found = source.load(chunk)
+            return None if found is None else self._checked(found, chunk)
+
+        return ChunkWindows(load, source.sizes(), width, (seed, process), lambda: source.ledger.warn(self.name))
+
+    def _checked(self, found: Data, number: int) -> Data:
+        _check_block(found, number)
+        self._compare(found, number)
+        return self._conform(found)
+
+    # -- a pass --------------------------------------------------------------------------------------------------------
 
     def _reblock(self, rows: int) -> Iterator[Data]:
         waiting: deque[Data] = deque()
@@ -140,9 +256,9 @@ class Stream:
                     taken.append(head)
                     needed -= len(head)
                 held -= rows
-                yield _without_needless_mask(concatenate(taken))
+                yield without_needless_mask(concatenate(taken))
         if waiting:
-            yield _without_needless_mask(concatenate(list(waiting)))
+            yield without_needless_mask(concatenate(list(waiting)))
 
     def _parts(self, rows: int) -> Iterator[Data]:
         """The source's blocks, checked against the first one, and in memory."""
@@ -201,10 +317,14 @@ class Stream:
         return f"Stream({self.name!r}: N={size}, query {list(self.query_shape)}{given}, blocks of {self.rows})"
 
 
-def _without_needless_mask(data: Data) -> Data:
-    if data.observed is None or not data.observed.all():
-        return data
-    return unchecked({**data.fields(), "observed": None}, labels(data))
+def _every(blocks: Iterable[Data], process: int, processes: int) -> Iterator[Data]:
+    """Rows number process, process + processes, ... of all blocks."""
+    row = 0
+    for found in blocks:
+        first = (process - row) % processes
+        row += len(found)
+        if first < len(found):
+            yield found[first::processes]
 
 
 def _check_block(found: object, number: int) -> None:

@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from veil.data.arrays import Data, Labels, block
+from veil.data.arrays import Data
 from veil.data.columns import check_roles, resolve
 from veil.data.delimited import DelimitedTable
+from veil.data.files import TableFiles, opened
+from veil.data.image_files import ImageFiles
+from veil.data.layouts import ByRole, Layout, OneArray, Roles, Table, is_one_array
+from veil.data.layouts import Columns as ColumnLayout
 from veil.data.numpy_files import NpyTable, NpzTable
 from veil.data.parquet import ParquetTable
+from veil.data.paths import Found, Paths, check_table, find
+from veil.data.records import DataWarning, Ledger, check_policy
 from veil.data.streaming import Stream
 
 Columns = Sequence[str | int] | str | int | None
-
-
-class DataWarning(UserWarning):
-    """Data are used differently from what one might expect, such as columns left out."""
-
-
-@runtime_checkable
-class Table(Protocol):
-    """What a file format offers: named columns, read in chunks, anew at every call."""
-
-    path: Path
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-    @property
-    def numeric(self) -> tuple[bool, ...]: ...
-    @property
-    def count(self) -> int | None: ...
-    def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]: ...
 
 
 def read(
@@ -74,10 +60,10 @@ def read(
     ...     read(path, evidence="speed")
     Data('cars': N=2, query (distance), evidence (speed), 1 of 2 entries missing)
     """
-    table = _open(path)
+    table = _open(Path(path))
     name = table.path.stem if name is None else name
     # Loaded whole, arrays in Fortran order can be read too, which a stream cannot.
-    fields = table.load() if isinstance(table, NpzTable) else {}
+    fields = table.load_all() if isinstance(table, NpzTable) else {}
     if isinstance(table, NpzTable) and table.roles:
         _no_weight(weight, table)
         data = Data(
@@ -89,9 +75,9 @@ def read(
             name=name,
         )
         return data if query is None and evidence is None else data.select(query, evidence)
-    if _is_one_array(table):
+    if is_one_array(table):
         _no_columns(table, query, evidence, weight)
-        return Data(np.concatenate(list(_array_parts(table))), name=name)
+        return Data(np.concatenate([part["query"] for part in OneArray().parts(table)]), name=name)
     roles = _roles(table, query, evidence, weight)
     whole = np.concatenate(list(table.chunks(roles.wanted)))
     arrays = roles.arrays(whole)
@@ -107,136 +93,116 @@ def read(
 
 
 def stream(
-    path: str | os.PathLike[str],
+    path: Paths,
     query: Columns = None,
     evidence: Columns = None,
     weight: str | int | None = None,
     rows: int = 65536,
     name: str | None = None,
+    *,
+    bad: str = "refuse",
+    image_size: int | tuple[int, int] | None = None,
 ) -> Stream:
-    """Read a file in blocks of `rows` data, with the rules and errors of `read`, in memory bounded by the block.
+    """Read one file or many in blocks of `rows` data, with the rules and errors of `read`, in memory bounded by the
+    block; or shuffled (`Stream.batches`).
 
-    Parquet and .npy are the fastest; a CSV is parsed anew in every pass. Values are checked while they are read, so an
-    error in a later block is raised in the middle of a pass.
+    `path` is a file, a folder, a pattern such as "shards/*.parquet", or a list of files, all of one kind and with the
+    same columns, which are read one after the other. Parquet, .npy and .npz are the fastest; a CSV is parsed anew in
+    every pass, and once more before the first shuffled batch. Values are checked while they are read, so an error in a
+    later block is raised in the middle of a pass.
+
+    A folder without tables is a folder of images (.png, .jpg, .jpeg), its sub-folders included: each is a query
+    [H, W, C] with values in [0, 1], C 1 or 3 as in the first image. `evidence="folder"` makes the sub-folder the
+    evidence, a class as zeros and a one; without it sub-folders mean nothing.
+
+    Args:
+        path: the files.
+        query, evidence, weight: columns, as for `read`.
+        rows: the number of data in a block.
+        name: of the data; the name of the file or folder by default.
+        bad: "refuse" ends the pass at the first record that cannot be read: a file that is cut off, a row of another
+            length, text in place of a number, an infinite value, other columns than in the first file. "skip" leaves
+            such records out, counts them in `Stream.bad`, and says how many there were in a `DataWarning` at the end of
+            a pass. A file that vanishes or changes while it is in use is never skipped.
+        image_size: height and width (or one number for both) that images are resized to. Without it all must have the
+            size of the first one.
+
+    Raises:
+        FileNotFoundError: there are no such files; or one that was there is gone.
+        ModuleNotFoundError: Parquet without pyarrow, images without Pillow; the message has the command.
+        ValueError: as for `read`; files of several kinds or with different columns; a bad record.
 
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = pathlib.Path(folder, "numbers.npy")
-    ...     np.save(path, np.zeros((5, 2)))
-    ...     stream(path, rows=2)
-    Stream('numbers': N=5, query [2], blocks of 2)
+    ...     for shard in range(2):
+    ...         np.save(pathlib.Path(folder, f"numbers{shard}.npy"), np.zeros((5, 2)))
+    ...     stream(f"{folder}/numbers*.npy", rows=2, name="numbers")
+    Stream('numbers': N=10, query [2], blocks of 2)
     """
-    table = _open(path)
-    name = table.path.stem if name is None else name
-    if isinstance(table, NpzTable) and table.roles:
-        _no_weight(weight, table)
-        made = Stream(_roles_source(table, name), rows, count=table.count)
+    check_policy(bad)
+    found = find(path)
+    name = found.name if name is None else name
+    ledger = Ledger()
+    if found.images:
+        return _images(found, query, evidence, weight, image_size, bad, ledger, name, rows)
+    if image_size is not None:
+        raise ValueError(f"image_size: only images have a size; {found.files[0].name} is a table")
+    tables = opened(found.files, _open, bad, ledger)
+    first = tables[0]
+    layout: Layout
+    if isinstance(first, NpzTable) and first.roles:
+        _no_weight(weight, first)
+        source = TableFiles(tables, ByRole(), bad, ledger, name)
+        made = Stream(source, rows, count=source.count, name=name)
         return made if query is None and evidence is None else made.map(lambda part: part.select(query, evidence))
-    if _is_one_array(table):
-        _no_columns(table, query, evidence, weight)
-        return Stream(_array_source(table, name), rows, count=table.count)
-    roles = _roles(table, query, evidence, weight)
-    return Stream(_columns_source(table, roles, name), rows, count=table.count)
+    if is_one_array(first):
+        _no_columns(first, query, evidence, weight)
+        layout = OneArray()
+    else:
+        layout = ColumnLayout(_roles(first, query, evidence, weight), first)
+    source = TableFiles(tables, layout, bad, ledger, name)
+    return Stream(source, rows, count=source.count, name=name)
+
+
+def _images(
+    found: Found,
+    query: Columns,
+    evidence: Columns,
+    weight: str | int | None,
+    image_size: int | tuple[int, int] | None,
+    bad: str,
+    ledger: Ledger,
+    name: str,
+    rows: int,
+) -> Stream:
+    for argument, value in (("query", query), ("weight", weight)):
+        if value is not None:
+            raise ValueError(f"{argument}: images have no columns; the whole image is the query. Leave it out")
+    if evidence not in (None, "folder", ["folder"]):
+        raise ValueError(f"evidence: images have only 'folder', the class by sub-folder; got {evidence!r}")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(f"image_size must be height and width in pixels, such as (32, 32); got {image_size!r}")
+    assert found.root is not None
+    source = ImageFiles(found.files, found.root, size, evidence is not None, bad, ledger, name)
+    return Stream(source, rows, count=source.count, name=name)
 
 
 # -- formats -----------------------------------------------------------------------------------------------------------
 
 
-def _open(path: str | os.PathLike[str]) -> Table:
-    path = Path(path)
+def _open(path: Path) -> Table:
+    check_table(path)
     formats: dict[str, Callable[[Path], Table]] = {
         ".csv": DelimitedTable,
         ".parquet": ParquetTable,
         ".npy": NpyTable,
         ".npz": NpzTable,
     }
-    if path.suffix.lower() not in formats:
-        raise ValueError(f"path must end in {', '.join(formats)}; got {path.name!r}. Convert the file to one of them")
-    if not path.is_file():
-        raise FileNotFoundError(f"path: there is no file {path}")
     return formats[path.suffix.lower()](path)
 
 
-def _is_one_array(table: Table) -> bool:
-    """An array with more than two axes, which has no columns."""
-    if isinstance(table, NpyTable):
-        return len(table.shape) > 2
-    if isinstance(table, NpzTable) and not table.names:
-        if len(table.members) > 1:
-            large = next(name for name, shape in table.members.items() if len(shape) > 2)
-            raise ValueError(
-                f"{table.path}: array {large!r} has shape {list(table.members[large])}, which is not a column. Name "
-                "the arrays by their roles: query and, if needed, evidence, weight, observed, index"
-            )
-        return True
-    return False
-
-
-def _array_parts(table: Table) -> Iterator[np.ndarray]:
-    if isinstance(table, NpyTable):
-        return table.parts()
-    assert isinstance(table, NpzTable)
-    (only,) = table.members
-    return (part[only] for part in table.parts([only]))
-
-
-def _array_source(table: Table, name: str) -> Callable[[], Iterator[Data]]:
-    def source() -> Iterator[Data]:
-        row = 0
-        for part in _array_parts(table):
-            yield block({"query": part}, ((), (), name), row)
-            row += len(part)
-
-    return source
-
-
-def _roles_source(table: NpzTable, name: str) -> Callable[[], Iterator[Data]]:
-    def source() -> Iterator[Data]:
-        row = 0
-        for part in table.parts(list(table.members)):
-            yield block(part, ((), (), name), row)
-            row += len(part["query"])
-
-    return source
-
-
-def _columns_source(table: Table, roles: Roles, name: str) -> Callable[[], Iterator[Data]]:
-    def source() -> Iterator[Data]:
-        row = 0
-        for chunk in table.chunks(roles.wanted):
-            yield block(roles.arrays(chunk), roles.labels(table, name), row)
-            row += len(chunk)
-
-    return source
-
-
 # -- roles -------------------------------------------------------------------------------------------------------------
-
-
-class Roles(NamedTuple):
-    """The positions of the columns in each role; a chunk of a table has the query first, then evidence, then weight."""
-
-    query: list[int]
-    evidence: list[int]
-    weight: int | None
-
-    @property
-    def wanted(self) -> list[int]:
-        """All columns that are used, in the order of a chunk."""
-        return [*self.query, *self.evidence, *([] if self.weight is None else [self.weight])]
-
-    def arrays(self, chunk: np.ndarray) -> dict[str, np.ndarray | None]:
-        """The fields of `Data` in a chunk of the wanted columns."""
-        first, second = len(self.query), len(self.query) + len(self.evidence)
-        return {
-            "query": chunk[:, :first],
-            "evidence": chunk[:, first:second] if self.evidence else None,
-            "weight": None if self.weight is None else chunk[:, second],
-        }
-
-    def labels(self, table: Table, name: str) -> Labels:
-        """The names of the query's and the evidence's columns, and of the data."""
-        return tuple(table.names[i] for i in self.query), tuple(table.names[i] for i in self.evidence), name
 
 
 def _roles(table: Table, query: Columns, evidence: Columns, weight: str | int | None) -> Roles:

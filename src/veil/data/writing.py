@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 
 from veil.data.columns import unique
-from veil.data.parquet import pyarrow_for
+from veil.data.parquet import GROUP, pyarrow_for
 
 
 def write(path: str | os.PathLike[str], columns: Mapping[str, Any]) -> None:
@@ -103,7 +103,9 @@ def _cells(array: np.ndarray) -> list[str]:
 def _parquet(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:
     pyarrow = pyarrow_for(path)
     table = pyarrow.table({name: pyarrow.array(np.ascontiguousarray(array)) for name, array in arrays.items()})
-    pyarrow.parquet.write_table(table, file)
+    # Row groups are what can be read on their own: small enough to shuffle, and several even in a small file.
+    rows = max(1, min(GROUP // len(arrays), -(-table.num_rows // 16)))
+    pyarrow.parquet.write_table(table, file, row_group_size=rows)
 
 
 def _npz(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:

@@ -1,0 +1,88 @@
+"""Records that cannot be read: refused, or skipped, counted and named."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from dataclasses import dataclass
+
+SHOWN = 5  # names kept of each chunk, and shown in a report
+CHUNKS = 32  # chunks whose names are kept: a report must not grow with the data
+
+
+class DataWarning(UserWarning):
+    """Data are used differently from what one might expect, such as columns left out."""
+
+
+@dataclass(frozen=True)
+class BadRecords:
+    """What was skipped.
+
+    Fields:
+        count: the rows that were skipped; a file that could not be opened counts as one.
+        first: the first few, each with its file, its row or line and the reason.
+
+    >>> BadRecords(1, ("a.csv, line 3: 'x' is not a number",))
+    BadRecords(count=1, first=("a.csv, line 3: 'x' is not a number",))
+    """
+
+    count: int
+    first: tuple[str, ...]
+
+
+class Ledger:
+    """Bad records by chunk, so that a second pass over the same chunk counts nothing twice. Threads may share one.
+
+    >>> ledger = Ledger()
+    >>> ledger.enter(0, 2, ["a.npy, row 3: infinite", "a.npy, row 7: infinite"])
+    >>> ledger.enter(0, 2, ["a.npy, row 3: infinite", "a.npy, row 7: infinite"])
+    >>> ledger.report().count
+    2
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[int, int] = {}
+        self._names: dict[int, list[str]] = {}
+        self._warned = 0
+
+    def enter(self, chunk: int, count: int, names: list[str]) -> None:
+        """The bad records of a chunk; those of files that could not be opened have negative numbers."""
+        with self._lock:
+            if count:
+                self._counts[chunk] = count
+                if chunk in self._names or len(self._names) < CHUNKS:
+                    self._names[chunk] = names[:SHOWN]
+            else:
+                self._counts.pop(chunk, None)
+                self._names.pop(chunk, None)
+
+    def report(self) -> BadRecords:
+        """All that was found until now."""
+        with self._lock:
+            names = [name for chunk in sorted(self._names) for name in self._names[chunk]]
+            return BadRecords(sum(self._counts.values()), tuple(names[:SHOWN]))
+
+    def warn(self, what: str) -> None:
+        """At the end of a pass: how many were skipped, if that is news."""
+        found = self.report()
+        if found.count != self._warned:
+            self._warned = found.count
+            warnings.warn(
+                f"{what}: {found.count} records could not be read and were skipped: {'; '.join(found.first)}"
+                + ("; ..." if found.count > len(found.first) else ""),
+                DataWarning,
+                stacklevel=2,
+            )
+
+
+def check_policy(bad: str) -> None:
+    """Refuse an unknown policy.
+
+    Raises:
+        ValueError: it is neither refuse nor skip.
+
+    >>> check_policy("skip")
+    """
+    if bad not in ("refuse", "skip"):
+        raise ValueError(f"bad must be 'refuse' (stop at the first bad record) or 'skip' (and count them); got {bad!r}")
