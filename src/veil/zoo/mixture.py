@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil.distributions import Distribution
 from veil.experts import Experts, LinearGaussian
 from veil.gates import Gate, Single, Softmax
-from veil.images import Convolutional, Pyramid
+from veil.images import Encoder
 from veil.model import Datum, Model
 from veil.nets import MLP, Identity, Units
 from veil.start import KMeans, Start
@@ -38,7 +38,7 @@ class Mixture(Model):
     experts: Experts = LinearGaussian()
     components: int = eqx.field(static=True, default=2)
     gate: Gate = Softmax()
-    trunk: Identity | MLP | Pyramid | Convolutional = Identity()
+    trunk: Identity | MLP | Encoder = Identity()
     start: Start = KMeans()
 
     def __check_init__(self) -> None:
@@ -60,7 +60,7 @@ class Mixture(Model):
     @property
     def inputs(self) -> int | None:
         """How many evidence columns the fitted model takes: 0 for none, None if that is not known."""
-        if isinstance(self.trunk, Pyramid | Convolutional):
+        if isinstance(self.trunk, Encoder):
             return self.trunk.inputs
         if isinstance(self.trunk, MLP):
             return None if self.trunk.layers is None else self.trunk.layers[0].weight.shape[1]
@@ -177,7 +177,7 @@ class Mixture(Model):
         return Mixture(fields["experts"], self.components, fields["gate"], fields["trunk"], self.start)
 
 
-def density(experts: Experts, trunk: Identity | MLP | Pyramid | Convolutional | None = None) -> Mixture:
+def density(experts: Experts, trunk: Identity | MLP | Encoder | None = None) -> Mixture:
     """p(y | x) with no latent: one expert and an empty z.
 
     A Gaussian density is ``density(LinearGaussian())`` on data without evidence, conditional linear-Gaussian regression
