@@ -99,7 +99,7 @@ class VAE(Model):
         key_latent, key_decoder, key_output = jax.random.split(key, 3)
         inputs = 0 if data.evidence is None else int(np.prod(data.evidence.shape[1:]))
         latent = self.latent.initialise(inputs, data.query, key_latent)
-        seen = latent.size + (inputs if self.evidence else 0)
+        seen = latent.dimensions + (inputs if self.evidence else 0)
         shape, decoder = data.query.shape[1:], self.decoder
         whole = isinstance(decoder, Decoder)
         if whole:
