@@ -12,10 +12,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from veil import distributions
 from veil.covariance import Covariance, Full
 from veil.distributions import Distribution
-from veil.gates import rescale_features
 from veil.heads import Head
 from veil.maths.gaussian import evaluate, pack_outer, pack_quadratic, packed_size, unpack_symmetric
-from veil.nets import Units
+from veil.nets import Units, rescale_features
 from veil.statistics import Outer
 
 Latent = Int[Array, ""] | int

@@ -47,6 +47,16 @@ class Units(eqx.Module):
         return Units(outer.shift + outer.scale * inner.shift, outer.scale * inner.scale)
 
 
+def rescale_features(weight: Float[Array, "*batch P"], evidence: Units | None) -> Float[Array, "*batch P"]:
+    """Coefficients of [1, (x - shift)/scale] as coefficients of [1, x]."""
+    if evidence is None or weight.shape[-1] == 1:
+        return weight
+    exact = np.asarray(weight, np.float64)
+    slopes = exact[..., 1:] / np.asarray(evidence.scale, np.float64).ravel()
+    offset = exact[..., :1] - np.sum(slopes * np.asarray(evidence.shift, np.float64).ravel(), -1, keepdims=True)
+    return jnp.asarray(np.concatenate([offset, slopes], -1), jnp.result_type(float))
+
+
 class Linear(eqx.Module):
     """W x + b; weight [out, in], bias [out]."""
 
