@@ -1,6 +1,6 @@
 """Factor analysis and probabilistic PCA: the linear-Gaussian latent variable models, where everything is exact."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -34,6 +34,7 @@ class FactorAnalysis(Model):
     -405.0
     """
 
+    standardised: ClassVar[bool] = True
     latent: int = eqx.field(static=True, default=2)
     noise: Any = Diagonal()
     loadings: Float[Array, "D L"] | None = None
@@ -50,10 +51,6 @@ class FactorAnalysis(Model):
 
     @property
     def closed_form(self) -> bool:
-        return True
-
-    @property
-    def standardised(self) -> bool:
         return True
 
     @property
