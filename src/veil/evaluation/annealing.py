@@ -266,10 +266,6 @@ def _check(model: Model, evidence: Any, **whole: int) -> None:
         )
 
 
-def _some(evidence: Any) -> Any:
-    return None if evidence is None else jnp.asarray(evidence[0], jnp.result_type(float))
-
-
 def _row_count(entries: int, chains: int) -> int:
     return int(np.clip(blocks.ENTRIES // (4 * chains * max(entries, 16)), 1, 1024))
 
@@ -324,7 +320,7 @@ def annealed_bound(
         tick = _ticks(bar, -(-blocks.length(data) // rows), 1, temperatures)
         for block in blocks.blocks(data, rows):
             if not parts:
-                _check(model, _some(block.datum.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
+                _check(model, blocks.first(block.datum.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
             found, _ = _Run(model, start, block, settings, temperatures, tick).forward(betas, key)
             parts.append([np.asarray(leaf)[: block.count] for leaf in _summary(found)])
             weights.append(block.weight)
@@ -358,18 +354,16 @@ def sandwich(
     model = model.arithmetic(False)
     key_data, key_lower, key_upper = jax.random.split(key, 3)
     latents, data = blocks.simulated(model, key_data, count, evidence)
-    _check(model, _some(data.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
+    _check(model, blocks.first(data.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
     rows = min(count, _row_count(blocks.size(data), chains))
     settings, betas = _Settings(chains, leaps, target), sigmoidal(temperatures)
     parts: list[Any] = []
     with Progress(progress, "sandwich") as bar:
         tick = _ticks(bar, -(-count // rows), 2, temperatures)
-        for number, block in enumerate(blocks.blocks(data, rows)):
+        for block in blocks.blocks(data, rows):
             run = _Run(model, posterior, block, settings, temperatures, tick)
-            some = latents[number * rows : number * rows + block.count]
-            some = np.pad(some, [(0, rows - block.count)] + [(0, 0)] * (some.ndim - 1), mode="edge")
             forward, log_steps = run.forward(betas, key_lower)
-            backward = run.reverse(betas, key_upper, log_steps, jnp.asarray(some))
+            backward = run.reverse(betas, key_upper, log_steps, blocks.beside(block, latents))
             (lower, lower_error, _), (upper, upper_error, _) = _summary(forward), _summary(backward)
             parts.append([np.asarray(leaf)[: block.count] for leaf in (lower, lower_error, -upper, upper_error)])
     lower, lower_error, upper, upper_error = (np.concatenate(part) for part in zip(*parts, strict=True))
