@@ -417,10 +417,7 @@ class Linear(Experts):
 
     def parameters(self) -> int:
         free = self._weight().size * self.head.free(self.shape) // self.head.size(self.shape)
-        own = [leaf for leaf in jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array))]
-        units = getattr(self.head, "units", None)
-        fixed = sum(leaf.size for leaf in jax.tree.leaves(units) if hasattr(leaf, "size"))
-        return free + sum(leaf.size for leaf in own) - fixed
+        return free + self.head.parameters()
 
 
 def _above_rounding(scatter: Float[Array, "K ..."], raw: Float[Array, "K ..."]) -> Float[Array, "K ..."]:

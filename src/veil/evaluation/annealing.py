@@ -78,13 +78,13 @@ class Sandwich:
         return average(self.upper - self.lower, None, np.hypot(self.lower_error, self.upper_error))
 
 
-def sigmoidal(temperatures: int, steepness: float = 4.0) -> np.ndarray:
-    """Inverse temperatures 0 = β_0 < ... < β_T = 1, dense at both ends: σ(δ(2t/T - 1)), stretched. Wu et al. 2017, B.2.
+def sigmoidal(temperatures: int) -> np.ndarray:
+    """Inverse temperatures 0 = β_0 < ... < β_T = 1, dense at both ends: σ(4(2t/T - 1)), stretched. Wu et al. 2017, B.2.
 
     >>> sigmoidal(2)
     array([0. , 0.5, 1. ])
     """
-    curve = 1.0 / (1.0 + np.exp(-steepness * np.linspace(-1.0, 1.0, temperatures + 1)))
+    curve = 1.0 / (1.0 + np.exp(-4.0 * np.linspace(-1.0, 1.0, temperatures + 1)))
     return (curve - curve[0]) / (curve[-1] - curve[0])
 
 

@@ -132,6 +132,4 @@ class BayesianNetwork(Model):
 
     def parameters(self) -> int:
         """How many numbers are free: the head's own. The weights are latent, and integrated over."""
-        own = (leaf.size for leaf in jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array)))
-        units = (leaf.size for leaf in jax.tree.leaves(getattr(self.head, "units", None)) if hasattr(leaf, "size"))
-        return sum(own) - sum(units)
+        return self.head.parameters()
