@@ -24,16 +24,7 @@ class Chosen(eqx.Module):
     def event_shape(self) -> tuple[int, ...]:
         return tuple(self.q.event_shape)
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Array:
-        one = self._draw
-        if sample_shape:
-            keys = jax.random.split(key, sample_shape)
-            for _ in sample_shape:
-                one = jax.vmap(one)
-            return one(keys)
-        return one(key)
-
-    def _draw(self, key: PRNGKeyArray) -> Array:
+    def sample(self, key: PRNGKeyArray) -> Array:
         key_draws, key_choice = jax.random.split(key)
         draws = jax.vmap(self.q.sample)(jax.random.split(key_draws, self.samples))
         log_weights = jax.vmap(lambda z: self.model.log_joint(z, self.datum) - self.q.log_prob(z))(draws)
