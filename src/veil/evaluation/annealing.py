@@ -279,8 +279,7 @@ def _ticks(bar: Progress, blocks_: int, runs: int, temperatures: int) -> Any:
         return -(-length // min(SEGMENT, temperatures))
 
     count = blocks_ * (segments(_coarse(temperatures) + PRELIMINARY_STEPS) + runs * segments(temperatures))
-    done = iter(range(1, 2**62))
-    return lambda: bar.update(next(done), count, f"{temperatures} temperatures")
+    return bar.ticks(count, f"{temperatures} temperatures")
 
 
 def annealed_bound(
@@ -314,18 +313,15 @@ def annealed_bound(
     model, data = model.arithmetic(False), blocks.as_data(model, data)
     rows = _row_count(blocks.size(data), chains)
     settings, betas = _Settings(chains, leaps, target), sigmoidal(temperatures)
-    parts: list[Any] = []
-    weights: list[np.ndarray] = []
     with Progress(progress, "annealing") as bar:
         tick = _ticks(bar, -(-blocks.length(data) // rows), 1, temperatures)
-        for block in blocks.blocks(data, rows):
-            if not parts:
-                _check(model, blocks.first(block.datum.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
-            found, _ = _Run(model, start, block, settings, temperatures, tick).forward(betas, key)
-            parts.append([np.asarray(leaf)[: block.count] for leaf in _summary(found)])
-            weights.append(block.weight)
-    lower, error, effective = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return AnnealedBound(lower, error, effective, np.concatenate(weights), chains)
+
+        def measured(block: blocks.Block) -> tuple[Array, ...]:
+            _check(model, blocks.first(block.datum.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
+            return _summary(_Run(model, start, block, settings, temperatures, tick).forward(betas, key)[0])
+
+        (lower, error, effective), weight = blocks.gathered(blocks.blocks(data, rows), measured)
+    return AnnealedBound(lower, error, effective, weight, chains)
 
 
 def sandwich(
@@ -357,14 +353,15 @@ def sandwich(
     _check(model, blocks.first(data.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
     rows = min(count, _row_count(blocks.size(data), chains))
     settings, betas = _Settings(chains, leaps, target), sigmoidal(temperatures)
-    parts: list[Any] = []
     with Progress(progress, "sandwich") as bar:
         tick = _ticks(bar, -(-count // rows), 2, temperatures)
-        for block in blocks.blocks(data, rows):
+
+        def measured(block: blocks.Block) -> tuple[Array, ...]:
             run = _Run(model, posterior, block, settings, temperatures, tick)
             forward, log_steps = run.forward(betas, key_lower)
             backward = run.reverse(betas, key_upper, log_steps, blocks.beside(block, latents))
             (lower, lower_error, _), (upper, upper_error, _) = _summary(forward), _summary(backward)
-            parts.append([np.asarray(leaf)[: block.count] for leaf in (lower, lower_error, -upper, upper_error)])
-    lower, lower_error, upper, upper_error = (np.concatenate(part) for part in zip(*parts, strict=True))
+            return lower, lower_error, -upper, upper_error
+
+        (lower, lower_error, upper, upper_error), _ = blocks.gathered(blocks.blocks(data, rows), measured)
     return Sandwich(lower, lower_error, upper, upper_error, np.asarray(data.query), data.evidence)  # type: ignore[arg-type]

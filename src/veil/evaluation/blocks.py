@@ -1,6 +1,6 @@
 """Data in blocks of one shape on the device, and model data of the same form."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,15 @@ def blocks(data: Data | Stream | Datum, rows: int) -> Iterator[Block]:
         count = len(part.query)
         yield Block(jax.device_put(padded(part, rows)), jax.device_put(np.arange(start, start + rows)), count)
         start += count
+
+
+def gathered(some: Iterable[Block], function: Callable[[Block], Iterable[Any]]) -> tuple[list[np.ndarray], np.ndarray]:
+    """The leaves [B, ...] that ``function`` gives of each block as arrays [N, ...] on the host; the weights [N]."""
+    parts, weights = [], []
+    for block in some:
+        parts.append([np.asarray(leaf)[: block.count] for leaf in function(block)])
+        weights.append(block.weight)
+    return [np.concatenate(part) for part in zip(*parts, strict=True)], np.concatenate(weights)
 
 
 def cached(model: Model, data: Any) -> Iterator[Block]:
