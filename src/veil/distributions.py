@@ -22,7 +22,7 @@ LARGEST_SUPPORT = 65536  # the most values of a discrete latent that are listed
 class Distribution(Protocol):
     """What the library asks of a distribution; numpyro's satisfy it."""
 
-    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any: ...
+    def sample(self, key: Any) -> Any: ...
 
     def log_prob(self, value: Any) -> Any: ...
 
@@ -36,8 +36,8 @@ def _numpyro() -> Any:
 class Empty(eqx.Module):
     """The distribution of a latent that is not there: one value, a vector of length zero, with probability one."""
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        return jnp.zeros((*sample_shape, 0))
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " 0"]:
+        return jnp.zeros(0)
 
     def log_prob(self, value: Float[Array, "... 0"]) -> Float[Array, "..."]:
         return jnp.zeros(value.shape[:-1])
@@ -115,10 +115,9 @@ class Codes(eqx.Module):
     def variance(self) -> Float[Array, "L C"]:
         return self.mean * (1.0 - self.mean)
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        rows, categories = self.logits.shape
-        drawn = jax.random.categorical(key, self.logits, shape=(*sample_shape, rows))
-        return jax.nn.one_hot(drawn, categories, dtype=self.logits.dtype)
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "L C"]:
+        drawn = jax.random.categorical(key, self.logits)
+        return jax.nn.one_hot(drawn, self.logits.shape[1], dtype=self.logits.dtype)
 
     def relaxed(self, key: PRNGKeyArray, temperature: float) -> Float[Array, "L C"]:
         """A Gumbel-softmax draw: softmax((logits + Gumbel noise) / temperature). Jang et al. 2017, eq. 2."""
@@ -149,13 +148,7 @@ class Chained(eqx.Module):
     def event_shape(self) -> tuple[int, ...]:
         return (self.size + self.then(jnp.zeros(self.size)).event_shape[0],)
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        if sample_shape:
-            keys = jax.random.split(key, sample_shape)
-            one = self.sample
-            for _ in sample_shape:
-                one = jax.vmap(one)
-            return one(keys)
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " D"]:
         key_first, key_then = jax.random.split(key)
         first = self.first.sample(key_first)
         return jnp.concatenate([first, self.then(first).sample(key_then)])
@@ -175,11 +168,8 @@ class Pushed(eqx.Module):
     def event_shape(self) -> tuple[int, ...]:
         return self.base.event_shape
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        one: Callable[[Array], Array] = lambda value: self.flow.forward(value)[0]  # noqa: E731
-        for _ in sample_shape:
-            one = jax.vmap(one)
-        return one(self.base.sample(key, sample_shape))
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " L"]:
+        return self.flow.forward(self.base.sample(key))[0]
 
     def log_prob(self, value: Float[Array, " L"]) -> Float[Array, ""]:
         before, log_determinant = self.flow.inverse(value)
@@ -206,10 +196,10 @@ class MixtureOfNormals(eqx.Module):
         away = self.means - self.mean[None]
         return jax.nn.softmax(self.logits) @ (self.scales**2 + away**2)
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " D"]:
         key_which, key_noise = jax.random.split(key)
-        which = jax.random.categorical(key_which, self.logits, shape=sample_shape)
-        noise = jax.random.normal(key_noise, (*sample_shape, *self.event_shape), self.means.dtype)
+        which = jax.random.categorical(key_which, self.logits)
+        noise = jax.random.normal(key_noise, self.event_shape, self.means.dtype)
         return self.means[which] + self.scales[which] * noise
 
     def log_prob(self, value: Float[Array, " D"]) -> Float[Array, ""]:
@@ -244,9 +234,9 @@ class Coins(eqx.Module):
     def log_prob(self, value: Float[Array, "*event"]) -> Float[Array, ""]:
         return jnp.sum(self.entry_log_prob(value))
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        chance = jax.random.uniform(key, (*sample_shape, *self.logits.shape), self.logits.dtype)
-        return (chance < jnp.broadcast_to(self.mean, chance.shape)).astype(self.logits.dtype)
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
+        chance = jax.random.uniform(key, self.logits.shape, self.logits.dtype)
+        return (chance < self.mean).astype(self.logits.dtype)
 
 
 class DiscretisedLogistic(eqx.Module):
@@ -282,9 +272,8 @@ class DiscretisedLogistic(eqx.Module):
     def log_prob(self, value: Float[Array, "*event"]) -> Float[Array, ""]:
         return jnp.sum(self.entry_log_prob(value))
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        noise = jax.random.logistic(key, (*sample_shape, *self.location.shape))
-        draws = jnp.broadcast_to(self.location, noise.shape) + jnp.broadcast_to(self.scale, noise.shape) * noise
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
+        draws = self.location + self.scale * jax.random.logistic(key, self.location.shape)
         steps = jnp.clip(jnp.round((draws - self.low) / self.spacing), 0, self.levels - 1)
         return self.low + self.spacing * steps
 

@@ -1,6 +1,7 @@
 """Experts: p(y | x, z) for K values of z, from features φ = [1, h] of the evidence."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, Self
 
 import equinox as eqx
@@ -12,10 +13,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from veil import distributions
 from veil.covariance import Covariance, Full
 from veil.distributions import Distribution
-from veil.gates import rescale_features
 from veil.heads import Head
 from veil.maths.gaussian import evaluate, pack_outer, pack_quadratic, packed_size, unpack_symmetric
-from veil.nets import Units
+from veil.nets import Units, rescale_features
 from veil.statistics import Outer
 
 Latent = Int[Array, ""] | int
@@ -153,18 +153,15 @@ class LinearGaussian(Experts):
             raise ValueError("these experts have no parameters yet: call veil.fit on the model first")
         return self.weight
 
-    def _with(self, weight: Array, covariance: Covariance) -> "LinearGaussian":
-        return LinearGaussian(covariance, self.evidence, self.ridge, self.expanded, weight)
-
     def arithmetic(self, expanded: bool) -> "LinearGaussian":
         """The same experts, summing the other way."""
-        return LinearGaussian(self.covariance, self.evidence, self.ridge, expanded, self.weight)
+        return replace(self, expanded=expanded)
 
     def blank(self, components: int, features: int, shape: tuple[int, ...]) -> "LinearGaussian":
         if len(shape) != 1:
             raise ValueError(f"query: Gaussian experts expect one vector a datum, shape [D]; got {shape}: flatten it")
         weight = jnp.zeros((components, shape[0], features if self.evidence else 1))
-        return self._with(weight, self.covariance.blank(components, shape[0]))
+        return replace(self, weight=weight, covariance=self.covariance.blank(components, shape[0]))
 
     def _used(self, features: Float[Array, " P"]) -> Float[Array, " Q"]:
         return features[: self._weight().shape[-1]]
@@ -263,7 +260,7 @@ class LinearGaussian(Experts):
         covariance = self.covariance.maximise(
             scatter, jnp.where(alive, counts, 1e-20)
         )  # the dead add nothing to a shared one
-        return self._with(weight, _keep(covariance, self.covariance, alive))
+        return replace(self, weight=weight, covariance=_keep(covariance, self.covariance, alive))
 
     def _split(self, sums: Float[Array, "K F"], size: int, inputs: int) -> tuple[Array, Array, Array]:
         if self.covariance.dense:
@@ -307,7 +304,8 @@ class LinearGaussian(Experts):
         weight[..., 0] += np.asarray(query.shift, np.float64)
         # a density narrower than the spacing of numbers at its mean could not be found again by any datum
         least = np.finfo(jnp.result_type(float)).eps * np.abs(weight[..., 0])
-        return self._with(jax.device_put(weight.astype(jnp.result_type(float))), self.covariance.rescaled(scale, least))
+        covariance = self.covariance.rescaled(scale, least)
+        return replace(self, weight=jax.device_put(weight.astype(jnp.result_type(float))), covariance=covariance)
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
         return None
@@ -349,13 +347,10 @@ class Linear(Experts):
             raise ValueError("these experts have no parameters yet: call veil.fit on the model first")
         return self.weight
 
-    def _with(self, weight: Array, head: Head | None = None, shape: tuple[int, ...] | None = None) -> "Linear":
-        return Linear(head or self.head, self.evidence, self.pseudo, shape or self.shape, weight)
-
     def blank(self, components: int, features: int, shape: tuple[int, ...]) -> "Linear":
         inputs = features if self.evidence else 1
         weight = jnp.zeros((components, self.head.size(shape), inputs))
-        return self._with(weight, self.head.blank(shape), shape)
+        return replace(self, weight=weight, head=self.head.blank(shape), shape=shape)
 
     def scattered(self, key: PRNGKeyArray) -> "Linear":
         """The same experts with small random slopes (Glorot's scale), where a gradient fit starts."""
@@ -363,7 +358,7 @@ class Linear(Experts):
         _, outputs, inputs = weight.shape
         limit = (6.0 / (inputs + outputs)) ** 0.5
         slopes = jax.random.uniform(key, weight.shape, weight.dtype, -limit, limit)
-        return self._with(jnp.concatenate([weight[..., :1], slopes[..., 1:]], -1))
+        return replace(self, weight=jnp.concatenate([weight[..., :1], slopes[..., 1:]], -1))
 
     def _vectors(self, features: Float[Array, " P"]) -> Float[Array, "K S"]:
         weight = self._weight()
@@ -404,7 +399,7 @@ class Linear(Experts):
         if head.closed_form:
             shaped = shaped + self.pseudo * head.pseudo(self.shape)[None]
         constant = jax.vmap(head.from_sums)(shaped)
-        return self._with(self._weight().at[..., 0].set(constant))
+        return replace(self, weight=self._weight().at[..., 0].set(constant))
 
     def log_prior(self) -> Float[Array, ""]:
         if not self.closed_form:
@@ -415,17 +410,14 @@ class Linear(Experts):
 
     def rescaled(self, query: Units, evidence: Units | None) -> "Linear":
         head = self.head.rescaled(query) if self.real else self.head
-        return self._with(rescale_features(self._weight(), evidence), head)
+        return replace(self, weight=rescale_features(self._weight(), evidence), head=head)
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
         self.head.check(query, names)
 
     def parameters(self) -> int:
         free = self._weight().size * self.head.free(self.shape) // self.head.size(self.shape)
-        own = [leaf for leaf in jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array))]
-        units = getattr(self.head, "units", None)
-        fixed = sum(leaf.size for leaf in jax.tree.leaves(units) if hasattr(leaf, "size"))
-        return free + sum(leaf.size for leaf in own) - fixed
+        return free + self.head.parameters()
 
 
 def _above_rounding(scatter: Float[Array, "K ..."], raw: Float[Array, "K ..."]) -> Float[Array, "K ..."]:

@@ -301,8 +301,7 @@ def _starts(model: Any, seen: Survey, restarts: int, rng: np.random.Generator) -
         if model.standardised and (seen.query or seen.evidence):
             query = seen.query.inverse() if seen.query else _no_units(seen)
             model = model.rescaled(query, seen.evidence.inverse() if seen.evidence else None)
-        model = model.arithmetic(True)
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if eqx.is_array_like(leaf) else leaf, model)
+        return _one(model.arithmetic(True))
     each = [starting_responsibilities(model, seen, rng) for _ in range(restarts)]
     default = np.dtype(jnp.result_type(float))
     with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
@@ -335,14 +334,11 @@ def _guesses(
         return posterior
     if posterior.ready and restarts == 1:
         inverse = [None if units is None else units.inverse() for units in (seen.query, seen.evidence)]
-        return jax.tree.map(
-            lambda leaf: jnp.asarray(leaf)[None] if eqx.is_array_like(leaf) else leaf, posterior.rescaled(*inverse)
-        )
-    block = source.example()
-    example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), block)
-    count = source.count if isinstance(source, InMemory) else 0
-    if posterior.per_datum and isinstance(source, InMemory):
-        count = source.rows
+        return _one(posterior.rescaled(*inverse))
+    example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), source.example())
+    count = 0
+    if isinstance(source, InMemory):
+        count = source.rows if posterior.per_datum else source.count
     return _guess(posterior, models, example, count, seeds(rng, restarts))
 
 
@@ -482,17 +478,26 @@ def _ending(code: int, taken: int, allowed: int) -> tuple[bool, str]:
     return False, "all steps taken"
 
 
+def _chosen(tree: Any, winner: int) -> Any:
+    """One restart's model or posterior, at JAX's present precision, on the device."""
+    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner] if eqx.is_array(leaf) else leaf, tree)
+    return _on_device(_cast(chosen, np.dtype(jnp.result_type(float))))
+
+
 def _in_user_units(models: Any, winner: int, seen: Survey) -> Any:
-    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner] if eqx.is_array(leaf) else leaf, models)
-    model = _on_device(_cast(chosen, np.dtype(jnp.result_type(float)))).arithmetic(False)
+    model = _chosen(models, winner).arithmetic(False)
     if model.standardised and (seen.query or seen.evidence):
         return model.rescaled(seen.query or _no_units(seen), seen.evidence)
     return model
 
 
 def _posterior_in_user_units(posteriors: Any, winner: int, seen: Survey) -> Any:
-    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[winner] if eqx.is_array(leaf) else leaf, posteriors)
-    return _on_device(_cast(chosen, np.dtype(jnp.result_type(float)))).rescaled(seen.query, seen.evidence)
+    return _chosen(posteriors, winner).rescaled(seen.query, seen.evidence)
+
+
+def _one(tree: Any) -> Any:
+    """A tree with a leading axis of one restart."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if eqx.is_array_like(leaf) else leaf, tree)
 
 
 def _on_device(tree: Any) -> Any:

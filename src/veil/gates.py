@@ -14,7 +14,7 @@ from veil.covariance import Full
 from veil.distributions import Distribution
 from veil.maths import logistic
 from veil.maths.gaussian import pack_outer, unpack_symmetric
-from veil.nets import Units
+from veil.nets import Units, rescale_features
 from veil.statistics import Outer
 
 
@@ -157,13 +157,3 @@ class Discriminant(Gate):
     def parameters(self) -> int:
         components, size = self.mean.shape
         return components - 1 + components * size + self.covariance.parameters(components, size)
-
-
-def rescale_features(weight: Float[Array, "*batch P"], evidence: Units | None) -> Float[Array, "*batch P"]:
-    """Coefficients of [1, (x - shift)/scale] as coefficients of [1, x]."""
-    if evidence is None or weight.shape[-1] == 1:
-        return weight
-    exact = np.asarray(weight, np.float64)
-    slopes = exact[..., 1:] / np.asarray(evidence.scale, np.float64).ravel()
-    offset = exact[..., :1] - np.sum(slopes * np.asarray(evidence.shift, np.float64).ravel(), -1, keepdims=True)
-    return jnp.asarray(np.concatenate([offset, slopes], -1), jnp.result_type(float))

@@ -40,6 +40,12 @@ class Head(eqx.Module):
         """How many of those numbers are free: all, unless several vectors stand for one distribution."""
         return self.size(shape)
 
+    def parameters(self) -> int:
+        """How many numbers of its own it learns: its arrays but for its units."""
+        units = getattr(self, "units", None)
+        own, given = (jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)) for tree in (self, units))
+        return sum(leaf.size for leaf in own) - sum(leaf.size for leaf in given)
+
     @abstractmethod
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
         """The distribution those numbers stand for."""
@@ -95,12 +101,6 @@ def _refuse(bad: np.ndarray, query: np.ndarray, names: tuple[str, ...], head: st
         )
 
 
-def _rescale_units(units: Units | None, outer: Units) -> Units:
-    """User units of a head whose own units are already ``units``: y = outer(units(standard))."""
-    inner = units or Units(jnp.zeros_like(jnp.asarray(outer.shift)), jnp.ones_like(jnp.asarray(outer.scale)))
-    return Units(outer.shift + outer.scale * inner.shift, outer.scale * inner.scale)
-
-
 def _place(units: Units | None, mean: Array, scale: Array) -> tuple[Array, Array]:
     if units is None:
         return mean, scale
@@ -135,7 +135,7 @@ class DiagonalGaussian(Head):
         return DiagonalGaussian(self.floor)
 
     def rescaled(self, units: Units) -> "DiagonalGaussian":
-        return DiagonalGaussian(self.floor, _rescale_units(self.units, units))
+        return DiagonalGaussian(self.floor, Units.composed(self.units, units))
 
 
 class HomoscedasticGaussian(Head):
@@ -171,7 +171,7 @@ class HomoscedasticGaussian(Head):
         return HomoscedasticGaussian(jnp.zeros(() if self.shared else shape), shared=self.shared)
 
     def rescaled(self, units: Units) -> "HomoscedasticGaussian":
-        return HomoscedasticGaussian(self.log_scale, _rescale_units(self.units, units), self.shared)
+        return HomoscedasticGaussian(self.log_scale, Units.composed(self.units, units), self.shared)
 
 
 class FullGaussian(Head):
@@ -203,7 +203,7 @@ class FullGaussian(Head):
         return FullGaussian(self.floor)
 
     def rescaled(self, units: Units) -> "FullGaussian":
-        return FullGaussian(self.floor, _rescale_units(self.units, units))
+        return FullGaussian(self.floor, Units.composed(self.units, units))
 
 
 class StudentT(Head):
@@ -230,7 +230,7 @@ class StudentT(Head):
         return StudentT(self.floor)
 
     def rescaled(self, units: Units) -> "StudentT":
-        return StudentT(self.floor, _rescale_units(self.units, units))
+        return StudentT(self.floor, Units.composed(self.units, units))
 
 
 class DiscretisedLogistic(Head):

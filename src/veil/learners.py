@@ -20,6 +20,7 @@ from veil.posterior import Posterior
 from veil.statistics import contract
 
 RUNNING, CONVERGED, ROUNDED, FELL, NOT_FINITE, UNSAFE = range(6)
+PATIENCE = 10  # steps in a row that are not finite
 
 
 class Info(eqx.Module):
@@ -198,7 +199,7 @@ class Gradient(Learner):
     """Stochastic gradient ascent of any objective by an optax optimiser, on the model and the posterior together.
 
     With ``fixed`` the model stays as it is and only the posterior learns. A step whose value, gradient or update is not
-    finite is skipped and counted; ``patience`` such steps in a row end the run. The objective is part of the state: it
+    finite is skipped and counted; ten such steps in a row end the run. The objective is part of the state: it
     may have schedules and running averages. With ``mixed`` networks multiply in bfloat16 (Micikevicius et al. 2018,
     without their loss scaling, which bfloat16's range makes needless); the trained parameters stay as they are.
     """
@@ -207,7 +208,6 @@ class Gradient(Learner):
     optimiser: Any = eqx.field(static=True)
     fixed: bool = eqx.field(static=True, default=False)
     mixed: bool = eqx.field(static=True, default=False)
-    patience: int = eqx.field(static=True, default=10)
 
     def init(self, model: Any, block: Datum) -> GradientState:
         model, posterior = model
@@ -257,7 +257,7 @@ class Gradient(Learner):
         parameters, optimiser, fine = jax.lax.cond(fine, move, stay, (parameters, state.optimiser))
         model, posterior = eqx.combine(parameters, (state.model, state.posterior))
         skipped = jnp.where(fine, 0, state.skipped + 1)
-        code = jnp.where(skipped >= self.patience, NOT_FINITE, state.code)
+        code = jnp.where(skipped >= PATIENCE, NOT_FINITE, state.code)
         objective = state.objective.advanced(jax.tree.map(lambda metric: metric / sums.weight, metrics))
         objective = _where(fine, objective, state.objective)
         next_state = GradientState(model, posterior, objective, optimiser, skipped, code, state.step + 1)

@@ -1,7 +1,7 @@
 """The first contract: a model p(y, z | x) of one datum, and the datum."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -69,20 +69,19 @@ class Model(eqx.Module):
         """
         return False
 
-    @property
-    def standardised(self) -> bool:
-        """Whether a fit may train in standardised coordinates and call ``rescaled`` at the end."""
-        return False
+    standardised: ClassVar[bool] = (
+        False  # whether a fit may train in standardised units and call ``rescaled`` at the end
+    )
 
     @property
     def real(self) -> bool:
-        """Whether the query is on the real line, so that standardising may include it."""
-        return False
+        """Whether the query is on the real line, so that standardising may include it; a ``head`` knows."""
+        return bool(getattr(getattr(self, "head", None), "real", False))
 
     @property
     def isotropic(self) -> bool:
-        """Whether all entries of the query must share one unit."""
-        return False
+        """Whether all entries of the query must share one unit; a ``head`` knows."""
+        return bool(getattr(getattr(self, "head", None), "isotropic", False))
 
     def responsibilities(self, points: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> Any:
         """Host-side preparation of ``initialise``, from standardised points [N, ·] (None: nothing)."""
@@ -105,7 +104,9 @@ class Model(eqx.Module):
         return 0.0
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
-        """Raise ValueError where data are outside the model's support."""
+        """Raise ValueError where data are outside the model's support; a ``head`` knows."""
+        if hasattr(self, "head"):
+            self.head.check(query, names)
 
     def parameters(self) -> int:
         """How many numbers are free (for BIC and AIC)."""
@@ -129,10 +130,7 @@ class Model(eqx.Module):
         """p(y | x, z) at a draw of z that is made inside, where that is the better way (local reparameterisation)."""
         raise TypeError(f"gradient: {type(self).__name__} knows no local reparameterisation; use Pathwise()")
 
-    @property
-    def tractable(self) -> bool:
-        """Whether ``log_marginal`` and ``posterior`` are exact: the latent can be summed or integrated out."""
-        return True
+    tractable: ClassVar[bool] = True  # ``log_marginal`` and ``posterior`` are exact: the latent is summed out
 
     def log_marginal(self, datum: Datum) -> Float[Array, ""]:
         """log p(y | x), the latent summed out (nats, exact)."""

@@ -1,6 +1,7 @@
 """Networks that turn evidence into features: vectors in, vectors out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import equinox as eqx
@@ -56,11 +57,19 @@ def product(left: Float[Array, "*left"], right: Float[Array, "*right"]) -> Float
 
 
 def lowered(tree: Any) -> Any:
-    """The same model or posterior, the weights of its networks' layers in bfloat16."""
-    layer = lambda node: isinstance(node, Linear)  # noqa: E731
-    return jax.tree.map(
-        lambda node: Linear(node.weight.astype(jnp.bfloat16), node.bias) if layer(node) else node, tree, is_leaf=layer
-    )
+    """The same model or posterior, the weights of its networks' layers in bfloat16, their biases as they are."""
+    layer = lambda node: hasattr(node, "lowered")  # noqa: E731
+    return jax.tree.map(lambda node: node.lowered() if layer(node) else node, tree, is_leaf=layer)
+
+
+def rescale_features(weight: Float[Array, "*batch P"], evidence: Units | None) -> Float[Array, "*batch P"]:
+    """Coefficients of [1, (x - shift)/scale] as coefficients of [1, x]."""
+    if evidence is None or weight.shape[-1] == 1:
+        return weight
+    exact = np.asarray(weight, np.float64)
+    slopes = exact[..., 1:] / np.asarray(evidence.scale, np.float64).ravel()
+    offset = exact[..., :1] - np.sum(slopes * np.asarray(evidence.shift, np.float64).ravel(), -1, keepdims=True)
+    return jnp.asarray(np.concatenate([offset, slopes], -1), jnp.result_type(float))
 
 
 class Linear(eqx.Module):
@@ -77,6 +86,10 @@ class Linear(eqx.Module):
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
         return product(self.weight, x) + self.bias
+
+    def lowered(self) -> "Linear":
+        """With its weight in bfloat16."""
+        return replace(self, weight=self.weight.astype(jnp.bfloat16))
 
     def rescaled(self, units: Units) -> "Linear":
         """The same function of inputs in the user's units."""

@@ -1,12 +1,13 @@
 """Priors p(z | x) of an array-valued latent, as strategies: each makes the distribution and its own parameters.
 
-A latent is one array of ``shape``; a network sees it as a vector of ``size`` numbers.
+A latent is one array; a network sees it as a vector of ``dimensions`` numbers.
 """
 
 import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, Self
 
 import equinox as eqx
@@ -25,22 +26,20 @@ FLOOR = 1e-4  # the smallest scale of a latent; its prior's is about one
 
 
 class Prior(eqx.Module):
-    """p(z | x) of a latent of ``shape``; ``head`` is the family that a network's approximation takes by default."""
+    """p(z | x) of one latent; ``head`` is the family that a network's approximation takes by default.
+
+    Its whole-number fields are sizes. Raises ValueError for one that is not positive.
+    """
+
+    def __check_init__(self) -> None:
+        for field in fields(self):
+            if field.type is int:
+                positive(field.name, getattr(self, field.name))
 
     @property
     @abstractmethod
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one latent."""
-
-    @property
-    def size(self) -> int:
-        """How many numbers a network sees of it."""
-        return math.prod(self.shape)
-
-    @property
-    def discrete(self) -> bool:
-        """Whether the latent takes separate values only."""
-        return False
+    def dimensions(self) -> int:
+        """How many numbers a network sees of one latent."""
 
     @property
     def head(self) -> Head:
@@ -79,13 +78,6 @@ class StandardNormal(Prior):
 
     dimensions: int = eqx.field(static=True, default=2)
 
-    def __check_init__(self) -> None:
-        positive("dimensions", self.dimensions)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.dimensions,)
-
     def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
         return distributions.normal(jnp.zeros(self.dimensions), jnp.ones(self.dimensions))
 
@@ -98,14 +90,6 @@ class MixtureOfNormals(Prior):
     logits: Float[Array, " K"] | None = None
     means: Float[Array, "K L"] | None = None
     log_scales: Float[Array, "K L"] | None = None
-
-    def __check_init__(self) -> None:
-        positive("dimensions", self.dimensions)
-        positive("components", self.components)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.dimensions,)
 
     @property
     def ready(self) -> bool:
@@ -136,14 +120,6 @@ class VampPrior(Prior):
     output: Linear | None = None
     pseudo: Float[Array, "K D"] | None = None
     units: Units | None = None
-
-    def __check_init__(self) -> None:
-        positive("dimensions", self.dimensions)
-        positive("components", self.components)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.dimensions,)
 
     @property
     def ready(self) -> bool:
@@ -184,13 +160,6 @@ class FlowPrior(Prior):
     dimensions: int = eqx.field(static=True, default=2)
     flow: Flow = Flow()
 
-    def __check_init__(self) -> None:
-        positive("dimensions", self.dimensions)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.dimensions,)
-
     @property
     def ready(self) -> bool:
         return self.flow.ready
@@ -215,17 +184,9 @@ class Codes(Prior):
     learned: bool = eqx.field(static=True, default=False)
     logits: Float[Array, "L C"] | None = None
 
-    def __check_init__(self) -> None:
-        positive("count", self.count)
-        positive("categories", self.categories)
-
     @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.count, self.categories)
-
-    @property
-    def discrete(self) -> bool:
-        return True
+    def dimensions(self) -> int:
+        return self.count * self.categories
 
     @property
     def head(self) -> Head:
@@ -236,12 +197,13 @@ class Codes(Prior):
         return not self.learned or self.logits is not None
 
     def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "Codes":
-        return Codes(self.count, self.categories, self.learned, jnp.zeros(self.shape) if self.learned else None)
+        uniform = jnp.zeros((self.count, self.categories))
+        return Codes(self.count, self.categories, self.learned, uniform if self.learned else None)
 
     def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
         if not self.ready:
             raise _not_ready(self)
-        return distributions.Codes(jnp.zeros(self.shape) if self.logits is None else self.logits)
+        return distributions.Codes(jnp.zeros((self.count, self.categories)) if self.logits is None else self.logits)
 
 
 class ConditionalNormal(Prior):
@@ -251,13 +213,6 @@ class ConditionalNormal(Prior):
     net: MLP = MLP()
     output: Linear | None = None
     units: Units | None = None
-
-    def __check_init__(self) -> None:
-        positive("dimensions", self.dimensions)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.dimensions,)
 
     @property
     def ready(self) -> bool:
@@ -296,13 +251,9 @@ class TwoLevels(Prior):
     net: MLP = MLP()
     output: Linear | None = None
 
-    def __check_init__(self) -> None:
-        positive("top", self.top)
-        positive("bottom", self.bottom)
-
     @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.top + self.bottom,)
+    def dimensions(self) -> int:
+        return self.top + self.bottom
 
     @property
     def ready(self) -> bool:

@@ -1,7 +1,9 @@
 """One progress bar for everything that takes longer than two seconds."""
 
+import itertools
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -37,6 +39,11 @@ class Progress:
             self._bar.start()
             self._task = self._bar.add_task(self._what, total=total or None, words=words)
         self._bar.update(self._task, completed=done, total=total or None, words=words)
+
+    def ticks(self, total: int, words: str) -> Callable[[], None]:
+        """A function to call after each of ``total`` parts."""
+        done = itertools.count(1)
+        return lambda: self.update(next(done), total, words)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -214,7 +214,7 @@ def test_resampling_comes_to_the_posterior():
         model, exact, datum = toys.linear()
         wrong = toys.Free(0.7 * exact.gain, exact.shift, 1.5 * exact.factor)
         q = veil.posterior.Resampled(wrong, 200)(model, datum)
-        draws = np.asarray(q.sample(KEY, (4000,)))
+        draws = np.asarray(jax.vmap(q.sample)(jax.random.split(KEY, 4000)))
         truth = exact(model, datum)
         np.testing.assert_allclose(draws.mean(0), truth.loc, atol=0.06)
         np.testing.assert_allclose(np.cov(draws.T), truth.covariance_matrix, atol=0.06)

@@ -78,13 +78,13 @@ class Sandwich:
         return average(self.upper - self.lower, None, np.hypot(self.lower_error, self.upper_error))
 
 
-def sigmoidal(temperatures: int, steepness: float = 4.0) -> np.ndarray:
-    """Inverse temperatures 0 = β_0 < ... < β_T = 1, dense at both ends: σ(δ(2t/T - 1)), stretched. Wu et al. 2017, B.2.
+def sigmoidal(temperatures: int) -> np.ndarray:
+    """Inverse temperatures 0 = β_0 < ... < β_T = 1, dense at both ends: σ(4(2t/T - 1)), stretched. Wu et al. 2017, B.2.
 
     >>> sigmoidal(2)
     array([0. , 0.5, 1. ])
     """
-    curve = 1.0 / (1.0 + np.exp(-steepness * np.linspace(-1.0, 1.0, temperatures + 1)))
+    curve = 1.0 / (1.0 + np.exp(-4.0 * np.linspace(-1.0, 1.0, temperatures + 1)))
     return (curve - curve[0]) / (curve[-1] - curve[0])
 
 
@@ -266,10 +266,6 @@ def _check(model: Model, evidence: Any, **whole: int) -> None:
         )
 
 
-def _some(evidence: Any) -> Any:
-    return None if evidence is None else jnp.asarray(evidence[0], jnp.result_type(float))
-
-
 def _row_count(entries: int, chains: int) -> int:
     return int(np.clip(blocks.ENTRIES // (4 * chains * max(entries, 16)), 1, 1024))
 
@@ -283,8 +279,7 @@ def _ticks(bar: Progress, blocks_: int, runs: int, temperatures: int) -> Any:
         return -(-length // min(SEGMENT, temperatures))
 
     count = blocks_ * (segments(_coarse(temperatures) + PRELIMINARY_STEPS) + runs * segments(temperatures))
-    done = iter(range(1, 2**62))
-    return lambda: bar.update(next(done), count, f"{temperatures} temperatures")
+    return bar.ticks(count, f"{temperatures} temperatures")
 
 
 def annealed_bound(
@@ -318,18 +313,15 @@ def annealed_bound(
     model, data = model.arithmetic(False), blocks.as_data(model, data)
     rows = _row_count(blocks.size(data), chains)
     settings, betas = _Settings(chains, leaps, target), sigmoidal(temperatures)
-    parts: list[Any] = []
-    weights: list[np.ndarray] = []
     with Progress(progress, "annealing") as bar:
         tick = _ticks(bar, -(-blocks.length(data) // rows), 1, temperatures)
-        for block in blocks.blocks(data, rows):
-            if not parts:
-                _check(model, _some(block.datum.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
-            found, _ = _Run(model, start, block, settings, temperatures, tick).forward(betas, key)
-            parts.append([np.asarray(leaf)[: block.count] for leaf in _summary(found)])
-            weights.append(block.weight)
-    lower, error, effective = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return AnnealedBound(lower, error, effective, np.concatenate(weights), chains)
+
+        def measured(block: blocks.Block) -> tuple[Array, ...]:
+            _check(model, blocks.first(block.datum.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
+            return _summary(_Run(model, start, block, settings, temperatures, tick).forward(betas, key)[0])
+
+        (lower, error, effective), weight = blocks.gathered(blocks.blocks(data, rows), measured)
+    return AnnealedBound(lower, error, effective, weight, chains)
 
 
 def sandwich(
@@ -358,19 +350,18 @@ def sandwich(
     model = model.arithmetic(False)
     key_data, key_lower, key_upper = jax.random.split(key, 3)
     latents, data = blocks.simulated(model, key_data, count, evidence)
-    _check(model, _some(data.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
+    _check(model, blocks.first(data.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
     rows = min(count, _row_count(blocks.size(data), chains))
     settings, betas = _Settings(chains, leaps, target), sigmoidal(temperatures)
-    parts: list[Any] = []
     with Progress(progress, "sandwich") as bar:
         tick = _ticks(bar, -(-count // rows), 2, temperatures)
-        for number, block in enumerate(blocks.blocks(data, rows)):
+
+        def measured(block: blocks.Block) -> tuple[Array, ...]:
             run = _Run(model, posterior, block, settings, temperatures, tick)
-            some = latents[number * rows : number * rows + block.count]
-            some = np.pad(some, [(0, rows - block.count)] + [(0, 0)] * (some.ndim - 1), mode="edge")
             forward, log_steps = run.forward(betas, key_lower)
-            backward = run.reverse(betas, key_upper, log_steps, jnp.asarray(some))
+            backward = run.reverse(betas, key_upper, log_steps, blocks.beside(block, latents))
             (lower, lower_error, _), (upper, upper_error, _) = _summary(forward), _summary(backward)
-            parts.append([np.asarray(leaf)[: block.count] for leaf in (lower, lower_error, -upper, upper_error)])
-    lower, lower_error, upper, upper_error = (np.concatenate(part) for part in zip(*parts, strict=True))
+            return lower, lower_error, -upper, upper_error
+
+        (lower, lower_error, upper, upper_error), _ = blocks.gathered(blocks.blocks(data, rows), measured)
     return Sandwich(lower, lower_error, upper, upper_error, np.asarray(data.query), data.evidence)  # type: ignore[arg-type]

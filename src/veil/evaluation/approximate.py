@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 from veil import distributions
 from veil.evaluation import blocks
 from veil.evaluation.annealing import AnnealedBound, Sandwich, annealed_bound, sandwich
-from veil.evaluation.average import Average, average
+from veil.evaluation.average import Average
 from veil.evaluation.bounds import Bounds, bounds, grouping
 from veil.evaluation.calibration import Calibration, calibration
 from veil.evaluation.gap import Gap, gap
@@ -57,7 +57,7 @@ class Approximation:
         ]
         if self.annealed is not None:
             size = f"lower bound, {len(self.annealed.lower)} data"
-            found.append(("annealed", _text(average(self.annealed.lower, None, self.annealed.error)), size))
+            found.append(("annealed", _text(self.annealed.lower_average), size))
         if self.sandwich is not None:
             size = f"on {len(self.sandwich.lower)} draws of the model"
             found.append(("sandwich, lower", _text(self.sandwich.lower_average), size))
@@ -90,7 +90,7 @@ class Approximation:
             "collapse": self.collapse,
         }
         if self.annealed is not None:
-            made["annealed"] = _plain(average(self.annealed.lower, None, self.annealed.error))
+            made["annealed"] = _plain(self.annealed.lower_average)
         if self.sandwich is not None:
             made["sandwich"] = {
                 "lower": _plain(self.sandwich.lower_average),
@@ -139,7 +139,7 @@ def approximation(
     if thorough:
         found = blocks.as_data(model, data)
         few = next(iter(found.blocks(FEW)))
-        real = distributions.reparameterised(model.prior(_first(few.evidence)))
+        real = distributions.reparameterised(model.prior(blocks.first(few.evidence)))
         if real:
             more["annealed"] = annealed_bound(model, few, key=keys[2], progress=progress)
             more["sandwich"] = sandwich(model, None, keys[3], FEW, few.evidence, progress=progress)
@@ -147,10 +147,6 @@ def approximation(
         if not posterior.per_datum:
             more["calibration"] = calibration(model, posterior, keys[5], evidence=few.evidence, progress=progress)
     return Approximation(measured, used, collapse(used), **more)
-
-
-def _first(evidence: Any) -> Any:
-    return None if evidence is None else jax.numpy.asarray(evidence[0], jax.numpy.result_type(float))
 
 
 @eqx.filter_jit

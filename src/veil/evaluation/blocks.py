@@ -1,6 +1,6 @@
 """Data in blocks of one shape on the device, and model data of the same form."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from veil import checks
-from veil.batching import as_datum, padded
+from veil.batching import as_datum, block_rows, padded
 from veil.data import Data, Stream
 from veil.model import Datum, Model
 from veil.posterior.base import Posterior
@@ -51,6 +51,11 @@ def as_data(model: Model, data: Any) -> Data | Stream:
     return found
 
 
+def first(evidence: Any) -> Any:
+    """The evidence of the first datum, on the device; None if there is none."""
+    return None if evidence is None else jnp.asarray(evidence[0], jnp.result_type(float))
+
+
 def size(data: Data | Stream | Datum) -> int:
     """How many numbers the query of one datum has."""
     return int(np.prod(data.query.shape[1:] if isinstance(data, Datum) else data.query_shape))
@@ -77,8 +82,30 @@ def blocks(data: Data | Stream | Datum, rows: int) -> Iterator[Block]:
     start = 0
     for part in parts:
         count = len(part.query)
-        yield Block(jax.tree.map(jnp.asarray, padded(part, rows)), jnp.arange(start, start + rows), count)
+        yield Block(jax.device_put(padded(part, rows)), jax.device_put(np.arange(start, start + rows)), count)
         start += count
+
+
+def gathered(some: Iterable[Block], function: Callable[[Block], Iterable[Any]]) -> tuple[list[np.ndarray], np.ndarray]:
+    """The leaves [B, ...] that ``function`` gives of each block as arrays [N, ...] on the host; the weights [N]."""
+    parts, weights = [], []
+    for block in some:
+        parts.append([np.asarray(leaf)[: block.count] for leaf in function(block)])
+        weights.append(block.weight)
+    return [np.concatenate(part) for part in zip(*parts, strict=True)], np.concatenate(weights)
+
+
+def cached(model: Model, data: Any) -> Iterator[Block]:
+    """All data in blocks whose products fit the processor's cache, for a model that is summed out or evaluated once."""
+    found = as_data(model, data)
+    sample = found if isinstance(found, Data) else next(iter(found))
+    return blocks(found, block_rows(sample, model))
+
+
+def beside(block: Block, array: np.ndarray) -> Array:
+    """The rows [N, ...] that go with a block's data, padded as they are."""
+    rows = array[np.minimum(np.asarray(block.rows), len(array) - 1)]
+    return jnp.asarray(rows)
 
 
 @eqx.filter_jit

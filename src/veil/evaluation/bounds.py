@@ -145,23 +145,12 @@ def bounds(
     model, data = model.arithmetic(False), blocks.as_data(model, data)
     rows, group = grouping(blocks.size(data), samples)
     groups, total = -(-samples // group), -(-blocks.length(data) // rows)
-    parts: list[Any] = []
-    weights: list[np.ndarray] = []
-    done = 0
     with Progress(progress, "bounds") as bar:
+        tick = bar.ticks(total * groups, f"{samples} samples a datum")
 
-        def tick() -> None:
-            nonlocal done
-            done += 1
-            bar.update(done, total * groups, f"{samples} samples a datum")
+        def measured(block: blocks.Block) -> tuple[Array, ...]:
+            draw = lambda first: _log_weights(model, posterior, block.datum, block.rows, key, first, group)  # noqa: E731
+            return summary(jnp.asarray(collected(samples, group, draw, tick)))
 
-        for block in blocks.blocks(data, rows):
-
-            def draw(first: Array, block: blocks.Block = block) -> Array:
-                return _log_weights(model, posterior, block.datum, block.rows, key, first, group)
-
-            found = summary(jnp.asarray(collected(samples, group, draw, tick)))
-            parts.append([np.asarray(leaf)[: block.count] for leaf in found])
-            weights.append(block.weight)
-    elbo, elbo_error, bound, bound_error, effective, k = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Bounds(elbo, elbo_error, bound, bound_error, effective, k, np.concatenate(weights), samples)
+        (elbo, elbo_error, bound, error, effective, k), weight = blocks.gathered(blocks.blocks(data, rows), measured)
+    return Bounds(elbo, elbo_error, bound, error, effective, k, weight, samples)

@@ -98,9 +98,8 @@ def calibration(
     parts = []
     with Progress(progress, "calibration") as bar:
         for number, block in enumerate(blocks.blocks(data, rows)):
-            some = truths[number * rows : number * rows + block.count]
-            some = np.pad(some, [(0, rows - block.count)] + [(0, 0)] * (some.ndim - 1), mode="edge")
-            found = _ranks(model, posterior, block.datum, jnp.asarray(some), block.rows, key_ranks, samples)
+            some = blocks.beside(block, truths)
+            found = _ranks(model, posterior, block.datum, some, block.rows, key_ranks, samples)
             parts.append(np.asarray(found)[: block.count])
             bar.update(number + 1, -(-count // rows), "ranks")
     ranks = np.concatenate(parts)

@@ -186,19 +186,11 @@ def gap(
     rows, group = grouping(blocks.size(data), max(samples, draws))
     rows = min(rows, max(1, blocks.ENTRIES // (draws * max(blocks.size(data), 16))))
     each = -(-blocks.length(data) // rows) * (steps + -(-samples // group))
-    parts: list[Any] = []
-    weights: list[np.ndarray] = []
-    done = 0
     with Progress(progress, "inference gap") as bar:
+        tick = bar.ticks(each, f"{steps} steps, {samples} samples")
 
-        def tick() -> None:
-            nonlocal done
-            done += 1
-            bar.update(done, each, f"{steps} steps, {samples} samples")
-
-        for block in blocks.blocks(data, rows):
-            if not parts:
-                _check_latent(model, block.datum)
+        def measured(block: blocks.Block) -> list[np.ndarray]:
+            _check_latent(model, block.datum)
             units, vectors = _begin(model, posterior, family, block.datum, block.rows, key_begin)
             state, settings = _optimiser(steps, rate).init(vectors), (draws, steps, float(rate))
             for number in range(steps):
@@ -206,21 +198,18 @@ def gap(
                 vectors, state = _climb(model, family, units, *at, vectors, state, settings)
                 tick()
 
-            def draw(
-                first: Array, block: blocks.Block = block, units: Units = units, vectors: Array = vectors
-            ) -> tuple[Array, Array]:
+            def draw(first: Array) -> tuple[Array, Array]:
                 at = block.datum, block.rows, key_measure, first
                 return _pairs(model, posterior, family, units, vectors, *at, group)
 
-            parts.append([leaf[: block.count] for leaf in _measured(*collected(samples, group, draw, tick))])
-            weights.append(block.weight)
-    bound, bound_error, *rest = (np.concatenate(part) for part in zip(*parts, strict=True))
+            return _measured(*collected(samples, group, draw, tick))
+
+        (bound, bound_error, *rest), weight = blocks.gathered(blocks.blocks(data, rows), measured)
     if log_likelihood is not None:
         bound, bound_error = np.asarray(log_likelihood, np.float64), np.zeros(len(bound))
         if bound.shape != rest[0].shape:
             raise ValueError(f"log_likelihood: expected one for each datum, [{len(rest[0])}]; got {bound.shape}")
     best, best_error, own, own_error, difference = rest
-    weight = np.concatenate(weights)
     return Gap(bound, bound_error, best, best_error, own, own_error, difference, weight)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from veil import checks
-from veil.batching import as_datum, block_rows, padded
 from veil.data import Data, Stream
+from veil.evaluation import blocks
 from veil.model import Datum, Model
 from veil.posterior import Posterior
 
@@ -115,18 +115,11 @@ def _needed(model: Model, posterior: Posterior | None, key: PRNGKeyArray | None)
 def map_blocks(function: Any, model: Model, data: Any, *rest: Any) -> Any:
     """``function(model, block, *rest)`` over all data, blocks of one shape; leaves come back [N, ...] on the host."""
     checks.fitted(model)
-    if not isinstance(data, Data | Stream):
-        data = Data(data)
-    checks.shapes(model, data)
     model = model.arithmetic(False)
     parts = []
-    sample = data if isinstance(data, Data) else next(iter(data))
-    rows = block_rows(sample, model)
-    if isinstance(data, Data) and len(data) < rows:
-        rows = len(data)
-    for block in data.blocks(rows):
-        result = function(model, padded(as_datum(block), rows), *rest)
-        parts.append(jax.tree.map(lambda leaf, n=block.query.shape[0]: np.asarray(leaf)[:n], result))
+    for block in blocks.cached(model, data):
+        result = function(model, block.datum, *rest)
+        parts.append(jax.tree.map(lambda leaf, n=block.count: np.asarray(leaf)[:n], result))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

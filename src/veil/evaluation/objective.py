@@ -7,9 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from veil import checks
-from veil.batching import as_datum, block_rows, padded
-from veil.data import Data, Stream
+from veil.evaluation import blocks
 from veil.model import Datum, Model
 from veil.objective import Objective
 from veil.posterior import Posterior
@@ -30,16 +28,9 @@ def values(objective: Objective, model: Model, posterior: Posterior, data: Any, 
     >>> values(veil.Marginal(), fit.model, fit.posterior, data, key=jax.random.key(1)).shape
     (272,)
     """
-    checks.fitted(model)
-    checks.random_key(key)
-    data = data if isinstance(data, Data | Stream) else Data(data)
-    checks.shapes(model, data)
-    sample = data if isinstance(data, Data) else next(iter(data))
-    rows = block_rows(sample, model)
-    if isinstance(data, Data):
-        rows = min(rows, len(data))
+    blocks.verified(model, posterior, key)
     parts = []
-    for i, block in enumerate(data.blocks(rows)):
-        found = _values(objective, model, posterior, padded(as_datum(block), rows), jax.random.fold_in(key, i))
-        parts.append(np.asarray(found)[: block.query.shape[0]])
+    for i, block in enumerate(blocks.cached(model, data)):
+        found = _values(objective, model, posterior, block.datum, jax.random.fold_in(key, i))
+        parts.append(np.asarray(found)[: block.count])
     return np.concatenate(parts)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil import distributions
 from veil.distributions import Distribution
 from veil.model import Datum, Model, frozen
+from veil.nets import positive
 from veil.objective.base import Estimate, Objective, with_gradient
 from veil.objective.estimators import DoublyReparameterised, Estimator, Pathwise, Problem, StickingTheLanding
 from veil.objective.terms import Term
@@ -17,8 +18,7 @@ from veil.posterior.base import Posterior
 
 
 def _check(gradient: Estimator | None, samples: int) -> None:
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise ValueError(f"samples: expected a positive whole number; got {samples!r}")
+    positive("samples", samples)
     if gradient is not None and not isinstance(gradient, Estimator):
         raise TypeError(f"gradient: expected an estimator, such as Pathwise(); got {gradient!r}")
 

@@ -90,12 +90,19 @@ class Estimator(eqx.Module):
         return jax.vmap(q.sample)(jax.random.split(key, samples))
 
 
-def _closed_or_sampled(problem: Problem, q: Any, values: Any) -> tuple[Array, Array]:
-    """What counts for the KL, and the KL itself: closed form, else averaged over draws."""
+def _through(problem: Problem, values: Any) -> Parts:
+    """The ELBO from draws that carry the gradient: the KL in closed form, else averaged over them."""
+    reconstruction = jnp.mean(jax.vmap(problem.log_likelihood)(values))
     parts = problem.kl()
     if parts is None:
-        parts = jnp.mean(jax.vmap(lambda z: problem.sampled_kl(q, z))(values), 0)
-    return jnp.sum(problem.term(parts)), jnp.sum(parts)
+        parts = jnp.mean(jax.vmap(lambda z: problem.sampled_kl(problem.q, z))(values), 0)
+    return _assembled(problem, reconstruction, parts)
+
+
+def _assembled(problem: Problem, reconstruction: Float[Array, ""], kl: Float[Array, " G"]) -> Parts:
+    """Reconstruction less what counts of the KL's parts, itself the learning signal."""
+    value = reconstruction - jnp.sum(problem.term(kl))
+    return Parts(value, reconstruction, jnp.sum(kl), value)
 
 
 def _log_mean(log_weights: Float[Array, " S"]) -> Float[Array, ""]:
@@ -106,11 +113,7 @@ class Pathwise(Estimator):
     """Differentiate through the draw, z = z(φ, ε). Kingma & Welling 2014; closed-form KL where there is one."""
 
     def elbo(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Parts:
-        values = self._draws(problem.q, key, samples)
-        reconstruction = jnp.mean(jax.vmap(problem.log_likelihood)(values))
-        counted, kl = _closed_or_sampled(problem, problem.q, values)
-        value = reconstruction - counted
-        return Parts(value, reconstruction, kl, value)
+        return _through(problem, self._draws(problem.q, key, samples))
 
     def weighted(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Float[Array, ""]:
         values = self._draws(problem.q, key, samples)
@@ -129,8 +132,7 @@ class LocalReparameterisation(Estimator):
         parts = problem.kl()
         if parts is None:
             raise TypeError("gradient: LocalReparameterisation needs a posterior of independent normals")
-        value = reconstruction - jnp.sum(problem.term(parts))
-        return Parts(value, reconstruction, jnp.sum(parts), value)
+        return _assembled(problem, reconstruction, parts)
 
 
 class StickingTheLanding(Estimator):
@@ -144,8 +146,7 @@ class StickingTheLanding(Estimator):
         reconstruction = jnp.mean(jax.vmap(problem.log_likelihood)(values))
         fixed = problem.fix()
         kl = jnp.mean(jax.vmap(lambda z: problem.sampled_kl(fixed, z))(values), 0)
-        value = reconstruction - jnp.sum(problem.term(kl))
-        return Parts(value, reconstruction, jnp.sum(kl), value)
+        return _assembled(problem, reconstruction, kl)
 
 
 class DoublyReparameterised(Estimator):
@@ -291,8 +292,13 @@ class Enumerated(Estimator):
         if parts is None:
             log_p = jax.vmap(lambda z: distributions.log_prob(problem.p, z))(values)
             parts = jnp.sum(jnp.where(probabilities > 0, probabilities * (log_q - log_p), 0.0))[None]
-        value = reconstruction - jnp.sum(problem.term(parts))
-        return Parts(value, reconstruction, jnp.sum(parts), value)
+        return _assembled(problem, reconstruction, parts)
+
+
+def _temperature(value: float) -> float:
+    if not value > 0:
+        raise ValueError(f"temperature: expected a positive number; got {value!r}")
+    return value
 
 
 class GumbelSoftmax(Estimator):
@@ -303,11 +309,7 @@ class GumbelSoftmax(Estimator):
     """
 
     discrete: ClassVar[bool] = True
-    temperature: float = eqx.field(static=True, default=0.5)
-
-    def __check_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature: expected a positive number; got {self.temperature!r}")
+    temperature: float = eqx.field(static=True, default=0.5, converter=_temperature)
 
     def elbo(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Parts:
         return _relaxed(problem, key, samples, self.temperature, False)
@@ -320,11 +322,7 @@ class StraightThrough(Estimator):
     """
 
     discrete: ClassVar[bool] = True
-    temperature: float = eqx.field(static=True, default=0.5)
-
-    def __check_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"temperature: expected a positive number; got {self.temperature!r}")
+    temperature: float = eqx.field(static=True, default=0.5, converter=_temperature)
 
     def elbo(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Parts:
         return _relaxed(problem, key, samples, self.temperature, True)
@@ -344,8 +342,4 @@ def _relaxed(problem: Problem, key: PRNGKeyArray, samples: int, temperature: flo
         one = jax.nn.one_hot(jnp.argmax(soft, -1), soft.shape[-1], dtype=soft.dtype)
         return soft + jax.lax.stop_gradient(one - soft)
 
-    values = jax.vmap(draw)(jax.random.split(key, samples))
-    reconstruction = jnp.mean(jax.vmap(problem.log_likelihood)(values))
-    counted, kl = _closed_or_sampled(problem, problem.q, values)
-    value = reconstruction - counted
-    return Parts(value, reconstruction, kl, value)
+    return _through(problem, jax.vmap(draw)(jax.random.split(key, samples)))

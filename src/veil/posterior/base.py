@@ -1,7 +1,8 @@
 """The second contract: a posterior over the latent of one datum."""
 
 from abc import abstractmethod
-from typing import Self
+from dataclasses import replace
+from typing import Any, Self
 
 import equinox as eqx
 from jaxtyping import PRNGKeyArray
@@ -43,3 +44,27 @@ class Posterior(eqx.Module):
     @abstractmethod
     def __call__(self, model: Model, datum: Datum) -> Distribution:
         """The distribution of the latent given the datum."""
+
+
+class Derived(Posterior):
+    """A posterior made from another one, ``base``, which has all the parameters."""
+
+    base: eqx.AbstractVar[Any]
+
+    @property
+    def per_datum(self) -> bool:
+        return bool(self.base.per_datum)
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.base.ready)
+
+    @property
+    def count(self) -> int | None:
+        return self.base.count
+
+    def initialise(self, model: Model, example: Datum, count: int, key: PRNGKeyArray) -> Self:
+        return replace(self, base=self.base.initialise(model, example, count, key))
+
+    def rescaled(self, query: Units | None, evidence: Units | None) -> Self:
+        return replace(self, base=self.base.rescaled(query, evidence))

@@ -5,16 +5,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from veil.distributions import Distribution
 from veil.maths.gaussian import LOG_2PI
 from veil.model import Datum, Model, frozen
-from veil.nets import Units
-from veil.posterior.base import Posterior
+from veil.posterior.base import Derived
 
 
-class Refined(Posterior):
+class Refined(Derived):
     """``steps`` of gradient ascent on this datum's ELBO, from ``base``'s guess. Kim et al. 2018.
 
     The expectation in the ELBO is taken by the degree-3 cubature (2 L points m ± √L s_i e_i): deterministic, and exact
@@ -33,24 +32,6 @@ class Refined(Posterior):
             raise ValueError(f"steps: expected a whole number, zero or more; got {self.steps}")
         if not hasattr(self.base, "vector"):
             raise TypeError(f"base: expected Amortized or Table, whose parameters can be refined; got {self.base!r}")
-
-    @property
-    def per_datum(self) -> bool:
-        return bool(self.base.per_datum)
-
-    @property
-    def count(self) -> int | None:
-        return self.base.count
-
-    @property
-    def ready(self) -> bool:
-        return bool(self.base.ready)
-
-    def initialise(self, model: Model, example: Datum, count: int, key: PRNGKeyArray) -> "Refined":
-        return Refined(self.base.initialise(model, example, count, key), self.steps, self.rate)
-
-    def rescaled(self, query: Units | None, evidence: Units | None) -> "Refined":
-        return Refined(self.base.rescaled(query, evidence), self.steps, self.rate)
 
     def __call__(self, model: Model, datum: Datum) -> Distribution:
         vector = self.base.vector(model, datum)

@@ -8,8 +8,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from veil.distributions import Distribution
 from veil.model import Datum, Model
-from veil.nets import Units
-from veil.posterior.base import Posterior
+from veil.nets import positive
+from veil.posterior.base import Derived
 
 
 class Chosen(eqx.Module):
@@ -24,16 +24,7 @@ class Chosen(eqx.Module):
     def event_shape(self) -> tuple[int, ...]:
         return tuple(self.q.event_shape)
 
-    def sample(self, key: PRNGKeyArray, sample_shape: tuple[int, ...] = ()) -> Array:
-        one = self._draw
-        if sample_shape:
-            keys = jax.random.split(key, sample_shape)
-            for _ in sample_shape:
-                one = jax.vmap(one)
-            return one(keys)
-        return one(key)
-
-    def _draw(self, key: PRNGKeyArray) -> Array:
+    def sample(self, key: PRNGKeyArray) -> Array:
         key_draws, key_choice = jax.random.split(key)
         draws = jax.vmap(self.q.sample)(jax.random.split(key_draws, self.samples))
         log_weights = jax.vmap(lambda z: self.model.log_joint(z, self.datum) - self.q.log_prob(z))(draws)
@@ -47,7 +38,7 @@ class Chosen(eqx.Module):
         )
 
 
-class Resampled(Posterior):
+class Resampled(Derived):
     """One of ``samples`` draws of ``base``, chosen by importance: sampling-importance-resampling.
 
     Closer to p(z | y, x) than ``base``, and exact as ``samples`` grows; for drawing and inferring. The ELBO of this
@@ -58,26 +49,7 @@ class Resampled(Posterior):
     samples: int = eqx.field(static=True, default=50)
 
     def __check_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples: expected a positive whole number; got {self.samples}")
-
-    @property
-    def per_datum(self) -> bool:
-        return bool(self.base.per_datum)
-
-    @property
-    def count(self) -> int | None:
-        return self.base.count
-
-    @property
-    def ready(self) -> bool:
-        return bool(self.base.ready)
-
-    def initialise(self, model: Model, example: Datum, count: int, key: PRNGKeyArray) -> "Resampled":
-        return Resampled(self.base.initialise(model, example, count, key), self.samples)
-
-    def rescaled(self, query: Units | None, evidence: Units | None) -> "Resampled":
-        return Resampled(self.base.rescaled(query, evidence), self.samples)
+        positive("samples", self.samples)
 
     def __call__(self, model: Model, datum: Datum) -> Distribution:
         return Chosen(self.base(model, datum), model, datum, self.samples)

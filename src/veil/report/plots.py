@@ -74,7 +74,7 @@ def grid(x: tuple[float, float], y: tuple[float, float], size: int = 120) -> tup
     return first, second, np.stack(np.meshgrid(first, second), -1).reshape(-1, 2)
 
 
-def contours(panel: Any, model: Any, data: np.ndarray, *, colour: str = style.BLUE, size: int = 120) -> None:
+def contours(panel: Any, model: Any, data: np.ndarray, *, size: int = 120) -> None:
     """A density as contours that hold 25, 50, 75 and 95 % of the probability inside, over data [N, 2]."""
     x, y, pairs = grid(bounds(data[:, 0], 0.2), bounds(data[:, 1], 0.2), size)
     density = np.exp(log_prob(model, pairs)).reshape(size, size)
@@ -84,30 +84,30 @@ def contours(panel: Any, model: Any, data: np.ndarray, *, colour: str = style.BL
     levels = sorted({float(falling[place]) for place in places})
     points(panel, data)
     panel.contour(
-        x, y, density, levels=levels, colors=[colour], linewidths=np.linspace(0.8, 1.8, len(levels)), zorder=2
+        x, y, density, levels=levels, colors=[style.BLUE], linewidths=np.linspace(0.8, 1.8, len(levels)), zorder=2
     )
 
 
 SHARES = (0.25, 0.5, 0.75, 0.95)
 
 
-def ellipses(panel: Any, model: Any, *, deviations: float = 2.0, columns: tuple[int, int] = (0, 1)) -> None:
-    """Each component of a Gaussian mixture as its ellipse at so many standard deviations, with a cross at the mean."""
-    pair = condition(model, query=list(columns))
+def ellipses(panel: Any, model: Any) -> None:
+    """Each component of a Gaussian mixture in two entries as its ellipse at two standard deviations, with its mean."""
+    pair = condition(model, query=[0, 1])
     experts: Any = pair.experts
     means, covariances = np.asarray(experts.mean), np.asarray(experts.covariance.dense_covariance())
     angle = np.linspace(0, 2 * np.pi, 120)
     circle = np.stack([np.cos(angle), np.sin(angle)])
     for k, (mean, covariance) in enumerate(zip(means, np.broadcast_to(covariances, (len(means), 2, 2)), strict=True)):
         colour = style.COLOURS[k % len(style.COLOURS)]
-        rim = mean[:, None] + deviations * np.linalg.cholesky(covariance) @ circle
+        rim = mean[:, None] + 2.0 * np.linalg.cholesky(covariance) @ circle
         panel.plot(rim[0], rim[1], color=colour, linestyle=style.DASHES[k % len(style.DASHES)], zorder=3)
         panel.plot(*mean, color=style.INK, marker="x", markersize=7, markeredgewidth=2, zorder=4)
 
 
-def densities(panel: Any, models: Mapping[str, Any], data: np.ndarray, *, bins: int = 30) -> None:
+def densities(panel: Any, models: Mapping[str, Any], data: np.ndarray) -> None:
     """Densities on the line over a histogram of data [N], on the same scale."""
-    panel.hist(data, bins=bins, density=True, color=style.PALE, edgecolor="white", linewidth=0.5, label="data")
+    panel.hist(data, bins=30, density=True, color=style.PALE, edgecolor="white", linewidth=0.5, label="data")
     x = np.linspace(*bounds(data), 400)
     for i, (name, model) in enumerate(models.items()):
         density = np.exp(log_prob(model, x))
@@ -122,7 +122,6 @@ def conditional(
     *,
     evidence: tuple[float, float] | None = None,
     query: tuple[float, float] | None = None,
-    size: int = 160,
     brightest: float | None = None,
     most: int = 600,
 ) -> Any:
@@ -130,8 +129,8 @@ def conditional(
 
     ``brightest``: the density drawn darkest (default: the 99.5th percentile of the image).
     """
-    x, y, pairs = grid(evidence or bounds(data[:, 0]), query or bounds(data[:, 1]), size)
-    density = np.exp(log_prob(model, Data(pairs[:, 1:], pairs[:, :1]))).reshape(size, size)
+    x, y, pairs = grid(evidence or bounds(data[:, 0]), query or bounds(data[:, 1]), 160)
+    density = np.exp(log_prob(model, Data(pairs[:, 1:], pairs[:, :1]))).reshape(160, 160)
     extent = (x[0], x[-1], y[0], y[-1])
     top = brightest or float(np.percentile(density, 99.5))
     image = panel.imshow(density, origin="lower", extent=extent, aspect="auto", cmap="Blues", vmin=0, vmax=top)

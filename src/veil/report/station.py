@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 from veil.report.page import Picture, Section, Table
@@ -28,7 +28,6 @@ class Findings:
     rows: Sequence[Row]
     pictures: Sequence[Picture]
     text: Sequence[str] = ()
-    tables: Sequence[Table] = field(default_factory=tuple)
 
 
 Say = Callable[[str], None]
@@ -103,7 +102,7 @@ class Visit:
             found.text,
             station.equation,
             found.pictures,
-            (numbers, *found.tables),
+            (numbers,),
             f"{station.command}",
         )
 

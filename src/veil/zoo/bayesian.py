@@ -1,7 +1,8 @@
 """Bayesian neural networks: the weights are a latent that all data share."""
 
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -26,6 +27,8 @@ class BayesianNetwork(Model):
     the units' sums instead of the weights, so that each datum has its own (Kingma et al. 2015).
     """
 
+    tractable: ClassVar[bool] = False
+    standardised: ClassVar[bool] = True
     widths: tuple[int, ...] = eqx.field(static=True, default=(50,), converter=tuple)
     activation: Activation = eqx.field(static=True, default="tanh")
     head: Head = HomoscedasticGaussian()
@@ -42,25 +45,8 @@ class BayesianNetwork(Model):
             raise ValueError(f"prior_scale: expected a positive number; got {self.prior_scale!r}")
 
     @property
-    def tractable(self) -> bool:
-        return False
-
-    @property
     def ready(self) -> bool:
         return self.sizes != ()
-
-    @property
-    def standardised(self) -> bool:
-        return True
-
-    @property
-    def real(self) -> bool:
-        """Whether the query is standardised before a fit."""
-        return self.head.real
-
-    @property
-    def isotropic(self) -> bool:
-        return self.head.isotropic
 
     @property
     def shared_by(self) -> int:
@@ -83,11 +69,7 @@ class BayesianNetwork(Model):
 
     def counted(self, total: float) -> "BayesianNetwork":
         """This model of ``total`` data, which decides how much of the KL each datum carries."""
-        return self._with(count=max(1, round(total)))
-
-    def _with(self, **changes: Any) -> "BayesianNetwork":
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return BayesianNetwork(**(fields | changes))
+        return replace(self, count=max(1, round(total)))
 
     def _layers(self) -> list[tuple[int, int]]:
         if not self.sizes:
@@ -141,19 +123,13 @@ class BayesianNetwork(Model):
             raise ValueError("evidence: a Bayesian network is p(y | x), and the data have none")
         shape = data.query.shape[1:]
         sizes = (int(np.prod(data.evidence.shape[1:])), *self.widths, self.head.size(shape))
-        return self._with(sizes=sizes, shape=shape, head=self.head.blank(shape), count=len(data.query))
+        return replace(self, sizes=sizes, shape=shape, head=self.head.blank(shape), count=len(data.query))
 
     def rescaled(self, query: Units, evidence: Units | None) -> "BayesianNetwork":
         """The same model in the user's units."""
         head = self.head.rescaled(query) if self.real else self.head
-        return self._with(head=head, units=Units.composed(self.units, evidence))
+        return replace(self, head=head, units=Units.composed(self.units, evidence))
 
     def parameters(self) -> int:
         """How many numbers are free: the head's own. The weights are latent, and integrated over."""
-        own = (leaf.size for leaf in jax.tree.leaves(eqx.filter(self.head, eqx.is_inexact_array)))
-        units = (leaf.size for leaf in jax.tree.leaves(getattr(self.head, "units", None)) if hasattr(leaf, "size"))
-        return sum(own) - sum(units)
-
-    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
-        """Raise ValueError where data are outside the head's support."""
-        self.head.check(query, names)
+        return self.head.parameters()

@@ -1,6 +1,6 @@
 """Factor analysis and probabilistic PCA: the linear-Gaussian latent variable models, where everything is exact."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -13,7 +13,7 @@ from veil.covariance import Diagonal, Spherical
 from veil.distributions import Distribution
 from veil.maths import gaussian
 from veil.model import Datum, Model
-from veil.nets import Units, positive
+from veil.nets import Units, positive, rescale_features
 from veil.statistics import Outer
 
 Vector = Float[Array, " D"]
@@ -34,6 +34,7 @@ class FactorAnalysis(Model):
     -405.0
     """
 
+    standardised: ClassVar[bool] = True
     latent: int = eqx.field(static=True, default=2)
     noise: Any = Diagonal()
     loadings: Float[Array, "D L"] | None = None
@@ -50,10 +51,6 @@ class FactorAnalysis(Model):
 
     @property
     def closed_form(self) -> bool:
-        return True
-
-    @property
-    def standardised(self) -> bool:
         return True
 
     @property
@@ -214,11 +211,7 @@ class FactorAnalysis(Model):
         """The same model in the user's units."""
         loadings, offset, _ = self._parts()
         scale = jnp.asarray(query.scale, loadings.dtype)
-        offset = scale[:, None] * offset
-        if evidence is not None:
-            slopes = offset[:, 1:] / jnp.asarray(evidence.scale, offset.dtype).ravel()[None]
-            first = offset[:, 0] - slopes @ jnp.asarray(evidence.shift, offset.dtype).ravel()
-            offset = jnp.concatenate([first[:, None], slopes], 1)
+        offset = scale[:, None] * rescale_features(offset, evidence)
         offset = offset.at[:, 0].add(jnp.asarray(query.shift, offset.dtype))
         noise = self.noise.rescaled(np.asarray(query.scale, np.float64))
         return FactorAnalysis(self.latent, noise, scale[:, None] * loadings, offset)

@@ -1,6 +1,7 @@
 """Mixtures: a discrete latent that chooses an expert, in every decomposition."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil.distributions import Distribution
 from veil.experts import Experts, LinearGaussian
 from veil.gates import Gate, Single, Softmax
-from veil.images import Convolutional, Pyramid
+from veil.images import Encoder
 from veil.model import Datum, Model
 from veil.nets import MLP, Identity, Units
 from veil.start import KMeans, Start
@@ -35,10 +36,11 @@ class Mixture(Model):
     -1130
     """
 
+    standardised: ClassVar[bool] = True
     experts: Experts = LinearGaussian()
     components: int = eqx.field(static=True, default=2)
     gate: Gate = Softmax()
-    trunk: Identity | MLP | Pyramid | Convolutional = Identity()
+    trunk: Identity | MLP | Encoder = Identity()
     start: Start = KMeans()
 
     def __check_init__(self) -> None:
@@ -60,7 +62,7 @@ class Mixture(Model):
     @property
     def inputs(self) -> int | None:
         """How many evidence columns the fitted model takes: 0 for none, None if that is not known."""
-        if isinstance(self.trunk, Pyramid | Convolutional):
+        if isinstance(self.trunk, Encoder):
             return self.trunk.inputs
         if isinstance(self.trunk, MLP):
             return None if self.trunk.layers is None else self.trunk.layers[0].weight.shape[1]
@@ -108,7 +110,7 @@ class Mixture(Model):
     def maximise(self, sums: Any) -> "Mixture":
         """The mixture that maximises the expected log-likelihood plus log-prior, from summed statistics."""
         gate: Any = self.gate
-        return self._with(gate=gate.maximise(sums[0]), experts=self.experts.maximise(sums[1]))
+        return replace(self, gate=gate.maximise(sums[0]), experts=self.experts.maximise(sums[1]))
 
     def moved(self, sums: Any, to: "Mixture") -> Any:
         """Sums taken under this model as sums under ``to``."""
@@ -130,29 +132,25 @@ class Mixture(Model):
         width = 1 + (self.trunk.outputs(inputs) if inputs else 0)
         trunk = self.trunk.initialise(inputs, key_trunk) if inputs else self.trunk
         gate = self.gate.blank(self.components, width)
-        blank = self._with(
-            trunk=trunk, gate=gate, experts=self.experts.blank(self.components, width, data.query.shape[1:])
+        blank = replace(
+            self, trunk=trunk, gate=gate, experts=self.experts.blank(self.components, width, data.query.shape[1:])
         )
         terms = jax.vmap(blank.statistics)(data, responsibilities)
         sums = contract(terms, jnp.ones(len(data.query)) if data.weight is None else data.weight)
         if isinstance(gate, Softmax) and gate.weight is not None and gate.weight.shape[1] == 1:
             gate = gate.maximise(sums[0])
-        return blank._with(gate=gate, experts=blank.experts.maximise(sums[1]).scattered(key_experts))
+        return replace(blank, gate=gate, experts=blank.experts.maximise(sums[1]).scattered(key_experts))
 
     def arithmetic(self, expanded: bool) -> "Mixture":
         """The same model, its closed-form sums computed the fast or the careful way (see ``LinearGaussian``)."""
-        return self._with(experts=self.experts.arithmetic(expanded))
+        return replace(self, experts=self.experts.arithmetic(expanded))
 
     def rescaled(self, query: Units, evidence: Units | None) -> "Mixture":
         """The same model in the user's units."""
         linear = isinstance(self.trunk, Identity)  # a network takes the units into its first layer
         trunk = self.trunk if evidence is None else self.trunk.rescaled(evidence)
         inner = evidence if linear else None
-        return self._with(trunk=trunk, gate=self.gate.rescaled(inner), experts=self.experts.rescaled(query, inner))
-
-    @property
-    def standardised(self) -> bool:
-        return True
+        return replace(self, trunk=trunk, gate=self.gate.rescaled(inner), experts=self.experts.rescaled(query, inner))
 
     @property
     def isotropic(self) -> bool:
@@ -172,12 +170,8 @@ class Mixture(Model):
         trunk = sum(leaf.size for leaf in jax.tree.leaves(self.trunk)) - sum(leaf.size for leaf in measures)
         return self.gate.parameters() + self.experts.parameters() + trunk
 
-    def _with(self, **changes: Any) -> "Mixture":
-        fields = {"experts": self.experts, "gate": self.gate, "trunk": self.trunk} | changes
-        return Mixture(fields["experts"], self.components, fields["gate"], fields["trunk"], self.start)
 
-
-def density(experts: Experts, trunk: Identity | MLP | Pyramid | Convolutional | None = None) -> Mixture:
+def density(experts: Experts, trunk: Identity | MLP | Encoder | None = None) -> Mixture:
     """p(y | x) with no latent: one expert and an empty z.
 
     A Gaussian density is ``density(LinearGaussian())`` on data without evidence, conditional linear-Gaussian regression

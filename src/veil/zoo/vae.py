@@ -1,6 +1,6 @@
 """Continuous (or coded) latents with a neural likelihood: the model part of variational autoencoders."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -39,6 +39,8 @@ class VAE(Model):
     (4, 2)
     """
 
+    tractable: ClassVar[bool] = False
+    standardised: ClassVar[bool] = True
     latent: Any = eqx.field(default=StandardNormal(2), converter=as_prior)  # a Prior; a number on the way in
     head: Head = DiagonalGaussian()
     decoder: Any = MLP()
@@ -48,25 +50,8 @@ class VAE(Model):
     inputs: int | None = eqx.field(static=True, default=None)
 
     @property
-    def tractable(self) -> bool:
-        return False
-
-    @property
     def ready(self) -> bool:
         return self.output is not None and self.latent.ready
-
-    @property
-    def standardised(self) -> bool:
-        return True
-
-    @property
-    def real(self) -> bool:
-        """Whether the query is standardised before a fit."""
-        return self.head.real
-
-    @property
-    def isotropic(self) -> bool:
-        return self.head.isotropic
 
     @property
     def query_shape(self) -> tuple[int, ...] | None:
@@ -99,7 +84,7 @@ class VAE(Model):
         key_latent, key_decoder, key_output = jax.random.split(key, 3)
         inputs = 0 if data.evidence is None else int(np.prod(data.evidence.shape[1:]))
         latent = self.latent.initialise(inputs, data.query, key_latent)
-        seen = latent.size + (inputs if self.evidence else 0)
+        seen = latent.dimensions + (inputs if self.evidence else 0)
         shape, decoder = data.query.shape[1:], self.decoder
         whole = isinstance(decoder, Decoder)
         if whole:
@@ -120,10 +105,6 @@ class VAE(Model):
         units = Units.composed(self.units, evidence)
         latent = self.latent.rescaled(query if self.real else None, evidence)
         return VAE(latent, output.head, self.decoder, self.evidence, output, units, self.inputs)
-
-    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
-        """Raise ValueError where data are outside the head's support."""
-        self.head.check(query, names)
 
     def parameters(self) -> int:
         """How many numbers are free: those of the prior and of the decoder (the posterior's are not the model's)."""
