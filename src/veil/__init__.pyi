@@ -18,6 +18,9 @@ from .checkpoint import load as load
 from .checkpoint import load_posterior as load_posterior
 from .checkpoint import register as register
 from .checkpoint import save as save
+from .checkpoints import CheckpointError as CheckpointError
+from .checkpoints import Checkpoints as Checkpoints
+from .checkpoints import Interrupted as Interrupted
 from .conditioning import condition as condition
 from .control.policy import Policy as Policy
 from .covariance import Diagonal as Diagonal
@@ -26,6 +29,7 @@ from .covariance import Spherical as Spherical
 from .covariance import Tied as Tied
 from .data import Data as Data
 from .data import Stream as Stream
+from .devices import mesh as mesh
 from .evaluation.likelihood import Evaluation as Evaluation
 from .evaluation.likelihood import evaluate as evaluate
 from .evaluation.likelihood import log_prob as log_prob
@@ -34,6 +38,8 @@ from .experts import LinearGaussian as LinearGaussian
 from .fitting import Fit as Fit
 from .fitting import fit as fit
 from .gates import Softmax as Softmax
+from .metrics import JsonLines as JsonLines
+from .metrics import TensorBoard as TensorBoard
 from .model import Datum as Datum
 from .model import Model as Model
 from .nets import MLP as MLP
