@@ -11,7 +11,6 @@ import jax
 import numpy as np
 import pytest
 
-import veil
 from veil import loop
 from veil.devices import Placement, mesh, placement
 

@@ -29,7 +29,7 @@ def _data(run: Any, source: str, query: str | None, evidence: str | None, weight
     from veil.cli import reading
 
     asked = reading.names(query, "--query"), reading.names(evidence, "--evidence")
-    return reading.like_run(run, source, *asked, weight, reading.BLOCK if stream else None)
+    return reading.like_run(run, source, *asked, weight, reading.Blocks() if stream else None)
 
 
 def evaluate(
