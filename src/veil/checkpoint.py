@@ -9,8 +9,6 @@ import dataclasses
 import json
 import math
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from veil import covariance, experts, flows, gates, heads, images, nets, priors, start
+from veil.files import write_atomically
 from veil.posterior import Exact, amortized, exact, refined, resampled, table
 from veil.zoo import bayesian, factor, mixture, vae
 
@@ -101,21 +100,6 @@ def save(path: str | os.PathLike[str], model: Any) -> Path:
     write_atomically(folder / ARRAYS, encode(arrays))
     write_atomically(folder / STRUCTURE, json.dumps(structure, indent=1).encode())
     return folder
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never half."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.copymode(path, temporary) if path.exists() else os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _describe(node: Any, place: str, arrays: dict[str, np.ndarray]) -> Any:
