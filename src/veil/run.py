@@ -25,10 +25,13 @@ import jax
 import jax.numpy as jnp
 
 from veil import checkpoint
+from veil.files import parse_json, read_bytes, read_json
+from veil.model import Datum, Model
+from veil.posterior import Exact
 
 FORMAT, VERSION = "veil run", 1
 CONFIG, METRICS = "config.json", "metrics.jsonl"
-LARGEST_CONFIG = 64 * 2**20  # bytes
+LARGEST_CONFIG, LARGEST_METRICS = 64 * 2**20, 2**30  # bytes
 PRECISIONS = ("float32", "float64")
 
 
@@ -66,13 +69,16 @@ class Run:
         Raises ValueError if the files are damaged, altered, or not of one run.
         """
         model = checkpoint.load(self.path)
-        given = jnp.zeros(self.columns.evidence_shape) if self.columns.evidence else None
-        try:
-            drawn = jax.eval_shape(lambda key: model.sample(key, given)[1], jax.random.key(0)).shape
-        except Exception as error:
-            raise ValueError(f"{self.path}: {CONFIG} and the model do not belong together: {error}") from error
-        inputs = getattr(model, "inputs", None)
+        dtype = jnp.result_type(float)
+        given = jax.ShapeDtypeStruct(self.columns.evidence_shape, dtype) if self.columns.evidence else None
         expected = math.prod(self.columns.evidence_shape) if self.columns.evidence else 0
+        try:
+            if not isinstance(model, Model):
+                raise TypeError(f"{checkpoint.STRUCTURE} holds a {type(model).__name__}")
+            drawn = jax.eval_shape(lambda key, x: model.sample(key, x)[1], jax.random.key(0), given).shape
+            inputs = getattr(model, "inputs", None)
+        except Exception as error:  # a model that was altered can fail anywhere
+            raise ValueError(f"{self.path}: {CONFIG} and the model do not belong together: {error}") from error
         if drawn != self.columns.query_shape or (inputs is not None and inputs != expected):
             raise ValueError(
                 f"{self.path}: {CONFIG} and the model do not belong together: {CONFIG} has "
@@ -82,14 +88,35 @@ class Run:
         return model
 
     def load_posterior(self) -> Any:
-        """The posterior it was fitted with; ``Exact()`` where that is exact."""
-        return checkpoint.load_posterior(self.path)
+        """The posterior it was fitted with; ``Exact()`` where that is exact.
+
+        Raises ValueError if the files are damaged, altered, or not of this run's model.
+        """
+        posterior = checkpoint.load_posterior(self.path)
+        if isinstance(posterior, Exact):
+            return posterior
+        model, dtype = self.load(), jnp.result_type(float)
+        evidence = jax.ShapeDtypeStruct(self.columns.evidence_shape, dtype) if self.columns.evidence else None
+        query = jax.ShapeDtypeStruct(self.columns.query_shape, dtype)
+        index = jax.ShapeDtypeStruct((), int) if posterior.per_datum else None
+
+        def draw(y: Any, x: Any, n: Any, key: Any) -> tuple[Any, Any]:
+            return posterior(model, Datum(y, x, index=n)).sample(key), model.prior(x).sample(key)
+
+        try:
+            one, other = jax.eval_shape(draw, query, evidence, index, jax.random.key(0))
+            if one.shape != other.shape:
+                raise ValueError(f"a latent of shape {list(one.shape)}, where the model's is {list(other.shape)}")
+        except Exception as error:
+            place = self.path / checkpoint.POSTERIOR
+            raise ValueError(f"{place}: the posterior and the model do not belong together: {error}") from error
+        return posterior
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, each a dictionary; the last one says how the fit ended."""
         path = self.path / METRICS
         try:
-            lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+            lines = [parse_json(line) for line in read_bytes(path, LARGEST_METRICS).splitlines() if line.strip()]
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: cannot be read: {error}") from error
         if not all(isinstance(line, dict) for line in lines):
@@ -112,12 +139,7 @@ def read(path: str | os.PathLike[str]) -> Run:
     file = folder / CONFIG
     if not file.is_file():
         raise FileNotFoundError(f"{folder} is not a run directory: {CONFIG} is missing")
-    if file.stat().st_size > LARGEST_CONFIG:
-        raise ValueError(f"{file}: larger than any that this library writes; not read")
-    try:
-        config = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: damaged: {error}") from error
+    config = read_json(file, LARGEST_CONFIG)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(f"{file}: not the configuration of a run")
     if config.get("version") != VERSION:
@@ -202,7 +224,7 @@ def check_free(path: str | os.PathLike[str], force: bool) -> None:
 def _is_run(path: Path) -> bool:
     try:
         return bool(json.loads((path / CONFIG).read_bytes())["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
