@@ -218,7 +218,7 @@ def mutate(folder, rng):
     kind = fitting if fitting is not None and rng.random() < 0.6 else _pick(rng, ANY)
     try:
         kind(path, rng)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError):
         kind = truncate  # a file that an earlier mutation left unreadable
         kind(path, rng)
     return f"{kind.__name__} {path.relative_to(folder)}"

@@ -12,9 +12,10 @@ import pytest
 
 import oracles
 import veil
-from cases import MODELS, make_data, mixture_parameters, quiet_fit, random_model
+from cases import MODELS, make_data, mixture_parameters, random_model, started
 from veil import Data, exported, exporting, heads, priors
 from veil.evaluation.moments import mean_and_variance
+from veil.nets import Units
 
 pytest.importorskip("flatbuffers")
 KEY = jax.random.key(0)
@@ -25,7 +26,7 @@ VAE = {"decoder": veil.MLP((5,)), "head": heads.DiagonalGaussian()}
 FITTED = {
     "ppca": (veil.PPCA(2), PLAIN, {}),
     "vae": (veil.VAE(2, **VAE), PLAIN, {}),
-    "codes": (veil.VAE(priors.Codes(2, 3), **VAE), PLAIN, {"objective": veil.ELBO(veil.objective.GumbelSoftmax())}),
+    "codes": (veil.VAE(priors.Codes(2, 3), **VAE), PLAIN, {}),
     "cvae": (veil.VAE(priors.ConditionalNormal(2, veil.MLP((5,))), **VAE), GIVEN, {}),
     "network": (veil.BayesianNetwork((5,)), GIVEN, {}),
     "table": (veil.VAE(2, **VAE), PLAIN, {"posterior": veil.Table()}),
@@ -34,13 +35,15 @@ FITTED = {
 
 @pytest.fixture(scope="module")
 def fits():
-    """A fit of each, made when it is asked for."""
+    """A model and a posterior of each, made when they are asked for, in units that are not standard."""
     made = {}
 
     def fit(name):
         if name not in made:
             model, data, options = FITTED[name]
-            made[name] = quiet_fit(model, data, key=KEY, steps=2, **options)
+            scale = np.linspace(0.5, 2.0, data.query.shape[1])
+            given = None if data.evidence is None else Units(np.array([1.0]), np.array([3.0]))
+            made[name] = started(model, data, units=(Units(scale - 1.0, scale), given), **options)
         return made[name], FITTED[name][1]
 
     return fit
@@ -193,7 +196,7 @@ def test_double_precision(tmp_path, x64):
 
 
 def test_the_record_says_what_it_is(tmp_path):
-    model = quiet_fit(veil.Mixture(components=2), GIVEN, key=KEY, steps=2)
+    model = started(veil.Mixture(components=2), GIVEN).model
     veil.export(model, tmp_path / "a.stablehlo", what="policy", data=GIVEN, deterministic=True, name="experts")
     record = json.loads((tmp_path / "a.stablehlo.json").read_text())
     assert (record["format"], record["version"], record["what"]) == ("veil export", 1, "policy")
@@ -216,7 +219,7 @@ assert "veil" not in sys.modules and "equinox" not in sys.modules
 
 
 def test_a_process_without_veil_runs_it(tmp_path):
-    model = quiet_fit(veil.Mixture(components=2), GIVEN, key=KEY, steps=2)
+    model = started(veil.Mixture(components=2), GIVEN).model
     act = write(model, tmp_path, GIVEN, "policy", deterministic=True)
     command = [sys.executable, "-c", WITHOUT_VEIL, str(tmp_path / "part")]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -14,10 +14,10 @@ import pytest
 
 import mutations
 import veil
+from cases import started
 from veil import run as runs
 
 DOCUMENTED = (ValueError, FileNotFoundError)
-KEY = jax.random.key(0)
 COUNT = 200
 SECONDS, GROWTH = 20.0, 256 * 2**20
 SMALL = {"decoder": veil.MLP((3,)), "head": veil.heads.FullGaussian()}
@@ -27,7 +27,7 @@ QUERY, EVIDENCE = RNG.normal(size=(12, 2)), RNG.normal(size=(12, 1))
 
 def write_run(folder, name, model, data):
     """A run directory as ``veil fit`` makes one."""
-    result = veil.fit(model, data, key=KEY, steps=2)
+    result = started(model, data)
     with runs.creating(folder) as place:
         veil.save(place, result)
         (place / runs.METRICS).write_text(
@@ -161,7 +161,7 @@ def exports(tmp_path_factory):
 
 def write_export(folder):
     data = veil.Data(QUERY)
-    model = veil.fit(veil.Mixture(components=2), data, key=KEY, steps=2).model
+    model = started(veil.Mixture(components=2), data).model
     (folder / "part").mkdir()
     veil.export(model, folder / "part" / "encoder", what="encoder", data=data)
     return folder

@@ -145,7 +145,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{folder / STRUCTURE}: not a veil model")
     if structure.get("version") != VERSION:
         raise ValueError(
-            f"{folder / STRUCTURE}: written in version {structure.get('version')!r} of the format; "
+            f"{folder / STRUCTURE}: written in version {structure.get('version')!r:.40} of the format; "
             f"this library reads version {VERSION}"
         )
     try:

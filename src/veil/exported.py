@@ -108,14 +108,14 @@ def load_export(path: str | os.PathLike[str]) -> Export:
         raise ValueError(f"{beside(file)}: not the description of an export")
     if record.get("version") != VERSION:
         raise ValueError(
-            f"{beside(file)}: written in version {record.get('version')!r} of the format; this library reads {VERSION}"
+            f"{beside(file)}: written in version {record.get('version')!r:.40} of the format; this library reads {VERSION}"
         )
     if record.get("sha256") != digest(content):
         raise ValueError(f"{file}: damaged, or not what {beside(file).name} describes: the digests differ")
     what = record.get("what")
     try:
         if not isinstance(what, str):
-            raise ValueError(f"what: expected text; got {what!r}")
+            raise ValueError(f"what: expected text; got {what!r:.40}")
         inputs, outputs = _ports(record.get("inputs"), "inputs"), _ports(record.get("outputs"), "outputs")
     except ValueError as error:
         raise ValueError(f"{beside(file)}: {error}") from error

@@ -121,6 +121,9 @@ class Run:
             raise ValueError(f"{path}: cannot be read: {error}") from error
         if not all(isinstance(line, dict) for line in lines):
             raise ValueError(f"{path}: expected one JSON object a line")
+        for name in ("status", "evaluation"):
+            if not all(isinstance(line.get(name, {}), dict) for line in lines):
+                raise ValueError(f"{path}: {name} must be an object")
         return lines
 
 
@@ -143,15 +146,17 @@ def read(path: str | os.PathLike[str]) -> Run:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(f"{file}: not the configuration of a run")
     if config.get("version") != VERSION:
-        raise ValueError(f"{file}: written in version {config.get('version')!r}; this library reads {VERSION}")
+        raise ValueError(f"{file}: written in version {config.get('version')!r:.40}; this library reads {VERSION}")
     data, model = _object(config, "data", file), _object(config, "model", file)
     if not isinstance(model.get("name"), str) or not isinstance(data.get("name"), str):
         raise ValueError(f"{file}: model.name and data.name must be text")
     if config.get("precision") not in PRECISIONS:
-        raise ValueError(f"{file}: precision must be one of {', '.join(PRECISIONS)}; got {config.get('precision')!r}")
+        raise ValueError(
+            f"{file}: precision must be one of {', '.join(PRECISIONS)}; got {config.get('precision')!r:.40}"
+        )
     weight = data.get("weight")
     if weight is not None and not isinstance(weight, str):
-        raise ValueError(f"{file}: data.weight must be text or null; got {weight!r}")
+        raise ValueError(f"{file}: data.weight must be text or null; got {weight!r:.80}")
     columns = Columns(
         _list(data, "query", str, file),
         _list(data, "evidence", str, file),
@@ -167,16 +172,16 @@ def read(path: str | os.PathLike[str]) -> Run:
 def _object(config: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
     value = config.get(name)
     if not isinstance(value, dict):
-        raise ValueError(f"{file}: {name} must be an object; got {value!r}")
+        raise ValueError(f"{file}: {name} must be an object; got {value!r:.80}")
     return value
 
 
 def _list(data: dict[str, Any], name: str, kind: type, file: Path) -> tuple[Any, ...]:
     value = data.get(name)
     if not isinstance(value, list) or any(type(part) is not kind for part in value):
-        raise ValueError(f"{file}: data.{name} must be a list of {kind.__name__}; got {value!r}")
+        raise ValueError(f"{file}: data.{name} must be a list of {kind.__name__}; got {value!r:.80}")
     if kind is int and any(part < 1 for part in value):
-        raise ValueError(f"{file}: data.{name} must hold positive numbers; got {value!r}")
+        raise ValueError(f"{file}: data.{name} must hold positive numbers; got {value!r:.80}")
     return tuple(value)
 
 
