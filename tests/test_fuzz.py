@@ -16,6 +16,7 @@ import mutations
 import veil
 from cases import started
 from veil import run as runs
+from veil.files import parse_json
 
 DOCUMENTED = (ValueError, FileNotFoundError)
 COUNT = 200
@@ -150,6 +151,42 @@ def test_a_posterior_of_another_run_is_refused(samples, tmp_path):
         shutil.copyfile(samples / "vae" / file, tmp_path / "run" / "posterior" / file)
     with pytest.raises(ValueError, match="expected a posterior; it holds a VAE"):
         runs.read(tmp_path / "run").load_posterior()
+
+
+@pytest.mark.parametrize("line", ['{"status": 3}', '{"evaluation": [1]}', "[1]", "{", "[" * 100_000, '{"value": NaN}'])
+def test_metrics_that_are_none(samples, tmp_path, line):
+    shutil.copytree(samples / "ppca", tmp_path / "run")
+    (tmp_path / "run" / runs.METRICS).write_text(line)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl"):
+        runs.read(tmp_path / "run").metrics()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'{"a": 1, "b": 2, "a": 3}', "'a' occurs twice"),
+        (b"[1e999]", "1e999 is not a finite number"),
+        (b"[-Infinity]", "-Infinity is not a finite number"),
+        (b"9" * 5000, "larger than any number"),
+        (str(2**63).encode(), "larger than any number"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"\xff", "codec"),
+        (b"", "Expecting value"),
+    ],
+)
+def test_json_is_read_strictly(text, words):
+    with pytest.raises(ValueError, match=words):
+        parse_json(text)
+    assert parse_json(str(2**63 - 1).encode()) == 2**63 - 1
+
+
+def test_sizes_without_arrays_are_refused(tmp_path):
+    """A few bytes of structure do not make a model that asks for gigabytes."""
+    model = veil.VAE(2, **SMALL)
+    for field, value in (("latent", veil.priors.StandardNormal(10**9)), ("decoder", veil.MLP((10**9,)))):
+        veil.save(tmp_path, eqx.tree_at(lambda m, field=field: getattr(m, field), model, value))
+        with pytest.raises(ValueError, match="is 1000000000, and no array of the model is as large"):
+            veil.load(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -218,7 +219,9 @@ class _Builder:
         if cls.__module__.startswith("veil."):
             self.check_sizes(cls, fields)
         try:
-            return cls(**fields)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # such as that of an array in the place of a size
+                return cls(**fields)
         except Exception as error:
             raise ValueError(f"{cls.__name__}: its fields do not fit: {error}") from error
 

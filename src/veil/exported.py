@@ -108,7 +108,8 @@ def load_export(path: str | os.PathLike[str]) -> Export:
         raise ValueError(f"{beside(file)}: not the description of an export")
     if record.get("version") != VERSION:
         raise ValueError(
-            f"{beside(file)}: written in version {record.get('version')!r:.40} of the format; this library reads {VERSION}"
+            f"{beside(file)}: written in version {record.get('version')!r:.40} of the format; "
+            f"this library reads {VERSION}"
         )
     if record.get("sha256") != digest(content):
         raise ValueError(f"{file}: damaged, or not what {beside(file).name} describes: the digests differ")
