@@ -223,7 +223,7 @@ class _Builder:
                 warnings.simplefilter("error")  # such as that of an array in the place of a size
                 return cls(**fields)
         except Exception as error:
-            raise ValueError(f"{cls.__name__}: its fields do not fit: {error}") from error
+            raise ValueError(f"{cls.__name__}: its fields do not fit: {error!s:.400}") from error
 
     def check_sizes(self, cls: type, fields: dict[str, Any]) -> None:
         """Raise ValueError for numbers that would make a model ask for far more memory than its arrays take."""

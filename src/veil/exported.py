@@ -154,7 +154,7 @@ def program(content: bytes, inputs: tuple[Port, ...], outputs: tuple[Port, ...],
         taken = jax.tree.unflatten(found.in_tree, [_text(aval) for aval in found.in_avals])
         given = jax.tree.unflatten(found.out_tree, [_text(aval) for aval in found.out_avals])
     except Exception as error:  # whatever a parser may make of bytes that are no program
-        raise ValueError(f"{file}: not a program that jax.export wrote: {error or type(error).__name__}") from error
+        raise ValueError(f"{file}: not a program that jax.export wrote: {error!s:.400}") from error
     if taken != (tuple(map(_said, inputs)), {}) or given != {port.name: _said(port) for port in outputs}:
         raise ValueError(f"{file}: takes or gives other arrays than {beside(file).name} says")
     calls = re.findall(r"stablehlo\.custom_call @(\w+)\(", text)

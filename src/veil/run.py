@@ -78,7 +78,7 @@ class Run:
             drawn = jax.eval_shape(lambda key, x: model.sample(key, x)[1], jax.random.key(0), given).shape
             inputs = getattr(model, "inputs", None)
         except Exception as error:  # a model that was altered can fail anywhere
-            raise ValueError(f"{self.path}: {CONFIG} and the model do not belong together: {error}") from error
+            raise ValueError(f"{self.path}: {CONFIG} and the model do not belong together: {error!s:.400}") from error
         if drawn != self.columns.query_shape or (inputs is not None and inputs != expected):
             raise ValueError(
                 f"{self.path}: {CONFIG} and the model do not belong together: {CONFIG} has "
@@ -109,7 +109,7 @@ class Run:
                 raise ValueError(f"a latent of shape {list(one.shape)}, where the model's is {list(other.shape)}")
         except Exception as error:
             place = self.path / checkpoint.POSTERIOR
-            raise ValueError(f"{place}: the posterior and the model do not belong together: {error}") from error
+            raise ValueError(f"{place}: the posterior and the model do not belong together: {error!s:.400}") from error
         return posterior
 
     def metrics(self) -> list[dict[str, Any]]:
