@@ -1,6 +1,7 @@
 """The tables that tests multiply: covariance structures, heads, models, and data for each."""
 
 import warnings
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -103,6 +104,22 @@ def random_model(name, data, seed=0):
         return jax.numpy.asarray(new, float)
 
     return jax.tree_util.tree_map_with_path(change, model)
+
+
+def started(model, data, posterior=None, units=None):
+    """Model and posterior with random starting parameters, as a ``Fit`` has them and much sooner; or in other units."""
+    batch = on_device(data)
+    responsibilities = None
+    if hasattr(model, "gate"):
+        rng = np.random.default_rng(0)
+        responsibilities = jax.numpy.asarray(rng.dirichlet(np.ones(model.components), len(data)), float)
+    model = model.initialise(batch, responsibilities, jax.random.key(1))
+    posterior = posterior or getattr(model, "usual_posterior", veil.Exact())
+    example = jax.tree.map(lambda leaf: leaf[0], batch)
+    posterior = posterior.initialise(model, example, len(data), jax.random.key(2))
+    if units is not None:
+        model, posterior = model.rescaled(*units), posterior.rescaled(*units)
+    return SimpleNamespace(model=model, posterior=posterior)
 
 
 # -- the same models by naive numpy ------------------------------------------------------------------------------------

@@ -35,6 +35,9 @@ from .evaluation.likelihood import evaluate as evaluate
 from .evaluation.likelihood import log_prob as log_prob
 from .experts import Linear as Linear
 from .experts import LinearGaussian as LinearGaussian
+from .exported import Export as Export
+from .exported import load_export as load_export
+from .exporting import export as export
 from .fitting import Fit as Fit
 from .fitting import fit as fit
 from .gates import Softmax as Softmax
