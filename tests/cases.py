@@ -3,6 +3,7 @@
 import warnings
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import numpy as np
 import scipy.special
@@ -85,12 +86,17 @@ def on_device(data):
     return jax.tree.map(jax.numpy.asarray, as_datum(data))
 
 
+@eqx.filter_jit  # outside jit every operation in it is a compilation of its own
+def _initialised(model, datum, responsibilities, key):
+    return model.initialise(datum, responsibilities, key)
+
+
 def random_model(name, data, seed=0):
     """A model of the table with random parameters of the right shapes, at JAX's present precision."""
     model, _ = MODELS[name]
     rng = np.random.default_rng([seed, 7])
     responsibilities = rng.dirichlet(np.ones(model.components), len(data))
-    model = model.initialise(on_device(data), jax.numpy.asarray(responsibilities, float), jax.random.key(seed))
+    model = _initialised(model, on_device(data), jax.numpy.asarray(responsibilities, float), jax.random.key(seed))
 
     def change(path, leaf):
         field, size = path[-1].name, np.shape(leaf)
