@@ -1,6 +1,7 @@
 """Several devices and several processes give the result of one."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -44,13 +45,10 @@ print(json.dumps(found), flush=True)
 
 
 def launch(source, *words, devices=1, **more):
-    environment = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"}
-    from os import environ
-
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     command = [sys.executable, "-W", "ignore", "-c", source, *map(str, words)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**environ, **environment}, **more
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env={**os.environ, "XLA_FLAGS": flags}, **pipes, **more)
 
 
 def answer(process):
@@ -90,7 +88,7 @@ jax.distributed.initialize(f"localhost:{sys.argv[2]}", 2, int(sys.argv[1]), hear
 import veil
 from veil import loop
 y = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
-options = {"steps": int(sys.argv[4]), "batch_size": 20, "checkpoints": veil.Checkpoints(sys.argv[3], every=0.2)}
+options = {"steps": int(sys.argv[4]), "batch_size": 20, "checkpoints": veil.Checkpoints(sys.argv[3], every=0.1)}
 fit = veil.fit(veil.VAE(1, decoder=veil.MLP((8,))), y, key=jax.random.key(0), mesh=veil.mesh(), **options)
 print('{"value": %r}' % float(fit.history.value[-1]), flush=True)
 """
@@ -98,7 +96,7 @@ print('{"value": %r}' % float(fit.history.value[-1]), flush=True)
 
 def test_a_process_that_dies_leaves_a_checkpoint_for_two_new_ones(tmp_path):
     pytest.importorskip("orbax.checkpoint")
-    steps = 8000
+    steps = 1200
     pair = [launch(LONG, i, port, tmp_path / "kept", steps) for port in [free_port()] for i in range(2)]
     end = time.monotonic() + 200
     while not any(each.name.isdigit() for each in (tmp_path / "kept").glob("*")) and time.monotonic() < end:

@@ -26,7 +26,11 @@ FORMAT, VERSION = "veil checkpoint", 1
 
 
 class Interrupted(KeyboardInterrupt):
-    """A fit that was asked to end (Ctrl-C, SIGTERM) has written a checkpoint and ended."""
+    """A fit that was asked to end (Ctrl-C, SIGTERM) has written a checkpoint and ended; ``number`` of the signal."""
+
+    def __init__(self, words: str, number: int) -> None:
+        super().__init__(words)
+        self.number = number
 
 
 class CheckpointError(RuntimeError):
