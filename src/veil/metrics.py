@@ -31,7 +31,11 @@ class JsonLines:
     def __call__(self, values: dict[str, Any]) -> None:
         if self._file is None:
             self._file = self.path.open("w", encoding="utf-8", buffering=1)
-        self._file.write(json.dumps(_plain(values), allow_nan=False) + "\n")
+        try:
+            line = json.dumps(values, allow_nan=False)
+        except ValueError:  # something is not finite, which JSON does not know
+            line = json.dumps(_plain(values), allow_nan=False)
+        self._file.write(line + "\n")
 
     def resumed(self, step: int) -> None:
         """Keep the lines of the first ``step`` steps of an earlier session, and write behind them."""
