@@ -25,8 +25,8 @@ class JsonLines:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
         self._file: TextIO | None = None
+        self.path = Path(path)
 
     def __call__(self, values: dict[str, Any]) -> None:
         if self._file is None:
@@ -51,10 +51,13 @@ class JsonLines:
         self._file.writelines(kept)
 
     def close(self) -> None:
-        """Close the file; another call opens it anew, from its beginning."""
+        """Close the file, as happens by itself at the end; another call opens it anew, from its beginning."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class TensorBoard:
