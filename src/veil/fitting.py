@@ -445,9 +445,14 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
     if hasattr(state, "posterior") and not isinstance(posterior, Exact):
         posterior = _posterior_in_user_units(state.posterior, winner, seen)
         notes += _unused(model, posterior, data)
+    missed = int(np.sum(skipped[:, winner]))
+    if missed:
+        notes += [
+            f"{missed} steps were skipped because a value, gradient or update was not finite: lower learning rates help"
+        ]
     if notes:
         warnings.warn("; ".join(notes), UserWarning, stacklevel=3)
-    status = Status(converged, reason, watch.steps, int(np.sum(skipped[:, winner])), tuple(notes))
+    status = Status(converged, reason, watch.steps, missed, tuple(notes))
     return Fit(model, posterior, history, status)
 
 
