@@ -34,6 +34,13 @@ def killing(step):
     return record
 
 
+def killed(model, folder, steps, at):
+    """A fit that leaves checkpoints of all stretches but keeps two, and ends at a step."""
+    keep = Checkpoints(folder, every=0, keep=2)
+    with pytest.raises(Killed):
+        veil.fit(model, FAITHFUL, key=KEY, batch_size=30, steps=steps, checkpoints=keep, record=killing(at))
+
+
 def assert_same(one, two):
     first, second = (jax.tree.leaves((fit.model, fit.posterior)) for fit in (one, two))
     assert len(first) == len(second) > 0
@@ -83,16 +90,7 @@ def test_only_the_same_fit_goes_on(tmp_path):
         arguments = {"key": KEY, "steps": 40, "batch_size": 30} | options
         return veil.fit(model, data, checkpoints=tmp_path / "kept", **arguments)
 
-    with pytest.raises(Killed):
-        veil.fit(
-            veil.Mixture(components=4),
-            FAITHFUL,
-            key=KEY,
-            steps=40,
-            batch_size=30,
-            checkpoints=Checkpoints(tmp_path / "kept", every=0),
-            record=killing(20),
-        )
+    killed(four, tmp_path / "kept", steps=40, at=20)
     with pytest.raises(ValueError, match=r"another fit: it differs in steps\. Repeat the call"):
         again(steps=41)
     with pytest.raises(ValueError, match="it differs in data"):
@@ -153,16 +151,7 @@ def test_fits_in_other_threads_take_no_signals(tmp_path):
 
 
 def test_kept_to_a_number(tmp_path):
-    with pytest.raises(Killed):
-        veil.fit(
-            veil.Mixture(components=2),
-            FAITHFUL,
-            key=KEY,
-            batch_size=30,
-            steps=500,
-            checkpoints=Checkpoints(tmp_path / "kept", every=0, keep=2),
-            record=killing(400),
-        )
+    killed(veil.Mixture(components=2), tmp_path / "kept", steps=500, at=400)
     assert len(list((tmp_path / "kept").iterdir())) == 2
 
 

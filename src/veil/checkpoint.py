@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from veil import covariance, experts, flows, gates, heads, images, nets, priors, start
-from veil.files import read_json, write_atomically
+from veil.files import check_format, read_json, write_atomically
 from veil.posterior import Exact, Posterior, amortized, exact, refined, resampled, table
 from veil.zoo import bayesian, factor, mixture, vae
 
@@ -142,13 +142,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         arrays = _arrays(folder / ARRAYS)
     except ValueError as error:
         raise ValueError(f"{folder}: damaged or not a saved model: {error}") from error
-    if not isinstance(structure, dict) or structure.get("format") != FORMAT:
-        raise ValueError(f"{folder / STRUCTURE}: not a veil model")
-    if structure.get("version") != VERSION:
-        raise ValueError(
-            f"{folder / STRUCTURE}: written in version {structure.get('version')!r:.40} of the format; "
-            f"this library reads version {VERSION}"
-        )
+    check_format(structure, folder / STRUCTURE, FORMAT, VERSION, "a veil model")
     try:
         model = _Builder(arrays).build(structure.get("model"), 0)
         if not isinstance(model, eqx.Module):

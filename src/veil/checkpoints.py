@@ -44,7 +44,7 @@ class Checkpoints:
 
     The same call of ``veil.fit`` with the same folder goes on from the last one and ends with the same bytes as if it
     had never stopped. A folder with checkpoints of another fit (other data, model, key or options) is refused with
-    ``ValueError``; one of a fit that had ended gives its result again. Needs ``pip install 'veil[scale]'``.
+    ``ValueError``. A fit that had ended repeats what came after its last one. Needs ``pip install 'veil[scale]'``.
 
     >>> Checkpoints("runs/night", every=60).keep
     2
@@ -72,18 +72,25 @@ def available() -> bool:
 
 
 class Keeper:
-    """The checkpoints of one fit: ``asked`` says what it is, each entry as text that must be the same to go on."""
+    """The checkpoints of one fit: ``asked()`` says what it is, each entry as text that must be the same to go on.
 
-    def __init__(self, options: Checkpoints, asked: Mapping[str, str]) -> None:
+    It is asked when there is something to compare or to write: digests of large data take a while.
+    """
+
+    def __init__(self, options: Checkpoints, asked: Callable[[], Mapping[str, str]]) -> None:
         if not available():
             raise ModuleNotFoundError(
                 "checkpoints need orbax-checkpoint: pip install 'veil[scale]', or leave checkpoints out"
             )
         self.folder = Path(options.folder).absolute()
-        self._asked, self._options = dict(asked), options
+        self._ask, self._options = asked, options
         self._check_folder()
         self._last = time.monotonic()
         self._written: int | None = None
+
+    @cached_property
+    def _asked(self) -> dict[str, str]:
+        return dict(self._ask())
 
     @cached_property
     def _manager(self) -> Any:
@@ -177,9 +184,7 @@ class Keeper:
         try:
             return read()
         except Exception as error:  # orbax's and tensorstore's errors are of many kinds
-            words = str(error).strip().splitlines()
-            failure = f"{type(error).__name__}: {words[0][:200] if words else ''}"
-            raise ValueError(f"{place}: damaged, not read ({failure}); {self.remedy()}") from error
+            raise ValueError(f"{place}: damaged, not read ({_briefly(error)}); {self.remedy()}") from error
 
     def remedy(self) -> str:
         """What to do about a checkpoint that cannot be read."""
@@ -216,10 +221,9 @@ class Keeper:
             if kept
             else "there is none before it"
         )
-        words = str(error).strip().splitlines()
         return (
             f"checkpoints: step {step} could not be written to {self.folder} ({free / 1e6:.0f} MB free there; "
-            f"{type(error).__name__}: {words[0][:200] if words else ''}); {before}, once there is room"
+            f"{_briefly(error)}); {before}, once there is room"
         )
 
     def close(self) -> None:
@@ -264,6 +268,12 @@ class Saved:
         return self.keeper.arrays(self.step, expected)
 
 
+def _briefly(error: Exception) -> str:
+    """Kind and first line: orbax's errors have pages of configuration behind them."""
+    words = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {words[0][:200] if words else ''}"
+
+
 def _named(found: tuple[tuple[int, ...], np.dtype[Any]] | None) -> str:
     return "absent" if found is None else f"{found[1]} {list(found[0])}"
 
@@ -285,12 +295,13 @@ def fingerprint(tree: Any) -> str:
     """A digest of a tree: its structure, plain values and arrays to the last bit; functions by their names."""
     digest = hashlib.sha256()
     leaves, structure = jax.tree_util.tree_flatten(tree)
-    digest.update(re.sub(r" at 0x[0-9a-f]+", "", str(structure)).encode())
+    nameless = lambda text: re.sub(r" at 0x[0-9a-f]+", "", text).encode()  # noqa: E731
+    digest.update(nameless(str(structure)))
     for leaf in leaves:
         if eqx.is_array_like(leaf):
             array = np.ascontiguousarray(leaf)
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(array.data if array.size else b"")
         else:
-            digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(leaf)).encode())
+            digest.update(nameless(repr(leaf)))
     return digest.hexdigest()[:16]

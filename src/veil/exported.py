@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from veil.files import read_bytes, read_json
+from veil.files import check_format, read_bytes, read_json
 
 FORMAT, VERSION = "veil export", 1
 LARGEST_RECORD = 2**20  # bytes of JSON
@@ -104,13 +104,7 @@ def load_export(path: str | os.PathLike[str]) -> Export:
     file = Path(path)
     record = read_json(beside(file), LARGEST_RECORD)
     content = read_bytes(file, LARGEST_PROGRAM)
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise ValueError(f"{beside(file)}: not the description of an export")
-    if record.get("version") != VERSION:
-        raise ValueError(
-            f"{beside(file)}: written in version {record.get('version')!r:.40} of the format; "
-            f"this library reads {VERSION}"
-        )
+    check_format(record, beside(file), FORMAT, VERSION, "the description of an export")
     if record.get("sha256") != digest(content):
         raise ValueError(f"{file}: damaged, or not what {beside(file).name} describes: the digests differ")
     what = record.get("what")

@@ -52,6 +52,43 @@ def parse_json(text: bytes) -> Any:
         raise ValueError("nested too deeply") from error
 
 
+def check_format(record: Any, file: Path, name: str, version: int, what: str) -> None:
+    """Raise ValueError unless a file's record is an object of this format and version."""
+    if not isinstance(record, dict) or record.get("format") != name:
+        raise ValueError(f"{file}: not {what}")
+    if record.get("version") != version:
+        came = f"{record.get('version')!r:.40}"
+        raise ValueError(f"{file}: written in version {came} of the format; this library reads version {version}")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numbers of numpy and JAX as plain ones, and what is not finite as null.
+
+    >>> plain({"a": (1, float("inf"))})
+    {'a': [1, None]}
+    """
+    if isinstance(value, dict):
+        return {str(name): plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    number = value.item() if hasattr(value, "item") else value
+    return None if isinstance(number, float) and not math.isfinite(number) else number
+
+
+def json_line(values: dict[str, Any]) -> str:
+    """One line of JSON, of what ``plain`` makes of the values.
+
+    >>> json_line({"value": float("nan")})
+    '{"value": null}\\n'
+    """
+    try:  # plain already, as most lines of a fit's metrics are: the walk through them costs more than the writing
+        return json.dumps(values, allow_nan=False) + "\n"
+    except (TypeError, ValueError):
+        return json.dumps(plain(values), allow_nan=False) + "\n"
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:

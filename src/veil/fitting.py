@@ -18,7 +18,7 @@ from veil import checks, diagnose, learners
 from veil.batching import as_datum, block_rows, padded
 from veil.checkpoints import Checkpoints, Keeper, as_checkpoints, fingerprint
 from veil.data import Data, Stream
-from veil.devices import Placement, placement
+from veil.devices import Placement, leads, placement
 from veil.evaluation.likelihood import evaluate
 from veil.evaluation.objective import values as objective_values
 from veil.learners import ClosedForm, Gradient
@@ -37,8 +37,9 @@ from veil.objective import (
 )
 from veil.posterior import Exact, Posterior, Resampled
 from veil.progress import Progress
+from veil.remembering import Memory
 from veil.survey import FAR, Survey, starting_responsibilities, survey
-from veil.watch import Memory, Watch, likeliest
+from veil.watch import Watch, likeliest
 
 COLLAPSE = 256  # data on which a fit looks whether its latent is used
 SAFE = 0.05  # nats: the largest rounding of one datum's log-density that the fast sums may make
@@ -192,8 +193,10 @@ def fit(
         )
     if posterior.per_datum:
         data = _numbered(data, held_out)
-    keeper = None if checkpoints is None else Keeper(as_checkpoints(checkpoints), _identity(asked, data, seen))
-    leader = jax.process_index() == 0
+    asked["precision"] = str(jnp.result_type(float))  # here: the first checkpoint may be written amid sums in float64
+    identity = functools.partial(_identity, asked, data, seen)
+    keeper = None if checkpoints is None else Keeper(as_checkpoints(checkpoints), identity)
+    leader = leads()
     with Progress(progress if leader else False, "fit") as bar, closing(keeper) if keeper else nullcontext():
         watch = Watch(bar, record if leader else None, seen.log_scale)
         memory = None if keeper is None else Memory(keeper, watch, place)
@@ -214,7 +217,7 @@ def fit(
             watch.limit = steps
             pairs = _carefully(starts), _guesses(posterior, starts, seen, source, restarts, rng)
             ascent = Gradient(objective, optimiser, fixed, mixed_precision)
-            state = train(ascent, pairs, source, steps, seed, watch, watch.period(steps), memory, place)
+            state = train(ascent, pairs, source, steps, seed, watch, watch.period(steps), memory)
             state = watch.best_state if watch.best_state is not None else state
     return _finish(state, posterior, seen, watch, steps, data)
 
@@ -286,7 +289,7 @@ def _identity(asked: dict[str, Any], data: Data | Stream, seen: Survey) -> dict[
     held_out = asked["held_out"]
     asked = asked | {"held_out": held_out.fields() if isinstance(held_out, Data) else held_out}
     named = {name: fingerprint(value) for name, value in asked.items()}
-    return named | {"data": fingerprint(whole), "precision": str(jnp.result_type(float))}
+    return named | {"data": fingerprint(whole)}
 
 
 @eqx.filter_jit
@@ -379,8 +382,7 @@ def _source(
     else:
         order = int(np.random.default_rng(seed).integers(2**31))
         batches = lambda at: stream.batches(mine, seed=order, process=share[0], processes=share[1], state=at)  # noqa: E731
-    example = convert(next(iter(stream.blocks(min(mine, 16)))))
-    return Streamed(passes, batches, convert, example, seen.total, place)
+    return Streamed(passes, batches, convert, convert(seen.sample[:1]), seen.total, place)
 
 
 def _by_sums(
@@ -408,7 +410,7 @@ def _by_sums(
         source = _source(data, seen, starts, batch_size, seed, place)
         sharpest = np.asarray(SAFE / (eps * max(radius, 1e-9) ** 2), jnp.result_type(float))
         fast = replace(learner, sharpest=sharpest)
-        state = train(fast, starts, source, steps, seed, watch, None, memory, place)
+        state = train(fast, starts, source, steps, seed, watch, None, memory)
         if not np.any(watch.records[-1]["code"][-1] >= learners.FELL):
             return state
         models = state.model if _all_finite(state.model) else starts
@@ -417,7 +419,7 @@ def _by_sums(
     with jax.enable_x64(True):
         exact = _carefully(_cast(models, np.float64))
         source = _source(data, seen, starts, batch_size, seed, place)
-        return train(learner, exact, source, max(1, steps - watch.taken_before), seed, watch, None, memory, place)
+        return train(learner, exact, source, max(1, steps - watch.taken_before), seed, watch, None, memory)
 
 
 def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps: int, data: Data | Stream) -> Fit:

@@ -19,7 +19,7 @@ from veil.checkpoints import Interrupted
 from veil.devices import Placement
 from veil.learners import Info, Learner
 from veil.model import Datum
-from veil.signals import listening
+from veil.signals import Ear, listening
 
 STRETCH = 256  # the most steps in one compiled call
 _ONE = Placement()
@@ -39,7 +39,7 @@ class InMemory:
         self.total = float(np.sum(np.asarray(datum.weight, np.float64)))
         self.rows = self.count if datum.index is None else int(np.max(datum.index)) + 1  # that the data may point at
         self.batch_size = None if batch_size is None or batch_size >= self.count else batch_size
-        self._seed, self._placement = seed.tolist(), placement
+        self._seed, self.placement = seed.tolist(), placement
         if self.batch_size is None:
             parts = max(1, -(-self.count // (rows * placement.count)))
             blocks = jax.tree.map(lambda leaf: _blocked(np.asarray(leaf), parts, placement.count), datum)
@@ -68,7 +68,7 @@ class InMemory:
             begin += len(parts[-1])
         plan = np.zeros((STRETCH, self.batch_size), np.int32)  # always the same shape, so that it compiles once
         plan[:steps] = np.concatenate(parts).reshape(steps, self.batch_size)
-        return self._placement.by_rows(plan, 1)
+        return self.placement.by_rows(plan, 1)
 
     def _order(self, epoch: int) -> np.ndarray:
         if self._epoch[0] != epoch:
@@ -273,7 +273,6 @@ def train(
     watch: Callable[[Any, Records], bool],
     period: int | None = None,
     memory: Memory | None = None,
-    place: Placement = _ONE,
 ) -> Any:
     """The state after ``steps``, or when every restart is done, or when ``watch(state, records)`` says stop.
 
@@ -283,6 +282,7 @@ def train(
     With ``memory`` the loop starts from its last checkpoint, writes others when they are due, and one more before it
     raises ``Interrupted`` on Ctrl-C or SIGTERM, or the error of data that cannot be read any more.
     """
+    place = source.placement
     state, step = place.everywhere(_start(learner, models, source.example())), 0
     if memory is not None:
         state, step = memory.restore(state, source)
@@ -293,7 +293,7 @@ def train(
             begin = time.perf_counter()
             count = min(stretch, steps - step, STRETCH, period - step % period if period else STRETCH)
             try:
-                state, records = _advance(learner, state, source, step, count, total, seed, place, ear)
+                state, records = _advance(learner, state, source, step, count, total, seed, ear)
             except (OSError, ValueError) as error:
                 if memory is not None:
                     memory.save(state, step, source, wait=True)
@@ -330,10 +330,10 @@ def _advance(
     count: int,
     total: np.ndarray,
     seed: np.ndarray,
-    place: Placement,
-    ear: Any,
+    ear: Ear,
 ) -> tuple[Any, Records | None]:
     """The state some steps further, and their records; no records if a pass was broken off because of a signal."""
+    place = source.placement
     if isinstance(source, InMemory):
         numbers = np.asarray(step), np.asarray(count)  # arrays: a Python number would be compiled in
         plan = source.plan(step, count)
@@ -342,7 +342,7 @@ def _advance(
     sums = None
     for i, block in enumerate(source.next_batch()):
         sums = _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums, place)
-        if ear.heard and source.placement.processes == 1 and i:
+        if ear.heard and place.processes == 1 and i:
             return state, None
     state, info = _update(learner, state, sums, total, place)
     return state, {name: np.asarray(getattr(info, name))[None] for name in info.__dataclass_fields__}

@@ -4,12 +4,12 @@ A record is any function of a dictionary of numbers. One with a method ``resumed
 a checkpoint: what it has of later steps will come again.
 """
 
-import json
-import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
+
+from veil.files import json_line, parse_json
 
 
 class JsonLines:
@@ -31,21 +31,17 @@ class JsonLines:
     def __call__(self, values: dict[str, Any]) -> None:
         if self._file is None:
             self._file = self.path.open("w", encoding="utf-8", buffering=1)
-        try:
-            line = json.dumps(values, allow_nan=False)
-        except ValueError:  # something is not finite, which JSON does not know
-            line = json.dumps(_plain(values), allow_nan=False)
-        self._file.write(line + "\n")
+        self._file.write(json_line(values))
 
     def resumed(self, step: int) -> None:
         """Keep the lines of the first ``step`` steps of an earlier session, and write behind them."""
         kept = []
         if self.path.exists():
-            for line in self.path.read_text("utf-8").splitlines():
+            for line in self.path.read_bytes().splitlines():
                 values = _object(line)
                 number = values.get("step")
                 if isinstance(number, int) and (number < step or (number == step and "held_out" in values)):
-                    kept.append(line + "\n")
+                    kept.append(line.decode() + "\n")
         self.close()
         self._file = self.path.open("w", encoding="utf-8", buffering=1)
         self._file.writelines(kept)
@@ -113,14 +109,9 @@ def tell_resumed(record: Any, step: int) -> None:
         record.resumed(step)
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    finite = lambda value: not isinstance(value, float) or math.isfinite(value)  # noqa: E731
-    return {name: value if finite(value) else None for name, value in values.items()}
-
-
-def _object(line: str) -> dict[str, Any]:
+def _object(line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = parse_json(line)
     except ValueError:  # the last line of a process that was killed
         return {}
     return found if isinstance(found, dict) else {}

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from veil import checkpoint
-from veil.files import parse_json, read_bytes, read_json
+from veil.files import check_format, parse_json, plain, read_bytes, read_json
 from veil.model import Datum, Model
 from veil.posterior import Exact
 
@@ -147,10 +147,7 @@ def read(path: str | os.PathLike[str]) -> Run:
     if not file.is_file():
         raise FileNotFoundError(f"{folder} is not a run directory: {CONFIG} is missing")
     config = read_json(file, LARGEST_CONFIG)
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise ValueError(f"{file}: not the configuration of a run")
-    if config.get("version") != VERSION:
-        raise ValueError(f"{file}: written in version {config.get('version')!r:.40}; this library reads {VERSION}")
+    check_format(config, file, FORMAT, VERSION, "the configuration of a run")
     data, model = _object(config, "data", file), _object(config, "model", file)
     if not isinstance(model.get("name"), str) or not isinstance(data.get("name"), str):
         raise ValueError(f"{file}: model.name and data.name must be text")
@@ -343,19 +340,3 @@ def _replace(temporary: Path, place: Path) -> None:
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """config.json, in a directory from ``creating``."""
     (folder / CONFIG).write_text(json.dumps(plain(config), indent=1, allow_nan=False) + "\n", "utf-8")
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: numbers of numpy and JAX as plain ones, and what is not finite as null.
-
-    >>> plain({"a": (1, float("inf"))})
-    {'a': [1, None]}
-    """
-    if isinstance(value, dict):
-        return {str(name): plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    number = value.item() if hasattr(value, "item") else value
-    return None if isinstance(number, float) and not math.isfinite(number) else number

@@ -1,6 +1,5 @@
 """``veil fit``: a model and data in, a run directory out."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +71,7 @@ def fit(
 
     from veil import run as runs
     from veil.cli import reading, selecting
+    from veil.files import json_line
 
     given: dict[str, Any] = {
         "components": components,
@@ -143,8 +143,8 @@ def fit(
             else:
                 selection = selecting.choose(models, found, criterion, held_out, arguments)
                 chosen, result = selection.best, selection.fit
-                (folder / runs.METRICS).write_text("".join(map(_line, selecting.metrics(selection))), "utf-8")
-                (folder / selecting.FILE).write_text(_line(selecting.record(selection)), "utf-8")
+                (folder / runs.METRICS).write_text("".join(map(json_line, selecting.metrics(selection))), "utf-8")
+                (folder / selecting.FILE).write_text(json_line(selecting.record(selection)), "utf-8")
             with waiting("evaluating", quiet):
                 evaluation = _evaluate(result, found, jax.random.fold_in(key, 1))
             _finish(folder, result, evaluation)
@@ -260,19 +260,14 @@ def _evaluate(result: Any, data: Any, key: Any) -> Any:
     return evaluate(result, data, key=key)
 
 
-def _line(values: dict[str, Any]) -> str:
-    from veil.run import plain
-
-    return json.dumps(plain(values), allow_nan=False) + "\n"
-
-
 def _finish(folder: Path, result: Any, evaluation: Any) -> None:
     """The model, and the last line of the metrics."""
     from dataclasses import asdict
 
     from veil.checkpoint import save
+    from veil.files import json_line
     from veil.run import METRICS
 
     save(folder, result)
     with (folder / METRICS).open("a", encoding="utf-8") as file:
-        file.write(_line({"status": asdict(result.status), "evaluation": evaluation.as_dict()}))
+        file.write(json_line({"status": asdict(result.status), "evaluation": evaluation.as_dict()}))

@@ -26,7 +26,7 @@ def evaluate(
     """Print the log-likelihood of DATA (nats), BIC, AIC; of a bound, what it and the posterior are worth, too."""
     import jax
 
-    from veil.run import plain
+    from veil.files import plain
 
     with runs.opened(run, quiet) as (opened, model):
         from veil.evaluation.likelihood import evaluate as measure

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from veil.data.arrays import Data, Labels, block
 from veil.data.chunks import Chunked, chunk_rows, ranges
 from veil.data.files import UNREADABLE, of_the_system, reading, reason_of, refuse
+from veil.data.packages import needed
 from veil.data.records import SHOWN, Ledger
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes of 16-bit grey
-
-
-def pillow_for(path: Path) -> Any:
-    """The Pillow package, which only images need.
-
-    Raises:
-        ModuleNotFoundError: it is not installed; the message has the command that installs it.
-    """
-    try:
-        import PIL.Image
-        import PIL.ImageOps
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{path}: images need Pillow; install it with: pip install 'veil[scale]'") from error
-    return PIL
 
 
 class ImageFiles(Chunked):
@@ -60,7 +46,7 @@ class ImageFiles(Chunked):
         ledger: Ledger,
         name: str,
     ) -> None:
-        self._pillow = pillow_for(files[0])
+        self._pillow = needed(f"{files[0]}: images need Pillow", "scale", "PIL.Image", "PIL.ImageOps")
         self._files, self._bad, self._ledger, self._name = files, bad, ledger, name
         self._size, self._resize = size, size is not None
         self._channels: int | None = None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from veil.data.columns import CELLS, unique
+from veil.data.packages import needed
 
 GROUP = 1 << 20  # numbers in the row groups that `write` makes
 AT_ONCE = 1 << 21  # numbers of a row group that are read at once
@@ -18,19 +19,8 @@ ROWS = 4096
 
 
 def pyarrow_for(path: Path) -> Any:
-    """The pyarrow package, which only Parquet needs.
-
-    Raises:
-        ModuleNotFoundError: it is not installed; the message has the command that installs it.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{path}: Parquet needs pyarrow; install it with: pip install 'veil[tables]'"
-        ) from error
-    return pyarrow
+    """The pyarrow package, which only Parquet needs."""
+    return needed(f"{path}: Parquet needs pyarrow", "tables", "pyarrow.parquet")
 
 
 @lru_cache(maxsize=16)  # parsed once for the many groups of a file, but not kept for each of many files

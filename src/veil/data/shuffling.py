@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from veil.data.arrays import Data, concatenate, labels, unchecked
+from veil.data.packages import needed
 
 WINDOW = 1 << 22  # numbers in a window: its rows are shuffled together
 CHUNKS = (2, 64)  # in a window: at least two, however large, and at most
@@ -55,7 +56,7 @@ class ChunkWindows(Windows):
         seed: Sequence[int],
         warn: Callable[[], None],
     ) -> None:
-        self._grain = grain_for("shuffled batches of a stream")
+        self._grain = needed("shuffled batches of a stream need grain", "scale", "grain")
         self._load, self._sizes, self._warn = load, sizes, warn
         mean = max(1, sum(sizes) * width // len(sizes))
         self._chunks = min(int(np.clip(WINDOW // mean, *CHUNKS)), len(sizes))
@@ -190,19 +191,6 @@ class Batches(Iterator[Data]):
         if rows:
             self._empty = 0
         self._order = np.random.default_rng([*self._seed, self._epoch, self._number]).permutation(rows)
-
-
-def grain_for(what: str) -> Any:
-    """The grain package, which only shuffled streams need.
-
-    Raises:
-        ModuleNotFoundError: it is not installed; the message has the command that installs it.
-    """
-    try:
-        import grain
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{what} need grain; install it with: pip install 'veil[scale]'") from error
-    return grain
 
 
 def _place(state: dict[str, Any], same: dict[str, Any]) -> tuple[int, int, int]:

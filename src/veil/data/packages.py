@@ -1,0 +1,21 @@
+"""Packages that only some data need, imported when those are read."""
+
+from importlib import import_module
+from typing import Any
+
+
+def needed(words: str, extra: str, *modules: str) -> Any:
+    """The package of ``modules``, all of them imported; ``words`` say who needs it.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message has the command that installs it.
+
+    >>> needed("lines need json", "tables", "json").__name__
+    'json'
+    """
+    try:
+        for module in modules:
+            import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{words}; install it with: pip install 'veil[{extra}]'") from error
+    return import_module(modules[0].partition(".")[0])
