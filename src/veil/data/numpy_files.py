@@ -12,7 +12,7 @@ import numpy as np
 from veil.data.chunks import ranges
 from veil.data.columns import CELLS, unique
 
-ROLES = ("query", "evidence", "weight", "observed", "index")
+ROLES = ("query", "evidence", "weight", "observed", "index", "mask", "reset")
 
 
 class NpyTable:
