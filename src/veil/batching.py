@@ -78,7 +78,7 @@ def block_rows(sample: Data, model: Any) -> int:
         0 if sample.evidence is None else int(np.prod(sample.evidence.shape[1:]))
     )
     if model.sequential:  # the products are those of the steps
-        per_step = block_rows(steps(sample[:1]), _Steps(model.components))
+        per_step = block_rows(steps(sample[:1]), _Steps(int(getattr(model, "components", 1))))
         return int(np.clip(per_step // sample.query_shape[0], 1, 16384))
     components = int(getattr(model, "components", 1))
     width = (size + 1) * (size + 2) // 2 if size <= 128 else 4 * size

@@ -21,7 +21,7 @@ import numpy as np
 
 from veil import covariance, experts, flows, gates, heads, images, nets, priors, start
 from veil.posterior import Exact, amortized, exact, refined, resampled, table
-from veil.zoo import bayesian, factor, mixture, vae
+from veil.zoo import bayesian, factor, hmm, lds, mixture, vae
 
 FORMAT, VERSION = "veil model", 1
 STRUCTURE, ARRAYS = "model.json", "parameters.safetensors"
@@ -63,6 +63,8 @@ for _module in (
     resampled,
     table,
     factor,
+    hmm,
+    lds,
     mixture,
     vae,
     bayesian,

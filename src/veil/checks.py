@@ -82,9 +82,9 @@ def rows(model: Any, evidence: Any) -> np.ndarray | None:
         return None
     if needed == 0 and not getattr(model, "blind", False):
         raise ValueError("evidence: this model was fitted without evidence; leave it out, or fit a model of p(y | x)")
-    shape = np.shape(evidence)
-    if len(shape) < 2 or (needed and int(np.prod(shape[1:])) != needed):
-        raise ValueError(f"evidence: expected shape [N, {needed or 'P'}]; got {shape}")
+    shape, skip = np.shape(evidence), 1 if model.sequential else 0  # the axis of the steps
+    if len(shape) < 2 + skip or (needed and int(np.prod(shape[1 + skip :])) != needed):
+        raise ValueError(f"evidence: expected shape [N, {'T, ' * skip}{needed or 'P'}]; got {shape}")
     return Data(np.zeros(shape[0]), evidence=evidence).evidence  # the same checks as for data
 
 

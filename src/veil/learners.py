@@ -124,14 +124,13 @@ class ClosedForm(Learner):
 
         def one(datum: Datum, key: PRNGKeyArray) -> tuple[Any, Array, Any]:
             weights, value = self.objective.weights(state.model, self.posterior, datum, key)
-            return state.model.statistics(datum, weights), value, weights
+            return state.model.statistics(datum, weights), value, state.model.used(weights)
 
         if self.objective.samples is None:
             terms, values, weights = jax.vmap(lambda datum: one(datum, key))(block)
         else:
             terms, values, weights = jax.vmap(one)(block, jax.random.split(key, len(block.query)))
-        counts = weight @ weights if isinstance(weights, jax.Array) else jnp.zeros(0)
-        return Sums(contract(terms, weight), weight @ values, jnp.sum(weight), counts)
+        return Sums(contract(terms, weight), weight @ values, jnp.sum(weight), weight @ weights)
 
     def update(self, state: ClosedFormState, sums: Sums, total: Float[Array, ""]) -> tuple[ClosedFormState, Info]:
         penalty = state.model.log_prior() / total

@@ -156,6 +156,10 @@ class Model(eqx.Module):
         value = jax.scipy.special.logsumexp(joints)
         return jnp.exp(joints - value), value
 
+    def used(self, expectations: Any) -> Float[Array, " K"]:
+        """How much of a datum each value of a discrete latent has, from its ``expectations`` (nothing: not known)."""
+        return expectations if isinstance(expectations, jax.Array) else jnp.zeros(0)
+
     def log_joints(self, datum: Datum) -> Float[Array, " K"]:
         """``log_joint`` of every value of a discrete latent, in the order of the prior's support (nats, exact).
 

@@ -97,20 +97,8 @@ def smooth(
     """Forward-backward: the marginals of states and of successive pairs given all data. Bishop 2006, eqs. 13.33-13.65."""
     first, move, seen = floored(first), floored(move), floored(seen)
     count, states = seen.shape
-    ends = jnp.zeros(states, seen.dtype)
-    if count < LONG:
-        beliefs, normalisers = _forward(first, first, move, seen, starts, there)
-        messages = _backward(ends, move, seen, normalisers, starts, there)
-    else:
-        parts = _chunked(move, seen, starts, there)
-        before, after = _borders(first, *_summaries(first, *parts))
-        axes = _axes(move)
-        run = jax.vmap(lambda belief, *part: _forward(belief, first, *part), (0, *axes))
-        chunks, each = run(before, *parts)
-        back = jax.vmap(lambda end, part, c: _backward(end, part[0], part[1], c, *part[2:]), (0, axes, 0))
-        # a message is only known up to a factor at each border; marginals are normalised below, and pairs by them
-        messages = back(after, parts, each).reshape(-1, states)[:count]
-        beliefs, normalisers = chunks.reshape(-1, states)[:count], each.ravel()[:count]
+    beliefs, normalisers, messages = _both(first, move, seen, starts, there)
+    # messages of long sequences are known up to a factor for each chunk, so that everything is normalised here
     marginals = jax.nn.softmax(beliefs + messages, axis=1)
     before_each = jnp.concatenate([first[None], beliefs[:-1]])
     into = move if move.ndim == 3 else jnp.broadcast_to(move, (1, states, states))
@@ -118,6 +106,44 @@ def smooth(
     flat = jax.nn.softmax(joint.reshape(count, -1), axis=1).reshape(joint.shape)
     pairs = jnp.where((there & ~starts)[:, None, None], flat, 0.0)
     return Smoothed(jnp.sum(normalisers), marginals, pairs)
+
+
+def conditioned(
+    first: Float[Array, " K"],
+    move: Float[Array, "*T K K"],
+    seen: Float[Array, "T K"],
+    starts: Bool[Array, " T"],
+    there: Bool[Array, " T"],
+) -> Float[Array, "T K K"]:
+    """log p(z_t = j | z_t-1 = i, y): the posterior as a chain of its own, whose rows at starts are all p(z_t | y)."""
+    first, move, seen = floored(first), floored(move), floored(seen)
+    messages = _both(first, move, seen, starts, there)[2]
+    return jax.nn.log_softmax(transitions(first, move, starts) + (seen + messages)[:, None, :], axis=2)
+
+
+def transitions(
+    first: Float[Array, " K"], move: Float[Array, "*T K K"], starts: Bool[Array, " T"]
+) -> Float[Array, "T K K"]:
+    """log p(z_t = j | z_t-1 = i) of every step, whose rows at starts are all ``first``."""
+    into = move if move.ndim == 3 else jnp.broadcast_to(move, (1, *move.shape))
+    return jnp.where(starts[:, None, None], first[None, None, :], into)
+
+
+def _both(first: Array, move: Array, seen: Array, starts: Array, there: Array) -> tuple[Array, Array, Array]:
+    """Beliefs and normalisers as ``forward`` gives them, and backward messages up to a factor for each chunk."""
+    count, states = seen.shape
+    if count < LONG:
+        beliefs, normalisers = _forward(first, first, move, seen, starts, there)
+        ends = jnp.zeros(states, seen.dtype)
+        return beliefs, normalisers, _backward(ends, move, seen, normalisers, starts, there)
+    parts = _chunked(move, seen, starts, there)
+    before, after = _borders(first, *_summaries(first, *parts))
+    axes = _axes(move)
+    beliefs, normalisers = jax.vmap(lambda belief, *part: _forward(belief, first, *part), (0, *axes))(before, *parts)
+    back = jax.vmap(lambda end, part, c: _backward(end, part[0], part[1], c, *part[2:]), (0, axes, 0))
+    messages = back(after, parts, normalisers)
+    flat = (beliefs.reshape(-1, states), normalisers.ravel(), messages.reshape(-1, states))
+    return flat[0][:count], flat[1][:count], flat[2][:count]
 
 
 def best_path(
