@@ -416,7 +416,7 @@ class LDS(Model):
         query = data.query if data.observed is None else jnp.where(data.observed, data.query, 0.0)
         offset = jnp.einsum("nt,ntd->d", real, query) / jnp.sum(real)
         away = jnp.where(there[:, :, None], query - offset[None, None], 0.0)
-        lags = 1 if self.latent <= width else -(-self.latent // width) + 1
+        lags = min(steps, 4 * -(-self.latent // width))  # long enough to see slow turns through noise
         windows = jnp.concatenate([jnp.pad(away, ((0, 0), (k, 0), (0, 0)))[:, :steps] for k in range(lags)], 2)
         second = jnp.einsum("nt,ntd,nte->de", real, windows, windows) / jnp.sum(real)
         values, vectors = jnp.linalg.eigh(second)
