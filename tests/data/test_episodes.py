@@ -51,7 +51,7 @@ def test_files_keep_masks_and_resets(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda: episodes([]), "at least one sequence"),
-        (lambda: episodes(3.0), "query: expected a list of arrays"),
+        (lambda: episodes("abc"), "query: expected a list of arrays"),
         (lambda: episodes([[1.0], []]), "at least one step in each"),
         (lambda: episodes([np.ones((2, 1)), np.ones((2, 3))]), "may differ in length only"),
         (lambda: episodes([[1.0, 2.0]], [[1.0]]), "each of the same length"),

@@ -194,7 +194,7 @@ def test_old_faithful_remembers(x64: None) -> None:
 def test_padded_equals_unpadded_and_reset_equals_apart(x64: None) -> None:
     long, short = sequences((12, 7))
     model = started()
-    gradient = eqx.filter_grad(lambda model, one: model.log_marginal(one))
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda model, one: model.log_marginal(one)))
     whole = lambda query, **fields: Datum(jnp.asarray(query), **fields)  # noqa: E731
     plain = whole(short)
     padded = whole(np.concatenate([short, np.zeros((5, 2))]), mask=jnp.arange(12) < 7)

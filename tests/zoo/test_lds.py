@@ -135,7 +135,7 @@ def test_em_climbs_to_where_the_gradient_of_the_likelihood_is_zero(x64: None, no
     assert np.all(np.diff(values) > -1e-9) and values[-1] > values[0] + 1
     # a small step of EM goes uphill along the gradient: the change in value is at least half of gradient x change
     start = model(noise)
-    gradient, after = eqx.filter_grad(learned)(start), step(start)
+    gradient, after = eqx.filter_jit(eqx.filter_grad(learned))(start), eqx.filter_jit(step)(start)
     change = jax.tree.map(lambda new, old: new - old, after, start)
     slope = sum(jnp.sum(a * b) for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(change), strict=True))
     assert slope > 0
@@ -188,7 +188,7 @@ def test_fixed_parameters_stay(x64: None) -> None:
 def test_padded_equals_unpadded_and_reset_equals_apart(x64: None) -> None:
     m, rng = model(), np.random.default_rng(0)
     long, short = rng.normal(size=(9, SIZE)), rng.normal(size=(5, SIZE))
-    gradient = eqx.filter_grad(lambda m, one: m.log_marginal(one))
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda m, one: m.log_marginal(one)))
     plain = Datum(jnp.asarray(short))
     padded = Datum(jnp.asarray(np.concatenate([short, np.zeros((4, SIZE))])), mask=jnp.arange(9) < 5)
     np.testing.assert_allclose(m.log_marginal(padded), m.log_marginal(plain), atol=1e-10)
