@@ -133,7 +133,13 @@ class ClosedForm(Learner):
         return Sums(contract(terms, weight), weight @ values, jnp.sum(weight), weight @ weights)
 
     def update(self, state: ClosedFormState, sums: Sums, total: Float[Array, ""]) -> tuple[ClosedFormState, Info]:
-        penalty = state.model.log_prior() / total
+        model = state.model
+        if model.sequential:
+            # One after the other (see gaussian.safe_cholesky): E-step with its scans, log-prior, M-step.
+            model = _after(model, sums.value)
+        penalty = model.log_prior() / total
+        if model.sequential:
+            sums = eqx.tree_at(lambda sums: sums.terms, sums, _after(sums.terms, penalty))
         value = sums.value / sums.weight + penalty
         if self.stochastic:
             return self._blend(state, sums, total, value, penalty)
@@ -269,6 +275,12 @@ def trainable(model: Any) -> Any:
     return eqx.filter(
         jax.tree.map(lambda node: None if fixed(node) else node, model, is_leaf=fixed), eqx.is_inexact_array
     )
+
+
+def _after(tree: Any, number: Float[Array, ""]) -> Any:
+    """The same numbers, which the compiler cannot have before ``number``."""
+    zero = 0.0 * jnp.nan_to_num(number)
+    return jax.tree.map(lambda leaf: leaf + zero if eqx.is_inexact_array(leaf) else leaf, tree)
 
 
 def _where(condition: Array, new: Any, old: Any) -> Any:
