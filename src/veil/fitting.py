@@ -407,7 +407,7 @@ def _by_sums(
     models = starts
     if not seen.missing and seen.largest < 1e15 and not (memory is not None and memory.stage() == 1):
         source = _source(data, seen, starts, batch_size, seed, place)
-        sharpest = np.asarray(SAFE / (eps * max(radius, 1e-30) ** 2), jnp.result_type(float))
+        sharpest = np.asarray(SAFE / (eps * max(radius, 1e-12) ** 2), jnp.result_type(float))
         fast = replace(learner, sharpest=sharpest)
         state = train(fast, starts, source, steps, seed, watch, None, memory, place)
         if not np.any(watch.records[-1]["code"][-1] >= learners.FELL):

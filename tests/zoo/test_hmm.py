@@ -130,11 +130,16 @@ def test_one_step_of_em_is_the_mean_over_paths(x64: None) -> None:
     counts = marginals.sum(0)
     query = np.asarray(one.query)
     means = marginals.T @ query / counts[:, None]
-    np.testing.assert_allclose(after.experts.mean, means, atol=1e-9)
+    alive = counts > 1e-3  # a state without data keeps its expert
+    assert alive.sum() >= 2
+    np.testing.assert_allclose(after.experts.mean[alive], means[alive], atol=1e-9)
     away = query[None] - means[:, None]
     scatter = np.einsum("tk,ktd,kte->kde", marginals, away, away) + 1e-6 * np.eye(2)
     np.testing.assert_allclose(
-        after.experts.covariance.dense_covariance(), scatter / counts[:, None, None], rtol=1e-6, atol=1e-10
+        after.experts.covariance.dense_covariance()[alive],
+        (scatter / counts[:, None, None])[alive],
+        rtol=1e-6,
+        atol=1e-10,
     )
 
 
