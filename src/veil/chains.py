@@ -87,7 +87,7 @@ class DiscreteChain(Chain):
 
 
 class GaussianChain(Chain):
-    """z_t ~ N(A_t z_t-1 + c_t, G_t G_tᵀ), A_t = 0 at starts: ``gain`` [T, L, L], ``offset`` [T, L], ``factor`` [T, L, L].
+    """z_t ~ N(A_t z_t-1 + c_t, G_t G_tᵀ), A_t = 0 at starts: ``gain`` A [T, L, L], ``offset`` c [T, L], ``factor`` G.
 
     >>> chain = GaussianChain(jnp.zeros((3, 1, 1)), jnp.zeros((3, 1)), jnp.ones((3, 1, 1)), jnp.ones(3, bool))
     >>> round(float(chain.log_prob(jnp.zeros((3, 1)))), 4)

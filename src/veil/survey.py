@@ -90,7 +90,7 @@ class Extent:
             self._present = self._present + rows.total_weight
         else:
             weight = np.ones(len(rows)) if rows.weight is None else np.asarray(rows.weight, np.float64)
-            self._present, self.missing = self._present + np.tensordot(weight, rows.observed, 1), True
+            self._present, self.missing = self._present + np.tensordot(weight, np.asarray(rows.observed), 1), True
 
     def largest(self, role: str, units: Units | None) -> float:
         """The largest absolute standardised number."""

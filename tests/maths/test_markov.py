@@ -125,7 +125,7 @@ def test_sampled_paths_have_the_posteriors_frequencies(x64: None) -> None:
     draw = lambda key: markov.sample_path(key, beliefs, jnp.asarray(move), starts, there)  # noqa: E731
     drawn = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), 20_000)))
     np.testing.assert_array_equal(drawn[:, 3], drawn[:, 2])
-    paths, scores = enumerated(first, move, seen[:3], np.asarray(starts[:3]))
+    _, scores = enumerated(first, move, seen[:3], np.asarray(starts[:3]))
     expected = np.exp(scores - logsumexp(scores))
     found = np.bincount(drawn[:, :3] @ [9, 3, 1], minlength=27) / len(drawn)
     assert np.max(np.abs(found - expected)) < 5 * np.sqrt(0.25 / len(drawn))

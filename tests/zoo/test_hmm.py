@@ -114,7 +114,8 @@ def test_likelihood_posterior_and_path_are_the_sum_over_paths(x64: None, case: s
 
 
 def test_one_step_of_em_is_the_mean_over_paths(x64: None) -> None:
-    model, one = started(), datum(5)
+    model = started()
+    one = Datum(jnp.array([[0.0, 0.0], [4.0, -3.0], [8.0, 0.0], [4.0, -2.0], [0.5, 0.5]]))
     paths, scores = enumerated(model, one, lambda path: naive_log_joint(model, one, path))
     weights = np.exp(scores - logsumexp(scores))
     hot = np.eye(STATES)[paths]

@@ -4,8 +4,8 @@
 
 m_0 and P_0 are of the state AT the first observation (and at every start of an episode), not one step before it. The
 observations are *whitened*: divided by the Cholesky factor of their noise, so that its covariance is I; a missing entry
-is a zero row of H_t and a zero in y_t. Then nothing as large as the observation is ever factored, and the log-likelihood
-here lacks only ``log_normalisers``, which do not depend on the state.
+is a zero row of H_t and a zero in y_t. Then nothing as large as the observation is factored in a scan, and the
+log-likelihood here lacks only ``log_normalisers``, which do not depend on the state.
 
 Covariances are propagated in forms that are sums of squares (G M⁻¹ Gᵀ, Joseph's), so that rounding cannot make them
 indefinite. They do not depend on y: under ``vmap`` over sequences that share H, starts and padding they are computed

@@ -18,7 +18,7 @@ LONG = 1024  # steps from which on a sequence is worked on in chunks
 
 
 class Smoothed(NamedTuple):
-    """``log_likelihood`` log p(y) in nats; ``marginals`` [T, K] p(z_t | y); ``pairs`` [T, K, K] p(z_t-1 = i, z_t = j | y).
+    """``log_likelihood`` log p(y), nats; ``marginals`` p(z_t | y) [T, K]; ``pairs`` p(z_t-1 = i, z_t = j | y) [T, K, K].
 
     Pairs are zero at starts and at padding; marginals at padding are those of the last step.
     """
@@ -94,7 +94,7 @@ def smooth(
     starts: Bool[Array, " T"],
     there: Bool[Array, " T"],
 ) -> Smoothed:
-    """Forward-backward: the marginals of states and of successive pairs given all data. Bishop 2006, eqs. 13.33-13.65."""
+    """Forward-backward: the marginals of states and of successive pairs given all data. Bishop 2006, section 13.2."""
     first, move, seen = floored(first), floored(move), floored(seen)
     count, states = seen.shape
     beliefs, normalisers, messages = _both(first, move, seen, starts, there)

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from veil import distributions
 from veil.chains import DiscreteChain, Emissions, length
 from veil.distributions import Distribution
 from veil.experts import Experts, LinearGaussian
@@ -36,8 +35,8 @@ class HMM(Model):
     A datum is a sequence, query [T, ...]. ``experts`` are those of mixtures (``LinearGaussian`` with any covariance,
     ``Linear`` with any head) and learn as they do there: the M-step is a mixture's with smoothed weights. ``transition``
     is one ``Softmax`` for each state before; with ``evidence=True`` it is driven by x_t. ``initial`` is p(z) at the
-    start of every episode. Likelihood, posterior and EM are exact (Baum-Welch; Bishop 2006, section 13.2), with missing
-    entries, padding and resets; experts without closed form learn by gradients of the same likelihood.
+    start of every episode. Likelihood, posterior and EM are exact (Baum-Welch; Bishop 2006, section 13.2), with missing entries,
+    padding and resets; experts without closed form learn by gradients of the same likelihood.
 
     >>> import jax, veil
     >>> waiting = veil.data.episodes([veil.data.load("faithful").query])
@@ -271,7 +270,8 @@ class HMM(Model):
         key_move, key_experts = jax.random.split(key)
         count, steps = data.query.shape[:2]
         flat = lambda array: None if array is None else array.reshape(count * steps, *array.shape[2:])  # noqa: E731
-        query, observed = flat(data.query), flat(data.observed)
+        query: Any = flat(data.query)
+        observed = flat(data.observed)
         features = self._features(flat(data.evidence), count * steps)
         width = features.shape[1]
         weight = jnp.ones(count) if data.weight is None else data.weight

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from veil import distributions
 from veil.chains import Emissions, GaussianChain, length
 from veil.covariance import Covariance, Diagonal
 from veil.distributions import Distribution
@@ -99,7 +98,7 @@ class LDS(Model):
         found = tuple(getattr(self, name) for name in names)
         if any(part is None for part in found):
             raise ValueError("this model has no parameters yet: call veil.fit on it first")
-        return found  # type: ignore[return-value]
+        return found
 
     def _variance(self) -> Float[Array, "D *D"]:
         """R [D, D], or its diagonal."""
@@ -241,7 +240,7 @@ class LDS(Model):
         away = draws - mean[None]
         before = jnp.concatenate([jnp.zeros_like(away[:, :1]), away[:, :-1]], 1)
         moments = [jnp.einsum("sti,stj->tij", away, other) / len(draws) for other in (away, before)]
-        return mean, *moments
+        return mean, moments[0], moments[1]
 
     def statistics(self, datum: Datum, expectations: tuple[Array, Array, Array]) -> Any:
         """Expected sums over the steps of one sequence, additive over sequences.
@@ -407,7 +406,7 @@ class LDS(Model):
         count, steps, width = data.query.shape
         weight = jnp.ones(count) if data.weight is None else data.weight
         mask = None if data.mask is None else data.mask
-        starts, there = jax.vmap(
+        _, there = jax.vmap(
             lambda m, r: markov.steps(steps, m, r),
             (None if mask is None else 0, None if data.reset is None else 0),
             axis_size=count,
