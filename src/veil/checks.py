@@ -62,9 +62,8 @@ def shapes(model: Any, data: Data | Stream) -> None:
     skip = 1 if model.sequential else 0  # the axis of the steps
     seen = tuple(data.query_shape)[skip:]
     if query is not None and seen != tuple(query):
-        raise ValueError(
-            f"query: this model is of data with shape [N, {'T, ' * skip}{_text(query)}]; got [N, {_text(data.query_shape)}]"
-        )
+        wanted = f"[N, {'T, ' * skip}{_text(query)}]"
+        raise ValueError(f"query: this model is of data with shape {wanted}; got [N, {_text(data.query_shape)}]")
     columns = data.evidence_shape and int(np.prod(data.evidence_shape[skip:]))
     if evidence == 0 and columns and not getattr(model, "blind", False):
         raise ValueError("evidence: this model was fitted without evidence; leave it out, or fit a model of p(y | x)")
