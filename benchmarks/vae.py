@@ -108,7 +108,7 @@ def ours(
     example = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[0]), datum)
     posterior = model.usual_posterior.initialise(model, example, 1, key_posterior)
     pair = jax.tree.map(lambda leaf: leaf[None], (model, posterior))
-    source = InMemory(datum, batch, batch, np.random.default_rng(seed))
+    source = InMemory(datum, batch, batch, np.array([1, seed], np.uint32))
     return train(_learner(RATE), pair, source, steps, np.array([0, seed], np.uint32), watch)
 
 

@@ -65,7 +65,8 @@ for column in ("posterior", "approximation", "amortization", "total"):
 parts = {}
 for name, posterior in fitted.items():
     family = heads.FullGaussian() if "full" in name else heads.DiagonalGaussian()
-    found = gap(decoder, posterior, test, key=key, family=family, samples=200 if arguments.quick else 2000)
+    options = {"samples": 100, "steps": 50} if arguments.quick else {"samples": 2000}
+    found = gap(decoder, posterior, test, key=key, family=family, **options)
     parts[name] = found.approximation.value, found.amortization.value
     table.add_row(name, str(found.approximation), str(found.amortization), str(found.total))
 console.print(table)

@@ -26,7 +26,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--out", type=Path, default=Path("driving"), help="folder for the pictures (default: driving)")
 parser.add_argument("--quick", action="store_true", help="one repetition, fewer steps and drives")
 arguments = parser.parse_args()
-repetitions, steps, count = (1, 600, 200) if arguments.quick else (5, 3000, 1000)
+repetitions, steps, count = (1, 300, 100) if arguments.quick else (5, 3000, 1000)
 
 # The models: p(steering | position, heading). All have the same network below.
 network = veil.MLP((64, 64))

@@ -32,7 +32,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--out", type=Path, default=Path("em_or_gradients"), help="folder for the picture")
 parser.add_argument("--quick", action="store_true", help="fewer points, steps and starts")
 arguments = parser.parse_args()
-points, steps, tries = (500, 200, 2) if arguments.quick else (4000, 1500, 5)
+points, steps, tries = (500, 100, 1) if arguments.quick else (4000, 1500, 5)
 NEAR = 0.01  # nats per datum from the best: "there"
 
 rng = np.random.default_rng(0)

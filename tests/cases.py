@@ -1,7 +1,9 @@
 """The tables that tests multiply: covariance structures, heads, models, and data for each."""
 
 import warnings
+from types import SimpleNamespace
 
+import equinox as eqx
 import jax
 import numpy as np
 import scipy.special
@@ -84,12 +86,17 @@ def on_device(data):
     return jax.tree.map(jax.numpy.asarray, as_datum(data))
 
 
+@eqx.filter_jit  # outside jit every operation in it is a compilation of its own
+def _initialised(model, datum, responsibilities, key):
+    return model.initialise(datum, responsibilities, key)
+
+
 def random_model(name, data, seed=0):
     """A model of the table with random parameters of the right shapes, at JAX's present precision."""
     model, _ = MODELS[name]
     rng = np.random.default_rng([seed, 7])
     responsibilities = rng.dirichlet(np.ones(model.components), len(data))
-    model = model.initialise(on_device(data), jax.numpy.asarray(responsibilities, float), jax.random.key(seed))
+    model = _initialised(model, on_device(data), jax.numpy.asarray(responsibilities, float), jax.random.key(seed))
 
     def change(path, leaf):
         field, size = path[-1].name, np.shape(leaf)
@@ -103,6 +110,22 @@ def random_model(name, data, seed=0):
         return jax.numpy.asarray(new, float)
 
     return jax.tree_util.tree_map_with_path(change, model)
+
+
+def started(model, data, posterior=None, units=None):
+    """Model and posterior with random starting parameters, as a ``Fit`` has them and much sooner; or in other units."""
+    batch = on_device(data)
+    responsibilities = None
+    if hasattr(model, "gate"):
+        rng = np.random.default_rng(0)
+        responsibilities = jax.numpy.asarray(rng.dirichlet(np.ones(model.components), len(data)), float)
+    model = model.initialise(batch, responsibilities, jax.random.key(1))
+    posterior = posterior or getattr(model, "usual_posterior", veil.Exact())
+    example = jax.tree.map(lambda leaf: leaf[0], batch)
+    posterior = posterior.initialise(model, example, len(data), jax.random.key(2))
+    if units is not None:
+        model, posterior = model.rescaled(*units), posterior.rescaled(*units)
+    return SimpleNamespace(model=model, posterior=posterior)
 
 
 # -- the same models by naive numpy ------------------------------------------------------------------------------------

@@ -5,8 +5,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# Most of the tests' time is compilation, of functions that run once: a third less of it without the last passes.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Most of the tests' time is compilation, of functions that run once: less than half of it without the last passes, with
+# the older and plainer emitters of loops, and with each module in one piece (the test processes are parallel already).
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 
 import jax
 import jaxtyping

@@ -125,7 +125,7 @@ def test_altered_arrays_are_refused(saved):
     arrays = load_file(saved / ARRAYS)
     name = next(iter(arrays))
     save_file({**arrays, name: np.zeros((9, 9), np.float32)}, saved / ARRAYS)
-    with pytest.raises(ValueError, match=r"recorded as float32 .*found float32 \[9, 9\]"):
+    with pytest.raises(ValueError, match=r"recorded as 'float32' .*found 'float32' \[9, 9\]"):
         veil.load(saved)
     save_file({k: v for k, v in arrays.items() if k != name}, saved / ARRAYS)
     with pytest.raises(ValueError, match=f"array {name} is missing"):

@@ -199,6 +199,7 @@ def test_diverging_gradients_are_skipped_counted_and_end_the_fit():
     data = Data(two_blobs())
     result = quiet_fit(Mixture(components=2), data, key=KEY, optimiser=explode, steps=60)
     assert result.status.skipped > 0
+    assert any("were skipped because" in note for note in result.status.notes)
     assert not result.status.converged
     assert all(np.all(np.isfinite(leaf)) for leaf in leaves(result.model))
 

@@ -1,5 +1,6 @@
 """Two models small enough for exact gradients: linear-Gaussian with a free Gaussian q, and a code with a free q."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,6 +63,7 @@ def log_likelihood(model, datum):
     return float(linear_gaussian.log_likelihood(model, np.asarray(datum.query)[None])[0])
 
 
+@eqx.filter_jit
 def linear_elbo(model, posterior, datum):
     """E_q[log p(y, z)] + H[q] of the linear model, in closed form."""
     q = posterior(model, datum)
@@ -80,12 +82,14 @@ def _every(model, posterior, datum):
     return log_q, jax.vmap(lambda z: model.log_joint(z, datum))(support)
 
 
+@eqx.filter_jit
 def coded_elbo(model, posterior, datum):
     """E_q[log p(y, z) - log q(z)] of the code, by enumeration."""
     log_q, joints = _every(model, posterior, datum)
     return jnp.sum(jnp.exp(log_q) * (joints - log_q))
 
 
+@eqx.filter_jit
 def coded_bound(model, posterior, datum):
     """E[log (w_1 + w_2) / 2] over two draws of the code, by enumeration."""
     log_q, joints = _every(model, posterior, datum)
@@ -94,7 +98,12 @@ def coded_bound(model, posterior, datum):
     return jnp.sum(jnp.exp(log_q)[:, None] * jnp.exp(log_q)[None, :] * pairs)
 
 
+@eqx.filter_jit
+def _gradient(function, model, posterior, datum):
+    return jax.grad(lambda pair: function(*pair, datum), allow_int=True)((model, posterior))
+
+
 def gradient(function, model, posterior, datum):
     """The gradient of an exact bound, flat: the model's arrays, then the posterior's."""
-    found = jax.grad(lambda pair: function(*pair, datum), allow_int=True)((model, posterior))
+    found = _gradient(function, model, posterior, datum)
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(found)])

@@ -9,8 +9,7 @@ import dataclasses
 import json
 import math
 import os
-import shutil
-import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from veil import covariance, experts, flows, gates, heads, images, nets, priors, start
-from veil.posterior import Exact, amortized, exact, refined, resampled, table
+from veil.files import read_json, write_atomically
+from veil.posterior import Exact, Posterior, amortized, exact, refined, resampled, table
 from veil.zoo import bayesian, factor, hmm, lds, mixture, vae
 
 FORMAT, VERSION = "veil model", 1
@@ -28,6 +28,8 @@ STRUCTURE, ARRAYS = "model.json", "parameters.safetensors"
 POSTERIOR = "posterior"  # the folder beside them that holds an approximate posterior in the same form
 LARGEST_STRUCTURE = 16 * 2**20  # bytes; a structure holds names and sizes, no arrays
 DEEPEST = 64
+LARGEST_SIZE = 65536  # larger numbers in a structure need arrays as large
+COUNTS = {(bayesian.BayesianNetwork, "count")}  # numbers that are not sizes
 
 T = TypeVar("T", bound=type)
 _REGISTRY: dict[str, type] = {}
@@ -105,21 +107,6 @@ def save(path: str | os.PathLike[str], model: Any) -> Path:
     return folder
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never half."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.copymode(path, temporary) if path.exists() else os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _describe(node: Any, place: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(node, eqx.Module):
         name = f"{type(node).__module__}.{type(node).__qualname__}"
@@ -145,82 +132,122 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         FileNotFoundError: no model there.
-        ValueError: not this format, damaged, or altered: unknown classes, wrong shapes or types.
+        ValueError: not this format, damaged, or altered: unknown classes, wrong shapes or types, sizes that no array
+            of the file accounts for.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as decode
-
     folder = Path(path)
     for name in (STRUCTURE, ARRAYS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"path: {folder} holds no saved model: {name} is missing")
-    if (folder / STRUCTURE).stat().st_size > LARGEST_STRUCTURE:
-        raise ValueError(f"{folder / STRUCTURE}: larger than any structure this library writes; not loaded")
     try:
-        structure = json.loads((folder / STRUCTURE).read_bytes())
-        arrays = decode((folder / ARRAYS).read_bytes())
-    except (ValueError, RecursionError, SafetensorError) as error:
+        structure = read_json(folder / STRUCTURE, LARGEST_STRUCTURE)
+        arrays = _arrays(folder / ARRAYS)
+    except ValueError as error:
         raise ValueError(f"{folder}: damaged or not a saved model: {error}") from error
     if not isinstance(structure, dict) or structure.get("format") != FORMAT:
         raise ValueError(f"{folder / STRUCTURE}: not a veil model")
     if structure.get("version") != VERSION:
         raise ValueError(
-            f"{folder / STRUCTURE}: written in version {structure.get('version')!r} of the format; "
+            f"{folder / STRUCTURE}: written in version {structure.get('version')!r:.40} of the format; "
             f"this library reads version {VERSION}"
         )
     try:
-        model = _build(structure.get("model"), arrays, 0)
+        model = _Builder(arrays).build(structure.get("model"), 0)
+        if not isinstance(model, eqx.Module):
+            raise ValueError("holds no model")
+        if arrays:
+            raise ValueError(f"{ARRAYS} is not of this model: array {min(arrays)} is in no part of it")
     except ValueError as error:
         raise ValueError(f"{folder / STRUCTURE}: {error}") from error
-    if not isinstance(model, eqx.Module):
-        raise ValueError(f"{folder / STRUCTURE}: holds no model")
     return model
 
 
 def load_posterior(path: str | os.PathLike[str]) -> Any:
     """The posterior that ``save`` of a ``Fit`` wrote beside the model; ``Exact()`` if it wrote none.
 
-    Raises ValueError for files that are not this format, damaged or altered.
+    Raises ValueError for files that are not this format, damaged or altered, or not a posterior.
     """
     folder = Path(path) / POSTERIOR
-    return load(folder) if folder.is_dir() else Exact()
+    if not folder.exists():
+        return Exact()
+    posterior = load(folder)
+    if not isinstance(posterior, Posterior):
+        raise ValueError(f"{folder / STRUCTURE}: expected a posterior; it holds a {type(posterior).__name__}")
+    return posterior
 
 
-def _build(node: Any, arrays: dict[str, np.ndarray], depth: int) -> Any:
-    if depth > DEEPEST:
-        raise ValueError("nested too deeply")
-    if node is None or isinstance(node, bool | int | float | str):
-        return node
-    if not isinstance(node, dict):
-        raise ValueError(f"unexpected {type(node).__name__}")
-    if "array" in node:
-        return _array(node, arrays)
-    if "tuple" in node and isinstance(node["tuple"], list):
-        return tuple(_build(part, arrays, depth + 1) for part in node["tuple"])
-    cls, given = _REGISTRY.get(str(node.get("class"))), node.get("fields")
-    if cls is None or not isinstance(given, dict):
-        raise ValueError(f"unknown class {node.get('class')!r}; if it is yours, veil.register it before loading")
-    known = {f.name for f in dataclasses.fields(cls)}
-    if set(given) != known:
-        raise ValueError(f"{cls.__name__}: fields {sorted(set(given) ^ known)} do not match")
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file. Raises ValueError for any other file."""
+    from safetensors.numpy import load as decode
+
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+    if header > LARGEST_STRUCTURE:  # before as much memory is asked for
+        raise ValueError(f"{path}: a header of {header} bytes, larger than any that this library writes")
     try:
-        return cls(**{name: _build(value, arrays, depth + 1) for name, value in given.items()})
-    except ValueError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{cls.__name__}: its fields do not fit: {error}") from error
+        return decode(path.read_bytes())
+    except Exception as error:  # the reader's own errors, and KeyError for types that numpy does not have
+        raise ValueError(f"{path}: {error!r:.300}") from error
 
 
-def _array(node: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
-    name = str(node["array"])
-    if name not in arrays:
-        raise ValueError(f"array {name} is missing from {ARRAYS}")
-    array = arrays[name]
-    if list(array.shape) != node.get("shape") or str(array.dtype) != node.get("dtype"):
-        raise ValueError(
-            f"array {name}: recorded as {node.get('dtype')} {node.get('shape')}, "
-            f"found {array.dtype} {list(array.shape)}"
-        )
-    if np.issubdtype(array.dtype, np.floating):
-        return jnp.asarray(array.astype(jnp.result_type(float)))
-    return jnp.asarray(array)
+class _Builder:
+    """Builds known classes from a structure and arrays; each array is used once, and taken out."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays = arrays
+        # a size is that of an array, up to a factor that makes no difference to memory
+        self.largest = max(LARGEST_SIZE, sum(array.size for array in arrays.values()))
+
+    def build(self, node: Any, depth: int) -> Any:
+        if depth > DEEPEST:
+            raise ValueError("nested too deeply")
+        if node is None or isinstance(node, bool | int | float | str):
+            return node
+        if not isinstance(node, dict):
+            raise ValueError(f"unexpected {type(node).__name__}")
+        if "array" in node:
+            return self.array(node)
+        if "tuple" in node and isinstance(node["tuple"], list):
+            return tuple(self.build(part, depth + 1) for part in node["tuple"])
+        cls, given = _REGISTRY.get(str(node.get("class"))), node.get("fields")
+        if cls is None or not isinstance(given, dict):
+            raise ValueError(
+                f"unknown class {node.get('class')!r:.200}; if it is yours, veil.register it before loading"
+            )
+        known = {f.name for f in dataclasses.fields(cls)}
+        if set(given) != known:
+            raise ValueError(f"{cls.__name__}: fields {sorted(set(given) ^ known)!r:.200} do not match")
+        fields = {name: self.build(value, depth + 1) for name, value in given.items()}
+        if cls.__module__.startswith("veil."):
+            self.check_sizes(cls, fields)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # such as that of an array in the place of a size
+                return cls(**fields)
+        except Exception as error:
+            raise ValueError(f"{cls.__name__}: its fields do not fit: {error!s:.400}") from error
+
+    def check_sizes(self, cls: type, fields: dict[str, Any]) -> None:
+        """Raise ValueError for numbers that would make a model ask for far more memory than its arrays take."""
+        for name, value in fields.items():
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, int) and abs(part) > self.largest and (cls, name) not in COUNTS:
+                    raise ValueError(f"{cls.__name__}: {name} is {part}, and no array of the model is as large")
+
+    def array(self, node: dict[str, Any]) -> Any:
+        name = str(node["array"])
+        array = self.arrays.pop(name, None)
+        if array is None:
+            raise ValueError(f"array {name[:200]} is missing from {ARRAYS}, or used twice")
+        if list(array.shape) != node.get("shape") or str(array.dtype) != node.get("dtype"):
+            raise ValueError(
+                f"array {name}: recorded as {node.get('dtype')!r:.50} {node.get('shape')!r:.200}, "
+                f"found {str(array.dtype)!r} {list(array.shape)}"
+            )
+        if np.issubdtype(array.dtype, np.floating):
+            try:
+                with np.errstate(over="raise"):
+                    return jnp.asarray(array.astype(jnp.result_type(float)))
+            except FloatingPointError:
+                raise ValueError(f"array {name}: numbers too large for float32; load it in float64") from None
+        return jnp.asarray(array)

@@ -11,22 +11,27 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import numpy as np
 
 FORMAT, VERSION = "veil checkpoint", 1
+T = TypeVar("T")
 
 
 class Interrupted(KeyboardInterrupt):
-    """A fit that was asked to end (Ctrl-C, SIGTERM) has written a checkpoint and ended."""
+    """A fit that was asked to end (Ctrl-C, SIGTERM) has written a checkpoint and ended; ``number`` of the signal."""
+
+    def __init__(self, words: str, number: int) -> None:
+        super().__init__(words)
+        self.number = number
 
 
 class CheckpointError(RuntimeError):
@@ -126,10 +131,8 @@ class Keeper:
             return None
 
         place = self.folder / str(step)
-        try:
-            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-        except Exception as error:
-            raise self._damaged(place, error) from error
+        wanted = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        meta = self._read(place, lambda: self._manager.restore(step, args=wanted).meta)
         if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("version") != VERSION:
             raise ValueError(f"{place}: not a checkpoint that this version of veil reads; {self.remedy()}")
         asked = meta.get("asked")
@@ -149,13 +152,13 @@ class Keeper:
         """The arrays of a checkpoint, which must be those ``expected``, in name, shape and type."""
         import orbax.checkpoint as ocp
 
-        place = self.folder / str(step)
-        try:
+        def found_arrays() -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
             kept = self._manager.item_metadata(step)["state"]
-            kept = getattr(kept, "tree", kept)
-            found = {name: (tuple(part.shape), np.dtype(part.dtype)) for name, part in dict(kept).items()}
-        except Exception as error:
-            raise self._damaged(place, error) from error
+            kept = dict(getattr(kept, "tree", kept))
+            return {name: (tuple(part.shape), np.dtype(part.dtype)) for name, part in kept.items()}
+
+        place = self.folder / str(step)
+        found = self._read(place, found_arrays)
         wanted = {name: (tuple(part.shape), np.dtype(part.dtype)) for name, part in expected.items()}
         if found != wanted:
             wrong = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
@@ -165,17 +168,18 @@ class Keeper:
                 f"{_named(wanted.get(first))} ({len(wrong)} differ); {self.remedy()}"
             )
         template = {name: np.empty(part.shape, part.dtype) for name, part in expected.items()}
-        try:
-            read = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template))).state
-            return {name: np.asarray(read[name]) for name in expected}
-        except Exception as error:
-            raise self._damaged(place, error) from error
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+        read = self._read(place, lambda: self._manager.restore(step, args=items).state)
+        return {name: np.asarray(read[name]) for name in expected}
 
-    def _damaged(self, place: Path, error: Exception) -> ValueError:
-        words = str(error).strip().splitlines()
-        return ValueError(
-            f"{place}: damaged, not read ({type(error).__name__}: {words[0][:200] if words else ''}); {self.remedy()}"
-        )
+    def _read(self, place: Path, read: Callable[[], T]) -> T:
+        """What ``read`` gives; ValueError where it fails, in whatever way."""
+        try:
+            return read()
+        except Exception as error:  # orbax's and tensorstore's errors are of many kinds
+            words = str(error).strip().splitlines()
+            failure = f"{type(error).__name__}: {words[0][:200] if words else ''}"
+            raise ValueError(f"{place}: damaged, not read ({failure}); {self.remedy()}") from error
 
     def remedy(self) -> str:
         """What to do about a checkpoint that cannot be read."""

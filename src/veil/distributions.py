@@ -5,6 +5,7 @@ numpyro is imported when the first distribution is made, so that ``import veil``
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
@@ -31,6 +32,11 @@ def _numpyro() -> Any:
     import numpyro.distributions
 
     return numpyro.distributions
+
+
+def unchecked() -> AbstractContextManager[Any]:
+    """Distributions made inside do not check their parameters: checks compute, which symbolic shapes do not allow."""
+    return _numpyro().distribution.validation_enabled(False)
 
 
 class Empty(eqx.Module):
@@ -334,6 +340,42 @@ def moments(distribution: Any) -> tuple[Array, Array]:
     numbers = jnp.arange(probabilities.shape[-1], dtype=probabilities.dtype)
     mean = probabilities @ numbers
     return mean, probabilities @ numbers**2 - mean**2
+
+
+def probabilities(distribution: Any) -> Array | None:
+    """Of each entry of the event the probability of every category [*event, C]; None where there are no categories."""
+    for each in (distribution, getattr(distribution, "base_dist", None)):
+        if isinstance(each, _numpyro().CategoricalLogits):
+            return jax.nn.softmax(each.logits)
+    return None
+
+
+def central(distribution: Any) -> Array:
+    """One value that stands for the distribution: of categories and codes the most probable, else the mean.
+
+    Of a mixture of normals the mean of its most probable component; of two levels and of flows the value that the
+    base's mean leads to. Raises TypeError where none is known.
+
+    >>> central(Codes(jnp.log(jnp.array([[0.2, 0.7, 0.1]])))).tolist()
+    [[0.0, 1.0, 0.0]]
+    """
+    chances = distribution.mean if isinstance(distribution, Codes) else probabilities(distribution)
+    if chances is not None:
+        best = jnp.argmax(chances, -1)
+        return jax.nn.one_hot(best, chances.shape[-1]) if isinstance(distribution, Codes) else best
+    if isinstance(distribution, Empty):
+        return jnp.zeros(0)
+    if isinstance(distribution, MixtureOfNormals):
+        return distribution.means[jnp.argmax(distribution.logits)]
+    if isinstance(distribution, Chained):
+        first = central(distribution.first)
+        return jnp.concatenate([first, central(distribution.then(first))])
+    if isinstance(distribution, Pushed):
+        return distribution.flow.forward(central(distribution.base))[0]
+    try:
+        return distribution.mean
+    except (AttributeError, NotImplementedError) as error:
+        raise TypeError(f"the mean of a {type(distribution).__name__} is not known in closed form") from error
 
 
 def kl_entries(q: Any, p: Any) -> Float[Array, " G"] | None:

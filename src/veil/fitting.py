@@ -407,7 +407,7 @@ def _by_sums(
     models = starts
     if not seen.missing and seen.largest < 1e15 and not (memory is not None and memory.stage() == 1):
         source = _source(data, seen, starts, batch_size, seed, place)
-        sharpest = np.asarray(SAFE / (eps * max(radius, 1e-12) ** 2), jnp.result_type(float))
+        sharpest = np.asarray(SAFE / (eps * max(radius, 1e-9) ** 2), jnp.result_type(float))
         fast = replace(learner, sharpest=sharpest)
         state = train(fast, starts, source, steps, seed, watch, None, memory, place)
         if not np.any(watch.records[-1]["code"][-1] >= learners.FELL):
@@ -446,9 +446,14 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
     if hasattr(state, "posterior") and not isinstance(posterior, Exact):
         posterior = _posterior_in_user_units(state.posterior, winner, seen)
         notes += _unused(model, posterior, data)
+    missed = int(np.sum(skipped[:, winner]))
+    if missed:
+        notes += [
+            f"{missed} steps were skipped because a value, gradient or update was not finite: lower learning rates help"
+        ]
     if notes:
         warnings.warn("; ".join(notes), UserWarning, stacklevel=3)
-    status = Status(converged, reason, watch.steps, int(np.sum(skipped[:, winner])), tuple(notes))
+    status = Status(converged, reason, watch.steps, missed, tuple(notes))
     return Fit(model, posterior, history, status)
 
 

@@ -187,6 +187,8 @@ class FullGaussian(Head):
 
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
         (n,) = shape
+        if vector.size != self.size(shape):  # before an [n, n] array is made of a wrong n
+            raise ValueError(f"vector: expected {self.size(shape)} numbers for an event {shape}; got {vector.size}")
         mean, log_diagonal, lower = jnp.split(vector, [n, 2 * n])
         factor = jnp.diag(jnp.exp(log_diagonal) + self.floor).at[np.tril_indices(n, -1)].set(lower)
         if self.units is not None:

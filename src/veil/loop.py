@@ -4,6 +4,7 @@ Every number is a function of the seed and the step, never of the clock: where a
 written and how often a fit was stopped and went on change nothing.
 """
 
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
@@ -315,10 +316,9 @@ def train(
             if memory is not None and (due or ended):
                 memory.save(state, step, source, wait=bool(ended))
             if memory is not None and ended:
-                raise Interrupted(
-                    f"stopped by {ear.heard or 'another process'} after step {step}; the fit is kept in "
-                    f"{memory.where()}: the same call goes on"
-                )
+                cause = ear.heard or signal.SIGTERM
+                kept = f"the fit is kept in {memory.where()}: the same call goes on"
+                raise Interrupted(f"stopped by {cause.name} after step {step}; {kept}", cause)
     return state
 
 

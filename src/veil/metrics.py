@@ -25,13 +25,17 @@ class JsonLines:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
         self._file: TextIO | None = None
+        self.path = Path(path)
 
     def __call__(self, values: dict[str, Any]) -> None:
         if self._file is None:
             self._file = self.path.open("w", encoding="utf-8", buffering=1)
-        self._file.write(json.dumps(_plain(values), allow_nan=False) + "\n")
+        try:
+            line = json.dumps(values, allow_nan=False)
+        except ValueError:  # something is not finite, which JSON does not know
+            line = json.dumps(_plain(values), allow_nan=False)
+        self._file.write(line + "\n")
 
     def resumed(self, step: int) -> None:
         """Keep the lines of the first ``step`` steps of an earlier session, and write behind them."""
@@ -47,10 +51,13 @@ class JsonLines:
         self._file.writelines(kept)
 
     def close(self) -> None:
-        """Close the file; another call opens it anew, from its beginning."""
+        """Close the file, as happens by itself at the end; another call opens it anew, from its beginning."""
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class TensorBoard:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -17,6 +17,12 @@ def positive(name: str, value: object) -> None:
     """Raise ValueError, naming the argument, for what is not a positive whole number."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name}: expected a positive whole number; got {value!r}")
+
+
+def known_activation(name: object) -> None:
+    """Raise ValueError for what is not the name of an activation."""
+    if name not in get_args(Activation):
+        raise ValueError(f"activation: expected one of {', '.join(get_args(Activation))}; got {name!r}")
 
 
 class Units(eqx.Module):
@@ -132,10 +138,7 @@ class MLP(eqx.Module):
     def __check_init__(self) -> None:
         if not self.widths or any(int(w) != w or w < 1 for w in self.widths):
             raise ValueError(f"widths: expected one or more positive integers, such as (64, 64); got {self.widths}")
-        if not hasattr(jax.nn, self.activation):
-            raise ValueError(
-                f"activation: expected one of tanh, relu, silu, gelu, elu, softplus; got {self.activation!r}"
-            )
+        known_activation(self.activation)
 
     def initialise(self, inputs: int, key: PRNGKeyArray) -> "MLP":
         sizes = (inputs, *self.widths)

@@ -25,6 +25,9 @@ import jax
 import jax.numpy as jnp
 
 from veil import checkpoint
+from veil.files import parse_json, read_bytes, read_json
+from veil.model import Datum, Model
+from veil.posterior import Exact
 
 FORMAT, VERSION = "veil run", 1
 CONFIG, METRICS = "config.json", "metrics.jsonl"
@@ -32,7 +35,7 @@ CHECKPOINTS, UNFINISHED, LOCK = "checkpoints", ".unfinished", "lock"
 # what an unfinished run may hold
 PARTS = {CONFIG, METRICS, CHECKPOINTS, LOCK, "tensorboard", "selection.json", "model.json", "parameters.safetensors"}
 PARTS |= {"posterior", "plots", "report.html"}
-LARGEST_CONFIG = 64 * 2**20  # bytes
+LARGEST_CONFIG, LARGEST_METRICS = 64 * 2**20, 2**30  # bytes
 PRECISIONS = ("float32", "float64")
 
 
@@ -70,13 +73,16 @@ class Run:
         Raises ValueError if the files are damaged, altered, or not of one run.
         """
         model = checkpoint.load(self.path)
-        given = jnp.zeros(self.columns.evidence_shape) if self.columns.evidence else None
-        try:
-            drawn = jax.eval_shape(lambda key: model.sample(key, given)[1], jax.random.key(0)).shape
-        except Exception as error:
-            raise ValueError(f"{self.path}: {CONFIG} and the model do not belong together: {error}") from error
-        inputs = getattr(model, "inputs", None)
+        dtype = jnp.result_type(float)
+        given = jax.ShapeDtypeStruct(self.columns.evidence_shape, dtype) if self.columns.evidence else None
         expected = math.prod(self.columns.evidence_shape) if self.columns.evidence else 0
+        try:
+            if not isinstance(model, Model):
+                raise TypeError(f"{checkpoint.STRUCTURE} holds a {type(model).__name__}")
+            drawn = jax.eval_shape(lambda key, x: model.sample(key, x)[1], jax.random.key(0), given).shape
+            inputs = getattr(model, "inputs", None)
+        except Exception as error:  # a model that was altered can fail anywhere
+            raise ValueError(f"{self.path}: {CONFIG} and the model do not belong together: {error!s:.400}") from error
         if drawn != self.columns.query_shape or (inputs is not None and inputs != expected):
             raise ValueError(
                 f"{self.path}: {CONFIG} and the model do not belong together: {CONFIG} has "
@@ -86,18 +92,42 @@ class Run:
         return model
 
     def load_posterior(self) -> Any:
-        """The posterior it was fitted with; ``Exact()`` where that is exact."""
-        return checkpoint.load_posterior(self.path)
+        """The posterior it was fitted with; ``Exact()`` where that is exact.
+
+        Raises ValueError if the files are damaged, altered, or not of this run's model.
+        """
+        posterior = checkpoint.load_posterior(self.path)
+        if isinstance(posterior, Exact):
+            return posterior
+        model, dtype = self.load(), jnp.result_type(float)
+        evidence = jax.ShapeDtypeStruct(self.columns.evidence_shape, dtype) if self.columns.evidence else None
+        query = jax.ShapeDtypeStruct(self.columns.query_shape, dtype)
+        index = jax.ShapeDtypeStruct((), int) if posterior.per_datum else None
+
+        def draw(y: Any, x: Any, n: Any, key: Any) -> tuple[Any, Any]:
+            return posterior(model, Datum(y, x, index=n)).sample(key), model.prior(x).sample(key)
+
+        try:
+            one, other = jax.eval_shape(draw, query, evidence, index, jax.random.key(0))
+            if one.shape != other.shape:
+                raise ValueError(f"a latent of shape {list(one.shape)}, where the model's is {list(other.shape)}")
+        except Exception as error:
+            place = self.path / checkpoint.POSTERIOR
+            raise ValueError(f"{place}: the posterior and the model do not belong together: {error!s:.400}") from error
+        return posterior
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, each a dictionary; the last one says how the fit ended."""
         path = self.path / METRICS
         try:
-            lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+            lines = [parse_json(line) for line in read_bytes(path, LARGEST_METRICS).splitlines() if line.strip()]
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: cannot be read: {error}") from error
         if not all(isinstance(line, dict) for line in lines):
             raise ValueError(f"{path}: expected one JSON object a line")
+        for name in ("status", "evaluation"):
+            if not all(isinstance(line.get(name, {}), dict) for line in lines):
+                raise ValueError(f"{path}: {name} must be an object")
         return lines
 
 
@@ -116,24 +146,21 @@ def read(path: str | os.PathLike[str]) -> Run:
     file = folder / CONFIG
     if not file.is_file():
         raise FileNotFoundError(f"{folder} is not a run directory: {CONFIG} is missing")
-    if file.stat().st_size > LARGEST_CONFIG:
-        raise ValueError(f"{file}: larger than any that this library writes; not read")
-    try:
-        config = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: damaged: {error}") from error
+    config = read_json(file, LARGEST_CONFIG)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(f"{file}: not the configuration of a run")
     if config.get("version") != VERSION:
-        raise ValueError(f"{file}: written in version {config.get('version')!r}; this library reads {VERSION}")
+        raise ValueError(f"{file}: written in version {config.get('version')!r:.40}; this library reads {VERSION}")
     data, model = _object(config, "data", file), _object(config, "model", file)
     if not isinstance(model.get("name"), str) or not isinstance(data.get("name"), str):
         raise ValueError(f"{file}: model.name and data.name must be text")
     if config.get("precision") not in PRECISIONS:
-        raise ValueError(f"{file}: precision must be one of {', '.join(PRECISIONS)}; got {config.get('precision')!r}")
+        raise ValueError(
+            f"{file}: precision must be one of {', '.join(PRECISIONS)}; got {config.get('precision')!r:.40}"
+        )
     weight = data.get("weight")
     if weight is not None and not isinstance(weight, str):
-        raise ValueError(f"{file}: data.weight must be text or null; got {weight!r}")
+        raise ValueError(f"{file}: data.weight must be text or null; got {weight!r:.80}")
     columns = Columns(
         _list(data, "query", str, file),
         _list(data, "evidence", str, file),
@@ -149,16 +176,16 @@ def read(path: str | os.PathLike[str]) -> Run:
 def _object(config: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
     value = config.get(name)
     if not isinstance(value, dict):
-        raise ValueError(f"{file}: {name} must be an object; got {value!r}")
+        raise ValueError(f"{file}: {name} must be an object; got {value!r:.80}")
     return value
 
 
 def _list(data: dict[str, Any], name: str, kind: type, file: Path) -> tuple[Any, ...]:
     value = data.get(name)
     if not isinstance(value, list) or any(type(part) is not kind for part in value):
-        raise ValueError(f"{file}: data.{name} must be a list of {kind.__name__}; got {value!r}")
+        raise ValueError(f"{file}: data.{name} must be a list of {kind.__name__}; got {value!r:.80}")
     if kind is int and any(part < 1 for part in value):
-        raise ValueError(f"{file}: data.{name} must hold positive numbers; got {value!r}")
+        raise ValueError(f"{file}: data.{name} must hold positive numbers; got {value!r:.80}")
     return tuple(value)
 
 
@@ -206,7 +233,7 @@ def check_free(path: str | os.PathLike[str], force: bool) -> None:
 def _is_run(path: Path) -> bool:
     try:
         return bool(json.loads((path / CONFIG).read_bytes())["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

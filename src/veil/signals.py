@@ -8,10 +8,10 @@ from types import FrameType
 
 
 class Ear:
-    """``heard``: the name of the signal that asked the run to end, None as long as none did."""
+    """``heard``: the signal that asked the run to end, None as long as none did."""
 
     def __init__(self) -> None:
-        self.heard: str | None = None
+        self.heard: signal.Signals | None = None
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def listening(active: bool) -> Iterator[Ear]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def hear(number: int, frame: FrameType | None) -> None:
-        ear.heard = signal.Signals(number).name
+        ear.heard = signal.Signals(number)
         for each, handler in before.items():
             signal.signal(each, handler)
 

@@ -48,8 +48,9 @@ class Watch:
         values = np.max(record["value"], axis=1) - self.log_scale
         self.bar.update(self.steps, self.limit, f"{float(values[-1]):.5g} nats per datum")
         if self.record is not None:
-            for i, (value, skipped) in enumerate(zip(values, record["skipped"], strict=True)):
-                self.record({"step": first + i, "value": float(value), "skipped": int(np.sum(skipped))})
+            skipped = np.sum(record["skipped"], axis=1).tolist()
+            for i, (value, missed) in enumerate(zip(values.tolist(), skipped, strict=True)):
+                self.record({"step": first + i, "value": value, "skipped": missed})
         return self._held_out is not None and self._due() and self._check(state, *self._held_out)
 
     def period(self, steps: int) -> int | None:

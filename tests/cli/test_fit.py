@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
+from veil import data as veil_data
 from veil import run as runs
 from veil.cli.program import notes
 
@@ -136,6 +137,36 @@ def test_a_stream_is_the_same_as_a_file(veil, tmp_path, table):
     assert stream["log_likelihood"] == pytest.approx(whole["log_likelihood"], abs=1e-4)
     streamed = veil("evaluate", tmp_path / "whole", table, "--json", "--stream").json
     assert streamed["log_likelihood"] == pytest.approx(whole["log_likelihood"], rel=1e-9)
+
+
+def test_folders_and_patterns(veil, refused, tmp_path):
+    """Three files in a folder are what one file with all of their rows is; a broken fourth is refused or skipped."""
+    whole = veil_data.Data(np.random.default_rng(0).normal(size=(90, 3)))
+    table = tmp_path / "table.csv"
+    veil_data.write(table, {"y": whole.query})
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for number, part in enumerate(whole.blocks(-(-len(whole) // 3))):
+        veil_data.write(folder / f"{number}.csv", dict(zip(part.query_names, part.query.T, strict=True)))
+    common = ("fit", "gaussian", folder, "--quiet", "--stream")
+    assert veil(*common, "--out", tmp_path / "one").code == 0
+    expected = veil("evaluate", tmp_path / "one", table, "--json").json
+    for source in (folder, folder / "*.csv"):
+        found = veil("evaluate", tmp_path / "one", source, "--json", "--stream").json
+        assert found["n"] == len(whole)
+        assert found["log_likelihood"] == pytest.approx(expected["log_likelihood"], rel=1e-9)
+    assert "add --stream" in refused("fit", "gaussian", folder, "--out", tmp_path / "two")
+    (folder / "3.csv").write_text(",".join(whole.query_names) + "\nx\n")
+    refused(*common, "--out", tmp_path / "three", code=1)
+    skipping = veil("fit", "gaussian", folder, "--stream", "--bad", "skip", "--out", tmp_path / "four")
+    assert skipping.code == 0
+    assert "1 records could not be read and were skipped" in skipping.err
+    config = json.loads((tmp_path / "four" / "config.json").read_text())
+    assert (config["data"]["rows"], config["fit"]["bad"]) == (len(whole), "skip")
+    one, four = (
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("one", "four")
+    )
+    assert four["evaluation"]["log_likelihood"] == pytest.approx(one["evaluation"]["log_likelihood"], rel=1e-9)
 
 
 def test_selection(veil, tmp_path):

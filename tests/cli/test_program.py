@@ -79,10 +79,11 @@ def test_an_error_of_a_process_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_process_that_is_stopped_leaves_nothing(tmp_path, number, code):
+def test_without_checkpoints_a_process_that_is_stopped_leaves_nothing(tmp_path, number, code):
     # a session in the background ignores Ctrl-C, and so would its children
     listening = "import signal as s, veil.cli as c; s.signal(s.SIGINT, s.default_int_handler); c.main()"
-    words = ("fit", "neural", "mcycle", "--hidden", 8, "--steps", 100_000_000, "--out", tmp_path / "runs" / "run")
+    words = ("fit", "neural", "mcycle", "--hidden", 8, "--steps", 100_000_000)
+    words = (*words, "--checkpoint-every", 0, "--out", tmp_path / "runs" / "run")
     started = process(*words, how=("-c", listening))
     end = time.monotonic() + 90
     while time.monotonic() < end and not any(path.stat().st_size for path in tmp_path.rglob("metrics.jsonl")):

@@ -56,9 +56,11 @@ def test_interrupted_refused_and_gone_on(tmp_path):
     out = str(tmp_path / "run")
     process = subprocess.Popen([*VEIL, *FIT, "--out", out, "--log", "tensorboard"], stderr=subprocess.PIPE, text=True)
     wait_for_checkpoint(process, tmp_path / "run.unfinished" / "checkpoints", 0)
+    process.send_signal(signal.SIGSTOP)  # so that it does not end meanwhile
     busy = run(*FIT, "--out", out, "--resume")
     assert (busy.returncode, "is being written by another process" in busy.stderr) == (1, True), busy.stderr
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     _, error = process.communicate(timeout=250)
     assert process.returncode == 130
     assert "stopped by SIGINT after step " in error

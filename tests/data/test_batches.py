@@ -214,6 +214,23 @@ def test_refused(tmp_path):
         stream(tmp_path).batches(1, seed=0, state=state)
 
 
+def test_chunks_that_are_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr("veil.data.files.LARGEST", 10)
+    np.savez_compressed(tmp_path / "a.npz", query=np.arange(11.0))
+    made = stream(tmp_path)
+    assert sum(len(block) for block in made) == 11  # in order it can be read
+    with pytest.raises(ValueError, match=r"a\.npz can be read on its own only in pieces of 11 rows.*row groups"):
+        made.batches(1, seed=0)
+
+
+def test_written_parquet_has_row_groups(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write(tmp_path / "small.parquet", {"a": np.arange(160.0)})
+    write(tmp_path / "large.parquet", {"a": np.zeros((300_000, 64), np.float32)})
+    groups = [parquet.ParquetFile(tmp_path / f"{name}.parquet").metadata for name in ("small", "large")]
+    assert [(each.num_row_groups, each.row_group(0).num_rows) for each in groups] == [(16, 10), (19, 16384)]
+
+
 def test_without_grain(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(ModuleNotFoundError, match=r"need grain; install it with: pip install 'veil\[scale\]'"):

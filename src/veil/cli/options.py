@@ -16,7 +16,11 @@ def _in(panel: str, *names_and_words: str, **more: Any) -> Any:
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A name from: veil models.")]
 DataSource = Annotated[
-    str, typer.Argument(metavar="DATA", help="A .csv, .parquet, .npy or .npz file, or a name from: veil data.")
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A .csv, .parquet, .npy or .npz file, a name from: veil data, or a folder or a pattern with --stream.",
+    ),
 ]
 RunToMake = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run directory to make.")]
 RunToUse = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
@@ -32,7 +36,11 @@ OtherQuery = Annotated[str | None, _in(DATA, "--query", "Columns in place of tho
 OtherEvidence = Annotated[str | None, _in(DATA, "--evidence", "Columns in place of those of the fit.")]
 Weight = Annotated[str | None, _in(DATA, "--weight", "The column with each datum's weight.")]
 Unweighted = Annotated[bool, _in(DATA, "--unweighted", "Count every datum once.")]
-Stream = Annotated[bool, _in(DATA, "--stream", "Read the file in blocks, not into memory.")]
+Stream = Annotated[bool, _in(DATA, "--stream", "Read the file or files in blocks, not into memory.")]
+Bad = Annotated[str | None, _in(DATA, "--bad", "Records of a stream that cannot be read: refuse (default) or skip.")]
+ImageSize = Annotated[
+    str | None, _in(DATA, "--image-size", "Resize the images of a folder: 32, or 32x48 (height and width).")
+]
 BlockRows = Annotated[int | None, _in(DATA, "--block-rows", "Rows in a block of a stream.", min=1)]
 
 Components = Annotated[int | None, _in(MODEL, "--components", "How many values the latent has.", min=1)]

@@ -24,7 +24,11 @@ class Refusal(Exception):
 
 
 class Stopped(Exception):
-    """A request that was asked to end before it was fulfilled, and says what became of it; exit code 130."""
+    """A request that a signal ended before it was fulfilled; it says what became of it. The usual exit ``code``."""
+
+    def __init__(self, words: str, code: int) -> None:
+        super().__init__(words)
+        self.code = code
 
 
 class Program(TyperGroup):
@@ -65,7 +69,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Refusal):
         return str(error), 2
     if isinstance(error, Stopped):
-        return str(error), INTERRUPTED
+        return str(error), error.code
     if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "matplotlib":
         return "pictures need matplotlib, which is not installed: pip install 'veil[plots]'", 1
     if isinstance(error, OSError) and error.strerror:

@@ -3,15 +3,23 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from veil.cli.program import Refusal
 from veil.data import Data, Stream, available, load, read
 from veil.data import stream as read_stream
 from veil.data.columns import resolve, suggestion
+from veil.data.paths import find, is_pattern
 
 FILES = (".csv", ".parquet", ".npy", ".npz")
-BLOCK = 65536  # rows
+
+
+class Blocks(NamedTuple):
+    """How a stream is read: rows in a block, what to do with bad records, the size of images."""
+
+    rows: int = 65536
+    bad: str = "refuse"
+    image_size: tuple[int, int] | None = None
 
 
 def names(text: str | None, option: str) -> list[str] | None:
@@ -29,13 +37,15 @@ def names(text: str | None, option: str) -> list[str] | None:
 
 
 def is_file(source: str) -> bool:
-    """Whether DATA is a file, and not a known name.
+    """Whether DATA is a file (or a folder or a pattern of files), and not a known name.
 
     Raises Refusal if it can be neither.
     """
     known = [example.name for example in available()]
     if source in known and not Path(source).suffix:
         return False
+    if is_many(source):
+        return True
     if Path(source).suffix.lower() in FILES or Path(source).is_file():
         if not Path(source).is_file():
             raise FileNotFoundError(f"there is no file {source}")
@@ -45,19 +55,41 @@ def is_file(source: str) -> bool:
     )
 
 
+def is_many(source: str) -> bool:
+    """Whether DATA is a folder or a pattern."""
+    return Path(source).is_dir() or is_pattern(Path(source))
+
+
+def image_size(text: str | None) -> tuple[int, int] | None:
+    """Height and width of images.
+
+    >>> image_size("32"), image_size("32x48")
+    ((32, 32), (32, 48))
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise Refusal(f"--image-size: expected pixels such as 32, or height and width such as 32x48; got {text!r}")
+    return int(parts[0]), int(parts[-1])
+
+
 def open_data(
     source: str,
     query: Sequence[str] | None,
     evidence: Sequence[str] | None,
     weight: str | None = None,
-    block_rows: int | None = None,
+    blocks: Blocks | None = None,
 ) -> Data | Stream:
-    """The data in the roles asked for, or in those they have by default; with ``block_rows`` as a stream."""
+    """The data in the roles asked for, or in those they have by default; with ``blocks`` as a stream."""
     if is_file(source):
-        if block_rows is not None:
-            return read_stream(source, query, evidence, weight, rows=block_rows)
+        if blocks is not None:
+            size = blocks.image_size
+            return read_stream(source, query, evidence, weight, rows=blocks.rows, bad=blocks.bad, image_size=size)
+        if is_many(source):
+            raise Refusal(f"{source} may be many files, which are read in blocks: add --stream")
         return read(source, query, evidence, weight)
-    if block_rows is not None:
+    if blocks is not None:
         raise Refusal(f"--stream reads files; {source} is an example, which is in memory anyway")
     data = load(source, query, evidence)
     return data if weight is None else _weighted(source, data, weight, query)
@@ -90,7 +122,7 @@ def like_run(
     query: list[str] | None,
     evidence: list[str] | None,
     weight: bool,
-    block_rows: int | None = None,
+    blocks: Blocks | None = None,
 ) -> Data | Stream:
     """The columns that a run was fitted to, by name, or others in their place."""
     columns = run.columns
@@ -99,11 +131,11 @@ def like_run(
             raise Refusal(f"{option}: the run has {len(known)} such columns ({_some(known)}); got {len(given)}")
     weigh = columns.weight if weight else None
     if len(columns.query_shape) > 1 or len(columns.evidence_shape) > 1:
-        data = open_data(source, None, None, weigh, block_rows)  # arrays have no columns to choose
+        data = _arrays(source, columns, weigh, blocks)
     else:
         wanted, given = query or list(columns.query), evidence or list(columns.evidence) or None
         try:
-            data = open_data(source, wanted, given, weigh, block_rows)
+            data = open_data(source, wanted, given, weigh, blocks)
         except ValueError as error:
             if "there is no column" not in str(error):
                 raise
@@ -117,6 +149,18 @@ def like_run(
             f"{source}: query and evidence of each datum have the shapes {[list(shape) for shape in shapes]}; "
             f"the run was fitted to {[list(columns.query_shape), list(columns.evidence_shape)]}"
         )
+    return data
+
+
+def _arrays(source: str, columns: Any, weight: str | None, blocks: Blocks | None) -> Data | Stream:
+    """Arrays, which have no columns to choose; images in the size that the run was fitted to, with its classes."""
+    if blocks is None or not is_many(source) or not find(source).images:
+        return open_data(source, None, None, weight, blocks)
+    blocks = blocks._replace(image_size=columns.query_shape[:2])
+    data = open_data(source, None, ["folder"] if columns.evidence else None, None, blocks)
+    if data.evidence_names != columns.evidence:
+        found, fitted = _some(data.evidence_names), _some(columns.evidence)
+        raise ValueError(f"{source}: the sub-folders are {found}; the run was fitted to {fitted}")
     return data
 
 
@@ -140,11 +184,12 @@ def evidence_values(run: Any, source: str, evidence: list[str] | None) -> Any:
     return data.query
 
 
-def column_names(source: str) -> list[str]:
+def column_names(source: str, blocks: Blocks | None = None) -> list[str]:
     """All columns of DATA, as far as it names them."""
     if not is_file(source):
         return [name for example in available() if example.name == source for name in example.columns]
-    data = read_stream(source, rows=1)
+    blocks = blocks or Blocks()
+    data = read_stream(source, rows=1, bad=blocks.bad, image_size=blocks.image_size)
     return [*data.evidence_names, *data.query_names]
 
 

@@ -104,9 +104,8 @@ class Running:
         try:
             return fit(model, data, record=metrics.Several(records), **options)
         except checkpoints.Interrupted as error:  # a KeyboardInterrupt would lose its words on the way out
-            raise Stopped(
-                str(error).replace("the same call goes on", "the same command with --resume goes on")
-            ) from error
+            words = str(error).replace("the same call goes on", "the same command with --resume goes on")
+            raise Stopped(words, 128 + error.number) from error
         finally:
             for record in records:
                 record.close()

@@ -1,35 +1,13 @@
 """The commands that use a run: ``evaluate``, ``log-prob``, ``sample``, ``infer``."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from veil.cli import options
-from veil.cli.program import Refusal, notes
-from veil.cli.waiting import waiting
-
-
-@contextmanager
-def _opened(path: Path, quiet: bool) -> Iterator[tuple[Any, Any]]:
-    """A run and its model, in the run's precision."""
-    import jax
-
-    from veil import run as runs
-
-    run = runs.read(path)
-    with notes(quiet), waiting("working", quiet), jax.enable_x64(run.precision == "float64"):
-        yield run, run.load()
-
-
-def _data(run: Any, source: str, query: str | None, evidence: str | None, weight: bool, stream: bool) -> Any:
-    from veil.cli import reading
-
-    asked = reading.names(query, "--query"), reading.names(evidence, "--evidence")
-    return reading.like_run(run, source, *asked, weight, reading.BLOCK if stream else None)
+from veil.cli import options, runs
+from veil.cli.program import Refusal
 
 
 def evaluate(
@@ -50,10 +28,10 @@ def evaluate(
 
     from veil.run import plain
 
-    with _opened(run, quiet) as (opened, model):
+    with runs.opened(run, quiet) as (opened, model):
         from veil.evaluation.likelihood import evaluate as measure
 
-        found = _data(opened, data, query, evidence, not unweighted, stream)
+        found = runs.data(opened, data, query, evidence, not unweighted, stream)
         more: Any = {"key": jax.random.key(seed), "samples": samples, "thorough": thorough}
         result = measure(model, found, posterior=opened.load_posterior(), progress=False if quiet else None, **more)
     if as_json:
@@ -106,10 +84,10 @@ def log_prob(
     import numpy as np
 
     _check_file(out, data)
-    with _opened(run, quiet) as (opened, model):
+    with runs.opened(run, quiet) as (opened, model):
         from veil.evaluation.likelihood import log_prob as measure
 
-        found = _data(opened, data, query, evidence, False, stream)
+        found = runs.data(opened, data, query, evidence, False, stream)
         more: Any = {"key": jax.random.key(seed), "samples": samples}
         values = measure(model, found, posterior=opened.load_posterior(), **more)
     _write(out, [("row", np.arange(len(values))), ("log_prob", values)], quiet)
@@ -132,14 +110,14 @@ def infer(
     import numpy as np
 
     _check_file(out, data)
-    with _opened(run, quiet) as (opened, model):
+    with runs.opened(run, quiet) as (opened, model):
         from veil.gates import Single
         from veil.prediction import infer as deduce
 
         if isinstance(getattr(model, "gate", None), Single):
             raise Refusal(f"{opened.model_name} has no latent variable to infer")
         posterior = opened.load_posterior()
-        found = deduce(model, _data(opened, data, query, evidence, False, stream), posterior=posterior)
+        found = deduce(model, runs.data(opened, data, query, evidence, False, stream), posterior=posterior)
     if not hasattr(found, "probabilities"):
         _write(out, _moments(found), quiet)
         return
@@ -167,7 +145,7 @@ def sample(
     from veil.cli import reading
 
     _check_file(out, evidence_values)
-    with _opened(run, quiet) as (opened, model):
+    with runs.opened(run, quiet) as (opened, model):
         from veil.prediction import sample as draw
 
         columns = opened.columns

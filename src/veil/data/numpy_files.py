@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ import numpy as np
 from veil.data.chunks import ranges
 from veil.data.columns import CELLS, unique
 
+# numpy parses a header with Python's compiler, which in Python 3.11 fails when threads use it at the same time
+# ("AST constructor recursion depth mismatch"): one after the other.
+_HEADERS = threading.Lock()
 ROLES = ("query", "evidence", "weight", "observed", "index", "mask", "reset")
 
 
@@ -62,7 +66,8 @@ class NpyTable:
 
     def _map(self) -> np.ndarray:
         try:
-            array: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            with _HEADERS:
+                array: np.ndarray = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise ValueError(
                 f"{self.path} is not a .npy file of numbers ({error}). Files with Python objects are never loaded: "
@@ -158,8 +163,9 @@ class NpzTable:
         info = archive.getinfo(f"{name}.npy")
         if info.compress_type != zipfile.ZIP_STORED:
             with archive.open(info) as file:
-                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-            return array[start:stop]
+                shape, fortran, dtype = self._read_header(file, name)
+                numbers = np.frombuffer(file.read(), dtype, int(np.prod(shape)))
+            return numbers.reshape(shape, order="F" if fortran else "C")[start:stop]
         # Where the array lies in the file: the member's header has 30 bytes, a name and an extra field.
         with self.path.open("rb") as file:
             file.seek(info.header_offset)
@@ -193,7 +199,8 @@ class NpzTable:
     def _read_header(self, file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         try:
-            shape, fortran, dtype = readers[np.lib.format.read_magic(file)](file)
+            with _HEADERS:
+                shape, fortran, dtype = readers[np.lib.format.read_magic(file)](file)
         except (KeyError, ValueError) as error:
             raise ValueError(f"{self.path}: {name!r} is not a numeric array in numpy's format ({error})") from None
         if dtype.hasobject:

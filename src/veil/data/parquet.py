@@ -12,7 +12,9 @@ import numpy as np
 
 from veil.data.columns import CELLS, unique
 
-GROUP = 1 << 20  # numbers in a row group that is read at once, and in those that `write` makes
+GROUP = 1 << 20  # numbers in the row groups that `write` makes
+AT_ONCE = 1 << 21  # numbers of a row group that are read at once
+ROWS = 4096
 
 
 def pyarrow_for(path: Path) -> Any:
@@ -100,7 +102,7 @@ class ParquetTable:
         with self._open(_footer(self.path, found.st_size, found.st_mtime_ns)) as file:
             out = np.empty((stop - start, len(wanted)), self._dtype(wanted))
             # A few columns at a time, as otherwise a large group would be in memory twice.
-            some = max(1, GROUP // (stop - start))
+            some = max(1, AT_ONCE // (stop - start))
             for first in range(0, len(wanted), some):
                 now = wanted[first : first + some]
                 table = file.read_row_group(group, columns=[self.names[i] for i in now], use_threads=False)
@@ -117,8 +119,11 @@ class ParquetTable:
 
     def _fill(self, out: np.ndarray, table: Any, wanted: Sequence[int]) -> None:
         kind = self._pyarrow.from_numpy_dtype(out.dtype)
-        for place, i in enumerate(wanted):
-            out[:, place] = np.asarray(table.column(self.names[i]).cast(kind, safe=False))
+        columns = [np.asarray(table.column(self.names[i]).cast(kind, safe=False)) for i in wanted]
+        for start in range(0, len(out), ROWS):  # rows that stay in the processor's cache while all columns are written
+            rows = slice(start, start + ROWS)
+            for place, column in enumerate(columns):
+                out[rows, place] = column[rows]
 
     def _open(self, metadata: Any = None) -> Any:
         try:

@@ -182,6 +182,8 @@ def gap(
     if not isinstance(family, Head) or not family.real:
         raise ValueError(f"family: expected a head on the real line, such as veil.heads.FullGaussian(); got {family!r}")
     model, data = model.arithmetic(False), blocks.as_data(model, data)
+    if log_likelihood is not None:
+        log_likelihood = _one_each(log_likelihood, blocks.length(data))
     key_begin, key_climb, key_measure = jax.random.split(key, 3)
     rows, group = grouping(blocks.size(data), max(samples, draws))
     rows = min(rows, max(1, blocks.ENTRIES // (draws * max(blocks.size(data), 16))))
@@ -206,11 +208,17 @@ def gap(
 
         (bound, bound_error, *rest), weight = blocks.gathered(blocks.blocks(data, rows), measured)
     if log_likelihood is not None:
-        bound, bound_error = np.asarray(log_likelihood, np.float64), np.zeros(len(bound))
-        if bound.shape != rest[0].shape:
-            raise ValueError(f"log_likelihood: expected one for each datum, [{len(rest[0])}]; got {bound.shape}")
+        bound, bound_error = _one_each(log_likelihood, len(bound)), np.zeros(len(bound))
     best, best_error, own, own_error, difference = rest
     return Gap(bound, bound_error, best, best_error, own, own_error, difference, weight)
+
+
+def _one_each(log_likelihood: Any, count: int) -> np.ndarray:
+    """[N] of float64; ``count`` 0, of a stream that does not say, is any number."""
+    given = np.asarray(log_likelihood, np.float64)
+    if count and given.shape != (count,):
+        raise ValueError(f"log_likelihood: expected one for each datum, [{count}]; got {given.shape}")
+    return given
 
 
 def _check_latent(model: Model, block: Datum) -> None:

@@ -14,7 +14,7 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.heads import Head, HomoscedasticGaussian
 from veil.model import Datum, Model
-from veil.nets import Activation, Units, positive
+from veil.nets import Activation, Units, known_activation, positive
 from veil.posterior import Posterior, Shared
 
 
@@ -39,6 +39,7 @@ class BayesianNetwork(Model):
     units: Units | None = None
 
     def __check_init__(self) -> None:
+        known_activation(self.activation)
         for width in self.widths:
             positive("widths", width)
         if not self.prior_scale > 0:
@@ -77,11 +78,13 @@ class BayesianNetwork(Model):
         return list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
 
     def prior(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
-        scales = [
-            np.concatenate([np.full(a * b, self.prior_scale / math.sqrt(a)), np.full(b, self.prior_scale)])
-            for a, b in self._layers()
-        ]
-        scale = jnp.asarray(np.concatenate(scales), jnp.result_type(float))
+        scale = jnp.concatenate(
+            [
+                jnp.full(count, value)
+                for a, b in self._layers()
+                for count, value in ((a * b, self.prior_scale / math.sqrt(a)), (b, self.prior_scale))
+            ]
+        )
         return distributions.normal(jnp.zeros_like(scale), scale)
 
     def _split(self, weights: Float[Array, " V"]) -> list[tuple[Float[Array, "out in"], Float[Array, " out"]]]:
