@@ -44,8 +44,8 @@ def sequences(model: Any, data: Data | Stream) -> None:
         marks = [name for name in ("mask", "reset") if getattr(sample, name) is not None]
         if marks:
             raise ValueError(
-                f"data: these are sequences (they have a {' and a '.join(marks)}), and {type(model).__name__} is a model "
-                "of single rows: use a sequence model such as veil.HMM or veil.LDS, or the rows of "
+                f"data: these are sequences (they have a {' and a '.join(marks)}), and {type(model).__name__} is a "
+                "model of single rows: use a sequence model such as veil.HMM or veil.LDS, or the rows of "
                 "veil.data.steps(data)"
             )
     elif len(data.query_shape) < 2 or (data.evidence_shape is not None and len(data.evidence_shape) < 2):

@@ -83,7 +83,7 @@ class Softmax(Gate):
 
     The M-step of mixture weights is the weighted count. With evidence it is one step on Böhning's bound of the softmax
     (``maths.logistic``): additive and monotone, and EM with it is a generalised EM. ``ridge`` is the precision of a
-    normal prior on the slopes, in standardised units. Weight [K, P], or [K, 1]; an HMM's has an axis of states before it.
+    normal prior on the slopes, in standardised units. Weight [K, P], or [K, 1]; an HMM has one more axis.
     """
 
     closed_form: ClassVar[bool] = True

@@ -14,7 +14,7 @@ def cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """Lower L with L Lᵀ = A, of a symmetric A that is positive definite up to rounding.
 
     A pivot that rounding has made smaller than n eps times its diagonal entry is set to that: L is finite and has a
-    positive diagonal for every finite A with a positive diagonal. (A zero diagonal entry counts as the smallest number.)
+    positive diagonal for every finite A with a positive diagonal. (A zero diagonal entry is the smallest number.)
     Golub & Van Loan 2013, algorithm 4.2.2 (column by column).
 
     >>> cholesky(jnp.array([[4.0, 2.0], [2.0, 5.0]])).tolist()

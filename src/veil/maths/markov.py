@@ -18,7 +18,7 @@ LONG = 1024  # steps from which on a sequence is worked on in chunks
 
 
 class Smoothed(NamedTuple):
-    """``log_likelihood`` log p(y), nats; ``marginals`` p(z_t | y) [T, K]; ``pairs`` p(z_t-1 = i, z_t = j | y) [T, K, K].
+    """``log_likelihood``, nats; ``marginals`` p(z_t | y) [T, K]; ``pairs`` p(z_t-1 = i, z_t = j | y) [T, K, K].
 
     Pairs are zero at starts and at padding; marginals at padding are those of the last step.
     """

@@ -33,10 +33,10 @@ class HMM(Model):
     """p(y, z | x) = Π_t p(z_t | z_t-1, x_t) p(y_t | z_t, x_t), z_t one of K states: a mixture whose choice remembers.
 
     A datum is a sequence, query [T, ...]. ``experts`` are those of mixtures (``LinearGaussian`` with any covariance,
-    ``Linear`` with any head) and learn as they do there: the M-step is a mixture's with smoothed weights. ``transition``
-    is one ``Softmax`` for each state before; with ``evidence=True`` it is driven by x_t. ``initial`` is p(z) at the
-    start of every episode. Likelihood, posterior and EM are exact (Baum-Welch; Bishop 2006, section 13.2), with missing entries,
-    padding and resets; experts without closed form learn by gradients of the same likelihood.
+    ``Linear`` with any head) and learn as they do there: the M-step is a mixture's with smoothed weights.
+    ``transition`` is one ``Softmax`` for each state before; with ``evidence=True`` it is driven by x_t. ``initial`` is
+    p(z) at the start of every episode. Likelihood, posterior and EM are exact (Baum-Welch; Bishop 2006, section 13.2),
+    with missing entries, padding and resets; experts without closed form learn by gradients of the same likelihood.
 
     >>> import jax, veil
     >>> waiting = veil.data.episodes([veil.data.load("faithful").query])
