@@ -1,3 +1,4 @@
+from . import chains as chains
 from . import control as control
 from . import covariance as covariance
 from . import data as data
@@ -64,6 +65,8 @@ from .start import RandomRows as RandomRows
 from .zoo.bayesian import BayesianNetwork as BayesianNetwork
 from .zoo.factor import PPCA as PPCA
 from .zoo.factor import FactorAnalysis as FactorAnalysis
+from .zoo.hmm import HMM as HMM
+from .zoo.lds import LDS as LDS
 from .zoo.mixture import Mixture as Mixture
 from .zoo.mixture import density as density
 from .zoo.vae import VAE as VAE

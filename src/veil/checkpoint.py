@@ -21,7 +21,7 @@ import numpy as np
 from veil import covariance, experts, flows, gates, heads, images, nets, priors, start
 from veil.files import check_format, read_json, write_atomically
 from veil.posterior import Exact, Posterior, amortized, exact, refined, resampled, table
-from veil.zoo import bayesian, factor, mixture, vae
+from veil.zoo import bayesian, factor, hmm, lds, mixture, vae
 
 FORMAT, VERSION = "veil model", 1
 STRUCTURE, ARRAYS = "model.json", "parameters.safetensors"
@@ -65,6 +65,8 @@ for _module in (
     resampled,
     table,
     factor,
+    hmm,
+    lds,
     mixture,
     vae,
     bayesian,

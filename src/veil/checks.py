@@ -37,14 +37,34 @@ def fitted(model: Any) -> None:
         raise ValueError("model: expected a fitted model; this one has no parameters yet: call veil.fit first")
 
 
+def sequences(model: Any, data: Data | Stream) -> None:
+    """Raise ValueError for sequences where the model is not of such, or the other way round."""
+    sample = data if isinstance(data, Data) else next(iter(data.blocks(1)))
+    if not model.sequential:
+        marks = [name for name in ("mask", "reset") if getattr(sample, name) is not None]
+        if marks:
+            raise ValueError(
+                f"data: these are sequences (they have a {' and a '.join(marks)}), and {type(model).__name__} is a "
+                "model of single rows: use a sequence model such as veil.HMM or veil.LDS, or the rows of "
+                "veil.data.steps(data)"
+            )
+    elif len(data.query_shape) < 2 or (data.evidence_shape is not None and len(data.evidence_shape) < 2):
+        raise ValueError(
+            f"data: {type(model).__name__} takes sequences, query [N, T, D]; got [N, {_text(data.query_shape)}]. Make "
+            "them of a list of arrays [T, D] with veil.data.episodes([array, ...])"
+        )
+
+
 def shapes(model: Any, data: Data | Stream) -> None:
     """Raise ValueError for data of another shape than the fitted model's."""
+    sequences(model, data)
     query, evidence = getattr(model, "query_shape", None), getattr(model, "inputs", None)
-    if query is not None and tuple(data.query_shape) != tuple(query):
-        raise ValueError(
-            f"query: this model is of data with shape [N, {_text(query)}]; got [N, {_text(data.query_shape)}]"
-        )
-    columns = data.evidence_shape and int(np.prod(data.evidence_shape))
+    skip = 1 if model.sequential else 0  # the axis of the steps
+    seen = tuple(data.query_shape)[skip:]
+    if query is not None and seen != tuple(query):
+        wanted = f"[N, {'T, ' * skip}{_text(query)}]"
+        raise ValueError(f"query: this model is of data with shape {wanted}; got [N, {_text(data.query_shape)}]")
+    columns = data.evidence_shape and int(np.prod(data.evidence_shape[skip:]))
     if evidence == 0 and columns and not getattr(model, "blind", False):
         raise ValueError("evidence: this model was fitted without evidence; leave it out, or fit a model of p(y | x)")
     if evidence and columns != evidence:
@@ -61,9 +81,9 @@ def rows(model: Any, evidence: Any) -> np.ndarray | None:
         return None
     if needed == 0 and not getattr(model, "blind", False):
         raise ValueError("evidence: this model was fitted without evidence; leave it out, or fit a model of p(y | x)")
-    shape = np.shape(evidence)
-    if len(shape) < 2 or (needed and int(np.prod(shape[1:])) != needed):
-        raise ValueError(f"evidence: expected shape [N, {needed or 'P'}]; got {shape}")
+    shape, skip = np.shape(evidence), 1 if model.sequential else 0  # the axis of the steps
+    if len(shape) < 2 + skip or (needed and int(np.prod(shape[1 + skip :])) != needed):
+        raise ValueError(f"evidence: expected shape [N, {'T, ' * skip}{needed or 'P'}]; got {shape}")
     return Data(np.zeros(shape[0]), evidence=evidence).evidence  # the same checks as for data
 
 

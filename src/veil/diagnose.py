@@ -21,7 +21,7 @@ def columns(seen: Survey, isotropic: bool) -> list[str]:
     """
     if seen.query is None:
         return []
-    sample, notes = seen.sample, []
+    sample, notes = seen.rows, []
     flat = sample.query.reshape(len(sample), -1)
     observed = None if sample.observed is None else sample.observed.reshape(len(sample), -1)
     for j in range(flat.shape[1]):

@@ -261,6 +261,7 @@ def _check_arguments(
     for name, value in counts.items():
         if value is not None or name in ("restarts", "patience"):
             checks.whole(name, value)
+    checks.sequences(model, data)
     if model.ready and restarts == 1:
         checks.shapes(model, data)
     if not (isinstance(tolerance, int | float | np.number) and tolerance > 0):
@@ -527,4 +528,5 @@ def _all_finite(tree: Any) -> bool:
 
 
 def _no_units(seen: Survey) -> Units:
-    return Units(np.zeros(seen.sample.query_shape), np.ones(seen.sample.query_shape))
+    shape = seen.sample.query_shape[1:] if seen.sequential else seen.sample.query_shape
+    return Units(np.zeros(shape), np.ones(shape))

@@ -83,13 +83,13 @@ class Softmax(Gate):
 
     The M-step of mixture weights is the weighted count. With evidence it is one step on Böhning's bound of the softmax
     (``maths.logistic``): additive and monotone, and EM with it is a generalised EM. ``ridge`` is the precision of a
-    normal prior on the slopes, in standardised units. Weight [K, P], or [K, 1].
+    normal prior on the slopes, in standardised units. Weight [K, P], or [K, 1]; an HMM has one more axis.
     """
 
     closed_form: ClassVar[bool] = True
     evidence: bool = eqx.field(static=True, default=True)
     ridge: float = eqx.field(static=True, default=1e-3)
-    weight: Float[Array, "K P"] | None = None
+    weight: Float[Array, "*before K P"] | None = None
 
     def blank(self, components: int, features: int) -> "Softmax":
         return Softmax(self.evidence, self.ridge, jnp.zeros((components, features if self.evidence else 1)))

@@ -124,17 +124,22 @@ class ClosedForm(Learner):
 
         def one(datum: Datum, key: PRNGKeyArray) -> tuple[Any, Array, Any]:
             weights, value = self.objective.weights(state.model, self.posterior, datum, key)
-            return state.model.statistics(datum, weights), value, weights
+            return state.model.statistics(datum, weights), value, state.model.used(weights)
 
         if self.objective.samples is None:
             terms, values, weights = jax.vmap(lambda datum: one(datum, key))(block)
         else:
             terms, values, weights = jax.vmap(one)(block, jax.random.split(key, len(block.query)))
-        counts = weight @ weights if isinstance(weights, jax.Array) else jnp.zeros(0)
-        return Sums(contract(terms, weight), weight @ values, jnp.sum(weight), counts)
+        return Sums(contract(terms, weight), weight @ values, jnp.sum(weight), weight @ weights)
 
     def update(self, state: ClosedFormState, sums: Sums, total: Float[Array, ""]) -> tuple[ClosedFormState, Info]:
-        penalty = state.model.log_prior() / total
+        model = state.model
+        if model.sequential:
+            # One after the other (see gaussian.safe_cholesky): E-step with its scans, log-prior, M-step.
+            model = _after(model, sums.value)
+        penalty = model.log_prior() / total
+        if model.sequential:
+            sums = eqx.tree_at(lambda sums: sums.terms, sums, _after(sums.terms, penalty))
         value = sums.value / sums.weight + penalty
         if self.stochastic:
             return self._blend(state, sums, total, value, penalty)
@@ -270,6 +275,12 @@ def trainable(model: Any) -> Any:
     return eqx.filter(
         jax.tree.map(lambda node: None if fixed(node) else node, model, is_leaf=fixed), eqx.is_inexact_array
     )
+
+
+def _after(tree: Any, number: Float[Array, ""]) -> Any:
+    """The same numbers, which the compiler cannot have before ``number``."""
+    zero = 0.0 * jnp.nan_to_num(number)
+    return jax.tree.map(lambda leaf: leaf + zero if eqx.is_inexact_array(leaf) else leaf, tree)
 
 
 def _where(condition: Array, new: Any, old: Any) -> Any:

@@ -25,6 +25,9 @@ class Datum(eqx.Module):
 
     ``query`` y [*query]; ``evidence`` x [P] or None; ``weight`` how many times the datum counts (None: once);
     ``observed`` bool [*query], which entries of the query are present (None: all); ``index`` its row in the data.
+
+    Of a sequence, query [T, ...] and evidence [T, P]: ``mask`` bool [T], which steps are not padding (None: all), and
+    ``reset`` bool [T], which steps start an episode (None: the first one).
     """
 
     query: Float[Leaf, "*query"]
@@ -32,6 +35,8 @@ class Datum(eqx.Module):
     weight: Float[Leaf, "*batch"] | None = None
     observed: Bool[Leaf, "*query"] | None = None
     index: Int[Leaf, "*batch"] | None = None
+    mask: Bool[Leaf, "*steps"] | None = None
+    reset: Bool[Leaf, "*steps"] | None = None
 
 
 def frozen(tree: Any) -> Any:
@@ -72,6 +77,8 @@ class Model(eqx.Module):
     standardised: ClassVar[bool] = (
         False  # whether a fit may train in standardised units and call ``rescaled`` at the end
     )
+
+    sequential: ClassVar[bool] = False  # whether a datum is a sequence, [T, ...], that may have ``mask`` and ``reset``
 
     @property
     def real(self) -> bool:
@@ -148,6 +155,10 @@ class Model(eqx.Module):
         joints = self.log_joints(datum)
         value = jax.scipy.special.logsumexp(joints)
         return jnp.exp(joints - value), value
+
+    def used(self, expectations: Any) -> Float[Array, " K"]:
+        """How much of a datum each value of a discrete latent has, from its ``expectations`` (nothing: not known)."""
+        return expectations if isinstance(expectations, jax.Array) else jnp.zeros(0)
 
     def log_joints(self, datum: Datum) -> Float[Array, " K"]:
         """``log_joint`` of every value of a discrete latent, in the order of the prior's support (nats, exact).

@@ -29,14 +29,17 @@ class Samples:
 
 
 @eqx.filter_jit
-def _draw(model: Model, evidence: Array | None, keys: Key[Array, "..."]) -> tuple[Array, Array]:
+def _draw(model: Model, evidence: Array | None, keys: Key[Array, "..."], steps: int | None) -> tuple[Array, Array]:
+    one: Any = model.sample if steps is None else lambda key: model.sample(key, None, steps)  # type: ignore[call-arg]
     if evidence is None:
-        return jax.vmap(model.sample)(keys)
+        return jax.vmap(one)(keys)
     return jax.vmap(lambda x, some: jax.vmap(lambda key: model.sample(key, x))(some))(evidence, keys)
 
 
-def sample(model: Model, count: int, *, key: PRNGKeyArray, evidence: Any = None) -> Samples:
+def sample(model: Model, count: int, *, key: PRNGKeyArray, evidence: Any = None, steps: int | None = None) -> Samples:
     """Draw y from p(y), ``count`` times; with ``evidence`` [N, P], from p(y | x) ``count`` times for each row.
+
+    Of a sequence model evidence is [N, T, P], or without evidence ``steps`` says how long the sequences are to be.
 
     Raises ValueError for a count that is not positive, or a model that needs evidence and gets none.
 
@@ -49,11 +52,15 @@ def sample(model: Model, count: int, *, key: PRNGKeyArray, evidence: Any = None)
     checks.whole("count", count)
     checks.random_key(key)
     rows = checks.rows(model, evidence)
+    if steps is not None:
+        checks.whole("steps", steps)
+        if not model.sequential or rows is not None:
+            raise ValueError("steps: only of a sequence model without evidence; leave it out")
     if rows is None:
-        latent, query = _draw(model, None, jax.random.split(key, count))
+        latent, query = _draw(model, None, jax.random.split(key, count), steps)
     else:
         given = jnp.asarray(rows, jnp.result_type(float))
-        latent, query = _draw(model, given, jax.random.split(key, (len(rows), count)))
+        latent, query = _draw(model, given, jax.random.split(key, (len(rows), count)), None)
     return Samples(np.asarray(query), np.asarray(latent))
 
 
@@ -66,6 +73,20 @@ class Inference:
 
     probabilities: np.ndarray
     most_likely: np.ndarray
+    entropy: np.ndarray
+
+
+@dataclass(frozen=True)
+class PathInference:
+    """The exact posterior over a discrete path, for each sequence, given all of it (smoothing).
+
+    ``probabilities`` [N, T, K] p(z_t | y, x), ``most_likely`` [N, T] the best state of each step on its own, ``path``
+    [N, T] the best path as a whole (Viterbi), ``entropy`` [N, T] in nats. At padding they repeat the last step.
+    """
+
+    probabilities: np.ndarray
+    most_likely: np.ndarray
+    path: np.ndarray
     entropy: np.ndarray
 
 
@@ -93,8 +114,31 @@ def _latent_moments(model: Model, block: Datum, posterior: Posterior) -> tuple[A
     return jax.vmap(lambda datum: mean_and_variance(posterior(model, datum), key))(block)
 
 
+@eqx.filter_jit
+def _paths(model: Any, block: Datum) -> Any:
+    return jax.vmap(lambda datum: (model.marginals(datum), model.best_path(datum)))(block)
+
+
+@eqx.filter_jit
+def _smoothed(model: Any, block: Datum) -> Any:
+    return jax.vmap(model.marginals)(block)
+
+
+def _sequences(model: Any, data: Any) -> PathInference | LatentMoments:
+    """Smoothing: the posterior of every step given the whole sequence."""
+    if not hasattr(model, "best_path"):
+        mean, variance = map_blocks(_smoothed, model, data)
+        return LatentMoments(mean, np.sqrt(variance), "exact")
+    logs, path = map_blocks(_paths, model, data)
+    probabilities = np.exp(logs)
+    entropy = -np.sum(np.where(probabilities > 0, probabilities * np.where(probabilities > 0, logs, 0.0), 0.0), -1)
+    return PathInference(probabilities, np.argmax(logs, -1), path, entropy)
+
+
 def infer(model: Any, data: Any, *, posterior: Posterior | None = None) -> Any:
     """The latent of each datum: ``Inference`` for a discrete choice, ``LatentMoments`` for an array-valued latent.
+
+    Of sequences, of each step given the whole sequence: ``PathInference``, or ``LatentMoments`` [N, T, ...].
 
     Exact where that is known; any other model needs its posterior: give the ``Fit``, or ``posterior``.
 
@@ -108,6 +152,8 @@ def infer(model: Any, data: Any, *, posterior: Posterior | None = None) -> Any:
     given = data if isinstance(data, Data | Stream) else Data(data)
     checks.fitted(model)
     checks.shapes(model, given)
+    if model.sequential and model.tractable:
+        return _sequences(model, given)
     example = next(iter(given.blocks(1))).evidence
     prior = model.prior(None if example is None else jnp.asarray(example[0], jnp.result_type(float)))
     if model.tractable and distributions.enumerable(prior) and not isinstance(prior, distributions.Codes):

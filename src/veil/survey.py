@@ -8,6 +8,7 @@ import numpy as np
 from veil import standardise
 from veil.data import Data, Stream
 from veil.data.arrays import concatenate
+from veil.data.episodes import steps
 from veil.model import Model
 from veil.nets import Units
 
@@ -30,16 +31,29 @@ class Survey:
     log_scale: float
     largest: float
     missing: bool
+    sequential: bool = False
 
     @property
     def weights(self) -> np.ndarray:
-        """The sample's weights in float64."""
+        """The points' weights in float64; those of padding are zero."""
         given = self.sample.weight
-        return np.ones(len(self.sample)) if given is None else np.asarray(given, np.float64)
+        weights = np.ones(len(self.sample)) if given is None else np.asarray(given, np.float64)
+        if not self.sequential:
+            return weights
+        mask = np.ones(self.sample.query.shape[:2], bool) if self.sample.mask is None else self.sample.mask
+        return (weights[:, None] * mask).ravel()
+
+    @property
+    def rows(self) -> Data:
+        """The sample as plain rows: of sequences, their steps."""
+        return steps(self.sample) if self.sequential else self.sample
 
     def points(self) -> np.ndarray:
-        """The sample as standardised points [n, query and evidence]; a missing entry sits at its column's centre."""
-        rows = len(self.sample)
+        """The sample as standardised points [n, query and evidence]; a missing entry sits at its column's centre.
+
+        Of sequences each step is a point, padding included: [n T, query and evidence of a step].
+        """
+        rows = len(self.weights) if self.sequential else len(self.sample)
         query = np.asarray(standardise.apply(self.query, self.sample.query)).reshape(rows, -1)
         if self.sample.observed is not None:
             query = np.where(self.sample.observed.reshape(rows, -1), query, 0.0)
@@ -61,23 +75,22 @@ class Extent:
     def add(self, block: Data) -> None:
         """Look at a block. Raises ValueError for numbers no fit can hold, or outside the model's support."""
         standardise.refuse_huge(block)
-        query = block.query
-        if block.observed is not None and np.any(
-            block.observed
-        ):  # what stands in for a missing entry is nobody's value
-            query = np.where(block.observed, query, query[block.observed][0])
-        self._model.check(query, block.query_names)
+        rows = steps(block) if self._model.sequential else block
+        query = rows.query
+        if rows.observed is not None and np.any(rows.observed):  # what stands in for a missing entry is nobody's value
+            query = np.where(rows.observed, query, query[rows.observed][0])
+        self._model.check(query, rows.query_names)
         self.total += block.total_weight
-        for role, array in (("query", block.query), ("evidence", block.evidence)):
+        for role, array in (("query", rows.query), ("evidence", rows.evidence)):
             if array is not None:
                 low, high = np.min(array, axis=0), np.max(array, axis=0)
                 before = self._ranges.get(role, (low, high))
                 self._ranges[role] = np.minimum(before[0], low), np.maximum(before[1], high)
         if block.observed is None:
-            self._present = self._present + block.total_weight
+            self._present = self._present + rows.total_weight
         else:
-            weight = np.ones(len(block)) if block.weight is None else np.asarray(block.weight, np.float64)
-            self._present, self.missing = self._present + np.tensordot(weight, block.observed, 1), True
+            weight = np.ones(len(rows)) if rows.weight is None else np.asarray(rows.weight, np.float64)
+            self._present, self.missing = self._present + np.tensordot(weight, np.asarray(rows.observed), 1), True
 
     def largest(self, role: str, units: Units | None) -> float:
         """The largest absolute standardised number."""
@@ -98,13 +111,16 @@ def survey(model: Model, data: Data | Stream, rng: np.random.Generator) -> Surve
         extent.add(data)
         sample = data if len(data) <= SAMPLE else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
     query = evidence = None
-    weights = np.ones(len(sample)) if sample.weight is None else np.asarray(sample.weight, np.float64)
+    rows = steps(sample) if model.sequential else sample
+    weights = np.ones(len(rows)) if rows.weight is None else np.asarray(rows.weight, np.float64)
     if model.standardised and model.real:
-        query = standardise.table_units(sample.query, weights, sample.observed, model.isotropic)
-    if model.standardised and sample.evidence is not None:
-        evidence = standardise.table_units(sample.evidence, weights, None, False)
+        query = standardise.table_units(rows.query, weights, rows.observed, model.isotropic)
+    if model.standardised and rows.evidence is not None:
+        evidence = standardise.table_units(rows.evidence, weights, None, False)
     largest = max(extent.largest("query", query), extent.largest("evidence", evidence))
-    return Survey(sample, extent.total, query, evidence, extent.log_scale(query), largest, extent.missing)
+    return Survey(
+        sample, extent.total, query, evidence, extent.log_scale(query), largest, extent.missing, model.sequential
+    )
 
 
 def _reservoir(stream: Stream, extent: Extent, rng: np.random.Generator) -> Data:

@@ -1,6 +1,7 @@
 """Data on the host, as numpy arrays: in memory, in files, in streams, and examples."""
 
 from veil.data.arrays import Data
+from veil.data.episodes import episodes, steps
 from veil.data.examples import Example, available, bishop_inverse, load
 from veil.data.records import BadRecords, DataWarning
 from veil.data.shuffling import Batches
@@ -17,8 +18,10 @@ __all__ = [
     "Stream",
     "available",
     "bishop_inverse",
+    "episodes",
     "load",
     "read",
+    "steps",
     "stream",
     "write",
 ]

@@ -35,6 +35,10 @@ class Data:
         weight: [N], finite, non-negative, with a positive sum; None means 1 for each datum.
         observed: the query's shape, True where an entry is present; None means all are.
         index: [N] non-negative integers that identify the data, for posteriors with one row per datum; or None.
+        mask: of sequences, query [N, T, ...]: [N, T], True at steps that are there and False at the padding behind
+            them, where query and evidence become 0. None means that all steps are there. See `episodes`.
+        reset: of sequences: [N, T], True where an episode starts inside a sequence; the first step always does. None
+            means nowhere else.
         query_names: one per column (the last axis) of the query; y0, y1, ... by default.
         evidence_names: one per column (the last axis) of the evidence; x0, x1, ... by default.
         name: what tables and pictures call the data.
@@ -52,6 +56,8 @@ class Data:
     weight: np.ndarray | None
     observed: np.ndarray | None
     index: np.ndarray | None
+    mask: np.ndarray | None
+    reset: np.ndarray | None
     query_names: tuple[str, ...]
     evidence_names: tuple[str, ...]
     name: str
@@ -67,8 +73,11 @@ class Data:
         query_names: Sequence[str] = (),
         evidence_names: Sequence[str] = (),
         name: str = "data",
+        mask: Any = None,
+        reset: Any = None,
     ) -> None:
         given = {"query": query, "evidence": evidence, "weight": weight, "observed": observed, "index": index}
+        given |= {"mask": mask, "reset": reset}
         _set(self, given, (query_names, evidence_names, name))
         _check(self, whole=True, first_row=0)
 
@@ -289,6 +298,8 @@ class Data:
         parts = [f"N={len(self)}", f"query {_columns_text(self.query_names, self.query)}"]
         if self.evidence is not None:
             parts.append(f"evidence {_columns_text(self.evidence_names, self.evidence)}")
+        if self.mask is not None:
+            parts.append(f"{np.count_nonzero(self.mask)} steps")
         if self.weight is not None:
             parts.append("memory-mapped weight" if self.mapped else f"total weight {self.total_weight:.6g}")
         if self.mapped:
@@ -302,7 +313,7 @@ class Data:
 
 # -- built without the constructor -------------------------------------------------------------------------------------
 
-FIELDS = ("query", "evidence", "weight", "observed", "index")
+FIELDS = ("query", "evidence", "weight", "observed", "index", "mask", "reset")
 Labels = tuple[tuple[str, ...], tuple[str, ...], str]
 
 
@@ -375,10 +386,17 @@ def _check(data: Data, *, whole: bool, first_row: int) -> None:
     query, query_names = _numbers(data.query, "query")
     query_names = _names(data.query_names or query_names, query, "query", "y")
     count = query.shape[0]
+    mask = None if data.mask is None else _padding(data.mask, query)
+    reset = None if data.reset is None else _steps(data.reset, query, "reset", "an episode starts")
+    if mask is not None:
+        query = _blank(query, mask)
     evidence: np.ndarray | None = None
     evidence_names: tuple[str, ...] = ()
     if data.evidence is not None:
         evidence, found = _numbers(data.evidence, "evidence")
+        if mask is not None or reset is not None:
+            _same_steps(evidence, query)
+        evidence = evidence if mask is None else _blank(evidence, mask)
         _same_length(evidence, count, "evidence")
         evidence_names = _names(data.evidence_names or found, evidence, "evidence", "x")
         if not isinstance(evidence, np.memmap):
@@ -391,6 +409,8 @@ def _check(data: Data, *, whole: bool, first_row: int) -> None:
         )
 
     observed = None if data.observed is None else _mask(data.observed, query)
+    if observed is not None and mask is not None:  # what is not there is not missing
+        observed = observed | ~mask.reshape(*mask.shape, *[1] * (query.ndim - 2))
     if not isinstance(query, np.memmap):
         query, observed = _fill(query, observed, query_names, first_row)
         if whole and observed is not None and not observed.any():
@@ -399,6 +419,7 @@ def _check(data: Data, *, whole: bool, first_row: int) -> None:
     index = None if data.index is None else _identities(data.index, count)
 
     checked = {"query": query, "evidence": evidence, "weight": weight, "observed": observed, "index": index}
+    checked |= {"mask": mask, "reset": reset}
     _set(data, checked, (query_names, evidence_names, str(data.name)))
 
 
@@ -519,6 +540,52 @@ def _mask(value: Any, query: np.ndarray) -> np.ndarray:
             raise ValueError("observed must hold True (present) or False (missing); got other values")
         mask = mask.astype(bool)
     return mask
+
+
+def _steps(value: Any, query: np.ndarray, argument: str, true: str) -> np.ndarray:
+    """Booleans [N, T], one a step."""
+    if query.ndim < 3:
+        raise ValueError(
+            f"{argument} is for sequences, whose query has the shape [N, T, ...]; this one has {query.shape}"
+        )
+    steps = np.array(_array(value, argument)[0], subok=False)
+    if steps.shape != query.shape[:2]:
+        raise ValueError(
+            f"{argument} must have shape {query.shape[:2]}, one entry a step of the query; got {steps.shape}"
+        )
+    if steps.dtype != bool:
+        if not np.isin(steps, (0, 1)).all():
+            raise ValueError(f"{argument} must hold True ({true}) or False; got other values")
+        steps = steps.astype(bool)
+    return steps
+
+
+def _padding(value: Any, query: np.ndarray) -> np.ndarray:
+    mask = _steps(value, query, "mask", "the step is there")
+    if np.any(mask[:, 1:] & ~mask[:, :-1]):
+        row = int(np.flatnonzero((mask[:, 1:] & ~mask[:, :-1]).any(1))[0])
+        raise ValueError(
+            f"mask: padding comes behind the steps of a sequence; row {row} (from 0) has some before or between them. "
+            "Mark a step that was not seen with NaN in the query"
+        )
+    if not mask[:, 0].all():
+        row = int(np.flatnonzero(~mask[:, 0])[0])
+        raise ValueError(f"mask: every sequence must have at least one step; row {row} (from 0) has none")
+    return mask
+
+
+def _same_steps(evidence: np.ndarray, query: np.ndarray) -> None:
+    if evidence.shape[:2] != query.shape[:2] or evidence.ndim < 3:
+        raise ValueError(
+            f"evidence of sequences must have shape [N, T, ...], one entry for each step of the query, "
+            f"{list(query.shape[:2])}; got {list(evidence.shape)}"
+        )
+
+
+def _blank(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Zeros at the padding."""
+    there = mask.reshape(*mask.shape, *[1] * (array.ndim - 2))
+    return array if mask.all() else np.where(there, array, array.dtype.type(0))
 
 
 def _fill(

@@ -196,7 +196,7 @@ def is_one_array(table: Table) -> bool:
             large = next(name for name, shape in table.members.items() if len(shape) > 2)
             raise ValueError(
                 f"{table.path}: array {large!r} has shape {list(table.members[large])}, which is not a column. Name "
-                "the arrays by their roles: query and, if needed, evidence, weight, observed, index"
+                "the arrays by their roles: query and, if needed, evidence, weight, observed, index, mask, reset"
             )
         return True
     return False

@@ -16,7 +16,7 @@ from veil.data.columns import CELLS, unique
 # numpy parses a header with Python's compiler, which in Python 3.11 fails when threads use it at the same time
 # ("AST constructor recursion depth mismatch"): one after the other.
 _HEADERS = threading.Lock()
-ROLES = ("query", "evidence", "weight", "observed", "index")
+ROLES = ("query", "evidence", "weight", "observed", "index", "mask", "reset")
 
 
 class NpyTable:

@@ -39,8 +39,8 @@ def read(
     cells and nulls are missing entries of the query. The columns of a file without names are column0, column1, ...
 
     A .npy holds one array [N, columns], or [N, ...] all of which is the query. An .npz holds the arrays query and, if
-    needed, evidence, weight, observed, index; or a single array as in a .npy; or columns, one array each. Files with
-    Python objects are never loaded.
+    needed, evidence, weight, observed, index, mask, reset; or a single array as in a .npy; or columns, one array each.
+    Files with Python objects are never loaded.
 
     Args:
         path: the file.
@@ -73,6 +73,8 @@ def read(
             fields.get("observed"),
             fields.get("index"),
             name=name,
+            mask=fields.get("mask"),
+            reset=fields.get("reset"),
         )
         return data if query is None and evidence is None else data.select(query, evidence)
     if is_one_array(table):

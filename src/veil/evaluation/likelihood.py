@@ -22,7 +22,8 @@ class Evaluation:
     ``log_likelihood``: weighted total over ``n`` data; ``log_likelihood_per_datum`` its weighted mean and
     ``standard_error`` that mean's, over data (``monte_carlo_error``: the part of the draws, for these data);
     ``parameters``: how many numbers are free; BIC = parameters · log n - 2 log L and AIC = 2 · parameters - 2 log L
-    (smaller is better; n counts weights; NaN for bounds). ``approximation``: what else is known of a bound.
+    (smaller is better; n counts weights, and
+    the steps of sequences; NaN for bounds). ``approximation``: what else is known of a bound.
     """
 
     log_likelihood: float
@@ -123,6 +124,15 @@ def map_blocks(function: Any, model: Model, data: Any, *rest: Any) -> Any:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
+def _sizes(model: Model, data: Data | Stream, count: int) -> np.ndarray:
+    """How many observations each datum is: the steps of a sequence, else one."""
+    if not model.sequential:
+        return np.ones(count)
+    length = data.query_shape[0]
+    each = [np.full(len(b), length) if b.mask is None else np.sum(b.mask, 1) for b in data.blocks(65536)]
+    return np.concatenate(each).astype(np.float64)
+
+
 def evaluate(
     model: Any,
     data: Any,
@@ -164,7 +174,7 @@ def evaluate(
         kind = f"lower bound, importance-weighted with {samples} samples"
         values = np.asarray(found.bounds.importance, np.float64)
         noise = found.bounds.importance_average.monte_carlo_error
-    weights = np.ones(len(values))
+    weights, sizes = np.ones(len(values)), _sizes(model, data, len(values))
     if isinstance(data, Stream):
         weights = np.concatenate([np.ones(len(b)) if b.weight is None else b.weight for b in data])
     elif data.weight is not None:
@@ -177,7 +187,7 @@ def evaluate(
     error = float(np.sqrt(np.sum(deviation)) / n)
     free = model.parameters()
     # criteria made of a bound would be neither the criterion nor a bound on differences of it
-    bic, aic = free * float(np.log(n)) - 2 * total, 2 * free - 2 * total
+    bic, aic = free * float(np.log(weights @ sizes)) - 2 * total, 2 * free - 2 * total
     if not model.tractable:
         bic = aic = float("nan")
     return Evaluation(total, mean, error, n, rows, free, bic, aic, kind, noise, found)

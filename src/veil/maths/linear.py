@@ -1,0 +1,77 @@
+"""Cholesky factors and triangular solves of small matrices, in plain array code.
+
+Batched LAPACK calls wait for threads of the pool that they run in (see ``gaussian.safe_cholesky``); inside a scan over
+time, under ``vmap``, that is slow and can hang. These are as fast or faster up to about 10 x 10 (8192 factorisations of
+10 x 10: 5.3 against 8.5 ms on two cores) and cannot hang. Each is a loop of n steps of O(n²), whatever the batch.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Lower L with L Lᵀ = A, of a symmetric A that is positive definite up to rounding.
+
+    A pivot that rounding has made smaller than n eps times its diagonal entry is set to that: L is finite and has a
+    positive diagonal for every finite A with a positive diagonal. (A zero diagonal entry is the smallest number.)
+    Golub & Van Loan 2013, algorithm 4.2.2 (column by column).
+
+    >>> cholesky(jnp.array([[4.0, 2.0], [2.0, 5.0]])).tolist()
+    [[2.0, 0.0], [1.0, 2.0]]
+    """
+    n = matrix.shape[0]
+    eps = jnp.finfo(matrix.dtype).eps
+    tiny = jnp.finfo(matrix.dtype).tiny / eps
+    least = n * eps * jnp.maximum(jnp.abs(jnp.diagonal(matrix)), tiny)
+    rows = jnp.arange(n)
+
+    def column(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        factor, left = carry  # left: the Schur complement of the columns before
+        pivot = jnp.sqrt(jnp.maximum(left[j, j], least[j]))
+        entries = jnp.where(rows > j, left[:, j] / pivot, jnp.where(rows == j, pivot, 0.0))
+        return factor.at[:, j].set(entries), left - entries[:, None] * entries[None, :]
+
+    return jax.lax.fori_loop(0, n, column, (jnp.zeros_like(matrix), matrix))[0]
+
+
+def solve_lower(factor: Float[Array, "n n"], right: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """X with L X = B, by forward substitution. Golub & Van Loan 2013, algorithm 3.1.1.
+
+    >>> solve_lower(jnp.array([[2.0, 0.0], [1.0, 2.0]]), jnp.array([[2.0], [5.0]])).tolist()
+    [[1.0], [2.0]]
+    """
+
+    def row(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        found, left = carry
+        entries = left[j] / factor[j, j]
+        return found.at[j].set(entries), left - factor[:, j][:, None] * entries[None, :]
+
+    return jax.lax.fori_loop(0, factor.shape[0], row, (jnp.zeros_like(right), right))[0]
+
+
+def solve_upper(factor: Float[Array, "n n"], right: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """X with Lᵀ X = B, L lower, by back substitution.
+
+    >>> solve_upper(jnp.array([[2.0, 0.0], [1.0, 2.0]]), jnp.array([[4.0], [4.0]])).tolist()
+    [[1.0], [2.0]]
+    """
+    n = factor.shape[0]
+
+    def row(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        found, left = carry
+        j = n - 1 - i
+        entries = left[j] / factor[j, j]
+        return found.at[j].set(entries), left - factor[j][:, None] * entries[None, :]
+
+    return jax.lax.fori_loop(0, n, row, (jnp.zeros_like(right), right))[0]
+
+
+def solve_positive(factor: Float[Array, "n n"], right: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """X with A X = B for A = L Lᵀ, from the factor."""
+    return solve_upper(factor, solve_lower(factor, right))
+
+
+def symmetric(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """½ (A + Aᵀ): what rounding has made of a symmetric matrix, made symmetric again."""
+    return 0.5 * (matrix + matrix.T)

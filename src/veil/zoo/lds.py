@@ -1,0 +1,541 @@
+"""Linear-Gaussian state-space models: a latent path that moves linearly, seen through a linear map; all exact."""
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from veil.chains import Emissions, GaussianChain, length
+from veil.covariance import Covariance, Diagonal
+from veil.distributions import Distribution
+from veil.maths import kalman, linear, markov
+from veil.model import Datum, Model
+from veil.nets import Units, positive, rescale_features
+from veil.statistics import Outer
+
+NAMES = ("mean", "factor", "transition", "drift", "process", "emission", "offset", "noise")
+
+
+class Belief(eqx.Module):
+    """What is known while acting: p(z_t | y_1..t) = N(mean, covariance); ``fresh`` before the first step."""
+
+    mean: Float[Array, " L"]
+    covariance: Float[Array, "L L"]
+    fresh: Bool[Array, ""]
+
+
+class LDS(Model):
+    """z_t = F z_t-1 + B [1, x_t] + N(0, Q), y_t = H z_t + d + N(0, R); z ~ N(m, P) AT the first step of an episode.
+
+    A datum is a sequence, query [T, D], with controls x [T, U] as evidence or none. ``noise`` is the structure of R:
+    ``Diagonal()``, ``Spherical()`` or ``Full()``. Likelihood, posterior (Kalman filter and smoother) and the M-step of
+    EM are exact (Ghahramani & Hinton 1996; Shumway & Stoffer 1982), with missing entries, padding and resets. EM holds
+    the parameters named in ``fixed`` at the values that the model has.
+
+    mean m [L], factor P = factor factorᵀ, transition F [L, L], drift B [L, 1 + U], process Q = process processᵀ,
+    emission H [D, L], offset d [D]. The state's own units are free: EM keeps those it starts with.
+
+    >>> import jax, veil
+    >>> data = veil.data.episodes([[[0.0], [1.1], [1.9], [3.2], [3.9], [5.1]]])
+    >>> result = veil.fit(LDS(latent=1), data, key=jax.random.key(0))
+    >>> veil.infer(result.model, data).mean.shape
+    (1, 6, 1)
+    """
+
+    standardised: ClassVar[bool] = True
+    sequential: ClassVar[bool] = True
+    latent: int = eqx.field(static=True, default=2)
+    noise: Covariance = Diagonal()
+    fixed: tuple[str, ...] = eqx.field(static=True, default=())
+    floor: float = eqx.field(static=True, default=1e-6)
+    mean: Float[Array, " L"] | None = None
+    factor: Float[Array, "L L"] | None = None
+    transition: Float[Array, "L L"] | None = None
+    drift: Float[Array, "L P"] | None = None
+    process: Float[Array, "L L"] | None = None
+    emission: Float[Array, "D L"] | None = None
+    offset: Float[Array, " D"] | None = None
+
+    def __check_init__(self) -> None:
+        positive("latent", self.latent)
+        unknown = [name for name in self.fixed if name not in NAMES]
+        if unknown:
+            raise ValueError(f"fixed: expected names among {', '.join(NAMES)}; got {unknown[0]!r}")
+
+    @property
+    def ready(self) -> bool:
+        return self.emission is not None
+
+    @property
+    def closed_form(self) -> bool:
+        return True
+
+    @property
+    def real(self) -> bool:
+        return True
+
+    @property
+    def isotropic(self) -> bool:
+        return self.noise.isotropic
+
+    @property
+    def query_shape(self) -> tuple[int, ...] | None:
+        """The shape of one step's query, None before a fit."""
+        return None if self.emission is None else (self.emission.shape[0],)
+
+    @property
+    def inputs(self) -> int | None:
+        """How many controls a step has."""
+        return None if self.drift is None else self.drift.shape[1] - 1
+
+    def _parts(self) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
+        """m, factor of P, F, B, factor of Q, H, d."""
+        names = ("mean", "factor", "transition", "drift", "process", "emission", "offset")
+        found = tuple(getattr(self, name) for name in names)
+        if any(part is None for part in found):
+            raise ValueError("this model has no parameters yet: call veil.fit on it first")
+        return found
+
+    def _variance(self) -> Float[Array, "D *D"]:
+        """R [D, D], or its diagonal."""
+        if self.noise.dense:
+            return self.noise.dense_covariance()[0]
+        size = self._parts()[-1].size
+        return 1.0 / jnp.broadcast_to(self.noise.precision(), (1, size))[0]
+
+    def _features(self, evidence: Float[Array, "T *P"] | None, count: int) -> Float[Array, "T P"]:
+        ones = jnp.ones((count, 1))
+        return ones if evidence is None else jnp.concatenate([ones, evidence.reshape(count, -1)], 1)
+
+    def _chain(self, datum: Datum) -> kalman.Chain:
+        mean, factor, transition, drift, process, _, _ = self._parts()
+        pushed = self._features(datum.evidence, len(datum.query)) @ drift.T
+        return kalman.Chain(mean, factor @ factor.T, transition, pushed, process @ process.T)
+
+    def _filter(self, datum: Datum) -> tuple[kalman.Chain, kalman.Filtered, Float[Array, ""]]:
+        """The chain, its filter and log p(y | x)."""
+        chain = self._chain(datum)
+        *_, emission, offset = self._parts()
+        white, divided, normalisers = kalman.whitened(
+            datum.query - offset[None], emission, self._variance(), datum.observed
+        )
+        found = kalman.filtered(chain, white, divided, self._starts(datum), datum.mask)
+        normalisers = jnp.broadcast_to(normalisers, (len(datum.query),))
+        there = jnp.ones(len(datum.query), bool) if datum.mask is None else datum.mask
+        return chain, found, jnp.sum(found.log_likelihoods + jnp.where(there, normalisers, 0.0))
+
+    def _starts(self, datum: Datum) -> Bool[Array, " T"] | None:
+        # None where only the first step is one: then covariances are the same for all sequences
+        return None if datum.reset is None else markov.steps(len(datum.query), datum.mask, datum.reset)[0]
+
+    # -- the model -----------------------------------------------------------------------------------------------------
+
+    def prior(self, evidence: Float[Array, "*evidence"] | None, steps: int | None = None) -> Distribution:
+        """p(z_1..T | x): a chain of as many steps as the evidence has, or ``steps``."""
+        return self.path_prior(Datum(jnp.zeros(length(evidence, steps)), evidence))
+
+    def path_prior(self, datum: Datum) -> GaussianChain:
+        """p(z | x) over the steps of a datum, with its resets and padding."""
+        mean, factor, transition, _, process, _, _ = self._parts()
+        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+        at = starts[:, None, None]
+        pushed = self._chain(datum).drift
+        offset = jnp.where(starts[:, None], mean[None], pushed)
+        return GaussianChain(
+            jnp.where(at, 0.0, transition[None]), offset, jnp.where(at, factor[None], process[None]), there
+        )
+
+    def _emission(self, state: Float[Array, " L"], evidence: Float[Array, "*P"] | None) -> Distribution:
+        *_, emission, offset = self._parts()
+        return self.noise.distribution(emission @ state + offset, 0)
+
+    def likelihood(self, latent: Float[Array, "T L"], evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        return Emissions(self._emission, latent, evidence)
+
+    def log_joint(self, latent: Float[Array, "T L"], datum: Datum) -> Float[Array, ""]:
+        """log p(z | x) + Σ_t log p(y_t | z_t), nats, over the steps that are there and the entries that are present."""
+        *_, emission, offset = self._parts()
+        residual = datum.query - latent @ emission.T - offset[None]
+        white, _, normalisers = kalman.whitened(residual, emission, self._variance(), datum.observed)
+        prior = self.path_prior(datum)
+        each = jnp.broadcast_to(normalisers, (len(latent),)) - 0.5 * jnp.sum(white * white, 1)
+        return prior.log_prob(latent) + jnp.sum(jnp.where(prior.there, each, 0.0))
+
+    def log_marginal(self, datum: Datum) -> Float[Array, ""]:
+        """log p(y | x), the path integrated out by the Kalman filter (nats, exact)."""
+        return self._filter(datum)[-1]
+
+    def posterior(self, datum: Datum) -> Distribution:
+        """p(z | y, x), exact: again a chain, from the smoother's moments of successive states."""
+        found = self._smooth(datum)[0]
+        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+        before = jnp.concatenate([found.covariance[:1], found.covariance[:-1]])
+        factors = jax.vmap(linear.cholesky)(before)
+        gain = jnp.swapaxes(jax.vmap(linear.solve_positive)(factors, jnp.swapaxes(found.lagged, 1, 2)), 1, 2)
+        gain = jnp.where((there & ~starts)[:, None, None], gain, 0.0)
+        means = jnp.concatenate([jnp.zeros_like(found.mean[:1]), found.mean[:-1]])
+        spread = found.covariance - gain @ jnp.swapaxes(found.lagged, 1, 2)
+        offset = found.mean - jnp.einsum("tij,tj->ti", gain, means)
+        return GaussianChain(
+            gain, offset, jax.vmap(lambda each: linear.cholesky(linear.symmetric(each)))(spread), there
+        )
+
+    def _smooth(self, datum: Datum) -> tuple[kalman.Smoothed, Float[Array, ""]]:
+        chain, found, value = self._filter(datum)
+        return kalman.smoothed(chain, found, self._starts(datum), datum.mask), value
+
+    def marginals(self, datum: Datum) -> tuple[Float[Array, "T L"], Float[Array, "T L"]]:
+        """Mean and variance of every z_t given all of the sequence."""
+        found = self._smooth(datum)[0]
+        return found.mean, jnp.diagonal(found.covariance, axis1=1, axis2=2)
+
+    def sample(
+        self, key: PRNGKeyArray, evidence: Float[Array, "*evidence"] | None = None, steps: int | None = None
+    ) -> tuple[Array, Array]:
+        """(path [T, L], y [T, D]) drawn from the model, as long as the evidence, or ``steps``."""
+        key_path, key_query = jax.random.split(key)
+        path = self.prior(evidence, steps).sample(key_path)
+        return path, self.likelihood(path, evidence).sample(key_query)
+
+    # -- one step at a time --------------------------------------------------------------------------------------------
+
+    def init(self) -> Belief:
+        """The belief before anything is seen."""
+        mean, factor, *_ = self._parts()
+        return Belief(mean, factor @ factor.T, jnp.array(True))
+
+    def step(self, belief: Belief, datum: Datum) -> tuple[Belief, Float[Array, ""]]:
+        """The belief after one more step, and log p(y_t | y_1..t-1): ``datum`` is that step, query [D], evidence [U].
+
+        The numbers are the batch filter's. ``datum.reset`` (a single bool) starts a new episode.
+        """
+        batch = lambda array: None if array is None else array[None]  # noqa: E731
+        one = Datum(datum.query[None], batch(datum.evidence), observed=batch(datum.observed))
+        chain = self._chain(one)
+        fresh = belief.fresh if datum.reset is None else belief.fresh | datum.reset
+        there = jnp.array(True) if datum.mask is None else datum.mask
+        mean = jnp.where(fresh, chain.mean, chain.transition @ belief.mean + chain.drift[0])
+        moved = linear.symmetric(chain.transition @ belief.covariance @ chain.transition.T) + chain.noise
+        covariance = jnp.where(fresh, chain.covariance, moved)
+        *_, emission, offset = self._parts()
+        white, divided, normaliser = kalman.whitened(one.query - offset[None], emission, self._variance(), one.observed)
+        after, spread, _, value = kalman.update(mean, covariance, white[0], divided.reshape(emission.shape))
+        kept = Belief(jnp.where(there, after, belief.mean), jnp.where(there, spread, belief.covariance), fresh & ~there)
+        return kept, jnp.where(there, value + normaliser[0], 0.0)
+
+    # -- learning ------------------------------------------------------------------------------------------------------
+
+    def expectations(self, datum: Datum) -> tuple[Any, Float[Array, ""]]:
+        """Mean, covariance and lag-one covariance of p(z | y, x) at every step, and log p(y | x)."""
+        found, value = self._smooth(datum)
+        return tuple(found), value
+
+    def summary(self, draws: Float[Array, "S T L"]) -> tuple[Array, Array, Array]:
+        """The same of sampled paths (Monte Carlo EM)."""
+        mean = jnp.mean(draws, 0)
+        away = draws - mean[None]
+        before = jnp.concatenate([jnp.zeros_like(away[:, :1]), away[:, :-1]], 1)
+        moments = [jnp.einsum("sti,stj->tij", away, other) / len(draws) for other in (away, before)]
+        return mean, moments[0], moments[1]
+
+    def statistics(self, datum: Datum, expectations: tuple[Array, Array, Array]) -> Any:
+        """Expected sums over the steps of one sequence, additive over sequences.
+
+        Of the start: z and z zᵀ; of the moves: [z', φ] twice and with z; of the observations: [z, 1] twice and with y.
+        """
+        mean, covariance, lagged = expectations
+        count = len(mean)
+        starts, there = markov.steps(count, datum.mask, datum.reset)
+        start, real = starts.astype(mean.dtype), there.astype(mean.dtype)
+        move = real - start
+        second = covariance + mean[:, :, None] * mean[:, None, :]
+        features = self._features(datum.evidence, count)
+
+        before = jnp.concatenate([jnp.zeros_like(mean[:1]), mean[:-1]])
+        second_before = jnp.concatenate([jnp.zeros_like(second[:1]), second[:-1]])
+        inputs = jnp.concatenate([before, features], 1)
+        size = self.latent
+        moment = jnp.einsum("t,ti,tj->ij", move, inputs, inputs)
+        spread = jnp.einsum("t,tij->ij", move, second_before - before[:, :, None] * before[:, None, :])
+        moment = moment.at[:size, :size].add(spread)
+        cross = jnp.einsum("t,ti,tj->ij", move, mean, inputs)
+        cross = cross.at[:, :size].add(jnp.einsum("t,tij->ij", move, lagged))
+
+        query, slope, rest = self._completed(datum)
+        seen = query + jnp.einsum("tdl,tl->td", slope, mean)
+        states = jnp.concatenate([mean, jnp.ones((count, 1))], 1)
+        states_moment = jnp.einsum("t,ti,tj->ij", real, states, states)
+        states_moment = states_moment.at[:size, :size].add(jnp.einsum("t,tij->ij", real, covariance))
+        seen_cross = jnp.einsum("t,td,ti->di", real, seen, states)
+        seen_cross = seen_cross.at[:, :size].add(jnp.einsum("t,tdi,tij->dj", real, slope, covariance))
+        if self.noise.dense:
+            seen_second = jnp.einsum("t,td,te->de", real, seen, seen) + jnp.einsum("t,tde->de", real, rest)
+            seen_second = seen_second + jnp.einsum("t,tdi,tij,tej->de", real, slope, covariance, slope)
+        else:
+            square = seen**2 + rest + jnp.einsum("tdi,tij,tdj->td", slope, covariance, slope)
+            seen_second = real @ square
+
+        sums = {
+            "starts": jnp.sum(start)[None],
+            "first": start @ mean,
+            "first_second": jnp.einsum("t,tij->ij", start, second),
+            "moves": jnp.sum(move)[None],
+            "moment": moment,
+            "cross": cross,
+            "second": jnp.einsum("t,tij->ij", move, second),
+            "steps": jnp.sum(real)[None],
+            "states": states_moment,
+            "seen": seen_cross,
+            "seen_second": seen_second,
+        }
+        return {name: Outer(jnp.ones(1), total[None]) for name, total in sums.items()}
+
+    def _completed(self, datum: Datum) -> tuple[Array, Array, Array]:
+        """E[y | z] = a + A z with a [T, D], A [T, D, L], and Cov[y | z] [T, D, D] or its diagonal [T, D].
+
+        Of present entries these are the data, 0 and 0.
+        """
+        *_, emission, offset = self._parts()
+        count, size = datum.query.shape
+        if datum.observed is None:
+            rest = jnp.zeros((1, size, size) if self.noise.dense else (1, size))
+            slope = jnp.zeros((count, size, self.latent))
+            return datum.query, slope, jnp.broadcast_to(rest, (count, *rest.shape[1:]))
+        variance = self._variance()
+        if not self.noise.dense:
+            slope = jnp.where(datum.observed[:, :, None], 0.0, emission[None])
+            return (
+                jnp.where(datum.observed, datum.query, offset[None]),
+                slope,
+                jnp.where(datum.observed, 0.0, variance[None]),
+            )
+
+        def one(query: Array, seen: Array) -> tuple[Array, Array, Array]:
+            both, missing = seen[:, None] & seen[None, :], ~seen
+            factor = linear.cholesky(jnp.where(both, variance, jnp.eye(size)))
+            across = jnp.where(seen[:, None] & missing[None, :], variance, 0.0)
+            gain = linear.solve_positive(factor, across).T  # R_mo R_oo⁻¹
+            away = jnp.where(seen, query - offset, 0.0)
+            filled = jnp.where(seen, query, offset + gain @ away)
+            hidden = jnp.where(missing[:, None] & missing[None, :], variance - gain @ across, 0.0)
+            return filled, jnp.where(missing[:, None], emission - gain @ emission, 0.0), hidden
+
+        return jax.vmap(one)(datum.query, datum.observed)
+
+    def maximise(self, sums: Any) -> "LDS":
+        """The parameters that maximise the expected log-likelihood plus log-prior, but those that are fixed.
+
+        Least squares of z on [z', φ] and of y on [z, 1], in expectation, then the residuals' covariances.
+        """
+        mean, factor, transition, drift, process, emission, offset = self._parts()
+        total = {name: leaf[0] for name, leaf in sums.items()}
+        size = self.latent
+        free = lambda *names: [name not in self.fixed for name in names]  # noqa: E731
+
+        starts, moves, count = (total[name][0] for name in ("starts", "moves", "steps"))
+        if "mean" not in self.fixed:
+            mean = total["first"] / starts
+        shift = jnp.outer(mean, total["first"])
+        spread = total["first_second"] - shift - shift.T + starts * jnp.outer(mean, mean)
+        if "factor" not in self.fixed:
+            factor = self._spread(spread, starts)
+
+        held = jnp.concatenate([transition, drift], 1)
+        chosen = [free("transition")[0]] * size + [free("drift")[0]] * drift.shape[1]
+        moved = _regression(total["cross"], total["moment"], held, chosen)
+        # of sequences of a single step nothing is known about moves
+        moved = jnp.where(moves > 0, moved, held)
+        transition, drift = moved[:, :size], moved[:, size:]
+        scatter = _residual(total["second"], total["cross"], total["moment"], moved)
+        if "process" not in self.fixed:
+            process = jnp.where(moves > 0, self._spread(scatter, jnp.maximum(moves, 1.0)), process)
+
+        held = jnp.concatenate([emission, offset[:, None]], 1)
+        chosen = [free("emission")[0]] * size + free("offset")
+        seen = _regression(total["seen"], total["states"], held, chosen)
+        emission, offset = seen[:, :size], seen[:, size]
+        noise = self.noise
+        if "noise" not in self.fixed:
+            second = total["seen_second"] if noise.dense else jnp.diag(total["seen_second"])
+            left = _residual(second, total["seen"], total["states"], seen)
+            noise = noise.maximise((left if noise.dense else jnp.diagonal(left))[None], count[None])
+        return replace(
+            self,
+            noise=noise,
+            mean=mean,
+            factor=factor,
+            transition=transition,
+            drift=drift,
+            process=process,
+            emission=emission,
+            offset=offset,
+        )
+
+    def _spread(self, scatter: Float[Array, "L L"], count: Float[Array, ""]) -> Float[Array, "L L"]:
+        return linear.cholesky(
+            linear.symmetric(scatter + self.floor * jnp.eye(self.latent, dtype=scatter.dtype)) / count
+        )
+
+    def moved(self, sums: Any, to: "LDS") -> Any:
+        """Sums taken under this model as sums under ``to``."""
+        return sums
+
+    def log_prior(self) -> Float[Array, ""]:
+        """The penalty of the penalised likelihood that EM raises (nats): the floors of the free covariances."""
+        _, factor, _, _, process, _, _ = self._parts()
+        penalty = jnp.zeros(()) if "noise" in self.fixed else self.noise.log_prior()
+        for name, part in (("factor", factor), ("process", process)):
+            if name not in self.fixed:
+                inverse = linear.solve_lower(part, jnp.eye(self.latent, dtype=part.dtype))
+                penalty = penalty - 0.5 * self.floor * jnp.sum(inverse**2)
+        return penalty
+
+    def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "LDS":
+        """Principal components of short windows of the past as states of unit variance, then least squares."""
+        if self.fixed:
+            raise ValueError(
+                f"fixed: {', '.join(self.fixed)} can only be held at values that the model has; give it all parameters "
+                "(see veil.zoo.lds.local_level), and no restarts"
+            )
+        if data.query.ndim != 3:
+            raise ValueError(f"query: a linear-Gaussian state-space model takes [N, T, D]; got {data.query.shape}")
+        count, steps, width = data.query.shape
+        weight = jnp.ones(count) if data.weight is None else data.weight
+        mask = None if data.mask is None else data.mask
+        _, there = jax.vmap(
+            lambda m, r: markov.steps(steps, m, r),
+            (None if mask is None else 0, None if data.reset is None else 0),
+            axis_size=count,
+        )(mask, data.reset)
+        real = weight[:, None] * there
+        query = data.query if data.observed is None else jnp.where(data.observed, data.query, 0.0)
+        offset = jnp.einsum("nt,ntd->d", real, query) / jnp.sum(real)
+        away = jnp.where(there[:, :, None], query - offset[None, None], 0.0)
+        lags = min(steps, 4 * -(-self.latent // width))  # long enough to see slow turns through noise
+        windows = jnp.concatenate([jnp.pad(away, ((0, 0), (k, 0), (0, 0)))[:, :steps] for k in range(lags)], 2)
+        second = jnp.einsum("nt,ntd,nte->de", real, windows, windows) / jnp.sum(real)
+        values, vectors = jnp.linalg.eigh(second)
+        values, vectors = values[::-1][: self.latent], vectors[:, ::-1][:, : self.latent]
+        states = windows @ vectors / jnp.sqrt(jnp.maximum(values, 1e-6 * jnp.maximum(values[0], 1e-12)))[None, None]
+        noise = jax.random.normal(key, (*states.shape[:2], self.latent), states.dtype)
+        states = jnp.pad(states, ((0, 0), (0, 0), (0, self.latent - states.shape[2]))) + 0.1 * noise
+        features = jax.vmap(lambda x: self._features(x, steps), None if data.evidence is None else 0, axis_size=count)(
+            data.evidence
+        )
+        identity = jnp.eye(self.latent, dtype=states.dtype)
+        blank = replace(
+            self,
+            noise=self.noise.blank(1, width),
+            mean=jnp.zeros(self.latent),
+            factor=identity,
+            transition=jnp.zeros((self.latent, self.latent)),
+            drift=jnp.zeros((self.latent, features.shape[2])),
+            process=identity,
+            emission=jnp.zeros((width, self.latent)),
+            offset=offset,
+        )
+        flat = jnp.zeros((count, steps, self.latent, self.latent))
+        complete = eqx.tree_at(lambda datum: datum.query, data, away + offset[None, None])
+        complete = replace(complete, observed=None)
+        terms = jax.vmap(blank.statistics)(complete, (states, flat, flat))
+        sums = jax.tree.map(
+            lambda term: jnp.tensordot(weight, term.left, 1), terms, is_leaf=lambda node: isinstance(node, Outer)
+        )
+        made = blank.maximise(sums)
+        # one start says nothing of its spread; a tenth of unit variance keeps every covariance broad enough to move
+        broad = lambda factor: linear.cholesky(factor @ factor.T + 0.1 * identity)  # noqa: E731
+        return replace(made, factor=identity, process=broad(made.process))
+
+    # -- units ---------------------------------------------------------------------------------------------------------
+
+    def rescaled(self, query: Units, evidence: Units | None) -> "LDS":
+        """The same model in the user's units; the state keeps its own."""
+        _, _, _, drift, _, emission, offset = self._parts()
+        scale = np.asarray(query.scale, np.float64)
+        kept = lambda array: jax.device_put(np.asarray(array, jnp.result_type(float)))  # noqa: E731
+        return replace(
+            self,
+            noise=self.noise.rescaled(scale),
+            drift=rescale_features(drift, evidence),
+            emission=kept(np.asarray(emission, np.float64) * scale[:, None]),
+            offset=kept(np.asarray(offset, np.float64) * scale + np.asarray(query.shift, np.float64)),
+        )
+
+    def parameters(self) -> int:
+        """Free numbers: another basis and origin of the state changes nothing, so L² + L of them are not free."""
+        mean, _, transition, drift, _, emission, offset = self._parts()
+        triangle = self.latent * (self.latent + 1) // 2
+        sizes = {
+            "mean": mean.size,
+            "factor": triangle,
+            "transition": transition.size,
+            "drift": drift.size,
+            "process": triangle,
+            "emission": emission.size,
+            "offset": offset.size,
+            "noise": self.noise.parameters(1, offset.size),
+        }
+        free = sum(size for name, size in sizes.items() if name not in self.fixed)
+        return free if self.fixed else free - self.latent * (self.latent + 1)
+
+
+def _regression(
+    cross: Float[Array, "A U"], moment: Float[Array, "U U"], held: Float[Array, "A U"], free: list[bool]
+) -> Float[Array, "A U"]:
+    """Least squares of A outputs on U inputs, from E[a uᵀ] and E[u uᵀ]; the columns that are not free stay as held."""
+    some, others = np.flatnonzero(free), np.flatnonzero(~np.array(free))
+    if len(some) == 0:
+        return held
+    right = cross[:, some]
+    if len(others):
+        right = right - held[:, others] @ moment[np.ix_(others, some)]
+    inner = moment[np.ix_(some, some)]
+    ridge = 8.0 * jnp.finfo(moment.dtype).eps * (jnp.diagonal(inner) + 1e-30)
+    found = linear.solve_positive(linear.cholesky(inner + jnp.diag(ridge)), right.T).T
+    return held.at[:, some].set(found)
+
+
+def _residual(
+    second: Float[Array, "A A"], cross: Float[Array, "A U"], moment: Float[Array, "U U"], slope: Float[Array, "A U"]
+) -> Float[Array, "A A"]:
+    """E[(a - C u)(a - C u)ᵀ], whose diagonal is at least the rounding of E[a aᵀ]'s."""
+    product = slope @ cross.T
+    found = second - product - product.T + slope @ moment @ slope.T
+    least = 16.0 * jnp.finfo(second.dtype).eps * jnp.diagonal(second)
+    i = np.arange(len(second))
+    return found.at[i, i].max(least)
+
+
+def local_level(
+    observation: float,
+    level: float,
+    mean: float = 0.0,
+    variance: float = 1e7,
+    fixed: tuple[str, ...] = ("mean", "factor", "transition", "drift", "emission", "offset"),
+) -> LDS:
+    """The local level model: y_t = z_t + N(0, observation), z_t = z_t-1 + N(0, level), z_1 ~ N(mean, variance).
+
+    Both variances learn in ``veil.fit``; the rest is ``fixed``. Durbin & Koopman 2012, chapter 2.
+
+    >>> import veil
+    >>> nile = veil.data.episodes([[1120.0, 1160.0, 963.0]])
+    >>> veil.log_prob(local_level(15099.0, 1469.1), nile).shape
+    (1,)
+    """
+    one = jnp.ones((1, 1))
+    return LDS(
+        1,
+        Diagonal(scale=one * observation**0.5),
+        fixed,
+        mean=jnp.full(1, float(mean)),
+        factor=one * variance**0.5,
+        transition=one,
+        drift=jnp.zeros((1, 1)),
+        process=one * level**0.5,
+        emission=one,
+        offset=jnp.zeros(1),
+    )

@@ -1,0 +1,148 @@
+"""Hidden Markov chains against the sum over every path."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from veil.maths import markov
+
+STATES = 3
+
+
+def chain(steps: int, varying: bool, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    log = lambda array: np.log(array / array.sum(-1, keepdims=True))  # noqa: E731
+    shape = (steps, STATES, STATES) if varying else (STATES, STATES)
+    return log(rng.random(STATES)), log(rng.random(shape)), 3.0 * rng.normal(size=(steps, STATES))
+
+
+def enumerated(
+    first: np.ndarray, move: np.ndarray, seen: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every path [P, T] and its log p(z, y) [P]."""
+    count = len(seen)
+    move = np.broadcast_to(move, (count, STATES, STATES))
+    paths = np.array(list(itertools.product(range(STATES), repeat=count)))
+    scores = []
+    for path in paths:
+        score = 0.0
+        for t, state in enumerate(path):
+            score += seen[t, state] + (first[state] if starts[t] else move[t][path[t - 1], state])
+        scores.append(score)
+    return paths, np.array(scores)
+
+
+def on_device(*arrays: np.ndarray) -> tuple[jax.Array, ...]:
+    return tuple(jnp.asarray(array) for array in arrays)
+
+
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize("reset", [None, [False, False, True, False, False]])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_everything_is_the_sum_over_paths(
+    x64: None, monkeypatch: pytest.MonkeyPatch, varying: bool, reset: list[bool] | None, chunked: bool
+) -> None:
+    monkeypatch.setattr(markov, "LONG", 1 if chunked else 100)
+    first, move, seen = chain(5, varying)
+    starts, there = markov.steps(5, None, None if reset is None else jnp.array(reset))
+    paths, scores = enumerated(first, move, seen, np.asarray(starts))
+    total = logsumexp(scores)
+    weights = np.exp(scores - total)
+    args = (*on_device(first, move, seen), starts, there)
+
+    beliefs, normalisers = markov.forward(*args)
+    found = markov.smooth(*args)
+    np.testing.assert_allclose(np.sum(normalisers), total, atol=1e-12)
+    np.testing.assert_allclose(found.log_likelihood, total, atol=1e-12)
+    one_hot = np.eye(STATES)[paths]
+    np.testing.assert_allclose(found.marginals, np.einsum("p,ptk->tk", weights, one_hot), atol=1e-12)
+    pairs = np.einsum("p,pti,ptj->tij", weights, one_hot[:, :-1], one_hot[:, 1:]) * ~np.asarray(starts)[1:, None, None]
+    np.testing.assert_allclose(found.pairs[1:], pairs, atol=1e-12)
+    np.testing.assert_allclose(found.pairs[0], 0.0)
+    np.testing.assert_allclose(np.exp(beliefs[-1]), found.marginals[-1], atol=1e-12)
+
+    path, best = markov.best_path(*args)
+    np.testing.assert_array_equal(path, paths[np.argmax(scores)])
+    np.testing.assert_allclose(best, scores.max(), atol=1e-12)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_gradient_is_the_sum_over_paths(x64: None, monkeypatch: pytest.MonkeyPatch, chunked: bool) -> None:
+    monkeypatch.setattr(markov, "LONG", 1 if chunked else 100)
+    first, move, seen = chain(5, False)
+    starts, there = markov.steps(5, None, None)
+    likelihood = lambda *args: jnp.sum(markov.forward(*args, starts, there)[1])  # noqa: E731
+    gradients = jax.grad(likelihood, (0, 1, 2))(*on_device(first, move, seen))
+    # Fisher's identity: the gradient of log p(y) in a log-probability is how often it is expected to be used
+    paths, scores = enumerated(first, move, seen, np.asarray(starts))
+    weights, one_hot = np.exp(scores - logsumexp(scores)), np.eye(STATES)[paths]
+    np.testing.assert_allclose(gradients[0], weights @ one_hot[:, 0], atol=1e-10)
+    used = np.einsum("p,pti,ptj->ij", weights, one_hot[:, :-1], one_hot[:, 1:])
+    np.testing.assert_allclose(gradients[1], used, atol=1e-10)
+    np.testing.assert_allclose(gradients[2], np.einsum("p,ptk->tk", weights, one_hot), atol=1e-10)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_padding_changes_nothing(x64: None, monkeypatch: pytest.MonkeyPatch, chunked: bool) -> None:
+    first, move, seen = chain(4, False)
+    short = (*on_device(first, move, seen), *markov.steps(4, None, None))
+    plain, best = markov.smooth(*short), markov.best_path(*short)
+    monkeypatch.setattr(markov, "LONG", 1 if chunked else 100)
+    padded = np.concatenate([seen, np.full((3, STATES), 7.0)])
+    mask = jnp.array([True] * 4 + [False] * 3)
+    long = (*on_device(first, move, padded), *markov.steps(7, mask, None))
+    found, path = markov.smooth(*long), markov.best_path(*long)
+    np.testing.assert_allclose(found.log_likelihood, plain.log_likelihood, atol=1e-12)
+    np.testing.assert_allclose(found.marginals[:4], plain.marginals, atol=1e-12)
+    np.testing.assert_allclose(found.pairs[:4], plain.pairs, atol=1e-12)
+    np.testing.assert_allclose(found.pairs[4:], 0.0)
+    np.testing.assert_array_equal(path[0][:4], best[0])
+    np.testing.assert_allclose(path[1], best[1])
+
+
+def test_chunks_give_the_numbers_of_one_scan(x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, move, seen = chain(333, False)
+    reset = jnp.zeros(333, bool).at[jnp.array([100, 101])].set(True)
+    args = (*on_device(first, move, 30.0 * seen), *markov.steps(333, jnp.arange(333) < 300, reset))
+    plain, one = markov.smooth(*args), markov.forward(*args)
+    monkeypatch.setattr(markov, "LONG", 1)
+    chunked, other = markov.smooth(*args), markov.forward(*args)
+    np.testing.assert_allclose(chunked.log_likelihood, plain.log_likelihood, rtol=1e-13)
+    np.testing.assert_allclose(chunked.marginals, plain.marginals, atol=1e-10)
+    np.testing.assert_allclose(chunked.pairs, plain.pairs, atol=1e-10)
+    np.testing.assert_allclose(other[0], one[0], atol=1e-8)
+
+
+def test_sampled_paths_have_the_posteriors_frequencies(x64: None) -> None:
+    first, move, seen = chain(4, False)
+    seen = 0.3 * seen
+    starts, there = markov.steps(4, jnp.array([True, True, True, False]), None)
+    beliefs, _ = markov.forward(*on_device(first, move, seen), starts, there)
+    draw = lambda key: markov.sample_path(key, beliefs, jnp.asarray(move), starts, there)  # noqa: E731
+    drawn = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), 20_000)))
+    np.testing.assert_array_equal(drawn[:, 3], drawn[:, 2])
+    _, scores = enumerated(first, move, seen[:3], np.asarray(starts[:3]))
+    expected = np.exp(scores - logsumexp(scores))
+    found = np.bincount(drawn[:, :3] @ [9, 3, 1], minlength=27) / len(drawn)
+    assert np.max(np.abs(found - expected)) < 5 * np.sqrt(0.25 / len(drawn))
+
+
+@pytest.mark.parametrize("long", [1, 100])
+def test_impossible_and_extreme_numbers_are_never_nan(monkeypatch: pytest.MonkeyPatch, long: int) -> None:
+    monkeypatch.setattr(markov, "LONG", long)
+    first = jnp.array([0.0, -jnp.inf])
+    move = jnp.array([[0.0, -jnp.inf], [-jnp.inf, 0.0]])
+    for seen in (
+        jnp.full((6, 2), -jnp.inf),
+        jnp.array([[-jnp.inf, 0.0]] * 6),
+        jnp.array([[-1e6, 0.0], [0.0, -1e6]] * 3),
+        jnp.full((6, 2), 1e5),
+    ):
+        found = markov.smooth(first, move, seen, *markov.steps(6, None, None))
+        assert all(np.all(np.isfinite(part)) for part in found)
+        np.testing.assert_allclose(np.sum(found.marginals, 1), 1.0, rtol=1e-5)
+        assert np.all(np.isfinite(markov.best_path(first, move, seen, *markov.steps(6, None, None))[1]))
