@@ -3,6 +3,7 @@ from . import control as control
 from . import covariance as covariance
 from . import data as data
 from . import distributions as distributions
+from . import dynamics as dynamics
 from . import experts as experts
 from . import flows as flows
 from . import gates as gates
@@ -53,7 +54,9 @@ from .objective import ImportanceWeighted as ImportanceWeighted
 from .objective import Marginal as Marginal
 from .posterior import Amortized as Amortized
 from .posterior import Exact as Exact
+from .posterior import MessagePassing as MessagePassing
 from .posterior import Refined as Refined
+from .posterior import Sequential as Sequential
 from .posterior import Table as Table
 from .prediction import infer as infer
 from .prediction import predict as predict
@@ -69,4 +72,8 @@ from .zoo.hmm import HMM as HMM
 from .zoo.lds import LDS as LDS
 from .zoo.mixture import Mixture as Mixture
 from .zoo.mixture import density as density
+from .zoo.state_space import StateSpace as StateSpace
+from .zoo.state_space import dmm as dmm
+from .zoo.state_space import rssm as rssm
+from .zoo.state_space import vrnn as vrnn
 from .zoo.vae import VAE as VAE

@@ -5,6 +5,7 @@ there. At a step that starts an episode the condition has no influence.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from veil.maths import gaussian, linear
+from veil import distributions
+from veil.maths import gaussian, kalman, linear
 
 
 class Chain(eqx.Module):
@@ -99,6 +101,19 @@ class GaussianChain(Chain):
     factor: Float[Array, "T L L"]
     there: Bool[Array, " T"]
 
+    @staticmethod
+    def smoothed(found: kalman.Smoothed, starts: Bool[Array, " T"], there: Bool[Array, " T"]) -> "GaussianChain":
+        """p(z | y) from the moments of successive states."""
+        before = jnp.concatenate([found.covariance[:1], found.covariance[:-1]])
+        factors = jax.vmap(linear.cholesky)(before)
+        gain = jnp.swapaxes(jax.vmap(linear.solve_positive)(factors, jnp.swapaxes(found.lagged, 1, 2)), 1, 2)
+        gain = jnp.where((there & ~starts)[:, None, None], gain, 0.0)
+        means = jnp.concatenate([jnp.zeros_like(found.mean[:1]), found.mean[:-1]])
+        spread = found.covariance - gain @ jnp.swapaxes(found.lagged, 1, 2)
+        offset = found.mean - jnp.einsum("tij,tj->ti", gain, means)
+        factor = jax.vmap(lambda each: linear.cholesky(linear.symmetric(each)))(spread)
+        return GaussianChain(gain, offset, factor, there)
+
     def sample(self, key: PRNGKeyArray) -> Float[Array, "T L"]:
         noise = jax.random.normal(key, self.offset.shape, self.offset.dtype)
         fresh = self.offset + jnp.einsum("tij,tj->ti", self.factor, noise)
@@ -113,6 +128,118 @@ class GaussianChain(Chain):
     def conditionals(self, path: Float[Array, "T L"]) -> Normals:
         before = jnp.concatenate([jnp.zeros_like(path[:1]), path[:-1]])
         return Normals(jnp.einsum("tij,tj->ti", self.gain, before) + self.offset, self.factor)
+
+
+class Path(eqx.Module):
+    """A path of a chain that remembers: ``latent`` z [T, ...] and ``memory`` [T, M], what each step had of the past."""
+
+    latent: Float[Array, "T *latent"]
+    memory: Float[Array, "T M"]
+
+    def __len__(self) -> int:
+        return len(self.latent)
+
+
+class State(eqx.Module):
+    """What a step leaves to the next: its ``memory`` [M], its ``latent``, and what it has ``seen`` of y_t [S]."""
+
+    memory: Float[Array, " M"]
+    latent: Float[Array, "*latent"]
+    seen: Float[Array, " S"]
+
+
+class NeuralChain(Chain):
+    """z_t ~ one(m_t, f_t), m_t = recall(state after step t-1, x_t): steps of networks, after ``start`` in each episode.
+
+    ``recall`` and ``one`` are functions of one step; ``evidence`` x [T, P] or None; ``seen`` [T, S] is what later steps
+    remember of y_t, ``features`` f [T, F] what step t is told (of the data, by a posterior). Its paths carry the
+    memory, so that all steps' distributions are known at once, without a second recursion.
+    """
+
+    recall: Callable[[State, Float[Array, " P"] | None], Float[Array, " M"]]
+    one: Callable[[Float[Array, " M"], Float[Array, " F"]], Any]
+    start: State
+    evidence: Float[Array, "T P"] | None
+    seen: Float[Array, "T S"]
+    features: Float[Array, "T F"]
+    starts: Bool[Array, " T"]
+    there: Bool[Array, " T"]
+
+    @property
+    def reparameterised(self) -> bool:
+        """Whether every step is."""
+        one = jax.eval_shape(self.one, self.start.memory, self.features[0])
+        return distributions.reparameterised(one)
+
+    def sample(self, key: PRNGKeyArray) -> Path:
+        return self.drawn(key, lambda step, key: step.sample(key))
+
+    def drawn(self, key: PRNGKeyArray, draw: Callable[[Any, PRNGKeyArray], Array]) -> Path:
+        """A path whose every step is ``draw(distribution, key)``."""
+        count = len(self.there)
+        keys = jax.vmap(lambda step: jax.random.fold_in(key, step))(jnp.arange(count))
+
+        def step(before: State, now: tuple[Any, ...]) -> tuple[State, tuple[Array, Array]]:
+            fresh, real, key, evidence, seen, features = now
+            before = jax.tree.map(lambda a, b: jnp.where(fresh, a, b), self.start, before)
+            memory = self.recall(before, evidence)
+            latent = draw(self.one(memory, features), key).astype(before.latent.dtype)
+            after = State(memory, latent, seen)
+            after = jax.tree.map(lambda a, b: jnp.where(real, a, b), after, before)
+            return after, (after.latent, after.memory)
+
+        steps = (self.starts, self.there, keys, self.evidence, self.seen, self.features)
+        return Path(*jax.lax.scan(step, self.start, steps)[1])
+
+    def follow(self, latents: Float[Array, "T *latent"]) -> Path:
+        """The path with these latents, what it remembers computed anew."""
+
+        def step(before: State, now: tuple[Any, ...]) -> tuple[State, Array]:
+            fresh, real, latent, evidence, seen = now
+            before = jax.tree.map(lambda a, b: jnp.where(fresh, a, b), self.start, before)
+            after = State(self.recall(before, evidence), latent, seen)
+            after = jax.tree.map(lambda a, b: jnp.where(real, a, b), after, before)
+            return after, after.memory
+
+        steps = (self.starts, self.there, latents, self.evidence, self.seen)
+        return Path(latents, jax.lax.scan(step, self.start, steps)[1])
+
+    def conditionals(self, path: Path) -> "Conditionals":
+        return Conditionals(self.one, path.memory, self.features)
+
+    def kl_along(self, other: "NeuralChain", path: Path, balance: float | None = None) -> Float[Array, " T"] | None:
+        """KL(self || other) of every step given the past on a path, nats; None where no closed form is known."""
+        parts = self.kl_parts(other, path, balance)
+        return None if parts is None else jnp.sum(parts, 1)
+
+    def kl_parts(self, other: "NeuralChain", path: Path, balance: float | None = None) -> Float[Array, "T G"] | None:
+        """The same by the independent parts of a step's latent: dimensions, or codes."""
+
+        def one(memory: Array, features: Array, others: Array) -> Float[Array, " G"] | None:
+            pair = self.one(memory, features), other.one(memory, others)
+            return distributions.balanced(distributions.kl_entries, *pair, balance)
+
+        each = jax.vmap(one)(path.memory, self.features, other.features)
+        return None if each is None else jnp.where(self.there[:, None], each, 0.0)
+
+
+class Conditionals(eqx.Module):
+    """The distributions of all steps along a path of a ``NeuralChain``."""
+
+    one: Callable[[Float[Array, " M"], Float[Array, " F"]], Any]
+    memory: Float[Array, "T M"]
+    features: Float[Array, "T F"]
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "T *latent"]:
+        keys = jax.random.split(key, len(self.memory))
+        return jax.vmap(lambda memory, f, key: self.one(memory, f).sample(key))(self.memory, self.features, keys)
+
+    def log_prob(self, path: Path) -> Float[Array, " T"]:
+        return jax.vmap(lambda memory, f, z: self.one(memory, f).log_prob(z))(self.memory, self.features, path.latent)
+
+    def moments(self) -> tuple[Float[Array, "T *latent"], Float[Array, "T *latent"]]:
+        """Mean and variance of every step."""
+        return jax.vmap(lambda memory, f: distributions.moments(self.one(memory, f)))(self.memory, self.features)
 
 
 class Emissions(eqx.Module):

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from veil import covariance, experts, flows, gates, heads, images, nets, priors, start
+from veil import covariance, dynamics, experts, flows, gates, heads, images, nets, priors, start
 from veil.files import check_format, read_json, write_atomically
-from veil.posterior import Exact, Posterior, amortized, exact, refined, resampled, table
-from veil.zoo import bayesian, factor, hmm, lds, mixture, vae
+from veil.posterior import Exact, Posterior, amortized, exact, refined, resampled, sequential, table
+from veil.zoo import bayesian, factor, hmm, lds, mixture, state_space, vae
 
 FORMAT, VERSION = "veil model", 1
 STRUCTURE, ARRAYS = "model.json", "parameters.safetensors"
@@ -51,6 +51,7 @@ def register(cls: T, name: str | None = None) -> T:
 
 for _module in (
     covariance,
+    dynamics,
     experts,
     flows,
     gates,
@@ -63,11 +64,13 @@ for _module in (
     exact,
     refined,
     resampled,
+    sequential,
     table,
     factor,
     hmm,
     lds,
     mixture,
+    state_space,
     vae,
     bayesian,
 ):

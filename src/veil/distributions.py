@@ -378,6 +378,29 @@ def central(distribution: Any) -> Array:
         raise TypeError(f"the mean of a {type(distribution).__name__} is not known in closed form") from error
 
 
+def balanced(kl: Callable[[Any, Any], Any], q: Any, p: Any, balance: float | None) -> Any:
+    """kl(q, p), its gradient ``balance`` of it as if q were fixed and the rest as if p were (None: as it is)."""
+    if balance is None or kl(q, p) is None:
+        return kl(q, p)
+    fixed = lambda part: jax.tree.map(jax.lax.stop_gradient, part)  # noqa: E731
+    return balance * kl(fixed(q), p) + (1.0 - balance) * kl(q, fixed(p))
+
+
+def drawn(distribution: Any, key: PRNGKeyArray, draw: Callable[[Any, PRNGKeyArray], Any]) -> Any:
+    """``draw(distribution, key)``; of a chain, such a draw at every step."""
+    along = getattr(distribution, "drawn", None)
+    return draw(distribution, key) if along is None else along(key, draw)
+
+
+def kl_along(q: Any, p: Any, value: Any, balance: float | None = None) -> Float[Array, " G"] | None:
+    """KL(q || p) by parts, nats, in closed form where known. Of chains the parts are steps, given the path ``value``:
+
+    their mean over paths of q is the KL's. ``balance``: see ``objective.Balanced``.
+    """
+    along = getattr(q, "kl_along", None)
+    return balanced(kl_entries, q, p, balance) if along is None else along(p, value, balance)
+
+
 def kl_entries(q: Any, p: Any) -> Float[Array, " G"] | None:
     """KL(q || p) in nats in closed form, one number for each independent part of the event; None where none is known.
 
@@ -421,7 +444,9 @@ def enumerable(distribution: Any) -> bool:
 
 
 def reparameterised(distribution: Any) -> bool:
-    """Whether a draw is a differentiable function of the parameters and noise."""
+    """Whether a draw is a differentiable function of the parameters and noise; of a chain, at every step."""
+    if hasattr(distribution, "reparameterised"):
+        return bool(distribution.reparameterised)
     if isinstance(distribution, Chained):
         inner = jax.eval_shape(lambda: distribution.then(jnp.zeros(distribution.size)))
         return reparameterised(distribution.first) and reparameterised(inner)

@@ -36,6 +36,7 @@ from veil.objective import (
     StraightThrough,
 )
 from veil.posterior import Exact, Posterior, Resampled
+from veil.priors import Codes
 from veil.progress import Progress
 from veil.remembering import Memory
 from veil.survey import FAR, Survey, starting_responsibilities, survey
@@ -229,10 +230,10 @@ def _usual_objective(model: Model, by_sums: bool, exact: bool) -> Objective:
 
 
 def usual_gradient(model: Model) -> Estimator:
-    """The gradient estimator that suits a model's latent: pathwise, unless it is discrete or shared by all data."""
+    """The gradient estimator that suits a model's latent: pathwise, unless it is of codes or shared by all data."""
     if model.shared_by > 1:
         return LocalReparameterisation()
-    return StraightThrough() if getattr(getattr(model, "latent", None), "discrete", False) else Pathwise()
+    return StraightThrough() if isinstance(getattr(model, "latent", None), Codes) else Pathwise()
 
 
 def seeds(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -462,13 +463,15 @@ def _finish(state: Any, posterior: Posterior, seen: Survey, watch: Watch, steps:
 def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str]:
     """A line if the latent is not used (posterior collapse), seen on some of the data."""
     from veil.evaluation.latents import collapse, latents  # here, because EM need not wait for it
+    from veil.evaluation.paths import path_latents
 
     if model.shared_by > 1 or isinstance(posterior, Resampled):
         return []
     some = next(iter(data.blocks(COLLAPSE)))
     if len(some) < 2:
         return []
-    line = collapse(latents(model, posterior, some, key=jax.random.key(0), samples=1, rows=COLLAPSE, progress=False))
+    look: Any = path_latents if model.sequential else functools.partial(latents, rows=COLLAPSE)
+    line = collapse(look(model, posterior, some, key=jax.random.key(0), samples=1, progress=False))
     return [line] if line is not None and line.startswith("collapse") else []
 
 

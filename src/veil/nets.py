@@ -103,6 +103,39 @@ class Linear(eqx.Module):
         return Linear(weight, self.bias - weight @ jnp.asarray(units.shift, self.bias.dtype).ravel())
 
 
+class GRU(eqx.Module):
+    """A gated recurrent unit, (h, x) -> h. Cho et al. 2014, eqs. 5-8, the reset gate after the product.
+
+    h' = u ⊙ h + (1 - u) ⊙ tanh(a_x + r ⊙ a_h), r = σ(·), u = σ(·). State [size]; without parameters until
+    ``initialise``.
+    """
+
+    size: int = eqx.field(static=True, default=128)
+    inner: Linear | None = None
+    outer: Linear | None = None
+
+    def __check_init__(self) -> None:
+        positive("size", self.size)
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "GRU":
+        key_inner, key_outer = jax.random.split(key)
+        inner = Linear.initialise(self.size, 3 * self.size, key_inner)
+        return GRU(self.size, inner, Linear.initialise(inputs, 3 * self.size, key_outer))
+
+    def read(self, x: Float[Array, " in"]) -> Float[Array, " three_sizes"]:
+        """The input's part, which needs no state: of many steps it is one matrix product."""
+        if self.outer is None:
+            raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
+        return self.outer(x)
+
+    def __call__(self, state: Float[Array, " size"], read: Float[Array, " three_sizes"]) -> Float[Array, " size"]:
+        if self.inner is None:
+            raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
+        own, given = self.inner(state).reshape(3, -1), read.reshape(3, -1)
+        reset, update = jax.nn.sigmoid(own[0] + given[0]), jax.nn.sigmoid(own[1] + given[1])
+        return update * state + (1.0 - update) * jnp.tanh(given[2] + reset * own[2])
+
+
 class Identity(eqx.Module):
     """Evidence as it is: the trunk of linear models."""
 

@@ -11,11 +11,12 @@ from jaxtyping import Array, PRNGKeyArray
 from veil import distributions
 from veil.evaluation import blocks
 from veil.evaluation.annealing import AnnealedBound, Sandwich, annealed_bound, sandwich
-from veil.evaluation.average import Average
+from veil.evaluation.average import plain, text
 from veil.evaluation.bounds import Bounds, bounds, grouping
 from veil.evaluation.calibration import Calibration, calibration
 from veil.evaluation.gap import Gap, gap
 from veil.evaluation.latents import Latents, collapse, latents
+from veil.evaluation.paths import PathLatents, path_latents
 from veil.model import Datum, Model
 from veil.posterior import Posterior
 
@@ -27,14 +28,14 @@ class Approximation:
     """Everything but the bound itself that ``veil.evaluate`` found of a model with a continuous or coded latent.
 
     ``bounds``: ELBO and importance-weighted bound of each datum, with their errors and Pareto k; ``latents``: active
-    units, KL by dimension, mutual information, what is lost without z. ``collapse``: one line if latents are dead.
-    Where asked for (``thorough``), on a hundred data: ``annealed``, a lower bound by annealed importance sampling;
-    ``sandwich``, lower and upper bounds on data drawn from the model; ``gap``, log p - ELBO in its approximation and
-    amortization parts; ``calibration``, simulation-based ranks of the posterior.
+    units, KL by dimension, what is lost without z, and (but for sequences) mutual information. ``collapse``: one line
+    if latents are dead. Where asked for (``thorough``), on a hundred data: ``annealed``, a lower bound by annealed
+    importance sampling; ``sandwich``, lower and upper bounds on data drawn from the model; ``gap``, log p - ELBO in its
+    approximation and amortization parts; ``calibration``, simulation-based ranks of the posterior.
     """
 
     bounds: Bounds
-    latents: Latents
+    latents: Latents | PathLatents
     collapse: str | None
     annealed: AnnealedBound | None = None
     sandwich: Sandwich | None = None
@@ -43,82 +44,56 @@ class Approximation:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Name, value and what it is, for a table."""
-        bound, units = self.bounds, self.latents
+        bound = self.bounds
         found = [
-            ("ELBO", _text(bound.elbo_average), "nats per datum, lower bound"),
-            ("importance-weighted", _text(bound.importance_average), f"lower bound, {bound.samples} samples"),
+            ("ELBO", text(bound.elbo_average), "nats per datum, lower bound"),
+            ("importance-weighted", text(bound.importance_average), f"lower bound, {bound.samples} samples"),
             ("unreliable", f"{bound.unreliable:.1%}", "data whose Pareto k is 0.7 or more"),
-            ("active units", f"{units.active_units} of {len(units.active)}", f"variance above {units.threshold:g}"),
-            ("KL", _text(units.kl_total), "nats per datum"),
-            ("  by dimension", _list(units.kl), units.kl_kind),
-            ("mutual information", _text(units.mutual_information), f"at most {np.log(units.rows):.2f}"),
-            ("loss, z of the prior", _text(units.loss_prior), "nats of log p(y|x,z)"),
-            ("loss, z of another", _text(units.loss_other), "nats of log p(y|x,z)"),
+            *self.latents.rows(),
         ]
         if self.annealed is not None:
             size = f"lower bound, {len(self.annealed.lower)} data"
-            found.append(("annealed", _text(self.annealed.lower_average), size))
+            found.append(("annealed", text(self.annealed.lower_average), size))
         if self.sandwich is not None:
             size = f"on {len(self.sandwich.lower)} draws of the model"
-            found.append(("sandwich, lower", _text(self.sandwich.lower_average), size))
-            found.append(("sandwich, upper", _text(self.sandwich.upper_average), size))
-            found.append(("  width", _text(self.sandwich.width), "nats"))
+            found.append(("sandwich, lower", text(self.sandwich.lower_average), size))
+            found.append(("sandwich, upper", text(self.sandwich.upper_average), size))
+            found.append(("  width", text(self.sandwich.width), "nats"))
         if self.gap is not None:
-            found.append(("gap, approximation", _text(self.gap.approximation), f"nats, {len(self.gap.best)} data"))
-            found.append(("gap, amortization", _text(self.gap.amortization), "nats"))
+            found.append(("gap, approximation", text(self.gap.approximation), f"nats, {len(self.gap.best)} data"))
+            found.append(("gap, amortization", text(self.gap.amortization), "nats"))
         if self.calibration is not None:
             found.append(("calibration", str(self.calibration), ""))
         return found
 
     def as_dict(self) -> dict[str, Any]:
         """A dictionary for JSON: averages with their standard errors, no arrays over data."""
-        bound, units = self.bounds, self.latents
+        bound = self.bounds
         made: dict[str, Any] = {
             "samples": bound.samples,
-            "elbo": _plain(bound.elbo_average),
-            "importance_weighted": _plain(bound.importance_average),
+            "elbo": plain(bound.elbo_average),
+            "importance_weighted": plain(bound.importance_average),
             "pareto_k_unreliable": bound.unreliable,
-            "active_units": units.active_units,
-            "units": len(units.active),
-            "kl": _plain(units.kl_total),
-            "kl_by_dimension": units.kl.tolist(),
-            "kl_kind": units.kl_kind,
-            "mutual_information": _plain(units.mutual_information),
-            "aggregate_kl": units.aggregate_kl,
-            "loss_prior": _plain(units.loss_prior),
-            "loss_other": _plain(units.loss_other),
+            **self.latents.as_dict(),
             "collapse": self.collapse,
         }
         if self.annealed is not None:
-            made["annealed"] = _plain(self.annealed.lower_average)
+            made["annealed"] = plain(self.annealed.lower_average)
         if self.sandwich is not None:
             made["sandwich"] = {
-                "lower": _plain(self.sandwich.lower_average),
-                "upper": _plain(self.sandwich.upper_average),
-                "width": _plain(self.sandwich.width),
+                "lower": plain(self.sandwich.lower_average),
+                "upper": plain(self.sandwich.upper_average),
+                "width": plain(self.sandwich.width),
             }
         if self.gap is not None:
             made["gap"] = {
-                "approximation": _plain(self.gap.approximation),
-                "amortization": _plain(self.gap.amortization),
-                "total": _plain(self.gap.total),
+                "approximation": plain(self.gap.approximation),
+                "amortization": plain(self.gap.amortization),
+                "total": plain(self.gap.total),
             }
         if self.calibration is not None:
             made["calibration_p_values"] = self.calibration.p_values.tolist()
         return made
-
-
-def _text(number: Average) -> str:
-    return f"{number.value:.4f} ± {number.standard_error:.2g}"
-
-
-def _list(numbers: np.ndarray) -> str:
-    shown = ", ".join(f"{number:.2g}" for number in np.sort(numbers)[::-1][:10])
-    return shown + (", ..." if len(numbers) > 10 else "")
-
-
-def _plain(number: Average) -> dict[str, float]:
-    return {"value": number.value, "standard_error": number.standard_error, "monte_carlo": number.monte_carlo_error}
 
 
 def approximation(
@@ -134,8 +109,11 @@ def approximation(
     """Bounds of log p(y | x) and what they are worth: see ``Approximation``; ``thorough`` adds the costly parts."""
     keys = jax.random.split(key, 6)
     measured = bounds(model, posterior, data, key=keys[0], samples=samples, progress=progress)
-    used = latents(model, posterior, data, key=keys[1], progress=progress)
+    look: Any = path_latents if model.sequential else latents
+    used = look(model, posterior, data, key=keys[1], progress=progress)
     more: dict[str, Any] = {}
+    if thorough and model.sequential:
+        raise ValueError("thorough: annealing, the gap's parts and calibration are not for sequences; leave it out")
     if thorough:
         found = blocks.as_data(model, data)
         few = next(iter(found.blocks(FEW)))

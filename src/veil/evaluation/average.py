@@ -37,3 +37,23 @@ def average(values: np.ndarray, weights: np.ndarray | None = None, errors: np.nd
     if errors is not None:
         noise = float(np.sqrt(np.sum((w[present] * np.asarray(errors, np.float64)[present]) ** 2)) / total)
     return Average(mean, spread, noise)
+
+
+def text(number: Average) -> str:
+    """Value and standard error, for a table."""
+    return f"{number.value:.4f} ± {number.standard_error:.2g}"
+
+
+def plain(number: Average) -> dict[str, float]:
+    """A dictionary for JSON."""
+    return {"value": number.value, "standard_error": number.standard_error, "monte_carlo": number.monte_carlo_error}
+
+
+def largest(numbers: np.ndarray) -> str:
+    """The ten largest, for a table.
+
+    >>> largest(np.array([0.1, 2.0]))
+    '2, 0.1'
+    """
+    shown = ", ".join(f"{number:.2g}" for number in np.sort(numbers)[::-1][:10])
+    return shown + (", ..." if len(numbers) > 10 else "")

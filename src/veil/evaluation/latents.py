@@ -14,7 +14,7 @@ from veil.batching import as_datum
 from veil.data import Data, Stream
 from veil.distributions import Distribution
 from veil.evaluation import blocks
-from veil.evaluation.average import Average, average
+from veil.evaluation.average import Average, average, largest, plain, text
 from veil.evaluation.bounds import grouping
 from veil.evaluation.moments import mean_and_variance
 from veil.model import Datum, Model
@@ -37,7 +37,7 @@ class Latents:
     marginals" (of normals with the units' means and variances: exact where the marginals are normal, and without the
     units' dependence) or "none" (the total, as if it were one unit).
     ``kl_total``: mean over data of the whole KL, exact where it is known, else from draws.
-    ``mutual_information``: I_q(z; y) on ``rows`` data, an estimate with a downward bias: never above log ``rows``.
+    ``mutual_information``: I_q(z; y) on ``compared`` data, an estimate biased downwards: never above log ``compared``.
     ``aggregate_kl``: KL(q(z) || p(z)) of q(z) = mean_n q(z | y_n), the KL less the mutual information on the same rows
     (Hoffman & Johnson 2016, eq. 9): how far draws from the prior are from what the decoder has seen. NaN with evidence.
     ``loss_prior``, ``loss_other``: how far log p(y | x, z) falls when z comes from the prior, or from the posterior of
@@ -54,13 +54,38 @@ class Latents:
     loss_prior: Average
     loss_other: Average
     threshold: float
-    rows: int
+    compared: int
     kind: str = "estimate"
 
     @property
     def active_units(self) -> int:
         """How many units are active."""
         return int(np.sum(self.active))
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Name, value and what it is, for a table."""
+        return [
+            ("active units", f"{self.active_units} of {len(self.active)}", f"variance above {self.threshold:g}"),
+            ("KL", text(self.kl_total), "nats per datum"),
+            ("  by dimension", largest(self.kl), self.kl_kind),
+            ("mutual information", text(self.mutual_information), f"at most {np.log(self.compared):.2f}"),
+            ("loss, z of the prior", text(self.loss_prior), "nats of log p(y|x,z)"),
+            ("loss, z of another", text(self.loss_other), "nats of log p(y|x,z)"),
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """A dictionary for JSON."""
+        return {
+            "active_units": self.active_units,
+            "units": len(self.active),
+            "kl": plain(self.kl_total),
+            "kl_by_dimension": self.kl.tolist(),
+            "kl_kind": self.kl_kind,
+            "mutual_information": plain(self.mutual_information),
+            "aggregate_kl": self.aggregate_kl,
+            "loss_prior": plain(self.loss_prior),
+            "loss_other": plain(self.loss_other),
+        }
 
 
 def _kl(q: Distribution, prior: Distribution, key: PRNGKeyArray, samples: int) -> tuple[Array, Array, Array]:
@@ -241,7 +266,7 @@ def latents(
         loss_prior=loss_prior,
         loss_other=loss_other,
         threshold=threshold,
-        rows=some.count,
+        compared=some.count,
     )
 
 
@@ -252,8 +277,8 @@ def _over_draws(values: np.ndarray, weight: np.ndarray) -> Average:
     return average(np.mean(values, 1), weight, errors)
 
 
-def collapse(latents: Latents) -> str | None:
-    """One line on latents that are dead, and what helps; None for a model that uses all of them.
+def collapse(latents: Any) -> str | None:
+    """One line on ``Latents`` or ``PathLatents`` that are dead, and what helps; None if all of them are used.
 
     A unit is dead where ``active`` is False. The line is a warning where none is active, or where the decoder ignores
     them (``loss_prior`` below 0.05 nats); a remark where some are, since fewer dimensions may be all the data have.

@@ -22,4 +22,5 @@ def mean_and_variance(distribution: Distribution, key: PRNGKeyArray) -> tuple[Ar
         return distributions.moments(distribution)
     except (AttributeError, NotImplementedError):
         draws = jax.vmap(distribution.sample)(jax.random.split(key, DRAWS))
+        draws = getattr(draws, "latent", draws)  # of a path, without its memory
         return jnp.mean(draws, 0), jnp.var(draws, 0)

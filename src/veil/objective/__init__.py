@@ -18,11 +18,12 @@ from veil.objective.estimators import (
     StraightThrough,
 )
 from veil.objective.marginal import Marginal
-from veil.objective.terms import Annealed, Beta, FreeNats
+from veil.objective.terms import Annealed, Balanced, Beta, FreeNats
 
 __all__ = [
     "ELBO",
     "Annealed",
+    "Balanced",
     "Beta",
     "Binarised",
     "DoublyReparameterised",

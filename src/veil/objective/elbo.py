@@ -1,5 +1,6 @@
 """The evidence lower bound, the importance-weighted bound, and reweighted wake-sleep."""
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +14,7 @@ from veil.model import Datum, Model, frozen
 from veil.nets import positive
 from veil.objective.base import Estimate, Objective, with_gradient
 from veil.objective.estimators import DoublyReparameterised, Estimator, Pathwise, Problem, StickingTheLanding
-from veil.objective.terms import Term
+from veil.objective.terms import Balanced, Term
 from veil.posterior.base import Posterior
 
 
@@ -24,13 +25,11 @@ def _check(gradient: Estimator | None, samples: int) -> None:
 
 
 def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term, ...] = ()) -> Problem:
-    def log_likelihood(z: Array) -> Float[Array, ""]:
-        return distributions.log_prob(model.likelihood(z, datum.evidence), datum.query, datum.observed)
-
     def term(parts: Float[Array, " G"]) -> Float[Array, " G"]:
         for change in terms:
             parts = change(parts)
-        return parts
+        # free nats and the like are none of the padding's
+        return parts if there is None else jnp.where(there, parts, 0.0)
 
     def local(key: PRNGKeyArray) -> Float[Array, ""]:
         return distributions.log_prob(model.local(q, datum.evidence, key), datum.query, datum.observed)
@@ -38,8 +37,11 @@ def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term
     def fix() -> Distribution:
         return frozen(posterior)(frozen(model), datum)
 
-    q = posterior(model, datum)
-    return Problem(q, fix, model.prior(datum.evidence), log_likelihood, term, local, 1.0 / model.shared_by)
+    q, p = posterior(model, datum), model.prior_for(datum)
+    there = getattr(p, "there", None)
+    balance = next((change.weight for change in terms if isinstance(change, Balanced)), None)
+    score = lambda z: model.log_likelihood(z, datum)  # noqa: E731
+    return Problem(q, fix, p, score, term, local, 1.0 / model.shared_by, balance)
 
 
 def _terms(kl: Any) -> tuple[Term, ...]:
@@ -150,7 +152,7 @@ class Binarised(Objective):
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
         key_coins, key_objective = jax.random.split(key)
         coins = jax.random.uniform(key_coins, datum.query.shape, datum.query.dtype) < datum.query
-        tossed = Datum(coins.astype(datum.query.dtype), datum.evidence, datum.weight, datum.observed, datum.index)
+        tossed = replace(datum, query=coins.astype(datum.query.dtype))
         return self.objective(model, posterior, tossed, key_objective)
 
     def advanced(self, metrics: dict[str, Float[Array, ""]]) -> "Binarised":

@@ -25,7 +25,7 @@ class Problem(eqx.Module):
     ``q`` and ``p``: posterior and prior; ``fix()``: q, through whose parameters no gradient passes;
     ``log_likelihood``: z -> log p(y | x, z); ``term``: what counts for the KL by parts; ``local``: key ->
     log p(y | x, z) at a draw that the model makes inside; ``share``: this datum's share
-    of the KL, 1/N of a latent that N data share.
+    of the KL, 1/N of a latent that N data share; ``balance``: of the KL's gradient (see ``terms.Balanced``).
     """
 
     q: Any
@@ -35,10 +35,11 @@ class Problem(eqx.Module):
     term: Callable[[Float[Array, " G"]], Float[Array, " G"]]
     local: Callable[[PRNGKeyArray], Float[Array, ""]]
     share: float = eqx.field(static=True, default=1.0)
+    balance: float | None = eqx.field(static=True, default=None)
 
-    def kl(self) -> Float[Array, " G"] | None:
-        """KL(q || p) by parts where known in closed form."""
-        parts = distributions.kl_entries(self.q, self.p)
+    def kl(self, value: Any = None) -> Float[Array, " G"] | None:
+        """KL(q || p) by parts where known in closed form: of chains, given a path, that of its steps."""
+        parts = distributions.kl_along(self.q, self.p, value, self.balance)
         return None if parts is None else self.share * parts
 
     def sampled_kl(self, q: Distribution, value: Any) -> Float[Array, " 1"]:
@@ -63,6 +64,7 @@ class Estimator(eqx.Module):
     """A strategy: the ELBO of one datum from ``samples`` draws, with a gradient."""
 
     discrete: ClassVar[bool] = False  # whether it serves latents that cannot be reparameterised
+    remembers: ClassVar[bool] = True  # whether it serves paths with a memory, through which a gradient must pass
 
     @abstractmethod
     def elbo(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Parts:
@@ -79,24 +81,34 @@ class Estimator(eqx.Module):
         """This strategy after a training step with this mean learning signal."""
         return self
 
+    def draw(self, q: Any, key: PRNGKeyArray) -> Any:
+        """One value from which the gradient goes on."""
+        return q.sample(key)
+
     def _draws(self, q: Any, key: PRNGKeyArray, samples: int) -> Any:
         if not self.discrete and not distributions.reparameterised(q):
             raise TypeError(
                 f"gradient: {type(self).__name__} needs a latent that can be reparameterised, and this posterior is "
                 f"{type(q).__name__}; use GumbelSoftmax(), StraightThrough(), ScoreFunction() or Enumerated()"
             )
+        one = lambda key: distributions.drawn(q, key, self.draw)  # noqa: E731
+        if not self.remembers and hasattr(q, "drawn"):
+            raise TypeError(
+                f"gradient: {type(self).__name__} is not for sequence models that remember; use Pathwise(), "
+                "StickingTheLanding() or, for codes, StraightThrough()"
+            )
         if samples == 1:
-            return jax.tree.map(lambda leaf: leaf[None], q.sample(key))
-        return jax.vmap(q.sample)(jax.random.split(key, samples))
+            return jax.tree.map(lambda leaf: leaf[None], one(key))
+        return jax.vmap(one)(jax.random.split(key, samples))
 
 
 def _through(problem: Problem, values: Any) -> Parts:
     """The ELBO from draws that carry the gradient: the KL in closed form, else averaged over them."""
     reconstruction = jnp.mean(jax.vmap(problem.log_likelihood)(values))
-    parts = problem.kl()
+    parts = jax.vmap(problem.kl)(values)
     if parts is None:
-        parts = jnp.mean(jax.vmap(lambda z: problem.sampled_kl(problem.q, z))(values), 0)
-    return _assembled(problem, reconstruction, parts)
+        parts = jax.vmap(lambda z: problem.sampled_kl(problem.q, z))(values)
+    return _assembled(problem, reconstruction, jnp.mean(parts, 0))
 
 
 def _assembled(problem: Problem, reconstruction: Float[Array, ""], kl: Float[Array, " G"]) -> Parts:
@@ -156,6 +168,8 @@ class DoublyReparameterised(Estimator):
     Unbiased; its signal-to-noise grows with the number of samples. Tucker et al. 2019, eq. 8. With one sample it is
     ``StickingTheLanding``.
     """
+
+    remembers: ClassVar[bool] = False
 
     def elbo(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Parts:
         return StickingTheLanding().elbo(problem, key, samples)
@@ -243,6 +257,7 @@ class ScoreFunction(Estimator):
     """
 
     discrete: ClassVar[bool] = True
+    remembers: ClassVar[bool] = False
     baseline: Baseline = LeaveOneOut()
 
     def elbo(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Parts:
@@ -311,8 +326,11 @@ class GumbelSoftmax(Estimator):
     discrete: ClassVar[bool] = True
     temperature: float = eqx.field(static=True, default=0.5, converter=_temperature)
 
+    def draw(self, q: Any, key: PRNGKeyArray) -> Float[Array, "L C"]:
+        return _codes(q).relaxed(key, self.temperature)
+
     def elbo(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Parts:
-        return _relaxed(problem, key, samples, self.temperature, False)
+        return _through(problem, self._draws(problem.q, key, samples))
 
 
 class StraightThrough(Estimator):
@@ -324,22 +342,19 @@ class StraightThrough(Estimator):
     discrete: ClassVar[bool] = True
     temperature: float = eqx.field(static=True, default=0.5, converter=_temperature)
 
-    def elbo(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Parts:
-        return _relaxed(problem, key, samples, self.temperature, True)
-
-
-def _relaxed(problem: Problem, key: PRNGKeyArray, samples: int, temperature: float, hard: bool) -> Parts:
-    if not isinstance(problem.q, distributions.Codes):
-        raise TypeError(
-            f"gradient: relaxed draws are for a latent of codes (veil.priors.Codes); this posterior is "
-            f"{type(problem.q).__name__}"
-        )
-
-    def draw(key: PRNGKeyArray) -> Array:
-        soft = problem.q.relaxed(key, temperature)
-        if not hard:
-            return soft
+    def draw(self, q: Any, key: PRNGKeyArray) -> Float[Array, "L C"]:
+        soft = _codes(q).relaxed(key, self.temperature)
         one = jax.nn.one_hot(jnp.argmax(soft, -1), soft.shape[-1], dtype=soft.dtype)
         return soft + jax.lax.stop_gradient(one - soft)
 
-    return _through(problem, jax.vmap(draw)(jax.random.split(key, samples)))
+    def elbo(self, problem: Problem, key: PRNGKeyArray, samples: int) -> Parts:
+        return _through(problem, self._draws(problem.q, key, samples))
+
+
+def _codes(q: Any) -> distributions.Codes:
+    if not isinstance(q, distributions.Codes):
+        raise TypeError(
+            f"gradient: relaxed draws are for a latent of codes (veil.priors.Codes); this posterior is "
+            f"{type(q).__name__}"
+        )
+    return q

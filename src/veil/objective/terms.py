@@ -59,11 +59,28 @@ class Annealed(Term):
         return Annealed(self.steps, self.start, jnp.asarray(self.taken) + 1.0)
 
 
+class Balanced(Term):
+    """The KL with more of its gradient for the prior: α KL(q₀ || p) + (1 - α) KL(q || p₀), q₀ and p₀ held fixed.
+
+    The value is the KL; with α above one half the prior learns faster towards q than q is pulled towards a prior that
+    knows nothing yet. Hafner et al. 2021 (DreamerV2), algorithm 2. Needs a closed-form KL.
+    """
+
+    weight: float = eqx.field(static=True, default=0.8)
+
+    def __check_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight: expected a share from 0 to 1; got {self.weight!r}")
+
+    def __call__(self, parts: Float[Array, " G"]) -> Float[Array, " G"]:
+        return parts
+
+
 class FreeNats(Term):
     """max(KL_g, nats) for each part g: the first ``nats`` of each are free, so no dimension dies for their price.
 
-    Parts are independent dimensions or codes; a KL that does not split is one part. Kingma et al. 2016, eq. 15 (there
-    averaged over a minibatch; here for each datum).
+    Parts are independent dimensions or codes, or the steps of a sequence; a KL that does not split is one part.
+    Kingma et al. 2016, eq. 15 (there averaged over a minibatch; here for each datum).
     """
 
     nats: float = eqx.field(static=True, default=0.1)

@@ -5,6 +5,22 @@ from veil.posterior.base import Posterior
 from veil.posterior.exact import Exact
 from veil.posterior.refined import Refined
 from veil.posterior.resampled import Resampled
+from veil.posterior.sequential import Both, Future, MessagePassing, Now, Past, Sequential
 from veil.posterior.table import Table
 
-__all__ = ["Amortized", "Exact", "Ladder", "Posterior", "Refined", "Resampled", "Shared", "Table"]
+__all__ = [
+    "Amortized",
+    "Both",
+    "Exact",
+    "Future",
+    "Ladder",
+    "MessagePassing",
+    "Now",
+    "Past",
+    "Posterior",
+    "Refined",
+    "Resampled",
+    "Sequential",
+    "Shared",
+    "Table",
+]

@@ -11,12 +11,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil.distributions import Distribution
 from veil.experts import Linear
 from veil.heads import DiagonalGaussian, Head
-from veil.images import Decoder
 from veil.model import Datum, Model
 from veil.nets import MLP, Units
 from veil.posterior import Amortized, Ladder, Posterior
 from veil.priors import StandardNormal, TwoLevels, VampPrior, as_prior
-from veil.statistics import contract
+from veil.zoo.emission import begun, emitted
 
 
 class VAE(Model):
@@ -70,32 +69,19 @@ class VAE(Model):
         return self.latent(evidence)
 
     def likelihood(self, latent: Array, evidence: Float[Array, "*evidence"] | None) -> Distribution:
-        if self.output is None:
-            raise ValueError("this model has no parameters yet: call veil.fit on it first")
         inputs = latent.ravel()
         if evidence is not None and self.evidence:
             inputs = jnp.concatenate([inputs, Units.applied(self.units, evidence).ravel()])
-        if isinstance(self.decoder, Decoder):
-            return self.output.moved_by(self.decoder(inputs))
-        return self.output.distribution(0, jnp.concatenate([jnp.ones(1), self.decoder(inputs)]))
+        return emitted(self.output, self.decoder, inputs)
 
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "VAE":
         """Random networks; the likelihood's constant part starts at the data's average."""
-        key_latent, key_decoder, key_output = jax.random.split(key, 3)
+        key_latent, *keys = jax.random.split(key, 3)
         inputs = 0 if data.evidence is None else int(np.prod(data.evidence.shape[1:]))
         latent = self.latent.initialise(inputs, data.query, key_latent)
         seen = latent.dimensions + (inputs if self.evidence else 0)
-        shape, decoder = data.query.shape[1:], self.decoder
-        whole = isinstance(decoder, Decoder)
-        if whole:
-            decoder = decoder.making(shape, self.head.size(shape) // int(np.prod(shape)))
-        decoder = decoder.initialise(seen, key_decoder)
-        blank = Linear(self.head, evidence=not whole).blank(1, 1 + decoder.outputs(seen), shape)
         weight = jnp.ones(len(data.query)) if data.weight is None else data.weight
-        one, features = jnp.ones((len(data.query), 1)), jnp.zeros(blank.weight.shape[-1])  # type: ignore[union-attr]
-        observed = None if data.observed is None else 0
-        terms = jax.vmap(blank.statistics, (0, None, observed, 0))(data.query, features, data.observed, one)
-        output = blank.maximise(contract(terms, weight)).scattered(key_output)
+        decoder, output = begun(self.head, self.decoder, seen, data.query, data.observed, weight, *keys)
         return VAE(latent, output.head, decoder, self.evidence, output, self.units, inputs)
 
     def rescaled(self, query: Units, evidence: Units | None) -> "VAE":
