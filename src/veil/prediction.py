@@ -135,6 +135,13 @@ def _sequences(model: Any, data: Any) -> PathInference | LatentMoments:
     return PathInference(probabilities, np.argmax(logs, -1), path, entropy)
 
 
+def _a_choice(model: Model, data: Data | Stream) -> bool:
+    """Whether the latent is a single discrete choice."""
+    example = next(iter(data.blocks(1))).evidence
+    prior = model.prior(None if example is None else jnp.asarray(example[0], jnp.result_type(float)))
+    return distributions.enumerable(prior) and not isinstance(prior, distributions.Codes)
+
+
 def infer(model: Any, data: Any, *, posterior: Posterior | None = None) -> Any:
     """The latent of each datum: ``Inference`` for a discrete choice, ``LatentMoments`` for an array-valued latent.
 
@@ -154,9 +161,7 @@ def infer(model: Any, data: Any, *, posterior: Posterior | None = None) -> Any:
     checks.shapes(model, given)
     if model.sequential and model.tractable:
         return _sequences(model, given)
-    example = next(iter(given.blocks(1))).evidence
-    prior = model.prior(None if example is None else jnp.asarray(example[0], jnp.result_type(float)))
-    if model.tractable and distributions.enumerable(prior) and not isinstance(prior, distributions.Codes):
+    if model.tractable and _a_choice(model, given):
         log_probabilities = map_blocks(_posterior, model, given)
         probabilities = np.exp(log_probabilities)
         entropy = -np.sum(np.where(probabilities > 0, probabilities * log_probabilities, 0.0), 1)
