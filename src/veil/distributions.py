@@ -303,7 +303,7 @@ class DiscretisedLogistic(eqx.Module):
         return self._moment(2, self._moment(1))
 
 
-def log_prob(distribution: Any, value: Array, observed: Bool[Array, "*event"] | None = None) -> Float[Array, ""]:
+def log_prob(distribution: Any, value: Any, observed: Bool[Array, "*event"] | None = None) -> Float[Array, ""]:
     """log p(value) in nats, summed over the event; with ``observed``, of the entries that are present (exact).
 
     Independent entries drop out of the sum; a multivariate normal is marginalised in closed form. Any other
@@ -399,6 +399,14 @@ def kl_along(q: Any, p: Any, value: Any, balance: float | None = None) -> Float[
     """
     along = getattr(q, "kl_along", None)
     return balanced(kl_entries, q, p, balance) if along is None else along(p, value, balance)
+
+
+def log_ratio(q: Any, p: Any, value: Any) -> Float[Array, " G"]:
+    """log q(value) - log p(value) by parts, nats: of chains the steps, else one."""
+    if not hasattr(q, "kl_along"):
+        return (log_prob(q, value) - log_prob(p, value))[None]
+    steps = (chain.conditionals(value).log_prob(value) for chain in (q, p))
+    return jnp.where(p.there, next(steps) - next(steps), 0.0)
 
 
 def kl_entries(q: Any, p: Any) -> Float[Array, " G"] | None:

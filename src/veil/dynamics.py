@@ -20,6 +20,7 @@ from veil.heads import DiagonalGaussian, Head
 from veil.nets import GRU, MLP, Linear, Units, positive
 from veil.priors import FLOOR, Codes, StandardNormal, as_prior
 
+TURN = 0.5  # radians or so a step, at first
 SPREAD = 0.1  # smallest scale of a step of networks, its latent being about one: DreamerV1's, against collapse
 
 
@@ -244,11 +245,13 @@ class LinearGaussian(Dynamics):
         return self.transition is not None
 
     def initialise(self, inputs: int, query: int, key: PRNGKeyArray) -> "LinearGaussian":
-        size = self.shape[0]
-        drift = Linear.initialise(inputs, size, key)
-        # about one throughout: z keeps 0.95 of itself and gains sqrt(1 - 0.95²)
+        size, (key_drift, key_turn) = self.shape[0], jax.random.split(key)
+        drift = Linear.initialise(inputs, size, key_drift)
+        # about one throughout: z keeps 0.95 of itself and gains sqrt(1 - 0.95²); some turn, which would be hard to find
+        turn = jax.random.normal(key_turn, (size, size)) * TURN / size**0.5
         scale = jnp.full(size, 0.5 * jnp.log(1.0 - 0.95**2))
-        return LinearGaussian(self.latent, 0.95 * jnp.eye(size), drift, scale, jnp.zeros(size), jnp.zeros(size))
+        transition = 0.95 * jax.scipy.linalg.expm(turn - turn.T)
+        return LinearGaussian(self.latent, transition, drift, scale, jnp.zeros(size), jnp.zeros(size))
 
     def parts(self) -> tuple[Array, Array, Array, Array]:
         """F [L, L], the scales q [L], m [L] and the scales p [L]."""
@@ -303,6 +306,7 @@ class LocallyLinear(Dynamics):
         size, (key_net, key_output) = self.shape[0], jax.random.split(key)
         net = self.net.initialise(size, key_net)
         output = Linear.initialise(net.outputs(size), size * (3 + inputs), key_output)
+        output = Linear(0.1 * output.weight, output.bias)  # close to a latent that stays where it is
         return LocallyLinear(self.latent, net, jnp.zeros(size), output, jnp.full(size, -1.0))
 
     def local(self, latent: Float[Array, " L"]) -> tuple[Float[Array, "L L"], Float[Array, "L P"], Float[Array, " L"]]:

@@ -29,7 +29,7 @@ class Samples:
 
 
 @eqx.filter_jit
-def _draw(model: Model, evidence: Array | None, keys: Key[Array, "..."], steps: int | None) -> tuple[Array, Array]:
+def _draw(model: Model, evidence: Array | None, keys: Key[Array, "..."], steps: int | None) -> tuple[Any, Array]:
     one: Any = model.sample if steps is None else lambda key: model.sample(key, None, steps)  # type: ignore[call-arg]
     if evidence is None:
         return jax.vmap(one)(keys)
@@ -61,7 +61,7 @@ def sample(model: Model, count: int, *, key: PRNGKeyArray, evidence: Any = None,
     else:
         given = jnp.asarray(rows, jnp.result_type(float))
         latent, query = _draw(model, given, jax.random.split(key, (len(rows), count)), None)
-    return Samples(np.asarray(query), np.asarray(latent))
+    return Samples(np.asarray(query), np.asarray(getattr(latent, "latent", latent)))
 
 
 @dataclass(frozen=True)

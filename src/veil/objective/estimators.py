@@ -42,9 +42,9 @@ class Problem(eqx.Module):
         parts = distributions.kl_along(self.q, self.p, value, self.balance)
         return None if parts is None else self.share * parts
 
-    def sampled_kl(self, q: Distribution, value: Any) -> Float[Array, " 1"]:
-        """log q(z) - log p(z) as a single part."""
-        return self.share * (q.log_prob(value) - distributions.log_prob(self.p, value))[None]
+    def sampled_kl(self, q: Distribution, value: Any) -> Float[Array, " G"]:
+        """log q(z) - log p(z) as a single part; of chains, of each step."""
+        return self.share * distributions.log_ratio(q, self.p, value)
 
     def log_weight(self, q: Distribution, value: Any) -> Float[Array, ""]:
         """log p(y, z | x) - log q(z)."""

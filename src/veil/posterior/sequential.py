@@ -199,7 +199,7 @@ class Sequential(Posterior):
     """
 
     net: Any = MLP()
-    sees: Summary = Now()
+    sees: Any = Now()  # a Summary
     structured: bool = eqx.field(static=True, default=True)
     combiner: MLP = MLP((128,), "elu")
     reader: Reader = Reader()

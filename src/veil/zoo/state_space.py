@@ -46,7 +46,7 @@ class StateSpace(Model):
     tractable: ClassVar[bool] = False
     standardised: ClassVar[bool] = True
     sequential: ClassVar[bool] = True
-    dynamics: Dynamics = Gated()
+    dynamics: Any = Gated()  # a Dynamics
     head: Head = DiagonalGaussian()
     decoder: Any = MLP()
     output: Linear | None = None
