@@ -266,15 +266,17 @@ def test_other_objectives(x64: None) -> None:
     datum = whole(*arrays(4))
     keys = jax.random.split(jax.random.key(0), 400)
     values = {
-        name: np.mean(jax.vmap(lambda key, objective=objective: objective(*parts, datum, key).value)(keys))
+        name: np.asarray(jax.vmap(lambda key, objective=objective: objective(*parts, datum, key).value)(keys))
         for name, objective in {
             "elbo": ELBO(),
             "landing": ELBO(StickingTheLanding()),
             "iwae": ImportanceWeighted(20, veil.objective.Pathwise()),
         }.items()
     }
-    assert abs(values["elbo"] - values["landing"]) < 1.0
-    assert values["iwae"] > values["elbo"]
+    # the same draws: the KL in closed form or as sampled, which is noise of mean zero
+    noise = values["elbo"] - values["landing"]
+    assert abs(np.mean(noise)) < 4 * np.std(noise) / np.sqrt(len(noise))
+    assert np.mean(values["iwae"]) > np.mean(values["elbo"])
     with pytest.raises(TypeError, match="not for sequence models that remember"):
         ELBO(ScoreFunction(), samples=2)(*parts, datum, keys[0])
     with pytest.raises(TypeError, match="not for sequence models that remember"):
