@@ -210,7 +210,7 @@ def _named(arrays: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
 
 def _decoded(codes: Any) -> np.ndarray:
     """Images [T, H, W, ...] from one JPEG file a row, as Minari writes them."""
-    image = needed("images in a recording need Pillow", "control", "PIL.Image").Image
+    image = needed("images in a recording need Pillow", "sequences", "PIL.Image").Image
     return np.stack([np.asarray(image.open(io.BytesIO(np.asarray(code, np.uint8).tobytes()))) for code in codes])
 
 
