@@ -4,8 +4,8 @@ At each step every particle draws a latent and is weighted by w = p(z_t, y_t | p
 estimates p(y_t | y_1..t-1), and the product Ẑ over steps p(y) without bias, whatever K: log Ẑ is below log p(y) in
 expectation, and comes to it as K grows. Doucet & Johansen 2011, algorithm 3; Särkkä & Svensson 2023, chapter 11.
 
-Logarithms of zero count as -1e30, as in ``markov``: nothing is ever NaN, and where all weights are zero the particles go
-on with equal ones, and log Ẑ is about -1e30.
+Logarithms of zero count as -1e30, as in ``markov``: nothing is ever NaN, and where all weights are zero the particles
+go on with equal ones, and log Ẑ is about -1e30.
 """
 
 from collections.abc import Callable

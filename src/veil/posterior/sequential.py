@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -90,8 +89,7 @@ def filtered(
         one, features = now
         q = posterior.step(model, features, carry, one)
         if not distributions.reparameterised(q):
-            q = posterior.step(frozen(model), frozen(features), frozen(carry), one)
-            q = frozen(q) if isinstance(q, eqx.Module) else q
+            q = frozen(posterior).step(frozen(model), frozen(features), frozen(carry), one)
         latent = q.sample(key)
         prior = distributions.log_prob(model.step_prior(carry, one.evidence), latent)
         seen = distributions.log_prob(model.step_likelihood(carry, latent, one.evidence), one.query, one.observed)
