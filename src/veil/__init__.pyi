@@ -48,11 +48,14 @@ from .model import Datum as Datum
 from .model import Model as Model
 from .nets import MLP as MLP
 from .objective import ELBO as ELBO
+from .objective import FIVO as FIVO
 from .objective import ExpectedLogLikelihood as ExpectedLogLikelihood
 from .objective import ImportanceWeighted as ImportanceWeighted
 from .objective import Marginal as Marginal
 from .posterior import Amortized as Amortized
+from .posterior import Bootstrap as Bootstrap
 from .posterior import Exact as Exact
+from .posterior import Optimal as Optimal
 from .posterior import Refined as Refined
 from .posterior import Table as Table
 from .prediction import infer as infer

@@ -20,7 +20,7 @@ import numpy as np
 
 from veil import covariance, experts, flows, gates, heads, images, nets, priors, start
 from veil.files import check_format, read_json, write_atomically
-from veil.posterior import Exact, Posterior, amortized, exact, refined, resampled, table
+from veil.posterior import Exact, Posterior, amortized, exact, refined, resampled, sequential, table
 from veil.zoo import bayesian, factor, hmm, lds, mixture, vae
 
 FORMAT, VERSION = "veil model", 1
@@ -63,6 +63,7 @@ for _module in (
     exact,
     refined,
     resampled,
+    sequential,
     table,
     factor,
     hmm,

@@ -5,6 +5,18 @@ from veil.posterior.base import Posterior
 from veil.posterior.exact import Exact
 from veil.posterior.refined import Refined
 from veil.posterior.resampled import Resampled
+from veil.posterior.sequential import Bootstrap, Optimal
 from veil.posterior.table import Table
 
-__all__ = ["Amortized", "Exact", "Ladder", "Posterior", "Refined", "Resampled", "Shared", "Table"]
+__all__ = [
+    "Amortized",
+    "Bootstrap",
+    "Exact",
+    "Ladder",
+    "Optimal",
+    "Posterior",
+    "Refined",
+    "Resampled",
+    "Shared",
+    "Table",
+]
