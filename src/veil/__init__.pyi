@@ -41,6 +41,8 @@ from .exported import load_export as load_export
 from .exporting import export as export
 from .fitting import Fit as Fit
 from .fitting import fit as fit
+from .forecasting import Forecast as Forecast
+from .forecasting import forecast as forecast
 from .gates import Softmax as Softmax
 from .metrics import JsonLines as JsonLines
 from .metrics import TensorBoard as TensorBoard
