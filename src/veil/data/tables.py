@@ -79,7 +79,7 @@ def read(
             if column is not None:
                 raise ValueError(f"{argument}: {path} is a recording, which has no columns; leave it out")
         return recording(path).data(query, evidence, name=name)
-    table = _open(Path(path))
+    table = open_table(Path(path))
     name = table.path.stem if name is None else name
     if time is not None and episode is None:
         raise ValueError("time: it orders the steps of episodes; name their column with episode, too")
@@ -202,7 +202,7 @@ def stream(
         return _images(found, query, evidence, weight, image_size, bad, ledger, name, rows)
     if image_size is not None:
         raise ValueError(f"image_size: only images have a size; {found.files[0].name} is a table")
-    tables = opened(found.files, _open, bad, ledger)
+    tables = opened(found.files, open_table, bad, ledger)
     first = tables[0]
     layout: Layout
     if isinstance(first, NpzTable) and first.ragged:
@@ -251,7 +251,8 @@ def _images(
 # -- formats -----------------------------------------------------------------------------------------------------------
 
 
-def _open(path: Path) -> Table:
+def open_table(path: Path) -> Table:
+    """A .csv, .parquet, .npy or .npz file, by its ending; raises as `read` does."""
     check_table(path)
     formats: dict[str, Callable[[Path], Table]] = {
         ".csv": DelimitedTable,
