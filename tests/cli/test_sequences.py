@@ -154,3 +154,79 @@ def test_what_is_not_there(refused, rows, trials, tmp_path) -> None:
     assert "did you mean 'trial'" in refused(*words, code=1)
     (tmp_path / "o.csv").write_text("y,v\n1,2\n3,4\n")
     assert "there is no column 'u'" in refused("evaluate", trials, tmp_path / "o.csv", code=1)
+
+
+# -- forecast ----------------------------------------------------------------------------------------------------------
+
+
+def test_forecast_writes_what_the_verb_gives(veil, rows, trials, tmp_path) -> None:
+    words = ["--horizon", 2, "--samples", 50, "--after", 4, "--seed", 5]
+    made = veil("forecast", trials, rows, *words, "--out", tmp_path / "f.csv", "--picture", tmp_path / "f.png")
+    assert made.code == 0, made
+    with jax.enable_x64(True):
+        expected = library.forecast(library.load(trials), data(), 2, 50, key=jax.random.key(5), after=4)
+    table = library.data.read(tmp_path / "f.csv")
+    assert table.query_names[:7] == ("sequence", "step", "y_mean", "y_low", "y_high", "y_truth", "y_0")
+    assert len(table.query_names) == 6 + 50
+    np.testing.assert_array_equal(table.query[:, 1], [4, 5] * 3)
+    np.testing.assert_allclose(table.query[:, 2], expected.mean.ravel())
+    np.testing.assert_allclose(table.query[:, 5], expected.truth.ravel())
+    np.testing.assert_allclose(table.query[:, 6], expected.paths[:, 0].ravel())
+    np.testing.assert_allclose(table.query[:, 3], np.quantile(table.query[:, 6:], 0.05, axis=1))
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    assert veil("forecast", trials, rows, *words, "--hold", "0", "--out", tmp_path / "f.npz").code == 0
+    with np.load(tmp_path / "f.npz") as arrays:
+        assert arrays["paths"].shape == (3, 50, 2, 1)
+        assert not np.allclose(arrays["mean"], expected.mean)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--horizon", "3"], "say what to write"),
+        (["--horizon", "3", "--out", "{new}.txt"], "--out: expected a file that ends in"),
+        (["--horizon", "3", "--film", "{new}.gif"], "--film: the run's query is no image"),
+        (["--horizon", "3", "--after", "9", "--out", "{new}.csv"], "--after: the longest sequence has 9 steps"),
+        (["--horizon", "3", "--hold", "1,2", "--out", "{new}.csv"], "--hold: the evidence of a step is [1] (u); got 2"),
+        (["--horizon", "3", "--hold", "x", "--out", "{new}.csv"], "--hold: expected numbers"),
+    ],
+)
+def test_what_cannot_be_forecast(refused, rows, trials, tmp_path, words, message) -> None:
+    assert message in refused("forecast", trials, rows, *(word.format(new=tmp_path / "new") for word in words))
+
+
+def test_unknown_actions_and_single_rows(refused, rows, trials, geyser, tmp_path) -> None:
+    words = ("--horizon", 3, "--out", tmp_path / "f.csv")
+    assert "evidence_future: the model takes evidence (u)" in refused("forecast", trials, rows, *words, code=1)
+    assert "model of single rows" in refused("forecast", geyser, "faithful", *words)
+
+
+# -- collect -----------------------------------------------------------------------------------------------------------
+
+
+def test_collect_fit_and_forecast(veil, refused, tmp_path) -> None:
+    pytest.importorskip("gymnasium")
+    place, run = tmp_path / "pendulum", tmp_path / "run"
+    words = ("collect", "Pendulum-v1", "--out", place, "--max-steps", 12)
+    made = veil(*words, "--episodes", 2)
+    assert (made.code, made.err) == (0, ""), made
+    assert "2 episodes of Pendulum-v1" in made.out
+    assert veil(*words, "--episodes", 4).code == 0
+    assert len(library.data.recording(place)) == 4
+    assert "seed 0 in place of 1" in refused(*words, "--episodes", 4, "--seed", 1, code=1)
+    assert veil(*words, "--episodes", 1, "--seed", 1, "--force", "--quiet").out == ""
+    assert "CartPoll" in refused("collect", "CartPoll-v1", "--episodes", 1, "--out", tmp_path / "x", code=1)
+    options = ("--query", "observation,reward", "--evidence", "action", "--steps", 3)
+    fitted = veil("fit", "test-lds", place, *options, "--out", run)
+    assert fitted.code == 0, fitted
+    told = veil("evaluate", run, place, "--json").json
+    with jax.enable_x64(True):
+        data = library.data.read(place, ["observation", "reward"], "action")
+        assert told["log_likelihood"] == pytest.approx(library.evaluate(library.load(run), data).log_likelihood)
+    ahead = ("forecast", run, place, "--horizon", 3, "--samples", 4, "--after", 6, "--out", tmp_path / "f.parquet")
+    assert veil(*ahead).code == 0
+    assert "observation0_mean" in library.data.read(tmp_path / "f.parquet").query_names
+    assert "did you mean 'observation'" in refused(
+        "fit", "test-lds", place, "--query", "observatoin", "--out", "y", code=1
+    )
+    assert "is a recording, which is read whole" in refused("fit", "test-lds", place, "--stream", "--out", "y")
