@@ -245,9 +245,9 @@ def _like_sequences(
 
 
 def is_table(source: str) -> bool:
-    """Whether DATA has columns in rows: neither a recording nor arrays by their roles."""
+    """Whether DATA has columns in rows: neither a recording nor arrays by their roles nor sequences."""
     if not is_file(source):
-        return True
+        return len(load(source).query_shape) == 1
     if is_many(source) or is_recording(Path(source)):
         return False
     if Path(source).suffix.lower() != ".npz":
