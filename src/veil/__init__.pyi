@@ -42,6 +42,8 @@ from .exported import load_export as load_export
 from .exporting import export as export
 from .fitting import Fit as Fit
 from .fitting import fit as fit
+from .forecasting import Forecast as Forecast
+from .forecasting import forecast as forecast
 from .gates import Softmax as Softmax
 from .metrics import JsonLines as JsonLines
 from .metrics import TensorBoard as TensorBoard
@@ -49,12 +51,15 @@ from .model import Datum as Datum
 from .model import Model as Model
 from .nets import MLP as MLP
 from .objective import ELBO as ELBO
+from .objective import FIVO as FIVO
 from .objective import ExpectedLogLikelihood as ExpectedLogLikelihood
 from .objective import ImportanceWeighted as ImportanceWeighted
 from .objective import Marginal as Marginal
 from .posterior import Amortized as Amortized
+from .posterior import Bootstrap as Bootstrap
 from .posterior import Exact as Exact
 from .posterior import MessagePassing as MessagePassing
+from .posterior import Optimal as Optimal
 from .posterior import Refined as Refined
 from .posterior import Sequential as Sequential
 from .posterior import Table as Table

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil import distributions
+from veil.distributions import Distribution
 from veil.maths import gaussian, kalman, linear
 
 
@@ -62,6 +63,28 @@ class Normals(eqx.Module):
         return -0.5 * jnp.sum(white * white, 1) + gaussian.log_normaliser(self.factor)
 
 
+class Normal(eqx.Module):
+    """N(mean, factor factorᵀ) of one step, in plain array code, which scans over time need (see ``maths.linear``)."""
+
+    mean: Float[Array, " L"]
+    factor: Float[Array, "L L"]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.mean.shape
+
+    @property
+    def variance(self) -> Float[Array, " L"]:
+        return jnp.sum(self.factor**2, 1)
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " L"]:
+        return self.mean + self.factor @ jax.random.normal(key, self.mean.shape, self.mean.dtype)
+
+    def log_prob(self, value: Float[Array, " L"]) -> Float[Array, ""]:
+        white = linear.solve_lower(self.factor, (value - self.mean)[:, None])
+        return -0.5 * jnp.sum(white * white) + gaussian.log_normaliser(self.factor)
+
+
 class DiscreteChain(Chain):
     """z_t in 0..K-1: ``move`` [T, K, K], log p(z_t = j | z_t-1 = i), rows i, normalised; at starts all rows are alike.
 
@@ -86,6 +109,10 @@ class DiscreteChain(Chain):
     def conditionals(self, path: Int[Array, " T"]) -> Categoricals:
         before = jnp.concatenate([jnp.zeros(1, path.dtype), path[:-1]])
         return Categoricals(jnp.take_along_axis(self.move, before[:, None, None], 1)[:, 0])
+
+    def given(self, before: Int[Array, ""]) -> Distribution:
+        """p(z_t | z_t-1), of the slice of a chain that is its step t."""
+        return distributions.categorical(self.move[before])
 
 
 class GaussianChain(Chain):
@@ -128,6 +155,10 @@ class GaussianChain(Chain):
     def conditionals(self, path: Float[Array, "T L"]) -> Normals:
         before = jnp.concatenate([jnp.zeros_like(path[:1]), path[:-1]])
         return Normals(jnp.einsum("tij,tj->ti", self.gain, before) + self.offset, self.factor)
+
+    def given(self, before: Float[Array, " L"]) -> Normal:
+        """p(z_t | z_t-1), of the slice of a chain that is its step t."""
+        return Normal(self.gain @ before + self.offset, self.factor)
 
 
 class Path(eqx.Module):

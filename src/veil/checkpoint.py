@@ -20,7 +20,7 @@ import numpy as np
 
 from veil import covariance, dynamics, experts, flows, gates, heads, images, nets, priors, start
 from veil.files import check_format, read_json, write_atomically
-from veil.posterior import Exact, Posterior, amortized, exact, refined, resampled, sequential, table
+from veil.posterior import Exact, Posterior, amortized, exact, paths, refined, resampled, sequential, table
 from veil.zoo import bayesian, factor, hmm, lds, mixture, state_space, vae
 
 FORMAT, VERSION = "veil model", 1
@@ -62,6 +62,7 @@ for _module in (
     start,
     amortized,
     exact,
+    paths,
     refined,
     resampled,
     sequential,

@@ -35,7 +35,7 @@ from veil.objective import (
     Pathwise,
     StraightThrough,
 )
-from veil.posterior import Exact, Posterior, Resampled
+from veil.posterior import Bootstrap, Exact, Optimal, Posterior, Resampled
 from veil.priors import Codes
 from veil.progress import Progress
 from veil.remembering import Memory
@@ -465,7 +465,7 @@ def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str
     from veil.evaluation.latents import collapse, latents  # here, because EM need not wait for it
     from veil.evaluation.paths import path_latents
 
-    if model.shared_by > 1 or isinstance(posterior, Resampled):
+    if model.shared_by > 1 or isinstance(posterior, Resampled | Bootstrap | Optimal):
         return []
     some = next(iter(data.blocks(COLLAPSE)))
     if len(some) < 2:

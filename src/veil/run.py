@@ -41,13 +41,23 @@ PRECISIONS = ("float32", "float64")
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of the data that the model was fitted to, in the order the model knows them."""
+    """The columns of the data that the model was fitted to, in the order the model knows them.
+
+    ``sequences``: of sequences, how they were found: the columns of their names and of time, in a table or not, and
+    the parts of a recording. Shapes have the axis of the steps first.
+    """
 
     query: tuple[str, ...]
     evidence: tuple[str, ...]
     weight: str | None
     query_shape: tuple[int, ...]
     evidence_shape: tuple[int, ...]
+    sequences: dict[str, Any] | None = None
+
+    @property
+    def step_evidence(self) -> tuple[int, ...]:
+        """The shape of the evidence of what a model calls a row: of sequences, a step."""
+        return self.evidence_shape if self.sequences is None else self.evidence_shape[1:]
 
 
 @dataclass(frozen=True)
@@ -75,11 +85,12 @@ class Run:
         model = checkpoint.load(self.path)
         dtype = jnp.result_type(float)
         given = jax.ShapeDtypeStruct(self.columns.evidence_shape, dtype) if self.columns.evidence else None
-        expected = math.prod(self.columns.evidence_shape) if self.columns.evidence else 0
+        expected = math.prod(self.columns.step_evidence) if self.columns.evidence else 0
+        steps = (self.columns.query_shape[0],) if self.columns.sequences is not None and given is None else ()
         try:
             if not isinstance(model, Model):
                 raise TypeError(f"{checkpoint.STRUCTURE} holds a {type(model).__name__}")
-            drawn = jax.eval_shape(lambda key, x: model.sample(key, x)[1], jax.random.key(0), given).shape
+            drawn = jax.eval_shape(lambda key, x: model.sample(key, x, *steps)[1], jax.random.key(0), given).shape
             inputs = getattr(model, "inputs", None)
         except Exception as error:  # a model that was altered can fail anywhere
             raise ValueError(f"{self.path}: {CONFIG} and the model do not belong together: {error!s:.400}") from error
@@ -104,8 +115,10 @@ class Run:
         query = jax.ShapeDtypeStruct(self.columns.query_shape, dtype)
         index = jax.ShapeDtypeStruct((), int) if posterior.per_datum else None
 
+        steps = (self.columns.query_shape[0],) if self.columns.sequences is not None and evidence is None else ()
+
         def draw(y: Any, x: Any, n: Any, key: Any) -> tuple[Any, Any]:
-            return posterior(model, Datum(y, x, index=n)).sample(key), model.prior(x).sample(key)
+            return posterior(model, Datum(y, x, index=n)).sample(key), model.prior(x, *steps).sample(key)
 
         try:
             one, other = jax.eval_shape(draw, query, evidence, index, jax.random.key(0))
@@ -158,16 +171,32 @@ def read(path: str | os.PathLike[str]) -> Run:
     weight = data.get("weight")
     if weight is not None and not isinstance(weight, str):
         raise ValueError(f"{file}: data.weight must be text or null; got {weight!r:.80}")
+    sequences = data.get("sequences")
+    if sequences is not None:
+        _check_sequences(sequences, file)
     columns = Columns(
         _list(data, "query", str, file),
         _list(data, "evidence", str, file),
         weight,
         _list(data, "query_shape", int, file),
         _list(data, "evidence_shape", int, file),
+        sequences,
     )
     if not columns.query or not columns.query_shape:
         raise ValueError(f"{file}: data.query and data.query_shape must not be empty")
     return Run(folder, config, columns, config["precision"])
+
+
+def _check_sequences(sequences: Any, file: Path) -> None:
+    """Refuse what no fit to sequences wrote."""
+    kinds: dict[str, type] = {"table": bool, "episode": str, "time": str, "query": list, "evidence": list}
+    if not isinstance(sequences, dict) or set(sequences) != set(kinds):
+        raise ValueError(f"{file}: data.sequences must have {', '.join(kinds)}; got {sequences!r:.80}")
+    for name, kind in kinds.items():
+        value = sequences[name]
+        good = type(value) is kind or (value is None and kind is not bool)
+        if not good or (type(value) is list and any(type(part) is not str for part in value)):
+            raise ValueError(f"{file}: data.sequences.{name} must be {kind.__name__}; got {value!r:.80}")
 
 
 def _object(config: dict[str, Any], name: str, file: Path) -> dict[str, Any]:

@@ -234,7 +234,7 @@ def test_one_step_at_a_time_gives_the_batch_filters_numbers(sees, x64: None) -> 
     belief = posterior.init(model)
     for t in range(6):
         step = Datum(datum.query[t], datum.evidence[t], reset=datum.reset[t])
-        belief = posterior.step(model, belief, step, jax.random.key(t))
+        belief = posterior.update(model, belief, step, jax.random.key(t))
         np.testing.assert_allclose(belief.mean, path.latent[t], atol=1e-10)
         belief = eqx.tree_at(lambda belief: belief.state.latent, belief, belief.mean)  # the steady path
     np.testing.assert_allclose(belief.state.memory, path.memory[-1], atol=1e-10)
@@ -323,7 +323,7 @@ def test_errors() -> None:
         veil.fit(veil.VAE(2), arrays(4)[0], key=jax.random.key(0), posterior=Sequential())
     model, posterior = made("dmm")
     with pytest.raises(ValueError, match=r"Future\(\) needs the steps that are to come"):
-        posterior.step(model, posterior.init(model), Datum(jnp.zeros(2), jnp.zeros(1)), jax.random.key(0))
+        posterior.update(model, posterior.init(model), Datum(jnp.zeros(2), jnp.zeros(1)), jax.random.key(0))
     with pytest.raises(TypeError, match="see observations"):
         made("vrnn")[0].prior(jnp.zeros((3, 1)))
     with pytest.raises(ValueError, match="steps: how long"):

@@ -19,6 +19,9 @@ def fit(
     query: options.Query = None,
     evidence: options.Evidence = None,
     weight: options.Weight = None,
+    episode: options.Episode = None,
+    time: options.Time = None,
+    window: options.Window = None,
     stream: options.Stream = False,
     block_rows: options.BlockRows = None,
     bad: options.Bad = None,
@@ -103,6 +106,12 @@ def fit(
         raise Refusal("--select: it needs the data in memory; leave --stream out")
     if stream and held_out is not None:
         raise Refusal("--held-out: a stream cannot be split")
+    how: Any = reading.Sequences(episode, time, window)
+    if not _build(entry, next(iter(candidates.values()))).sequential:
+        for option, given_value in zip(("--episode", "--time", "--window"), how, strict=True):
+            if given_value is not None:
+                raise Refusal(f"{option}: {entry.name} is a model of single rows; leave it out")
+        how = None
     if held_out is not None and not 0 < held_out < 1:
         raise Refusal(f"--held-out: expected a fraction between 0 and 1; got {held_out:g}")
     if resume and runs.is_finished(out):
@@ -121,10 +130,9 @@ def fit(
         size = reading.image_size(image_size)
         blocks = reading.Blocks(block_rows or plain.rows, bad or plain.bad, size) if stream else None
         with waiting("reading", quiet):
-            found = reading.open_data(
-                data, reading.names(query, "--query"), reading.names(evidence, "--evidence"), weight, blocks
-            )
-        _check_roles(entry, data, found, blocks)
+            asked_for = reading.names(query, "--query"), reading.names(evidence, "--evidence")
+            found = reading.open_data(data, *asked_for, weight, blocks, how)
+        _check_roles(entry, data, found, blocks, how is not None)
         candidates = {name: _with_categories(chosen, found) for name, chosen in candidates.items()}
         models = {name: _build(entry, chosen) for name, chosen in candidates.items()}
         learning = choose(next(iter(models.values())), asked)
@@ -157,7 +165,7 @@ def fit(
                 runs.configuration(
                     model=entry.name,
                     options=candidates[chosen],
-                    data=_data_record(data, found, weight, evaluation.rows, blocks),
+                    data=_data_record(data, found, weight, evaluation.rows, blocks, how, asked_for),
                     fit={"seed": seed, **{name: value for name, value in record.items() if value is not None}},
                     precision=precision,
                     command=COMMAND.get(),
@@ -220,9 +228,11 @@ def _with_categories(options: dict[str, Any], data: Any) -> dict[str, Any]:
     return {**options, "head": f"categorical:{max(2, int(data.query.max()) + 1)}"}
 
 
-def _check_roles(entry: Any, source: str, data: Any, blocks: Any) -> None:
+def _check_roles(entry: Any, source: str, data: Any, blocks: Any, sequential: bool) -> None:
     from veil.cli.reading import column_names
 
+    if sequential:  # evidence, such as actions, if there is any
+        return
     if entry.conditional and data.evidence_shape is None:
         columns = ", ".join(column_names(source, blocks)[:30]) or "none"
         raise Refusal(f"{entry.name} needs evidence: name its columns with --evidence (there are: {columns})")
@@ -236,10 +246,24 @@ def _check_roles(entry: Any, source: str, data: Any, blocks: Any) -> None:
         )
 
 
-def _data_record(source: str, data: Any, weight: str | None, rows: int, blocks: Any) -> dict[str, Any]:
-    from veil.cli.reading import check_column, column_names
+def _data_record(
+    source: str, data: Any, weight: str | None, rows: int, blocks: Any, how: Any, asked: tuple[Any, Any]
+) -> dict[str, Any]:
+    from veil.cli.reading import all_columns, check_column, column_names, is_table
 
+    sequences = None
+    if how is not None:
+        table = is_table(source)
+        column = lambda name, option: name and check_column(all_columns(source), name, option)  # noqa: E731
+        sequences = {
+            "table": table,
+            "episode": column(how.episode, "--episode"),
+            "time": column(how.time, "--time"),
+            "query": None if table else asked[0],
+            "evidence": None if table else asked[1],
+        }
     return {
+        "sequences": sequences,
         "source": source,
         "name": data.name,
         "rows": rows,

@@ -19,7 +19,8 @@ DataSource = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A .csv, .parquet, .npy or .npz file, a name from: veil data, or a folder or a pattern with --stream.",
+        help="A .csv, .parquet, .npy or .npz file, a recording (veil collect, Minari, .hdf5), a name from: veil data, "
+        "or a folder or a pattern with --stream.",
     ),
 ]
 RunToMake = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run directory to make.")]
@@ -36,6 +37,16 @@ OtherQuery = Annotated[str | None, _in(DATA, "--query", "Columns in place of tho
 OtherEvidence = Annotated[str | None, _in(DATA, "--evidence", "Columns in place of those of the fit.")]
 Weight = Annotated[str | None, _in(DATA, "--weight", "The column with each datum's weight.")]
 Unweighted = Annotated[bool, _in(DATA, "--unweighted", "Count every datum once.")]
+Episode = Annotated[
+    str | None,
+    _in(DATA, "--episode", "The column that says which sequence a row belongs to; without it all rows are one."),
+]
+Time = Annotated[str | None, _in(DATA, "--time", "The column that orders the steps of a sequence.")]
+Window = Annotated[int | None, _in(DATA, "--window", "Cut sequences into windows of so many steps.", min=1)]
+OtherEpisode = Annotated[
+    str | None, _in(DATA, "--episode", "The column of the sequences, in place of that of the fit.")
+]
+OtherTime = Annotated[str | None, _in(DATA, "--time", "The column of the steps' order, in place of that of the fit.")]
 Stream = Annotated[bool, _in(DATA, "--stream", "Read the file or files in blocks, not into memory.")]
 Bad = Annotated[str | None, _in(DATA, "--bad", "Records of a stream that cannot be read: refuse (default) or skip.")]
 ImageSize = Annotated[
@@ -132,6 +143,9 @@ Thorough = Annotated[
     bool, typer.Option("--thorough", help="Also annealed bounds, the gap's parts and calibration (minutes).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+SequenceSteps = Annotated[
+    int | None, typer.Option("--steps", help="Of a sequence model without evidence: how long the sequences are.", min=1)
+]
 Count = Annotated[int, typer.Option("--count", help="How many draws; with evidence, for each row of it.", min=1)]
 EvidenceValues = Annotated[
     str | None, typer.Option("--evidence-values", help="A file, or a name, with rows of evidence to draw for.")

@@ -5,13 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from veil.cli.program import Refusal
-from veil.data import Data, Stream, available, load, read
+from veil.data import Data, Stream, available, grouped, load, read, windows
 from veil.data import stream as read_stream
 from veil.data.columns import resolve, suggestion
+from veil.data.numpy_files import NpzTable
 from veil.data.paths import find, is_pattern
+from veil.data.recordings import is_recording, recording
+from veil.data.tables import open_table
 
-FILES = (".csv", ".parquet", ".npy", ".npz")
+TABLES = (".csv", ".parquet", ".npy", ".npz")
+FILES = (*TABLES, ".hdf5", ".h5")
 
 
 class Blocks(NamedTuple):
@@ -20,6 +26,14 @@ class Blocks(NamedTuple):
     rows: int = 65536
     bad: str = "refuse"
     image_size: tuple[int, int] | None = None
+
+
+class Sequences(NamedTuple):
+    """How rows are sequences: the columns of their names and of time, and the steps of a window."""
+
+    episode: str | None = None
+    time: str | None = None
+    window: int | None = None
 
 
 def names(text: str | None, option: str) -> list[str] | None:
@@ -44,7 +58,7 @@ def is_file(source: str) -> bool:
     known = [example.name for example in available()]
     if source in known and not Path(source).suffix:
         return False
-    if is_many(source):
+    if is_many(source) or is_recording(Path(source)):
         return True
     if Path(source).suffix.lower() in FILES or Path(source).is_file():
         if not Path(source).is_file():
@@ -56,8 +70,9 @@ def is_file(source: str) -> bool:
 
 
 def is_many(source: str) -> bool:
-    """Whether DATA is a folder or a pattern."""
-    return Path(source).is_dir() or is_pattern(Path(source))
+    """Whether DATA is a folder of files or a pattern."""
+    path = Path(source)
+    return (path.is_dir() and not is_recording(path)) or is_pattern(path)
 
 
 def image_size(text: str | None) -> tuple[int, int] | None:
@@ -80,9 +95,17 @@ def open_data(
     evidence: Sequence[str] | None,
     weight: str | None = None,
     blocks: Blocks | None = None,
+    sequences: Sequences | None = None,
 ) -> Data | Stream:
-    """The data in the roles asked for, or in those they have by default; with ``blocks`` as a stream."""
+    """The data in the roles asked for, or in those they have by default; with ``blocks`` as a stream.
+
+    With ``sequences`` as sequences: rows that no column tells apart are one.
+    """
+    if sequences is not None:
+        return _sequences(source, query, evidence, weight, blocks, sequences)
     if is_file(source):
+        if blocks is not None and is_recording(Path(source)):
+            raise Refusal(f"--stream reads tables and images; {source} is a recording, which is read whole")
         if blocks is not None:
             size = blocks.image_size
             return read_stream(source, query, evidence, weight, rows=blocks.rows, bad=blocks.bad, image_size=size)
@@ -93,6 +116,40 @@ def open_data(
         raise Refusal(f"--stream reads files; {source} is an example, which is in memory anyway")
     data = load(source, query, evidence)
     return data if weight is None else _weighted(source, data, weight, query)
+
+
+def _sequences(
+    source: str,
+    query: Sequence[str] | None,
+    evidence: Sequence[str] | None,
+    weight: str | None,
+    blocks: Blocks | None,
+    how: Sequences,
+) -> Data | Stream:
+    if blocks is not None:
+        for option, value in zip(("--episode", "--time", "--window"), how, strict=True):
+            if value is not None:
+                raise Refusal(f"{option}: a stream holds sequences as they are (query [N, T, ...]); leave it out")
+        return open_data(source, query, evidence, weight, blocks)
+    if how.time is not None and how.episode is None:
+        raise Refusal("--time: it orders the steps of sequences; name their column too, with --episode")
+    if how.episode is None:
+        data = open_data(source, query, evidence, weight)
+    elif is_file(source) and not is_many(source):
+        data = read(source, query, evidence, weight, episode=how.episode, time=how.time)
+    else:
+        raise Refusal(f"--episode: {source} is not a table in one file; leave it out")
+    assert isinstance(data, Data)
+    if len(data.query_shape) == 1:
+        rows = Data(data.query, data.evidence, None, data.observed, **_named(data))
+        data = grouped(rows, np.zeros(len(rows), int))
+        if weight is not None:
+            raise Refusal("--weight: all rows are one sequence, which is there once; leave it out, or use --episode")
+    return data if how.window is None else windows(data, how.window)
+
+
+def _named(data: Data) -> dict[str, Any]:
+    return {"query_names": data.query_names, "evidence_names": data.evidence_names, "name": data.name}
 
 
 def _weighted(source: str, data: Data, weight: str, query: Sequence[str] | None) -> Data:
@@ -110,9 +167,7 @@ def _weighted(source: str, data: Data, weight: str, query: Sequence[str] | None)
         data.evidence,
         column.query[:, 0],
         data.observed,
-        query_names=data.query_names,
-        evidence_names=data.evidence_names,
-        name=data.name,
+        **_named(data),
     )
 
 
@@ -123,9 +178,16 @@ def like_run(
     evidence: list[str] | None,
     weight: bool,
     blocks: Blocks | None = None,
+    sequences: Sequences | None = None,
 ) -> Data | Stream:
     """The columns that a run was fitted to, by name, or others in their place."""
     columns = run.columns
+    if columns.sequences is not None:
+        how = sequences or Sequences()
+        return _like_sequences(run, source, query, evidence, weight, blocks, how)
+    for option, value in zip(("--episode", "--time"), sequences or (), strict=False):
+        if value is not None:
+            raise Refusal(f"{option}: {run.model_name} is a model of single rows; leave it out")
     for option, given, known in (("--query", query, columns.query), ("--evidence", evidence, columns.evidence)):
         if given is not None and len(given) != len(known):
             raise Refusal(f"{option}: the run has {len(known)} such columns ({_some(known)}); got {len(given)}")
@@ -150,6 +212,48 @@ def like_run(
             f"the run was fitted to {[list(columns.query_shape), list(columns.evidence_shape)]}"
         )
     return data
+
+
+def _like_sequences(
+    run: Any,
+    source: str,
+    query: list[str] | None,
+    evidence: list[str] | None,
+    weight: bool,
+    blocks: Blocks | None,
+    how: Sequences,
+) -> Data | Stream:
+    """Sequences of any length, with steps like those that a run was fitted to."""
+    columns, fitted = run.columns, run.columns.sequences
+    table = is_table(source)
+    how = Sequences(how.episode, how.time)
+    if table and fitted["table"]:
+        known = all_columns(source)
+        here = lambda column: column if column in known else None  # noqa: E731
+        how = Sequences(how.episode or here(fitted["episode"]), how.time or here(fitted["time"]))
+        query, evidence = query or list(columns.query), evidence or list(columns.evidence) or None
+    elif is_file(source) and is_recording(Path(source)):
+        query, evidence = query or fitted["query"], evidence or fitted["evidence"]
+    data = open_data(source, query, evidence, columns.weight if weight and table else None, blocks, how)
+    shapes = data.query_shape[1:], (data.evidence_shape or ())[1:]
+    if shapes != (columns.query_shape[1:], columns.evidence_shape[1:]):
+        raise ValueError(
+            f"{source}: query and evidence of each step have the shapes {[list(shape) for shape in shapes]}; the run "
+            f"was fitted to {[list(columns.query_shape[1:]), list(columns.evidence_shape[1:])]}"
+        )
+    return data
+
+
+def is_table(source: str) -> bool:
+    """Whether DATA has columns in rows: neither a recording nor arrays by their roles nor sequences."""
+    if not is_file(source):
+        return len(load(source).query_shape) == 1
+    if is_many(source) or is_recording(Path(source)):
+        return False
+    if Path(source).suffix.lower() != ".npz":
+        return True
+    table = NpzTable(Path(source))
+    return not table.roles and bool(table.names)
 
 
 def _arrays(source: str, columns: Any, weight: str | None, blocks: Blocks | None) -> Data | Stream:
@@ -184,13 +288,48 @@ def evidence_values(run: Any, source: str, evidence: list[str] | None) -> Any:
     return data.query
 
 
+def evidence_sequences(run: Any, source: str) -> tuple[Any, Any]:
+    """The evidence of sequences, alone, [N, T, P], and which of its steps are there (None: all)."""
+    columns, fitted = run.columns, run.columns.sequences
+    if is_file(source) and is_recording(Path(source)):
+        data = open_data(source, fitted["evidence"], None)
+    elif is_table(source):
+        known = all_columns(source)
+        here = lambda column: column if column in known else None  # noqa: E731
+        how = Sequences(here(fitted["episode"]), here(fitted["time"]))
+        data = open_data(source, list(columns.evidence), None, sequences=how)
+    else:
+        whole = open_data(source, None, None)
+        data = whole if whole.evidence_shape is None else _only_evidence(whole)
+    assert isinstance(data, Data)
+    if data.observed is not None:
+        raise ValueError(f"{source}: evidence must be complete; some entries are missing")
+    if data.query_shape[1:] != columns.evidence_shape[1:]:
+        raise ValueError(
+            f"{source}: evidence of each step has the shape {list(data.query_shape[1:])}; the run was fitted to "
+            f"{list(columns.evidence_shape[1:])}"
+        )
+    return data.query, data.mask
+
+
+def _only_evidence(data: Any) -> Data:
+    return Data(data.evidence, mask=data.mask)
+
+
 def column_names(source: str, blocks: Blocks | None = None) -> list[str]:
     """All columns of DATA, as far as it names them."""
     if not is_file(source):
         return [name for example in available() if example.name == source for name in example.columns]
+    if is_recording(Path(source)):
+        return list(recording(source).parts)
     blocks = blocks or Blocks()
     data = read_stream(source, rows=1, bad=blocks.bad, image_size=blocks.image_size)
     return [*data.evidence_names, *data.query_names]
+
+
+def all_columns(source: str) -> list[str]:
+    """All columns of a table or an example, those of text too."""
+    return list(open_table(Path(source)).names) if is_file(source) else column_names(source)
 
 
 def check_column(names_: Sequence[str], wanted: str, option: str) -> str:

@@ -21,9 +21,19 @@ def opened(path: Path, quiet: bool) -> Iterator[tuple[Any, Any]]:
         yield run, run.load()
 
 
-def data(run: Any, source: str, query: str | None, evidence: str | None, weight: bool, stream: bool) -> Any:
+def data(
+    run: Any,
+    source: str,
+    query: str | None,
+    evidence: str | None,
+    weight: bool,
+    stream: bool,
+    episode: str | None = None,
+    time: str | None = None,
+) -> Any:
     """DATA in the columns of the run, or in others named in their place."""
     from veil.cli import reading
 
     asked = reading.names(query, "--query"), reading.names(evidence, "--evidence")
-    return reading.like_run(run, source, *asked, weight, reading.Blocks() if stream else None)
+    blocks = reading.Blocks() if stream else None
+    return reading.like_run(run, source, *asked, weight, blocks, reading.Sequences(episode, time))

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from veil.cli import options, runs
+from veil.cli import options, runs, tables
 from veil.cli.program import Refusal
 
 
@@ -17,6 +17,8 @@ def evaluate(
     query: options.OtherQuery = None,
     evidence: options.OtherEvidence = None,
     unweighted: options.Unweighted = False,
+    episode: options.OtherEpisode = None,
+    time: options.OtherTime = None,
     stream: options.Stream = False,
     samples: options.BoundSamples = 1000,
     thorough: options.Thorough = False,
@@ -31,7 +33,7 @@ def evaluate(
     with runs.opened(run, quiet) as (opened, model):
         from veil.evaluation.likelihood import evaluate as measure
 
-        found = runs.data(opened, data, query, evidence, not unweighted, stream)
+        found = runs.data(opened, data, query, evidence, not unweighted, stream, episode, time)
         more: Any = {"key": jax.random.key(seed), "samples": samples, "thorough": thorough}
         result = measure(model, found, posterior=opened.load_posterior(), progress=False if quiet else None, **more)
     if as_json:
@@ -70,6 +72,8 @@ def log_prob(
     out: options.FileToMake,
     query: options.OtherQuery = None,
     evidence: options.OtherEvidence = None,
+    episode: options.OtherEpisode = None,
+    time: options.OtherTime = None,
     stream: options.Stream = False,
     samples: options.BoundSamples = 1000,
     seed: options.Seed = 0,
@@ -77,20 +81,21 @@ def log_prob(
 ) -> None:
     """Write log p(y|x) of each row of DATA.
 
-    The columns are row and log_prob (nats); of a model without an exact likelihood, a lower bound by importance
-    weights.
+    The columns are row (of sequences: sequence) and log_prob (nats); of a model without an exact likelihood, a lower
+    bound by importance weights.
     """
     import jax
     import numpy as np
 
-    _check_file(out, data)
+    check_file(out, data)
     with runs.opened(run, quiet) as (opened, model):
         from veil.evaluation.likelihood import log_prob as measure
 
-        found = runs.data(opened, data, query, evidence, False, stream)
+        found = runs.data(opened, data, query, evidence, False, stream, episode, time)
         more: Any = {"key": jax.random.key(seed), "samples": samples}
         values = measure(model, found, posterior=opened.load_posterior(), **more)
-    _write(out, [("row", np.arange(len(values))), ("log_prob", values)], quiet)
+    name = "row" if opened.columns.sequences is None else "sequence"
+    write_table(out, [(name, np.arange(len(values))), ("log_prob", values)], quiet)
 
 
 def infer(
@@ -99,17 +104,20 @@ def infer(
     out: options.FileToMake,
     query: options.OtherQuery = None,
     evidence: options.OtherEvidence = None,
+    episode: options.OtherEpisode = None,
+    time: options.OtherTime = None,
     stream: options.Stream = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Write p(z|y,x) of each row of DATA.
 
     The columns are row, component_0, component_1, ... and most_likely; of a continuous latent row, mean_0, ... and
-    sd_0, ..., of codes their probabilities code_0_0, ...
+    sd_0, ..., of codes their probabilities code_0_0, ... Of sequences they are sequence, step (from 0), and of each
+    step given the whole sequence state_0, ..., most_likely and path (Viterbi), or mean_0, ... and sd_0, ...
     """
     import numpy as np
 
-    _check_file(out, data)
+    check_file(out, data)
     with runs.opened(run, quiet) as (opened, model):
         from veil.gates import Single
         from veil.prediction import infer as deduce
@@ -117,13 +125,17 @@ def infer(
         if isinstance(getattr(model, "gate", None), Single):
             raise Refusal(f"{opened.model_name} has no latent variable to infer")
         posterior = opened.load_posterior()
-        found = deduce(model, runs.data(opened, data, query, evidence, False, stream), posterior=posterior)
+        rows = runs.data(opened, data, query, evidence, False, stream, episode, time)
+        found = deduce(model, rows, posterior=posterior)
+    if model.sequential:
+        write_table(out, tables.inferred(found, tables.mask_of(rows)), quiet)
+        return
     if not hasattr(found, "probabilities"):
-        _write(out, _moments(found), quiet)
+        write_table(out, _moments(found), quiet)
         return
     columns = [(f"component_{k}", column) for k, column in enumerate(found.probabilities.T)]
     rows = np.arange(len(found.most_likely))
-    _write(out, [("row", rows), *columns, ("most_likely", found.most_likely)], quiet)
+    write_table(out, [("row", rows), *columns, ("most_likely", found.most_likely)], quiet)
 
 
 def sample(
@@ -132,23 +144,31 @@ def sample(
     count: options.Count,
     evidence_values: options.EvidenceValues = None,
     evidence: options.OtherEvidence = None,
+    steps: options.SequenceSteps = None,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
     """Draw from a fitted model.
 
-    The columns are the query's; with --evidence-values they are row, the evidence's and the query's.
+    The columns are the query's; with --evidence-values they are row, the evidence's and the query's. Of a sequence
+    model they begin with sequence and step (from 0), and an .npz holds query [count, steps, ...].
     """
     import jax
     import numpy as np
 
     from veil.cli import reading
 
-    _check_file(out, evidence_values)
+    check_file(out, evidence_values)
     with runs.opened(run, quiet) as (opened, model):
         from veil.prediction import sample as draw
 
         columns = opened.columns
+        if columns.sequences is not None:
+            long = _sequences(opened, model, count, steps, evidence_values, out, jax.random.key(seed))
+            write_table(out, long, quiet)
+            return
+        if steps is not None:
+            raise Refusal(f"--steps: {opened.model_name} is a model of single rows; leave it out")
         if evidence is not None and evidence_values is None:
             raise Refusal("--evidence: it names columns of --evidence-values")
         if columns.evidence and evidence_values is None:
@@ -169,7 +189,34 @@ def sample(
         table += [(name, drawn[:, i]) for i, name in enumerate(columns.query)]
     else:
         table.append(("query", drawn))
-    _write(out, table, quiet)
+    write_table(out, table, quiet)
+
+
+def _sequences(
+    run: Any, model: Any, count: int, steps: int | None, source: str | None, out: Path, key: Any
+) -> list[tuple[str, Any]]:
+    """Draws of a sequence model, as a long table."""
+    import numpy as np
+
+    from veil.cli import reading
+    from veil.prediction import sample as draw
+
+    columns = run.columns
+    if not columns.evidence:
+        if source is not None:
+            raise Refusal("--evidence-values: this run was fitted without evidence; leave it out")
+        if steps is None:
+            raise Refusal("--steps: how long shall the sequences be? Say, for example, --steps 100")
+        return tables.sequences(draw(model, count, key=key, steps=steps).query, columns.query, out)
+    if source is None:
+        known = ", ".join(columns.evidence[:8])
+        raise Refusal(f"this run is p(y|x): give sequences of its evidence ({known}) with --evidence-values FILE")
+    if steps is not None:
+        raise Refusal("--steps: sequences are as long as their evidence; leave it out")
+    given, mask = reading.evidence_sequences(run, source)
+    drawn = draw(model, count, key=key, evidence=given).query  # [N, count, T, ...]
+    mask = None if mask is None else np.repeat(mask, count, 0)
+    return tables.sequences(drawn.reshape(-1, *drawn.shape[2:]), columns.query, out, mask)
 
 
 def _moments(found: Any) -> list[tuple[str, Any]]:
@@ -185,12 +232,12 @@ def _moments(found: Any) -> list[tuple[str, Any]]:
     return [rows, *means, *((f"sd_{i}", column) for i, column in enumerate(spread))]
 
 
-def _check_file(out: Path, source: str | None) -> None:
+def check_file(out: Path, source: str | None) -> None:
     """Refuse a place for results before working on them."""
-    from veil.cli.reading import FILES
+    from veil.cli.reading import TABLES
 
-    if out.suffix not in FILES:
-        raise Refusal(f"--out: expected a file that ends in {', '.join(FILES)}; got {out.name!r}")
+    if out.suffix not in TABLES:
+        raise Refusal(f"--out: expected a file that ends in {', '.join(TABLES)}; got {out.name!r}")
     if not out.parent.is_dir():
         raise Refusal(f"--out: the folder {out.parent} does not exist; create it first")
     if out.is_dir():
@@ -199,7 +246,7 @@ def _check_file(out: Path, source: str | None) -> None:
         raise Refusal(f"--out: {out} is the data itself; choose another file")
 
 
-def _write(out: Path, columns: list[tuple[str, Any]], quiet: bool) -> None:
+def write_table(out: Path, columns: list[tuple[str, Any]], quiet: bool) -> None:
     from veil.data import write
     from veil.data.columns import unique
 

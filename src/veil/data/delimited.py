@@ -54,6 +54,14 @@ class DelimitedTable:
         for records, lines in self._records():
             yield np.stack([self._convert(i, [record[i] for record in records], lines) for i in wanted], axis=1)
 
+    def cells(self, column: int) -> np.ndarray:
+        """One column as it stands: numbers, or text, in which a missing cell is None."""
+        texts = [record[column].strip() for records, _ in self._records() for record in records]
+        numbers = [_number(text) for text in texts]
+        if None not in numbers:
+            return np.array(numbers, np.float64)
+        return np.array([None if text.lower() in MISSING else text for text in texts], object)
+
     def ranges(self, rows: int) -> list[tuple[int, int]]:
         """Ranges of about `rows` rows, each of which can be read on its own, after a first look through the file."""
         index = self.index()

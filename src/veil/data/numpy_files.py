@@ -17,6 +17,8 @@ from veil.data.columns import CELLS, unique
 # ("AST constructor recursion depth mismatch"): one after the other.
 _HEADERS = threading.Lock()
 ROLES = ("query", "evidence", "weight", "observed", "index", "mask", "reset")
+# Sequences one after the other: steps [M, ...], and [N] lengths or, for each step, the name of its episode.
+RAGGED = ("query", "evidence", "weight", "observed", "lengths", "episode", "time")
 
 
 class NpyTable:
@@ -52,6 +54,10 @@ class NpyTable:
             # Mapped anew for each part: the pages of one long-lived map would pile up until they are the whole file.
             yield np.array(self._map()[start : start + size], subok=False).reshape(-1, *self.shape[1:])
 
+    def cells(self, column: int) -> np.ndarray:
+        """One column as it stands."""
+        return self.load(0, self.count, [column])[:, 0]
+
     def ranges(self, rows: int) -> list[tuple[int, int]]:
         """Ranges of `rows` rows, each of which can be read on its own."""
         return ranges(self.count, rows)
@@ -85,6 +91,7 @@ class NpzTable:
     Attributes:
         members: the shape of each array by name, in the order of the file.
         roles: whether the arrays are the fields of `Data`, by name, rather than columns.
+        ragged: whether the arrays are steps of sequences, with `lengths` or an `episode` for each.
         names, numeric, count: the columns (of arrays with roles: none), all numeric, and N.
 
     Raises:
@@ -105,8 +112,11 @@ class NpzTable:
         for name in found:
             with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
                 self.members[name] = self._read_header(file, name)[0]
-        self.roles = "query" in found and set(found) <= set(ROLES)
-        lengths = {name: shape[0] if shape else 0 for name, shape in self.members.items()}
+        self.ragged = "query" in found and ("lengths" in found) != ("episode" in found) and set(found) <= set(RAGGED)
+        self.roles = self.ragged or ("query" in found and set(found) <= set(ROLES))
+        # of sequences one after the other, what is not one a step
+        others = ("lengths", "weight") if self.ragged and "lengths" in found else ()
+        lengths = {name: shape[0] if shape else 0 for name, shape in self.members.items() if name not in others}
         if len(set(lengths.values())) > 1 or not all(lengths.values()):
             text = ", ".join(f"{name} {list(shape)}" for name, shape in self.members.items())
             raise ValueError(f"{path}: its arrays must have the same, positive number of rows; got {text}")
@@ -141,6 +151,12 @@ class NpzTable:
         readers = [self._rows(name, size) for name in members]
         for arrays in zip(*readers, strict=True):
             yield dict(zip(members, arrays, strict=True))
+
+    def cells(self, column: int) -> np.ndarray:
+        """One column as it stands."""
+        _, member, place = self._places[column]
+        array = self.load_all()[member] if member not in self._loaded else self._loaded[member]
+        return array if array.ndim == 1 else np.asarray(array[:, place])
 
     def ranges(self, rows: int) -> list[tuple[int, int]]:
         """Ranges of `rows` rows, each of which can be read on its own; compressed arrays only as a whole."""

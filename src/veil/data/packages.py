@@ -16,6 +16,6 @@ def needed(words: str, extra: str, *modules: str) -> Any:
     try:
         for module in modules:
             import_module(module)
+        return import_module(modules[0].partition(".")[0])
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{words}; install it with: pip install 'veil[{extra}]'") from error
-    return import_module(modules[0].partition(".")[0])

@@ -76,6 +76,12 @@ class ParquetTable:
                 if batch.num_rows:
                     yield self._numbers(batch, wanted)
 
+    def cells(self, column: int) -> np.ndarray:
+        """One column as it stands: numbers, dates or text, in which a missing cell is None or NaN."""
+        with self._open() as file:
+            found: np.ndarray = file.read(columns=[self.names[column]], use_threads=False).column(0).to_numpy()
+        return found
+
     def ranges(self, rows: int) -> list[tuple[int, int]]:
         """The rows of each row group: what can be read on its own, whatever `rows` asks for."""
         ends = np.cumsum([0, *self._groups]).tolist()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from veil.data.arrays import Data
+from veil.data.arrays import Data, labels
 from veil.data.columns import check_roles, resolve
 from veil.data.delimited import DelimitedTable
+from veil.data.episodes import grouped, ragged
 from veil.data.files import TableFiles, opened
 from veil.data.image_files import ImageFiles
 from veil.data.layouts import ByRole, Layout, OneArray, Roles, Table, is_one_array
@@ -19,6 +20,7 @@ from veil.data.layouts import Columns as ColumnLayout
 from veil.data.numpy_files import NpyTable, NpzTable
 from veil.data.parquet import ParquetTable
 from veil.data.paths import Found, Paths, check_table, find
+from veil.data.recordings import is_recording, recording
 from veil.data.records import DataWarning, Ledger, check_policy
 from veil.data.streaming import Stream
 
@@ -31,8 +33,11 @@ def read(
     evidence: Columns = None,
     weight: str | int | None = None,
     name: str | None = None,
+    *,
+    episode: str | int | None = None,
+    time: str | int | None = None,
 ) -> Data:
-    """Read a .csv, .parquet, .npy or .npz file into memory.
+    """Read a .csv, .parquet, .npy or .npz file, or a recording, into memory.
 
     Columns are named by their name or position (from 0). Without `query` it is every column that is not evidence or
     weight; if no `evidence` is named either, columns that are not numeric are left out with a `DataWarning`. Missing
@@ -42,11 +47,20 @@ def read(
     needed, evidence, weight, observed, index, mask, reset; or a single array as in a .npy; or columns, one array each.
     Files with Python objects are never loaded.
 
+    **Sequences.** With `episode` the rows that have the same value in that column are the steps of one sequence, in the
+    order of the file or of the column `time` (`grouped`). An .npz may hold them padded (query [N, T, ...] and a mask),
+    or one after the other: query [M, ...] with lengths [N] (and weight [N]), or with episode [M] and perhaps time [M].
+    A recording of an environment (`recording`: a folder that `collect` made, one of Minari, an .hdf5 file) has parts in
+    place of columns: `query` and `evidence` are names of observations, "action", "reward" or "terminated"; the query is
+    the observation by default.
+
     Args:
         path: the file.
         query, evidence: columns.
         weight: one column.
         name: of the data; the file's name without its ending by default.
+        episode: the column that says which sequence a row belongs to, of numbers or text.
+        time: the column that orders the steps of a sequence, of numbers or dates.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -60,10 +74,25 @@ def read(
     ...     read(path, evidence="speed")
     Data('cars': N=2, query (distance), evidence (speed), 1 of 2 entries missing)
     """
-    table = _open(Path(path))
+    if is_recording(Path(path)):
+        for argument, column in (("weight", weight), ("episode", episode), ("time", time)):
+            if column is not None:
+                raise ValueError(f"{argument}: {path} is a recording, which has no columns; leave it out")
+        return recording(path).data(query, evidence, name=name)
+    table = open_table(Path(path))
     name = table.path.stem if name is None else name
+    if time is not None and episode is None:
+        raise ValueError("time: it orders the steps of episodes; name their column with episode, too")
     # Loaded whole, arrays in Fortran order can be read too, which a stream cannot.
     fields = table.load_all() if isinstance(table, NpzTable) else {}
+    if episode is not None and (is_one_array(table) or (isinstance(table, NpzTable) and table.roles)):
+        raise ValueError(
+            f"episode: {table.path} holds arrays, which have no columns; leave it out. In an .npz of steps [M, ...] "
+            "the array named episode [M] says which sequence they belong to"
+        )
+    if isinstance(table, NpzTable) and table.ragged:
+        _no_weight(weight, table)
+        return _ragged(fields, name, query, evidence)
     if isinstance(table, NpzTable) and table.roles:
         _no_weight(weight, table)
         data = Data(
@@ -80,11 +109,16 @@ def read(
     if is_one_array(table):
         _no_columns(table, query, evidence, weight)
         return Data(np.concatenate([part["query"] for part in OneArray().parts(table)]), name=name)
-    roles = _roles(table, query, evidence, weight)
+    apart = [
+        resolve(table.names, column, argument)[0]
+        for argument, column in (("episode", episode), ("time", time))
+        if column is not None
+    ]
+    roles = _roles(table, query, evidence, weight, apart)
     whole = np.concatenate(list(table.chunks(roles.wanted)))
     arrays = roles.arrays(whole)
     names = roles.labels(table, name)
-    return Data(
+    data = Data(
         whole[:, : len(roles.query)],
         evidence=arrays["evidence"],
         weight=arrays["weight"],
@@ -92,6 +126,25 @@ def read(
         evidence_names=names[1],
         name=name,
     )
+    return grouped(data, *(table.cells(column) for column in apart)) if apart else data
+
+
+def _ragged(fields: dict[str, np.ndarray], name: str, query: Columns, evidence: Columns) -> Data:
+    """Sequences that lie one after the other in an .npz."""
+    if "lengths" in fields and "time" in fields:
+        raise ValueError("time: sequences with lengths are in order; leave it out, or give episode [M] in their place")
+    rows = Data(
+        fields["query"],
+        fields.get("evidence"),
+        None if "lengths" in fields else fields.get("weight"),
+        fields.get("observed"),
+        name=name,
+    )
+    if query is not None or evidence is not None:
+        rows = rows.select(query, evidence)
+    if "episode" in fields:
+        return grouped(rows, fields["episode"], fields.get("time"))
+    return ragged(fields["lengths"], rows.query, rows.evidence, rows.observed, fields.get("weight"), names=labels(rows))
 
 
 def stream(
@@ -149,9 +202,14 @@ def stream(
         return _images(found, query, evidence, weight, image_size, bad, ledger, name, rows)
     if image_size is not None:
         raise ValueError(f"image_size: only images have a size; {found.files[0].name} is a table")
-    tables = opened(found.files, _open, bad, ledger)
+    tables = opened(found.files, open_table, bad, ledger)
     first = tables[0]
     layout: Layout
+    if isinstance(first, NpzTable) and first.ragged:
+        raise ValueError(
+            f"path: {first.path} holds sequences one after the other (lengths or episode), which are read whole: use "
+            "veil.data.read. To stream sequences write them padded: query [N, T, ...] and mask [N, T]"
+        )
     if isinstance(first, NpzTable) and first.roles:
         _no_weight(weight, first)
         source = TableFiles(tables, ByRole(), bad, ledger, name)
@@ -193,7 +251,8 @@ def _images(
 # -- formats -----------------------------------------------------------------------------------------------------------
 
 
-def _open(path: Path) -> Table:
+def open_table(path: Path) -> Table:
+    """A .csv, .parquet, .npy or .npz file, by its ending; raises as `read` does."""
     check_table(path)
     formats: dict[str, Callable[[Path], Table]] = {
         ".csv": DelimitedTable,
@@ -207,13 +266,16 @@ def _open(path: Path) -> Table:
 # -- roles -------------------------------------------------------------------------------------------------------------
 
 
-def _roles(table: Table, query: Columns, evidence: Columns, weight: str | int | None) -> Roles:
+def _roles(
+    table: Table, query: Columns, evidence: Columns, weight: str | int | None, apart: Sequence[int] = ()
+) -> Roles:
+    """The columns in their roles; those in `apart` have another one."""
     given = [] if evidence is None else resolve(table.names, evidence, "evidence")
     weighing = None if weight is None else resolve(table.names, weight, "weight")[0]
     if query is not None:
         chosen = resolve(table.names, query, "query")
     else:
-        chosen = [i for i in range(len(table.names)) if i not in given and i != weighing]
+        chosen = [i for i in range(len(table.names)) if i not in given and i != weighing and i not in apart]
         texts = [] if evidence is not None else [i for i in chosen if not table.numeric[i]]
         chosen = [i for i in chosen if i not in texts]
         if texts and not chosen:
@@ -226,6 +288,12 @@ def _roles(table: Table, query: Columns, evidence: Columns, weight: str | int | 
                 stacklevel=3,
             )
     check_roles(table.names, chosen, given, weighing)
+    twice = next((i for i in apart if i in (*chosen, *given, weighing)), None)
+    if twice is not None or len(set(apart)) < len(apart):
+        column = table.names[apart[0] if twice is None else twice]
+        raise ValueError(
+            f"column {column!r} is the episode or the time, and in another role too; a column has one role"
+        )
     return Roles(chosen, given, weighing)
 
 

@@ -13,6 +13,7 @@ from veil.data import Data, Stream
 from veil.evaluation import blocks
 from veil.model import Datum, Model
 from veil.posterior import Posterior
+from veil.stepwise import Proposal, Stepwise
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def log_prob(
     """log p(y | x) of each datum [N], in nats: exact where the latent can be summed or integrated out.
 
     Missing entries are integrated out, too. Of any other model (give a ``Fit``, or its ``posterior``, and a ``key``) it
-    is the importance-weighted lower bound from ``samples`` draws, and of a latent that all data share an estimate of
+    is the importance-weighted lower bound from ``samples`` draws, of sequences from a particle filter with as many
+    particles, and of a latent that all data share an estimate of
     the predictive density: see ``veil.evaluate`` for their errors.
 
     Raises ValueError for a model without parameters, or data of another shape than it was fitted to.
@@ -69,6 +71,10 @@ def log_prob(
     model, posterior = parts(model, posterior)
     if model.tractable:
         return map_blocks(_log_prob, model, data)
+    if _by_particles(model, posterior):
+        from veil.evaluation.particles import particle_bound
+
+        return particle_bound(model, posterior, data, key=_asked(key), particles=samples).combined
     posterior, key = _needed(model, posterior, key)
     data = known_to(posterior, data if isinstance(data, Data | Stream) else Data(data))
     if model.shared_by > 1:
@@ -107,10 +113,19 @@ def _needed(model: Model, posterior: Posterior | None, key: PRNGKeyArray | None)
         raise ValueError(
             f"posterior: the likelihood of {type(model).__name__} has no closed form; give the Fit, or its .posterior"
         )
+    return posterior, _asked(key)
+
+
+def _asked(key: PRNGKeyArray | None) -> PRNGKeyArray:
     if key is None:
         raise ValueError("key: bounds are estimated by drawing; give one, such as jax.random.key(0)")
     checks.random_key(key)
-    return posterior, key
+    return key
+
+
+def _by_particles(model: Model, posterior: Posterior | None) -> bool:
+    """Whether a particle filter is what a likelihood without closed form comes from."""
+    return isinstance(model, Stepwise) and (posterior is None or isinstance(posterior, Proposal))
 
 
 def map_blocks(function: Any, model: Model, data: Any, *rest: Any) -> Any:
@@ -141,13 +156,16 @@ def evaluate(
     key: PRNGKeyArray | None = None,
     samples: int = 1000,
     thorough: bool = False,
+    particles: int | None = None,
     progress: bool | None = None,
 ) -> Evaluation:
     """How well a model, or a ``Fit``, explains data: an ``Evaluation``, exact where that is possible.
 
     Where it is not, give a ``Fit`` (or ``posterior``) and a ``key``: ``log_likelihood`` is then the importance-weighted
     lower bound from ``samples`` draws, and ``approximation`` holds the ELBO, Pareto k, active units, KL by dimension,
-    mutual information and, with ``thorough``, annealed bounds, the gap's parts and calibration.
+    mutual information and, with ``thorough``, annealed bounds, the gap's parts and calibration. Of a sequence model it
+    is the bound of a particle filter with ``samples`` particles; with ``particles`` (and a ``key``) such a bound is in
+    ``approximation`` beside an exact value, too.
 
     >>> import jax, veil
     >>> data = veil.data.load("faithful")
@@ -158,10 +176,22 @@ def evaluate(
     if not isinstance(data, Data | Stream):
         data = Data(data)
     model, posterior = parts(model, posterior)
-    found = None
+    found: Any = None
     noise = 0.0
     if model.tractable:
         kind, values = "exact", np.asarray(log_prob(model, data), np.float64)
+        if particles is not None:
+            from veil.evaluation.particles import particle_bound
+
+            found = particle_bound(model, posterior, data, key=_asked(key), particles=particles)
+    elif _by_particles(model, posterior):
+        from veil.evaluation.particles import particle_bound
+
+        particles = particles or samples
+        found = particle_bound(model, posterior, data, key=_asked(key), particles=particles)
+        kind = f"lower bound, particle filter with {particles} particles"
+        values = np.asarray(found.combined, np.float64)
+        noise = found.combined_average.monte_carlo_error
     elif model.shared_by > 1:
         kind = "estimate of the log predictive density"
         values = np.asarray(log_prob(model, data, posterior=posterior, key=key), np.float64)

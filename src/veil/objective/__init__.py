@@ -17,11 +17,13 @@ from veil.objective.estimators import (
     StickingTheLanding,
     StraightThrough,
 )
+from veil.objective.fivo import FIVO
 from veil.objective.marginal import Marginal
 from veil.objective.terms import Annealed, Balanced, Beta, FreeNats
 
 __all__ = [
     "ELBO",
+    "FIVO",
     "Annealed",
     "Balanced",
     "Beta",

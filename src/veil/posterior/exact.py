@@ -1,5 +1,7 @@
 """The exact posterior, of models that know theirs."""
 
+from typing import Any
+
 from veil.distributions import Distribution
 from veil.model import Datum, Model
 from veil.posterior.base import Posterior
@@ -13,3 +15,11 @@ class Exact(Posterior):
 
     def __call__(self, model: Model, datum: Datum) -> Distribution:
         return model.posterior(datum)
+
+    def step_proposals(self, model: Any, datum: Datum) -> Any:
+        """p(z_1..T | y, x) as a chain, whose steps have seen all of y."""
+        return model.posterior(datum)
+
+    def step(self, model: Any, features: Any, carry: Any, datum: Datum) -> Distribution:
+        """p(z_t | z_t-1, y, x): unless it resamples, a particle filter's Ẑ is then p(y | x), whatever is drawn."""
+        return features.given(carry.latent)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from veil import distributions
 from veil.chains import DiscreteChain, Emissions, length
 from veil.distributions import Distribution
 from veil.experts import Experts, LinearGaussian
@@ -18,6 +19,7 @@ from veil.model import Datum, Model
 from veil.nets import Units, positive
 from veil.start import KMeans, Start
 from veil.statistics import Outer, contract
+from veil.stepwise import Before
 
 SAMPLE = 20_000  # steps from which a start is made
 
@@ -195,6 +197,35 @@ class HMM(Model):
         )
         logits, value = markov.update(belief.logits, first, move, seen, fresh, there)
         return Belief(logits, fresh & ~there), value
+
+    # As veil.stepwise asks, of one path:
+
+    def carry(self, evidence: Float[Array, "T *P"] | None) -> Before:
+        """No state before."""
+        return Before(jnp.zeros((), int), jnp.array(True))
+
+    def advance(self, carry: Before, latent: Array, query: Array, evidence: Any, observed: Any) -> Before:
+        """The state is what the next step needs."""
+        return Before(latent.astype(carry.latent.dtype), jnp.array(False))
+
+    def _next(self, carry: Before, evidence: Array | None) -> tuple[Float[Array, " K"], Float[Array, " P"]]:
+        features = self._features(None if evidence is None else evidence[None], 1)
+        moves = self._moves(features)
+        onward = moves.reshape(moves.shape[-2:])[carry.latent]
+        return jnp.where(carry.fresh, self.initial.logits(jnp.ones(1)), onward), features[0]
+
+    def step_prior(self, carry: Before, evidence: Float[Array, "*P"] | None) -> Distribution:
+        """p(z_t | z_t-1, x_t)."""
+        return distributions.categorical(self._next(carry, evidence)[0])
+
+    def step_likelihood(self, carry: Before, latent: Array, evidence: Float[Array, "*P"] | None) -> Distribution:
+        """p(y_t | z_t, x_t)."""
+        return self._emission(latent, evidence)
+
+    def step_posterior(self, carry: Before, datum: Datum) -> Distribution:
+        """p(z_t | z_t-1, y_t, x_t), exact."""
+        logits, features = self._next(carry, datum.evidence)
+        return distributions.categorical(logits + self.experts.log_probs(datum.query, features, datum.observed))
 
     # -- learning ------------------------------------------------------------------------------------------------------
 

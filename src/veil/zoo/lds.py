@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from veil.chains import Emissions, GaussianChain, length
+from veil.chains import Emissions, GaussianChain, Normal, length
 from veil.covariance import Covariance, Diagonal
 from veil.distributions import Distribution
 from veil.maths import kalman, linear, markov
 from veil.model import Datum, Model
 from veil.nets import Units, positive, rescale_features
 from veil.statistics import Outer
+from veil.stepwise import Before
 
 NAMES = ("mean", "factor", "transition", "drift", "process", "emission", "offset", "noise")
 
@@ -217,6 +218,38 @@ class LDS(Model):
         after, spread, _, value = kalman.update(mean, covariance, white[0], divided.reshape(emission.shape))
         kept = Belief(jnp.where(there, after, belief.mean), jnp.where(there, spread, belief.covariance), fresh & ~there)
         return kept, jnp.where(there, value + normaliser[0], 0.0)
+
+    # As veil.stepwise asks, of one path:
+
+    def carry(self, evidence: Float[Array, "T *P"] | None) -> Before:
+        """No state before."""
+        return Before(jnp.zeros(self.latent), jnp.array(True))
+
+    def advance(self, carry: Before, latent: Array, query: Array, evidence: Any, observed: Any) -> Before:
+        """The state is what the next step needs."""
+        return Before(latent, jnp.array(False))
+
+    def step_prior(self, carry: Before, evidence: Float[Array, "*P"] | None) -> Normal:
+        """p(z_t | z_t-1, x_t)."""
+        mean, factor, transition, drift, process, _, _ = self._parts()
+        features = self._features(None if evidence is None else evidence[None], 1)[0]
+        onward = transition @ carry.latent + drift @ features
+        return Normal(jnp.where(carry.fresh, mean, onward), jnp.where(carry.fresh, factor, process))
+
+    def step_likelihood(self, carry: Before, latent: Array, evidence: Float[Array, "*P"] | None) -> Distribution:
+        """p(y_t | z_t)."""
+        return self._emission(latent, evidence)
+
+    def step_posterior(self, carry: Before, datum: Datum) -> Normal:
+        """p(z_t | z_t-1, y_t, x_t), exact."""
+        prior = self.step_prior(carry, datum.evidence)
+        *_, emission, offset = self._parts()
+        observed = None if datum.observed is None else datum.observed[None]
+        white, divided, _ = kalman.whitened((datum.query - offset)[None], emission, self._variance(), observed)
+        after, spread, *_ = kalman.update(
+            prior.mean, prior.factor @ prior.factor.T, white[0], divided.reshape(emission.shape)
+        )
+        return Normal(after, linear.cholesky(spread))
 
     # -- learning ------------------------------------------------------------------------------------------------------
 

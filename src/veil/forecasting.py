@@ -1,0 +1,231 @@
+"""The verb ``forecast``: what a sequence model says about the steps that are still to come."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil import checks, distributions
+from veil.batching import as_datum
+from veil.data import Data
+from veil.data.arrays import labels, unchecked
+from veil.evaluation.likelihood import parts
+from veil.maths import markov
+from veil.model import Datum, Model
+from veil.posterior import Exact, Posterior
+from veil.stepwise import Stepwise
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Draws of y_T+1..T+H given y_1..T, and what they amount to; every axis H is steps into the future.
+
+    ``paths`` [N, S, H, ...]: each of the S is one future, drawn as a whole. ``mean`` and ``standard_deviation``
+    [N, H, ...] of each entry: averages over the futures of the latents, in which the noise of y is not drawn but
+    counted exactly. ``truth`` [N, H, ...]: what the data have there, NaN where they do not go on; None without any.
+    """
+
+    paths: np.ndarray
+    mean: np.ndarray
+    standard_deviation: np.ndarray
+    truth: np.ndarray | None = None
+
+    def quantile(self, share: float) -> np.ndarray:
+        """The value [N, H, ...] below which a share of the paths is at each step and entry.
+
+        Raises ValueError for a share that is not between 0 and 1.
+        """
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"share: expected a number between 0 and 1; got {share!r}")
+        return np.asarray(np.quantile(self.paths, share, axis=1), self.paths.dtype)
+
+    def interval(self, share: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Two values [N, H, ...] between which a share of the paths is, as much below as above: (low, high)."""
+        return self.quantile(0.5 - share / 2), self.quantile(0.5 + share / 2)
+
+
+def forecast(
+    model: Any,
+    data: Any,
+    horizon: int,
+    samples: int,
+    *,
+    key: PRNGKeyArray,
+    after: int | None = None,
+    evidence_future: Any = None,
+    posterior: Posterior | None = None,
+) -> Forecast:
+    """Draw p(y_T+1..T+H | y_1..T, x_1..T+H), ``samples`` times for each sequence, H = ``horizon``.
+
+    Of each draw z_1..T comes from the posterior given all that was seen, and what follows from the model, open loop:
+    z_t from p(z_t | z_t-1, x_t) and y_t from p(y_t | z_t, x_t). Exact up to the number of draws where the posterior is
+    (``HMM``, ``LDS``); otherwise as good as the ``Fit``'s posterior of the last step. With missing entries, ragged
+    sequences (each goes on from its own last step) and resets in what was seen.
+
+    ``after``: see only the first so many steps of each sequence; the steps behind them are the ``truth``, and their
+    evidence is used. ``evidence_future`` (actions to come, for models that take some): [N, H, P], one for each
+    sequence; [H, P], the same for all; or [P], held. It takes the place of the data's.
+
+    Raises:
+        TypeError: a model that cannot be run step by step.
+        ValueError: a model without parameters or of single rows, data of another shape, numbers out of range, a
+            sequence shorter than ``after``, or evidence that is needed and not known.
+
+    >>> import jax, veil
+    >>> data = veil.data.episodes([[0.0, 1.1, 1.9, 3.2, 3.9, 5.1]])
+    >>> model = veil.fit(veil.LDS(latent=1), data, key=jax.random.key(0)).model
+    >>> forecast(model, data, 4, 100, key=jax.random.key(1)).paths.shape
+    (1, 100, 4, 1)
+    """
+    model, posterior = parts(model, posterior)
+    checks.fitted(model)
+    for name, value in (("horizon", horizon), ("samples", samples)):
+        checks.whole(name, value)
+    checks.random_key(key)
+    given = data if isinstance(data, Data) else Data(data)
+    if not model.sequential:
+        raise ValueError(f"model: {type(model).__name__} is a model of single rows; only sequences have a future")
+    checks.shapes(model, given)
+    if not _steps(model):
+        raise TypeError(
+            f"model: {type(model).__name__} cannot be run step by step: it needs carry, advance, step_prior and "
+            "step_likelihood (see veil.stepwise)"
+        )
+    exact = model.tractable and (posterior is None or isinstance(posterior, Exact))
+    chosen = Exact() if exact else posterior
+    if chosen is None:
+        raise ValueError(
+            f"posterior: that of {type(model).__name__} has no closed form; give the Fit, or its .posterior"
+        )
+    seen, behind = (given, None) if after is None else _cut(given, after)
+    future = _future(model, given, evidence_future, behind, horizon)
+    datum = jax.tree.map(jnp.asarray, as_datum(seen))
+    paths, mean, variance = _all(model, chosen, datum, future, jax.random.split(key, len(given)), horizon, samples)
+    truth = None if behind is None else _truth(behind, horizon)
+    return Forecast(np.asarray(paths), np.asarray(mean), np.sqrt(np.asarray(variance)), truth)
+
+
+@eqx.filter_jit
+def _all(
+    model: Any, posterior: Any, datum: Datum, future: Array | None, keys: Array, horizon: int, samples: int
+) -> tuple[Array, Array, Array]:
+    # one sequence after the other: the futures of one are a batch already
+    def one(each: tuple[Datum, Array | None, PRNGKeyArray]) -> tuple[Array, Array, Array]:
+        return _one(model, posterior, each[0], each[1], each[2], horizon, samples)
+
+    return jax.lax.map(one, (datum, future, keys))
+
+
+def _one(
+    model: Any, posterior: Any, datum: Datum, future: Array | None, key: PRNGKeyArray, horizon: int, samples: int
+) -> tuple[Array, Array, Array]:
+    """Futures [S, H, ...] of one sequence, and their mean and variance [H, ...]."""
+    q = posterior(model, datum)
+    starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+    begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
+
+    def again(carry: Any, now: tuple[Any, ...]) -> tuple[Any, None]:
+        """What a model carries after a step of a path that is known."""
+        latent, query, evidence, observed, start, real = now
+        before = _where(start, begin, carry)
+        after = model.advance(before, latent, query, evidence, observed)
+        return _where(real, after, carry), None
+
+    def onward(carry: Any, now: tuple[Array | None, PRNGKeyArray]) -> tuple[Any, tuple[Array, Array, Array]]:
+        evidence, key = now
+        key_latent, key_query = jax.random.split(key)
+        latent = model.step_prior(carry, evidence).sample(key_latent)
+        seen = model.step_likelihood(carry, latent, evidence)
+        query = seen.sample(key_query).astype(datum.query.dtype)
+        mean, variance = distributions.moments(seen)
+        return model.advance(carry, latent, query, evidence, None), (query, mean, variance)
+
+    def path(key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+        key_past, key_future = jax.random.split(key)
+        known = q.sample(key_past)
+        xs = (getattr(known, "latent", known), datum.query, datum.evidence, datum.observed, starts, there)
+        carry, _ = jax.lax.scan(again, begin, xs)
+        return jax.lax.scan(onward, carry, (future, jax.random.split(key_future, horizon)))[1]
+
+    paths, means, variances = jax.vmap(path)(jax.random.split(key, samples))
+    mean = jnp.mean(means, 0)
+    return paths, mean, jnp.mean(variances + (means - mean[None]) ** 2, 0)
+
+
+def _steps(model: Any) -> bool:
+    return isinstance(model, Stepwise)
+
+
+def _where(condition: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+# -- what is seen, and what is behind it -------------------------------------------------------------------------------
+
+
+def _lengths(data: Data) -> np.ndarray:
+    return np.full(len(data), data.query.shape[1]) if data.mask is None else np.asarray(data.mask.sum(1))
+
+
+def _cut(data: Data, after: int) -> tuple[Data, Data | None]:
+    """The first ``after`` steps, and what comes behind them."""
+    checks.whole("after", after)
+    short = np.flatnonzero(_lengths(data) < after)
+    if len(short):
+        raise ValueError(
+            f"after: sequence {short[0]} (from 0) has {_lengths(data)[short[0]]} steps, fewer than {after}"
+        )
+    whole = {name: array for name, array in data.fields().items() if name not in ("weight", "index")}
+    first = {name: array[:, :after] for name, array in whole.items() if name != "mask"}
+    rest = {name: array[:, after:] for name, array in whole.items()}
+    # of some sequences nothing may be left, which data would refuse
+    return unchecked(first, labels(data)), unchecked(rest, labels(data)) if after < data.query.shape[1] else None
+
+
+def _truth(behind: Data, horizon: int) -> np.ndarray:
+    query = behind.query[:, :horizon]
+    known = np.ones(query.shape, bool) if behind.observed is None else behind.observed[:, :horizon]
+    if behind.mask is not None:
+        known = known & behind.mask[:, :horizon].reshape(*query.shape[:2], *[1] * (query.ndim - 2))
+    truth = np.full((len(query), horizon, *query.shape[2:]), np.nan, query.dtype)
+    truth[:, : query.shape[1]] = np.where(known, query, np.nan)
+    return truth
+
+
+def _future(model: Model, data: Data, given: Any, behind: Data | None, horizon: int) -> Float[Array, "N H *P"] | None:
+    """Evidence of the steps to come, one row a step of every sequence."""
+    shape = None if data.evidence_shape is None else data.evidence_shape[1:]
+    if given is not None:
+        if shape is None:
+            raise ValueError("evidence_future: the data have no evidence; leave it out")
+        array = np.asarray(given)
+        wanted = (len(data), horizon, *shape)
+        fits = array.shape in (wanted, wanted[1:], wanted[2:])
+        if not fits or array.dtype.kind not in "biuf":
+            raise ValueError(
+                f"evidence_future: expected numbers {list(wanted)}, {list(wanted[1:])} (the same for all sequences) or "
+                f"{list(wanted[2:])} (held); got {array.dtype} {list(array.shape)}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError("evidence_future: it must be complete and finite; some of it is not")
+        return jnp.asarray(np.broadcast_to(array, wanted), jnp.result_type(float))
+    if shape is None:
+        return None
+    if getattr(model, "blind", False):
+        return jnp.zeros((len(data), horizon, *shape))
+    rest = None if behind is None else behind.evidence
+    known = 0 if behind is None else int(_lengths(behind).min())
+    if rest is None or known < horizon:
+        text = (
+            "there is none behind them" if known == 0 else f"there are {known} steps of it behind them in some sequence"
+        )
+        raise ValueError(
+            f"evidence_future: the model takes evidence ({', '.join(data.evidence_names[:4])}), and of the {horizon} "
+            f"steps to come {text}. Give it, [{horizon}, {', '.join(map(str, shape))}], or one value to be held, "
+            f"[{', '.join(map(str, shape))}]; or see fewer steps with after"
+        )
+    return jnp.asarray(rest[:, :horizon], jnp.result_type(float))

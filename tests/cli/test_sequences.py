@@ -1,0 +1,232 @@
+"""Sequences on the command line: fit, evaluate, log-prob, infer, sample, forecast and collect."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import veil as library
+from veil.zoo import catalogue
+
+
+@pytest.fixture(scope="session", autouse=True)
+def entries():
+    """Two sequence models by name, whatever else the catalogue has."""
+
+    def lds(latent: int = 1) -> library.LDS:
+        return library.LDS(latent=latent)
+
+    def hmm(components: int = 2) -> library.HMM:
+        return library.HMM(states=components)
+
+    added = {
+        "test-lds": catalogue.Entry("test-lds", "a test", False, True, lds),
+        "test-hmm": catalogue.Entry("test-hmm", "a test", False, True, hmm),
+    }
+    catalogue.MODELS.update(added)
+    yield
+    for name in added:
+        del catalogue.MODELS[name]
+
+
+LENGTHS = (9, 6, 7)
+
+
+def simulated() -> tuple[list[np.ndarray], list[np.ndarray]]:
+    rng = np.random.default_rng(0)
+    states, actions = [], []
+    for length in LENGTHS:
+        action = rng.normal(size=length)
+        state = np.zeros(length)
+        state[0] = rng.normal()
+        for t in range(1, length):
+            state[t] = 0.8 * state[t - 1] + action[t] + 0.2 * rng.normal()
+        states.append(state + 0.1 * rng.normal(size=length))
+        actions.append(action)
+    return states, actions
+
+
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory) -> Path:
+    states, actions = simulated()
+    path = tmp_path_factory.mktemp("sequences") / "trials.csv"
+    names = np.repeat(["b", "a", "c"], LENGTHS)
+    time = np.concatenate([np.arange(length) for length in LENGTHS])
+    columns = zip(names, time, np.concatenate(states), np.concatenate(actions), strict=True)
+    path.write_text("\n".join(["trial,t,y,u", *(",".join(map(str, row)) for row in columns)]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trials(veil, rows, entries) -> Path:
+    """A run of sequences with evidence."""
+    out = rows.parent / "trials"
+    words = ["--query", "y", "--evidence", "u", "--episode", "trial", "--time", "t", "--steps", 30, "--out", out]
+    fitted = veil("fit", "test-lds", rows, *words)
+    assert (fitted.code, fitted.err) == (0, ""), fitted
+    return out
+
+
+def data() -> library.Data:
+    return library.data.episodes(*simulated(), query_names=("y",), evidence_names=("u",))
+
+
+def test_a_table_is_the_same_as_arrays(veil, rows, trials, tmp_path) -> None:
+    with jax.enable_x64(True):
+        expected = library.evaluate(library.load(trials), data())
+    told = veil("evaluate", trials, rows, "--json").json
+    assert told["log_likelihood"] == pytest.approx(expected.log_likelihood)
+    assert (told["rows"], told["kind"]) == (3, "exact")
+    # the same sequences, shorter, as padded arrays
+    whole = data()
+    np.savez(tmp_path / "a.npz", query=whole.query, evidence=whole.evidence, mask=whole.mask)
+    assert veil("evaluate", trials, tmp_path / "a.npz", "--json").json["log_likelihood"] == pytest.approx(
+        expected.log_likelihood
+    )
+    assert veil("log-prob", trials, rows, "--out", tmp_path / "l.csv").code == 0
+    table = library.data.read(tmp_path / "l.csv")
+    assert table.query_names == ("sequence", "log_prob")
+    assert table.query[:, 1].sum() == pytest.approx(expected.log_likelihood)
+
+
+def test_infer_writes_a_row_a_step(veil, rows, trials, tmp_path) -> None:
+    assert veil("infer", trials, rows, "--out", tmp_path / "z.csv").code == 0
+    table = library.data.read(tmp_path / "z.csv")
+    assert table.query_names == ("sequence", "step", "mean_0", "sd_0")
+    np.testing.assert_array_equal(np.bincount(table.query[:, 0].astype(int)), LENGTHS)
+    with jax.enable_x64(True):
+        found = library.infer(library.load(trials), data())
+    np.testing.assert_allclose(table.query[LENGTHS[0], 2:], [found.mean[1, 0, 0], found.standard_deviation[1, 0, 0]])
+
+
+def test_all_rows_without_a_column_are_one_sequence(veil, tmp_path) -> None:
+    out = tmp_path / "geyser"
+    assert veil("fit", "test-hmm", "faithful", "--query", "waiting", "--out", out).code == 0
+    assert veil("evaluate", out, "faithful", "--json").json["rows"] == 1
+    assert veil("infer", out, "faithful", "--out", tmp_path / "s.parquet").code == 0
+    table = library.data.read(tmp_path / "s.parquet")
+    assert table.query_names == ("sequence", "step", "state_0", "state_1", "most_likely", "path")
+    np.testing.assert_allclose(table.query[:, 2:4].sum(1), 1.0)
+    assert len(table) == 272
+    assert veil("sample", out, "--steps", 7, "--count", 3, "--out", tmp_path / "d.csv").code == 0
+    drawn = library.data.read(tmp_path / "d.csv")
+    assert (len(drawn), drawn.query_names) == (21, ("sequence", "step", "waiting"))
+
+
+def test_windows_and_held_out_sequences(veil, rows, tmp_path) -> None:
+    words = ["--query", "y", "--episode", "trial", "--window", 4, "--held-out", 0.3, "--steps", 5]
+    fitted = veil("fit", "test-lds", rows, *words, "--out", tmp_path / "w")
+    assert fitted.code == 0, fitted
+    assert veil("evaluate", tmp_path / "w", rows, "--json").json["rows"] == 3  # whole sequences, of another length
+
+
+def test_sample_for_evidence(veil, rows, trials, tmp_path) -> None:
+    words = ["--count", 2, "--evidence-values", rows, "--out"]
+    assert veil("sample", trials, *words, tmp_path / "s.csv").code == 0
+    drawn = library.data.read(tmp_path / "s.csv")
+    np.testing.assert_array_equal(np.bincount(drawn.query[:, 0].astype(int)), np.repeat(LENGTHS, 2))
+    assert veil("sample", trials, *words, tmp_path / "s.npz").code == 0
+    assert library.data.read(tmp_path / "s.npz").query.shape == (6, max(LENGTHS), 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit", "mixture", "{rows}", "--query", "y", "--episode", "trial", "--out", "{new}"], "model of single rows"),
+        (["fit", "test-lds", "{rows}", "--query", "y", "--time", "t", "--out", "{new}"], "name their column too"),
+        (["fit", "test-lds", "faithful", "--episode", "t", "--out", "{new}"], "not a table in one file"),
+        (["fit", "test-lds", "{rows}", "--stream", "--episode", "t", "--out", "{new}"], "--episode: a stream holds"),
+        (["sample", "{run}", "--count", "1", "--out", "{new}.csv"], "give sequences of its evidence (u)"),
+        (
+            ["sample", "{run}", "--steps", "3", "--count", "1", "--evidence-values", "{rows}", "--out", "{new}.csv"],
+            "as long as their evidence",
+        ),
+    ],
+)
+def test_what_does_not_go_together(refused, rows, trials, tmp_path, words, message) -> None:
+    names = {"rows": rows, "run": trials, "new": tmp_path / "new"}
+    assert message in refused(*(word.format(**names) for word in words))
+
+
+def test_what_is_not_there(refused, rows, trials, tmp_path) -> None:
+    words = ("fit", "test-lds", rows, "--query", "y", "--episode", "trail", "--out", tmp_path / "n")
+    assert "did you mean 'trial'" in refused(*words, code=1)
+    (tmp_path / "o.csv").write_text("y,v\n1,2\n3,4\n")
+    assert "there is no column 'u'" in refused("evaluate", trials, tmp_path / "o.csv", code=1)
+
+
+# -- forecast ----------------------------------------------------------------------------------------------------------
+
+
+def test_forecast_writes_what_the_verb_gives(veil, rows, trials, tmp_path) -> None:
+    words = ["--horizon", 2, "--samples", 50, "--after", 4, "--seed", 5]
+    made = veil("forecast", trials, rows, *words, "--out", tmp_path / "f.csv", "--picture", tmp_path / "f.png")
+    assert made.code == 0, made
+    with jax.enable_x64(True):
+        expected = library.forecast(library.load(trials), data(), 2, 50, key=jax.random.key(5), after=4)
+    table = library.data.read(tmp_path / "f.csv")
+    assert table.query_names[:7] == ("sequence", "step", "y_mean", "y_low", "y_high", "y_truth", "y_0")
+    assert len(table.query_names) == 6 + 50
+    np.testing.assert_array_equal(table.query[:, 1], [4, 5] * 3)
+    np.testing.assert_allclose(table.query[:, 2], expected.mean.ravel())
+    np.testing.assert_allclose(table.query[:, 5], expected.truth.ravel())
+    np.testing.assert_allclose(table.query[:, 6], expected.paths[:, 0].ravel())
+    np.testing.assert_allclose(table.query[:, 3], np.quantile(table.query[:, 6:], 0.05, axis=1))
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    assert veil("forecast", trials, rows, *words, "--hold", "0", "--out", tmp_path / "f.npz").code == 0
+    with np.load(tmp_path / "f.npz") as arrays:
+        assert arrays["paths"].shape == (3, 50, 2, 1)
+        assert not np.allclose(arrays["mean"], expected.mean)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--horizon", "3"], "say what to write"),
+        (["--horizon", "3", "--out", "{new}.txt"], "--out: expected a file that ends in"),
+        (["--horizon", "3", "--film", "{new}.gif"], "--film: the run's query is no image"),
+        (["--horizon", "3", "--after", "9", "--out", "{new}.csv"], "--after: the longest sequence has 9 steps"),
+        (["--horizon", "3", "--hold", "1,2", "--out", "{new}.csv"], "--hold: the evidence of a step is [1] (u); got 2"),
+        (["--horizon", "3", "--hold", "x", "--out", "{new}.csv"], "--hold: expected numbers"),
+    ],
+)
+def test_what_cannot_be_forecast(refused, rows, trials, tmp_path, words, message) -> None:
+    assert message in refused("forecast", trials, rows, *(word.format(new=tmp_path / "new") for word in words))
+
+
+def test_unknown_actions_and_single_rows(refused, rows, trials, geyser, tmp_path) -> None:
+    words = ("--horizon", 3, "--out", tmp_path / "f.csv")
+    assert "evidence_future: the model takes evidence (u)" in refused("forecast", trials, rows, *words, code=1)
+    assert "model of single rows" in refused("forecast", geyser, "faithful", *words)
+
+
+# -- collect -----------------------------------------------------------------------------------------------------------
+
+
+def test_collect_fit_and_forecast(veil, refused, tmp_path) -> None:
+    pytest.importorskip("gymnasium")
+    place, run = tmp_path / "pendulum", tmp_path / "run"
+    words = ("collect", "Pendulum-v1", "--out", place, "--max-steps", 12)
+    made = veil(*words, "--episodes", 2)
+    assert (made.code, made.err) == (0, ""), made
+    assert "2 episodes of Pendulum-v1" in made.out
+    assert veil(*words, "--episodes", 4).code == 0
+    assert len(library.data.recording(place)) == 4
+    assert "seed 0 in place of 1" in refused(*words, "--episodes", 4, "--seed", 1, code=1)
+    assert veil(*words, "--episodes", 1, "--seed", 1, "--force", "--quiet").out == ""
+    assert "CartPoll" in refused("collect", "CartPoll-v1", "--episodes", 1, "--out", tmp_path / "x", code=1)
+    options = ("--query", "observation,reward", "--evidence", "action", "--steps", 3)
+    fitted = veil("fit", "test-lds", place, *options, "--out", run)
+    assert fitted.code == 0, fitted
+    told = veil("evaluate", run, place, "--json").json
+    with jax.enable_x64(True):
+        data = library.data.read(place, ["observation", "reward"], "action")
+        assert told["log_likelihood"] == pytest.approx(library.evaluate(library.load(run), data).log_likelihood)
+    ahead = ("forecast", run, place, "--horizon", 3, "--samples", 4, "--after", 6, "--out", tmp_path / "f.parquet")
+    assert veil(*ahead).code == 0
+    assert "observation0_mean" in library.data.read(tmp_path / "f.parquet").query_names
+    assert "did you mean 'observation'" in refused(
+        "fit", "test-lds", place, "--query", "observatoin", "--out", "y", code=1
+    )
+    assert "is a recording, which is read whole" in refused("fit", "test-lds", place, "--stream", "--out", "y")

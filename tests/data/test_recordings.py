@@ -1,0 +1,379 @@
+"""Recordings of environments: what stands at which step, Minari's layout, and collecting."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import veil
+from veil.data import Episode, Recording, collect, read, recording, windows, write_minari
+
+
+def episode(steps: int = 3, **more) -> Episode:
+    given = {
+        "observations": {"position": np.arange(2.0 * (steps + 1)).reshape(-1, 2), "room": np.arange(steps + 1) % 3},
+        "actions": {"action": 5 + np.arange(steps) % 2},
+        "rewards": 10.0 + np.arange(steps),
+        "terminated": True,
+    }
+    return Episode(**{**given, **more})
+
+
+CATEGORIES = {"action": range(5, 7), "room": range(3)}
+
+
+def test_what_an_action_led_to_stands_at_the_step_that_it_led_to() -> None:
+    data = Recording([episode(3), episode(1)], CATEGORIES).data(
+        ["position", "room", "reward", "terminated"], evidence="action"
+    )
+    assert data.query_names == ("position0", "position1", "room0", "room1", "room2", "reward", "terminated")
+    np.testing.assert_array_equal(
+        data.query[0],
+        [
+            [0, 1, 1, 0, 0, 0, 0],
+            [2, 3, 0, 1, 0, 10, 0],
+            [4, 5, 0, 0, 1, 11, 0],
+            [6, 7, 1, 0, 0, 12, 1],
+        ],
+    )
+    np.testing.assert_array_equal(data.evidence[0], [[0, 0], [1, 0], [0, 1], [1, 0]])
+    np.testing.assert_array_equal(data.mask, [[True] * 4, [True, True, False, False]])
+    assert Recording([episode()]).data().query_names == ("position0", "position1", "room")
+    assert Recording([episode()]).data().evidence is None
+
+
+def test_controls_of_a_simulation_are_where_an_lds_wants_them() -> None:
+    """z_t = 0.9 z_t-1 + u_t-1 exactly: with the action at the right step the fitted model has no noise left."""
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(20):
+        action = rng.normal(size=12)
+        state = [rng.normal()]
+        for u in action:
+            state.append(0.9 * state[-1] + u)
+        made.append(Episode({"observation": np.array(state)}, {"action": action}, np.zeros(12)))
+    data = Recording(made).data(evidence="action")
+    before, after = data.query[:, :-1, 0].ravel(), data.query[:, 1:, 0].ravel()
+    pushed = data.evidence[:, 1:, 0].ravel()
+    slope, *_ = np.linalg.lstsq(np.stack([before, pushed], 1), after)
+    np.testing.assert_allclose(slope, [0.9, 1.0], atol=1e-12)
+
+
+def test_images_are_numbers_from_0_to_1() -> None:
+    frames = np.zeros((4, 2, 2, 3), np.uint8)
+    frames[1] = 51
+    pictured = episode(observations={"frame": frames, "position": np.zeros((4, 2))})
+    data = Recording([pictured]).data(evidence="action")
+    assert data.query.dtype == np.float32
+    np.testing.assert_allclose(data.query[0, 1], 0.2, rtol=1e-6)
+    assert Recording([pictured]).data("position").query_shape == (4, 2)
+    with pytest.raises(ValueError, match=r"'frame' holds images .* which stand alone; leave 'reward' out"):
+        Recording([pictured]).data(["frame", "reward"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: episode(rewards=np.zeros(0)), "rewards: expected"),
+        (lambda: episode(rewards=np.zeros(2)), "observations: 'position' must have 3 entries"),
+        (lambda: episode(actions={"action": np.zeros(4)}), "actions: 'action' must have 3 entries"),
+        (lambda: episode(actions={}), "at least one observation and one action"),
+        (lambda: Recording([]), "at least one episode"),
+        (lambda: Recording([episode()]).data("positon"), "did you mean 'position'"),
+        (lambda: Recording([episode()]).data(["room", "room"]), "named twice"),
+        (lambda: Recording([episode()], {"room": range(2)}).data(), "room: expected the integers 0 to 1"),
+        (lambda: Recording([episode(), episode(observations={"room": np.arange(4)})]).data(), "episode 1 has no 'pos"),
+        (
+            lambda: Recording([episode(), episode(observations={"position": np.ones((4, 3))})]).data("position"),
+            "episode 1 has the shape",
+        ),
+        (
+            lambda: Recording([episode(actions={"action": np.array([0.0, np.nan, 0.0])})]).data(evidence="action"),
+            "evidence must be complete and finite; column 'action'",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# -- Minari ------------------------------------------------------------------------------------------------------------
+
+
+def minari_file(path: Path, steps: tuple[int, ...] = (2, 3)) -> None:
+    """A data set as Minari 0.5 writes it, of a dictionary with a picture kept as JPEG, by hand."""
+    h5py = pytest.importorskip("h5py")
+    image = pytest.importorskip("PIL.Image")
+    import io
+
+    def jpeg(level: int) -> np.ndarray:
+        buffer = io.BytesIO()
+        image.fromarray(np.full((40, 32, 3), level, np.uint8)).save(buffer, format="JPEG")
+        return np.frombuffer(buffer.getvalue(), np.uint8)
+
+    path.mkdir(parents=True)
+    with h5py.File(path / "main_data.hdf5", "w", track_order=True) as file:
+        for k, count in enumerate(steps):
+            group = file.create_group(f"episode_{k}")
+            group.attrs.update({"id": k, "total_steps": count, "seed": 7 + k})
+            group.create_dataset("observations/arm/angle", data=np.arange(count + 1.0)[:, None])
+            codes = [jpeg(10 * t) for t in range(count + 1)]
+            kept = group.create_dataset("observations/camera", (count + 1,), h5py.vlen_dtype(np.uint8))
+            for t, code in enumerate(codes):
+                kept[t] = code
+            group.create_dataset("observations/words", data=["go"] * (count + 1), dtype=h5py.string_dtype())
+            group.create_dataset("actions", data=1 + np.arange(count) % 2)
+            group.create_dataset("rewards", data=np.ones(count))
+            group.create_dataset("terminations", data=np.arange(count) == count - 1)
+            group.create_dataset("truncations", data=np.zeros(count, bool))
+            group.create_dataset("infos/depth/x", data=np.arange(count + 1))
+    box = {"type": "Box", "dtype": "uint8", "shape": [40, 32, 3], "low": 0, "high": 255}
+    angle = {"type": "Box", "dtype": "float64", "shape": [1], "low": [-9.0], "high": [9.0]}
+    spaces = {"arm": {"type": "Dict", "subspaces": {"angle": angle}}, "camera": box, "words": {"type": "Text"}}
+    about = {
+        "data_format": "hdf5",
+        "dataset_id": "arm-v0",
+        "observation_space": json.dumps({"type": "Dict", "subspaces": spaces}),
+        "action_space": json.dumps({"type": "Discrete", "dtype": "int64", "start": 1, "n": 2}),
+    }
+    (path / "metadata.json").write_text(json.dumps(about))
+
+
+def test_minaris_layout_is_read(tmp_path: Path) -> None:
+    minari_file(tmp_path / "arm-v0" / "data")
+    found = recording(tmp_path / "arm-v0")
+    assert found.name == "arm-v0"
+    assert found.parts == ("arm/angle", "camera", "action", "reward", "terminated")
+    assert found.categories == {"action": range(1, 3)}
+    assert [len(each) for each in found.episodes] == [2, 3]
+    first = found.episodes[0]
+    assert (first.seed, first.terminated, first.truncated) == (7, True, False)
+    np.testing.assert_array_equal(first.infos["depth/x"], [0, 1, 2])
+    images = read(tmp_path / "arm-v0" / "data", evidence="action")
+    assert images.query_shape == (4, 40, 32, 3)
+    np.testing.assert_allclose(images.query[1, 3] * 255, 30, atol=1)
+    np.testing.assert_array_equal(images.evidence[0, :3], [[0, 0], [1, 0], [0, 1]])
+    angles = read(tmp_path / "arm-v0" / "data" / "main_data.hdf5", ["arm/angle", "reward"])
+    np.testing.assert_array_equal(angles.query[1], [[0, 0], [1, 1], [2, 1], [3, 1]])
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    frames = np.arange(4 * 32 * 32 * 3, dtype=np.uint32).reshape(4, 32, 32, 3).astype(np.uint8)
+    observations = {"frame": frames, "pose/angle": np.arange(4.0), "room": np.array([0, 1, 2, 0])}
+    made = Recording(
+        [episode(observations=observations, infos={"a/b": np.arange(4)}, seed=3), episode(observations=observations)],
+        CATEGORIES,
+    )
+    write_minari(made, tmp_path / "rooms-v2")
+    found = recording(tmp_path / "rooms-v2")
+    assert found.categories == CATEGORIES
+    for one, other in zip(found.episodes, made.episodes, strict=True):
+        assert (one.seed, one.terminated, one.truncated) == (other.seed, other.terminated, other.truncated)
+        for field in ("observations", "actions", "infos"):
+            assert set(getattr(one, field)) == set(getattr(other, field))
+            for name, array in getattr(one, field).items():
+                np.testing.assert_array_equal(array, getattr(other, field)[name])
+        np.testing.assert_array_equal(one.rewards, other.rewards)
+    about = json.loads((tmp_path / "rooms-v2" / "data" / "metadata.json").read_text())
+    assert (about["total_episodes"], about["total_steps"], about["jpeg_encoding"]) == (2, 6, False)
+    space = json.loads(about["observation_space"])
+    assert space["subspaces"]["frame"]["shape"] == [32, 32, 3]
+    assert space["subspaces"]["pose"]["subspaces"]["angle"]["shape"] == []
+    with pytest.raises(FileExistsError, match="replace it with force=True"):
+        write_minari(made, tmp_path / "rooms-v2")
+    write_minari(Recording(made.episodes[:1], CATEGORIES), tmp_path / "rooms-v2", force=True)
+    assert len(recording(tmp_path / "rooms-v2")) == 1
+    (tmp_path / "mine-v0").mkdir()
+    with pytest.raises(FileExistsError, match="is no data set of Minari"):
+        write_minari(made, tmp_path / "mine-v0", force=True)
+    with pytest.raises(ValueError, match="such as rooms-v0"):
+        write_minari(made, tmp_path / "rooms")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["mine-v0", "rooms-v2"]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "a.hdf5").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"a\.hdf5 is not a readable HDF5 file"):
+        recording(tmp_path / "a.hdf5")
+    with h5py.File(tmp_path / "b.hdf5", "w") as file:
+        file["observations"] = np.zeros(3)
+    with pytest.raises(ValueError, match="expected groups named episode_0"):
+        recording(tmp_path / "b.hdf5")
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["episode_0/observations"] = np.zeros(3)
+        file["episode_0/actions"] = np.zeros(3)
+    with pytest.raises(ValueError, match="episode_0: rewards is missing; there are actions, observations"):
+        read(tmp_path / "c.h5")
+    with h5py.File(tmp_path / "c.h5", "a") as file:
+        file["episode_0/rewards"] = np.zeros(3)
+    with pytest.raises(ValueError, match=r"c\.h5, episode_0: observations: 'observation' must have 4 entries"):
+        read(tmp_path / "c.h5")
+    with pytest.raises(FileNotFoundError, match="is no recording"):
+        recording(tmp_path)
+    with pytest.raises(ValueError, match=r"episode: .* is a recording, which has no columns"):
+        read(tmp_path / "c.h5", episode="e")
+
+
+def test_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    (tmp_path / "a.hdf5").touch()
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'veil\[sequences\]'"):
+        recording(tmp_path / "a.hdf5")
+
+
+# -- collecting --------------------------------------------------------------------------------------------------------
+
+
+def test_collecting_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    pytest.importorskip("gymnasium")
+    whole = collect("CartPole-v1", 4, out=tmp_path / "whole", seed=3, max_steps=20)
+
+    def stop(done: int, total: int, words: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect("CartPole-v1", 4, out=tmp_path / "part", seed=3, max_steps=20, watch=stop)
+    assert len(recording(tmp_path / "part")) == 2
+    again = collect("CartPole-v1", 4, out=tmp_path / "part", seed=3, max_steps=20)
+    for one, other in zip(whole.episodes, again.episodes, strict=True):
+        np.testing.assert_array_equal(one.observations["observation"], other.observations["observation"])
+        np.testing.assert_array_equal(one.actions["action"], other.actions["action"])
+    assert not np.array_equal(whole.episodes[0].actions["action"], whole.episodes[1].actions["action"])
+    with pytest.raises(ValueError, match="seed 3 in place of 4; ask for the same to go on"):
+        collect("CartPole-v1", 4, out=tmp_path / "part", seed=4, max_steps=20)
+    anew = collect("CartPole-v1", 1, out=tmp_path / "part", seed=4, max_steps=20, force=True)
+    assert len(anew) == 1
+
+
+def test_a_collection_replays(tmp_path: Path) -> None:
+    """The observations are those that the environment gives for the actions from the seed."""
+    gymnasium = pytest.importorskip("gymnasium")
+    found = collect("Pendulum-v1", 2, out=tmp_path / "p", seed=0, max_steps=30)
+    env = gymnasium.make("Pendulum-v1")
+    for each in found.episodes:
+        assert (len(each), each.truncated, each.terminated) == (30, True, False)
+        seen = [env.reset(seed=each.seed)[0]]
+        rewards = []
+        for action in each.actions["action"]:
+            observation, reward, *_ = env.step(action)
+            seen.append(observation)
+            rewards.append(reward)
+        np.testing.assert_array_equal(each.observations["observation"], np.stack(seen))
+        np.testing.assert_allclose(each.rewards, rewards)
+    data = read(tmp_path / "p", query=["observation", "reward"], evidence="action")
+    assert data.query_names == ("observation0", "observation1", "observation2", "reward")
+    assert windows(data, 10).query.shape == (2 * 4, 10, 4)
+
+
+def test_a_policy_and_an_environment_of_ones_own(tmp_path: Path) -> None:
+    gymnasium = pytest.importorskip("gymnasium")
+
+    class Counter(gymnasium.Env):
+        observation_space = gymnasium.spaces.Dict(
+            {"count": gymnasium.spaces.Discrete(5), "words": gymnasium.spaces.Text(4)}
+        )
+        action_space = gymnasium.spaces.Tuple((gymnasium.spaces.Discrete(2), gymnasium.spaces.Box(0, 1, (1,))))
+        held = np.zeros((), int)
+
+        def reset(self, *, seed=None, options=None):
+            self.held[...] = 0
+            return {"count": self.held, "words": "go"}, {}
+
+        def step(self, action):
+            self.held += action[0]  # the same array again and again
+            return {"count": self.held, "words": "go"}, 1.0, bool(self.held == 3), False, {}
+
+    found = collect(
+        Counter(), 1, out=tmp_path / "c", seed=0, policy=lambda seen, rng: (1, np.array([rng.random()], np.float32))
+    )
+    assert found.parts == ("count", "_index_0", "_index_1", "reward", "terminated")
+    data = found.data(evidence=["_index_0", "_index_1"])
+    np.testing.assert_array_equal(data.query[0], np.eye(5)[:4])
+    np.testing.assert_array_equal(data.evidence[0, :, :2], [[0, 0], [0, 1], [0, 1], [0, 1]])
+    assert found.episodes[0].terminated
+    with pytest.raises(ValueError, match='frames need an environment with render_mode="rgb_array"'):
+        collect(Counter(), 1, out=tmp_path / "d", seed=0, frames=8)
+
+
+def test_frames_are_what_is_rendered(tmp_path: Path) -> None:
+    gymnasium = pytest.importorskip("gymnasium")
+    pytest.importorskip("pygame")
+    image = pytest.importorskip("PIL.Image")
+    found = collect("CartPole-v1", 1, out=tmp_path / "f", seed=0, frames=32, max_steps=3)
+    first = found.episodes[0]
+    frames = first.observations["frame"]
+    assert (frames.shape, frames.dtype) == ((4, 32, 32, 3), np.uint8)
+    env = gymnasium.make("CartPole-v1", render_mode="rgb_array")
+    env.reset(seed=first.seed)
+    for frame, action in zip(frames, [*first.actions["action"], None], strict=True):
+        large = np.asarray(image.fromarray(env.render()).resize((32, 32), image.Resampling.BOX), float)
+        assert np.mean(np.abs(large - frame)) < 3
+        assert large.std() > 5
+        if action is not None:
+            env.step(action)
+    env.close()
+    data = found.data(evidence="action")
+    np.testing.assert_allclose(data.query[0], frames / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"env": "CartPoll-v1"}, ValueError, "env: .*CartPoll"),
+        ({"episodes": 0}, ValueError, "episodes must be a positive integer"),
+        ({"frames": -1}, ValueError, "frames must be a positive integer"),
+        ({"seed": -1}, ValueError, "seed must be an integer that is not negative"),
+    ],
+)
+def test_what_cannot_be_collected(tmp_path: Path, options: dict, kind: type, message: str) -> None:
+    pytest.importorskip("gymnasium")
+    with pytest.raises(kind, match=message):
+        collect(**{"env": "CartPole-v1", "episodes": 1, "out": tmp_path / "x", "seed": 0, **options})
+    assert not (tmp_path / "x").exists()
+
+
+def test_nothing_else_is_overwritten(tmp_path: Path) -> None:
+    pytest.importorskip("gymnasium")
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(FileExistsError, match="holds other things"):
+        collect("CartPole-v1", 1, out=tmp_path, seed=0, force=True)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "env", "command"),
+    [("pygame", "CartPole-v1", "veil[control]"), ("gymnasium", "CartPole-v1", "veil[control]")],
+)
+def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch, missing: str, env: str, command: str) -> None:
+    import sys
+
+    pytest.importorskip("gymnasium")
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        collect(env, 1, out=tmp_path / "x", seed=0, frames=8)
+    assert command in str(caught.value)
+
+
+def test_a_damaged_episode_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("gymnasium")
+    collect("CartPole-v1", 2, out=tmp_path / "c", seed=0, max_steps=3)
+    file = tmp_path / "c" / "episode_000001.npz"
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"episode_000001\.npz is not a whole episode"):
+        read(tmp_path / "c")
+    (tmp_path / "c" / "collection.json").write_text("{}")
+    with pytest.raises(ValueError, match="expected format 'veil collection'"):
+        read(tmp_path / "c")
+    assert zipfile.is_zipfile(tmp_path / "c" / "episode_000000.npz")
+
+
+def test_public_names() -> None:
+    assert {"collect", "grouped", "recording", "windows", "write_minari"} <= set(veil.data.__all__)
