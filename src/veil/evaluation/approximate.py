@@ -16,6 +16,7 @@ from veil.evaluation.bounds import Bounds, bounds, grouping
 from veil.evaluation.calibration import Calibration, calibration
 from veil.evaluation.gap import Gap, gap
 from veil.evaluation.latents import Latents, collapse, latents
+from veil.evaluation.particles import ParticleBound, particle_bound
 from veil.evaluation.paths import PathLatents, path_latents
 from veil.model import Datum, Model
 from veil.posterior import Posterior
@@ -31,7 +32,8 @@ class Approximation:
     units, KL by dimension, what is lost without z, and (but for sequences) mutual information. ``collapse``: one line
     if latents are dead. Where asked for (``thorough``), on a hundred data: ``annealed``, a lower bound by annealed
     importance sampling; ``sandwich``, lower and upper bounds on data drawn from the model; ``gap``, log p - ELBO in its
-    approximation and amortization parts; ``calibration``, simulation-based ranks of the posterior.
+    approximation and amortization parts; ``calibration``, simulation-based ranks of the posterior. ``particles``: a
+    particle filter's bound of sequences, where asked for.
     """
 
     bounds: Bounds
@@ -41,6 +43,7 @@ class Approximation:
     sandwich: Sandwich | None = None
     gap: Gap | None = None
     calibration: Calibration | None = None
+    particles: ParticleBound | None = None
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Name, value and what it is, for a table."""
@@ -50,6 +53,7 @@ class Approximation:
             ("importance-weighted", text(bound.importance_average), f"lower bound, {bound.samples} samples"),
             ("unreliable", f"{bound.unreliable:.1%}", "data whose Pareto k is 0.7 or more"),
             *self.latents.rows(),
+            *(self.particles.rows() if self.particles else []),
         ]
         if self.annealed is not None:
             size = f"lower bound, {len(self.annealed.lower)} data"
@@ -77,6 +81,8 @@ class Approximation:
             **self.latents.as_dict(),
             "collapse": self.collapse,
         }
+        if self.particles is not None:
+            made |= self.particles.as_dict()
         if self.annealed is not None:
             made["annealed"] = plain(self.annealed.lower_average)
         if self.sandwich is not None:
@@ -104,6 +110,7 @@ def approximation(
     key: PRNGKeyArray,
     samples: int = 1000,
     thorough: bool = False,
+    particles: int | None = None,
     progress: bool | None = None,
 ) -> Approximation:
     """Bounds of log p(y | x) and what they are worth: see ``Approximation``; ``thorough`` adds the costly parts."""
@@ -112,6 +119,8 @@ def approximation(
     look: Any = path_latents if model.sequential else latents
     used = look(model, posterior, data, key=keys[1], progress=progress)
     more: dict[str, Any] = {}
+    if particles is not None:
+        more["particles"] = particle_bound(model, posterior, data, key=keys[0], particles=particles)
     if thorough and model.sequential:
         raise ValueError("thorough: annealing, the gap's parts and calibration are not for sequences; leave it out")
     if thorough:

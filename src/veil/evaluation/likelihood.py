@@ -12,8 +12,8 @@ from veil import checks
 from veil.data import Data, Stream
 from veil.evaluation import blocks
 from veil.model import Datum, Model
-from veil.posterior import Posterior
-from veil.stepwise import Proposal, Stepwise
+from veil.posterior import Bootstrap, Optimal, Posterior
+from veil.stepwise import Stepwise
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def log_prob(
     """log p(y | x) of each datum [N], in nats: exact where the latent can be summed or integrated out.
 
     Missing entries are integrated out, too. Of any other model (give a ``Fit``, or its ``posterior``, and a ``key``) it
-    is the importance-weighted lower bound from ``samples`` draws, of sequences from a particle filter with as many
-    particles, and of a latent that all data share an estimate of
+    is the importance-weighted lower bound from ``samples`` draws, of a posterior that only
+    proposes steps that of a particle filter with as many particles, and of a latent that all data share an estimate of
     the predictive density: see ``veil.evaluate`` for their errors.
 
     Raises ValueError for a model without parameters, or data of another shape than it was fitted to.
@@ -124,8 +124,8 @@ def _asked(key: PRNGKeyArray | None) -> PRNGKeyArray:
 
 
 def _by_particles(model: Model, posterior: Posterior | None) -> bool:
-    """Whether a particle filter is what a likelihood without closed form comes from."""
-    return isinstance(model, Stepwise) and (posterior is None or isinstance(posterior, Proposal))
+    """Whether a particle filter is what a likelihood without closed form comes from: with no posterior over paths."""
+    return isinstance(model, Stepwise) and (posterior is None or isinstance(posterior, Bootstrap | Optimal))
 
 
 def map_blocks(function: Any, model: Model, data: Any, *rest: Any) -> Any:
@@ -163,9 +163,10 @@ def evaluate(
 
     Where it is not, give a ``Fit`` (or ``posterior``) and a ``key``: ``log_likelihood`` is then the importance-weighted
     lower bound from ``samples`` draws, and ``approximation`` holds the ELBO, Pareto k, active units, KL by dimension,
-    mutual information and, with ``thorough``, annealed bounds, the gap's parts and calibration. Of a sequence model it
-    is the bound of a particle filter with ``samples`` particles; with ``particles`` (and a ``key``) such a bound is in
-    ``approximation`` beside an exact value, too.
+    mutual information and, with ``thorough``, annealed bounds, the gap's parts and calibration. Of a sequence model
+    whose posterior only proposes steps (``Bootstrap``, ``Optimal``) it is the bound of a particle filter with
+    ``samples`` particles; with ``particles`` (and a ``key``) such a bound, which stays tight for long sequences, is in
+    ``approximation`` beside the value of any other sequence model, too.
 
     >>> import jax, veil
     >>> data = veil.data.load("faithful")
@@ -200,7 +201,8 @@ def evaluate(
 
         posterior, key = _needed(model, posterior, key)
         data = known_to(posterior, data)
-        found = approximation(model, posterior, data, key=key, samples=samples, thorough=thorough, progress=progress)
+        options: dict[str, Any] = {"samples": samples, "thorough": thorough, "particles": particles}
+        found = approximation(model, posterior, data, key=key, progress=progress, **options)
         kind = f"lower bound, importance-weighted with {samples} samples"
         values = np.asarray(found.bounds.importance, np.float64)
         noise = found.bounds.importance_average.monte_carlo_error

@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from veil import checks
 from veil.evaluation import blocks
-from veil.evaluation.average import Average, average
+from veil.evaluation.average import Average, average, plain
 from veil.evaluation.bounds import grouping
 from veil.maths import importance
 from veil.model import Datum, Model
@@ -64,11 +64,6 @@ class ParticleBound:
 
     def as_dict(self) -> dict[str, Any]:
         """A dictionary for JSON: averages with their standard errors, no arrays over data."""
-        plain = lambda one: {  # noqa: E731
-            "value": one.value,
-            "standard_error": one.standard_error,
-            "monte_carlo": one.monte_carlo_error,
-        }
         return {
             "particles": self.particles,
             "runs": self.repeats,
