@@ -1,5 +1,7 @@
 """Sequences on the command line: fit, evaluate, log-prob, infer, sample, forecast and collect."""
 
+import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -230,3 +232,26 @@ def test_collect_fit_and_forecast(veil, refused, tmp_path) -> None:
         "fit", "test-lds", place, "--query", "observatoin", "--out", "y", code=1
     )
     assert "is a recording, which is read whole" in refused("fit", "test-lds", place, "--stream", "--out", "y")
+
+
+# -- runs that were altered --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sequences": None}, "do not belong together"),
+        ({"sequences": 3}, "data.sequences must have"),
+        ({"sequences": {"table": True}}, "data.sequences must have"),
+        ({"episode": 3}, "data.sequences.episode must be str"),
+        ({"table": None}, "data.sequences.table must be bool"),
+        ({"query": [3]}, "data.sequences.query must be list"),
+    ],
+)
+def test_an_altered_run_is_refused(refused, rows, trials, tmp_path, change, message) -> None:
+    copy = shutil.copytree(trials, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    place = config["data"] if "sequences" in change else config["data"]["sequences"]
+    place.update(change)
+    (copy / "config.json").write_text(json.dumps(config))
+    assert message in refused("evaluate", copy, rows, code=1)

@@ -350,7 +350,11 @@ def test_nothing_else_is_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "env", "command"),
-    [("pygame", "CartPole-v1", "veil[control]"), ("gymnasium", "CartPole-v1", "veil[control]")],
+    [
+        ("pygame", "CartPole-v1", "veil[control]"),
+        ("gymnasium", "CartPole-v1", "veil[control]"),
+        ("mujoco", "HalfCheetah-v5", "gymnasium[mujoco]"),
+    ],
 )
 def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch, missing: str, env: str, command: str) -> None:
     import sys
