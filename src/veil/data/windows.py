@@ -12,8 +12,8 @@ def windows(data: Data, length: int, stride: int | None = None, *, marked: bool 
 
     Every step is in a window (in several if `stride` is smaller than `length`); the last window of a sequence may be
     shorter, and is padded. `HMM` and `LDS` begin every window from p(z_1), which costs a little near the cuts, the less
-    the longer the windows. With `marked`, `reset` is True at the first step of a window that begins an episode and False
-    where the window goes on with one, for models that carry a state from one window to the next; without, it is there
+    the longer the windows. With `marked`, `reset` is True at the first step of a window that begins an episode, and not
+    where the window goes on with one, for models that carry a state from one window to the next; otherwise it is there
     only if the data have it (resets make the covariances of an `LDS` differ between sequences: 2.5 times the time).
 
     Weights are those of the sequences; an index is dropped, since a window is not a sequence.
