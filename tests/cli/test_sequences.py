@@ -22,7 +22,11 @@ def entries():
     def hmm(components: int = 2) -> library.HMM:
         return library.HMM(states=components)
 
+    def images() -> library.HMM:
+        return library.HMM(states=2, experts=library.Linear(library.heads.DiagonalGaussian()))
+
     added = {
+        "test-images": catalogue.Entry("test-images", "a test", False, True, images),
         "test-lds": catalogue.Entry("test-lds", "a test", False, True, lds),
         "test-hmm": catalogue.Entry("test-hmm", "a test", False, True, hmm),
     }
@@ -195,6 +199,28 @@ def test_forecast_writes_what_the_verb_gives(veil, rows, trials, tmp_path) -> No
 )
 def test_what_cannot_be_forecast(refused, rows, trials, tmp_path, words, message) -> None:
     assert message in refused("forecast", trials, rows, *(word.format(new=tmp_path / "new") for word in words))
+
+
+def test_images_become_a_film(veil, refused, tmp_path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    light = np.cumsum(rng.random((4, 20)) < 0.2, 1) % 2
+    frames = light[:, :, None, None] * np.eye(4) + 0.05 * rng.normal(size=(4, 20, 4, 4))
+    np.savez(tmp_path / "lights.npz", query=frames.reshape(80, 4, 4), lengths=[20] * 4)
+    run = tmp_path / "run"
+    assert veil("fit", "test-images", tmp_path / "lights.npz", "--steps", 20, "--out", run).code == 0
+    words = ("forecast", run, tmp_path / "lights.npz", "--horizon", 3, "--samples", 4, "--after", 10)
+    made = veil(*words, "--film", tmp_path / "f.gif", "--out", tmp_path / "f.npz")
+    assert made.code == 0, made
+    with np.load(tmp_path / "f.npz") as arrays:
+        assert arrays["paths"].shape == (4, 4, 3, 4, 4)
+        np.testing.assert_allclose(arrays["truth"], frames[:, 10:13])
+    with image.open(tmp_path / "f.gif") as film:
+        assert film.size == (4 * (128 + 4), 128 + 4)  # truth, mean and two futures
+    assert "use .npz, or --film" in refused(*words, "--out", tmp_path / "f.csv")
+    assert "make a --film" in refused(*words, "--picture", tmp_path / "f.png")
+    assert veil("sample", run, "--steps", 5, "--count", 2, "--out", tmp_path / "s.npz").code == 0
+    assert library.data.read(tmp_path / "s.npz").query.shape == (2, 5, 4, 4)
 
 
 def test_unknown_actions_and_single_rows(refused, rows, trials, geyser, tmp_path) -> None:
