@@ -159,6 +159,7 @@ SEEN = Data(np.ones((2, 4, 1)), np.ones((2, 4, 1)))
         ),
         (lambda k: veil.forecast(level(), SEEN, 0, 3, key=k), ValueError, "horizon: expected a positive integer"),
         (lambda k: veil.forecast(level(), SEEN, 1, 0, key=k), ValueError, "samples: expected a positive integer"),
+        (lambda k: veil.forecast(level(), veil.Stream(lambda: SEEN.blocks(1)), 1, 1, key=k), TypeError, "in memory"),
         (lambda k: veil.forecast(level(0), SEEN, 1, 1, key=k), ValueError, "fitted without evidence"),
         (lambda k: veil.forecast(veil.LDS(), SEEN, 1, 1, key=k), ValueError, "no parameters yet"),
     ],

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import checks, distributions
 from veil.batching import as_datum
-from veil.data import Data
+from veil.data import Data, Stream
 from veil.data.arrays import labels, unchecked
 from veil.evaluation.likelihood import parts
 from veil.maths import markov
@@ -71,7 +71,7 @@ def forecast(
     sequence; [H, P], the same for all; or [P], held. It takes the place of the data's.
 
     Raises:
-        TypeError: a model that cannot be run step by step.
+        TypeError: a model that cannot be run step by step, or a stream.
         ValueError: a model without parameters or of single rows, data of another shape, numbers out of range, a
             sequence shorter than ``after``, or evidence that is needed and not known.
 
@@ -86,6 +86,10 @@ def forecast(
     for name, value in (("horizon", horizon), ("samples", samples)):
         checks.whole(name, value)
     checks.random_key(key)
+    if isinstance(data, Stream):
+        raise TypeError(
+            "data: a forecast is of sequences in memory; give some of the stream's blocks, or a part of them"
+        )
     given = data if isinstance(data, Data) else Data(data)
     if not model.sequential:
         raise ValueError(f"model: {type(model).__name__} is a model of single rows; only sequences have a future")

@@ -1,5 +1,7 @@
 """Sequences on the command line: fit, evaluate, log-prob, infer, sample, forecast and collect."""
 
+import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -20,7 +22,11 @@ def entries():
     def hmm(components: int = 2) -> library.HMM:
         return library.HMM(states=components)
 
+    def images() -> library.HMM:
+        return library.HMM(states=2, experts=library.Linear(library.heads.DiagonalGaussian()))
+
     added = {
+        "test-images": catalogue.Entry("test-images", "a test", False, True, images),
         "test-lds": catalogue.Entry("test-lds", "a test", False, True, lds),
         "test-hmm": catalogue.Entry("test-hmm", "a test", False, True, hmm),
     }
@@ -195,6 +201,28 @@ def test_what_cannot_be_forecast(refused, rows, trials, tmp_path, words, message
     assert message in refused("forecast", trials, rows, *(word.format(new=tmp_path / "new") for word in words))
 
 
+def test_images_become_a_film(veil, refused, tmp_path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    light = np.cumsum(rng.random((4, 20)) < 0.2, 1) % 2
+    frames = light[:, :, None, None] * np.eye(4) + 0.05 * rng.normal(size=(4, 20, 4, 4))
+    np.savez(tmp_path / "lights.npz", query=frames.reshape(80, 4, 4), lengths=[20] * 4)
+    run = tmp_path / "run"
+    assert veil("fit", "test-images", tmp_path / "lights.npz", "--steps", 20, "--out", run).code == 0
+    words = ("forecast", run, tmp_path / "lights.npz", "--horizon", 3, "--samples", 4, "--after", 10)
+    made = veil(*words, "--film", tmp_path / "f.gif", "--out", tmp_path / "f.npz")
+    assert made.code == 0, made
+    with np.load(tmp_path / "f.npz") as arrays:
+        assert arrays["paths"].shape == (4, 4, 3, 4, 4)
+        np.testing.assert_allclose(arrays["truth"], frames[:, 10:13])
+    with image.open(tmp_path / "f.gif") as film:
+        assert film.size == (4 * (128 + 4), 128 + 4)  # truth, mean and two futures
+    assert "use .npz, or --film" in refused(*words, "--out", tmp_path / "f.csv")
+    assert "make a --film" in refused(*words, "--picture", tmp_path / "f.png")
+    assert veil("sample", run, "--steps", 5, "--count", 2, "--out", tmp_path / "s.npz").code == 0
+    assert library.data.read(tmp_path / "s.npz").query.shape == (2, 5, 4, 4)
+
+
 def test_unknown_actions_and_single_rows(refused, rows, trials, geyser, tmp_path) -> None:
     words = ("--horizon", 3, "--out", tmp_path / "f.csv")
     assert "evidence_future: the model takes evidence (u)" in refused("forecast", trials, rows, *words, code=1)
@@ -230,3 +258,26 @@ def test_collect_fit_and_forecast(veil, refused, tmp_path) -> None:
         "fit", "test-lds", place, "--query", "observatoin", "--out", "y", code=1
     )
     assert "is a recording, which is read whole" in refused("fit", "test-lds", place, "--stream", "--out", "y")
+
+
+# -- runs that were altered --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sequences": None}, "do not belong together"),
+        ({"sequences": 3}, "data.sequences must have"),
+        ({"sequences": {"table": True}}, "data.sequences must have"),
+        ({"episode": 3}, "data.sequences.episode must be str"),
+        ({"table": None}, "data.sequences.table must be bool"),
+        ({"query": [3]}, "data.sequences.query must be list"),
+    ],
+)
+def test_an_altered_run_is_refused(refused, rows, trials, tmp_path, change, message) -> None:
+    copy = shutil.copytree(trials, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    place = config["data"] if "sequences" in change else config["data"]["sequences"]
+    place.update(change)
+    (copy / "config.json").write_text(json.dumps(config))
+    assert message in refused("evaluate", copy, rows, code=1)

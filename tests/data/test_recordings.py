@@ -213,8 +213,11 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         file["episode_0/rewards"] = np.zeros(3)
     with pytest.raises(ValueError, match=r"c\.h5, episode_0: observations: 'observation' must have 4 entries"):
         read(tmp_path / "c.h5")
+    for place in (tmp_path, tmp_path / "nothing.hdf5"):
+        with pytest.raises(FileNotFoundError, match="is no recording"):
+            recording(place)
     with pytest.raises(FileNotFoundError, match="is no recording"):
-        recording(tmp_path)
+        read(tmp_path / "nothing.hdf5")
     with pytest.raises(ValueError, match=r"episode: .* is a recording, which has no columns"):
         read(tmp_path / "c.h5", episode="e")
 
@@ -350,7 +353,11 @@ def test_nothing_else_is_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("missing", "env", "command"),
-    [("pygame", "CartPole-v1", "veil[control]"), ("gymnasium", "CartPole-v1", "veil[control]")],
+    [
+        ("pygame", "CartPole-v1", "veil[control]"),
+        ("gymnasium", "CartPole-v1", "veil[control]"),
+        ("mujoco", "HalfCheetah-v5", "gymnasium[mujoco]"),
+    ],
 )
 def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch, missing: str, env: str, command: str) -> None:
     import sys

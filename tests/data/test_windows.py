@@ -22,7 +22,8 @@ def sequences() -> Data:
 @pytest.mark.parametrize(("length", "stride"), [(4, None), (4, 3), (1, None), (50, None), (4, 1)])
 def test_windows_hold_every_step_at_its_place(length: int, stride: int | None) -> None:
     data = sequences()
-    cut = windows(data, length, stride)
+    cut = windows(data, length, stride, marked=True)
+    plain = windows(data, length, stride)
     hop = stride or length
     expected = []
     for n, size in enumerate(data.mask.sum(1)):
@@ -43,9 +44,16 @@ def test_windows_hold_every_step_at_its_place(length: int, stride: int | None) -
         assert cut.weight[w] == data.weight[n]
         assert (cut.mask is None and size == cut.query.shape[1]) or cut.mask[w].sum() == size
         starts = data.reset[n, place].copy()
+        np.testing.assert_array_equal(plain.reset[w, :size], starts)
         starts[0] |= begin == 0
         np.testing.assert_array_equal(cut.reset[w, :size], starts)
         assert not cut.reset[w, size:].any()
+
+
+def test_without_resets_there_are_none_unless_marked() -> None:
+    data = episodes([[1.0, 2.0, 3.0], [4.0]])
+    assert windows(data, 2).reset is None
+    np.testing.assert_array_equal(windows(data, 2, marked=True).reset[:, 0], [True, False, True])
 
 
 def test_a_window_as_long_as_the_sequences_changes_no_likelihood() -> None:

@@ -228,7 +228,7 @@ _CHORALES = "pip download --no-deps --dest data/chorales music21 && export VEIL_
 
 def _chorale_entry(step: str) -> _Entry:
     return _Entry(
-        what=f"Bach's four-part chorales, 88 keys sound or not, a step a {step} note; sequences; not the papers' split",
+        what=f"Bach's four-part chorales, 88 keys sound or not, {step} notes; sequences; not the papers' split",
         rows=364,
         columns=("keys",),
         query=("keys",),

@@ -17,6 +17,7 @@ from veil.data.files import TableFiles, opened
 from veil.data.image_files import ImageFiles
 from veil.data.layouts import ByRole, Layout, OneArray, Roles, Table, is_one_array
 from veil.data.layouts import Columns as ColumnLayout
+from veil.data.minari import ENDINGS
 from veil.data.numpy_files import NpyTable, NpzTable
 from veil.data.parquet import ParquetTable
 from veil.data.paths import Found, Paths, check_table, find
@@ -74,7 +75,7 @@ def read(
     ...     read(path, evidence="speed")
     Data('cars': N=2, query (distance), evidence (speed), 1 of 2 entries missing)
     """
-    if is_recording(Path(path)):
+    if is_recording(Path(path)) or Path(path).suffix.lower() in ENDINGS:
         for argument, column in (("weight", weight), ("episode", episode), ("time", time)):
             if column is not None:
                 raise ValueError(f"{argument}: {path} is a recording, which has no columns; leave it out")

@@ -7,13 +7,14 @@ import numpy as np
 from veil.data.arrays import Data, check_rows, labels, unchecked
 
 
-def windows(data: Data, length: int, stride: int | None = None) -> Data:
+def windows(data: Data, length: int, stride: int | None = None, *, marked: bool = False) -> Data:
     """Sequences cut into windows of `length` steps that begin every `stride` steps: truncated sequences.
 
     Every step is in a window (in several if `stride` is smaller than `length`); the last window of a sequence may be
-    shorter, and is padded. `reset` is True at the first step of a window that begins an episode and False where the
-    window goes on with one: the marks are for models that carry a state from one window to the next. `HMM` and `LDS`
-    begin every window from p(z_1), which costs a little near the cuts, the less the longer the windows.
+    shorter, and is padded. `HMM` and `LDS` begin every window from p(z_1), which costs a little near the cuts, the less
+    the longer the windows. With `marked`, `reset` is True at the first step of a window that begins an episode, and not
+    where the window goes on with one, for models that carry a state from one window to the next; otherwise it is there
+    only if the data have it (resets make the covariances of an `LDS` differ between sequences: 2.5 times the time).
 
     Weights are those of the sequences; an index is dropped, since a window is not a sequence.
 
@@ -21,6 +22,7 @@ def windows(data: Data, length: int, stride: int | None = None) -> Data:
         data: sequences, query [N, T, ...].
         length: steps in a window.
         stride: steps from the beginning of one window to that of the next; `length` by default, and not more.
+        marked: whether to mark the windows that begin an episode.
 
     Raises:
         ValueError: data that are not sequences, or numbers that are out of range.
@@ -60,7 +62,9 @@ def windows(data: Data, length: int, stride: int | None = None) -> Data:
         made["weight"] = arrays["weight"][row]
     if not inside.all():
         made["mask"] = inside
-    reset = arrays["reset"][row[:, None], places] & inside if "reset" in arrays else np.zeros_like(inside)
-    reset[:, 0] |= begin == 0
-    made["reset"] = reset
+    if marked or "reset" in arrays:
+        reset = arrays["reset"][row[:, None], places] & inside if "reset" in arrays else np.zeros_like(inside)
+        if marked:
+            reset[:, 0] |= begin == 0
+        made["reset"] = reset
     return unchecked(made, labels(data))
