@@ -55,9 +55,12 @@ from .objective import Marginal as Marginal
 from .posterior import Amortized as Amortized
 from .posterior import Bootstrap as Bootstrap
 from .posterior import Exact as Exact
+from .posterior import Extended as Extended
 from .posterior import Optimal as Optimal
+from .posterior import ParticleFilter as ParticleFilter
 from .posterior import Refined as Refined
 from .posterior import Table as Table
+from .posterior import Unscented as Unscented
 from .prediction import infer as infer
 from .prediction import predict as predict
 from .prediction import sample as sample
@@ -72,4 +75,5 @@ from .zoo.hmm import HMM as HMM
 from .zoo.lds import LDS as LDS
 from .zoo.mixture import Mixture as Mixture
 from .zoo.mixture import density as density
+from .zoo.nonlinear import NonlinearGaussian as NonlinearGaussian
 from .zoo.vae import VAE as VAE

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.maths import gaussian, linear
+from veil.maths import gaussian, kalman, linear
 
 
 class Chain(eqx.Module):
@@ -126,6 +126,19 @@ class GaussianChain(Chain):
     offset: Float[Array, "T L"]
     factor: Float[Array, "T L L"]
     there: Bool[Array, " T"]
+
+    @staticmethod
+    def smoothed(found: kalman.Smoothed, starts: Bool[Array, " T"], there: Bool[Array, " T"]) -> "GaussianChain":
+        """p(z | y) from the moments of successive states."""
+        before = jnp.concatenate([found.covariance[:1], found.covariance[:-1]])
+        factors = jax.vmap(linear.cholesky)(before)
+        gain = jnp.swapaxes(jax.vmap(linear.solve_positive)(factors, jnp.swapaxes(found.lagged, 1, 2)), 1, 2)
+        gain = jnp.where((there & ~starts)[:, None, None], gain, 0.0)
+        means = jnp.concatenate([jnp.zeros_like(found.mean[:1]), found.mean[:-1]])
+        spread = found.covariance - gain @ jnp.swapaxes(found.lagged, 1, 2)
+        offset = found.mean - jnp.einsum("tij,tj->ti", gain, means)
+        factor = jax.vmap(lambda each: linear.cholesky(linear.symmetric(each)))(spread)
+        return GaussianChain(gain, offset, factor, there)
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "T L"]:
         noise = jax.random.normal(key, self.offset.shape, self.offset.dtype)

@@ -20,8 +20,8 @@ import numpy as np
 
 from veil import covariance, experts, flows, gates, heads, images, nets, priors, start
 from veil.files import check_format, read_json, write_atomically
-from veil.posterior import Exact, Posterior, amortized, exact, refined, resampled, sequential, table
-from veil.zoo import bayesian, factor, hmm, lds, mixture, vae
+from veil.posterior import Exact, Posterior, amortized, assumed, exact, proposals, refined, resampled, table
+from veil.zoo import bayesian, factor, hmm, lds, mixture, nonlinear, vae
 
 FORMAT, VERSION = "veil model", 1
 STRUCTURE, ARRAYS = "model.json", "parameters.safetensors"
@@ -60,15 +60,17 @@ for _module in (
     priors,
     start,
     amortized,
+    assumed,
     exact,
     refined,
     resampled,
-    sequential,
+    proposals,
     table,
     factor,
     hmm,
     lds,
     mixture,
+    nonlinear,
     vae,
     bayesian,
 ):

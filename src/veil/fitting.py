@@ -35,7 +35,7 @@ from veil.objective import (
     Pathwise,
     StraightThrough,
 )
-from veil.posterior import Bootstrap, Exact, Optimal, Posterior, Resampled
+from veil.posterior import Exact, Posterior, Resampled
 from veil.progress import Progress
 from veil.remembering import Memory
 from veil.survey import FAR, Survey, starting_responsibilities, survey
@@ -463,7 +463,8 @@ def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str
     """A line if the latent is not used (posterior collapse), seen on some of the data."""
     from veil.evaluation.latents import collapse, latents  # here, because EM need not wait for it
 
-    if model.shared_by > 1 or isinstance(posterior, Resampled | Bootstrap | Optimal):
+    learned = jax.tree.leaves(eqx.filter(posterior, eqx.is_inexact_array))  # what has no parameters cannot collapse
+    if model.shared_by > 1 or isinstance(posterior, Resampled) or not learned:
         return []
     some = next(iter(data.blocks(COLLAPSE)))
     if len(some) < 2:

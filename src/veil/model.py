@@ -119,10 +119,17 @@ class Model(eqx.Module):
         """How many numbers are free (for BIC and AIC)."""
         return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(self, eqx.is_inexact_array)))
 
+    def prior_for(self, datum: Datum) -> Distribution:
+        """p(z | x) of this datum; of a sequence, over its steps, with its padding and resets."""
+        return self.prior(datum.evidence)
+
+    def log_likelihood(self, latent: Any, datum: Datum) -> Float[Array, ""]:
+        """log p(y | x, z), nats, over the entries of y that are present (and the steps that are there)."""
+        return distributions.log_prob(self.likelihood(latent, datum.evidence), datum.query, datum.observed)
+
     def log_joint(self, latent: Any, datum: Datum) -> Float[Array, ""]:
-        """log p(y, z | x) = log p(z | x) + log p(y | x, z), nats, over the entries of y that are present."""
-        likelihood = distributions.log_prob(self.likelihood(latent, datum.evidence), datum.query, datum.observed)
-        return distributions.log_prob(self.prior(datum.evidence), latent) + likelihood
+        """log p(y, z | x) = log p(z | x) + log p(y | x, z), nats."""
+        return distributions.log_prob(self.prior_for(datum), latent) + self.log_likelihood(latent, datum)
 
     @property
     def shared_by(self) -> int:
@@ -168,7 +175,7 @@ class Model(eqx.Module):
         support = distributions.support(self.prior(datum.evidence))
         return jax.vmap(lambda latent: self.log_joint(latent, datum))(support)
 
-    def sample(self, key: PRNGKeyArray, evidence: Float[Array, "*evidence"] | None = None) -> tuple[Array, Array]:
+    def sample(self, key: PRNGKeyArray, evidence: Float[Array, "*evidence"] | None = None) -> tuple[Any, Array]:
         """(z, y) drawn from p(z | x) p(y | x, z)."""
         key_latent, key_query = jax.random.split(key)
         latent = self.prior(evidence).sample(key_latent)

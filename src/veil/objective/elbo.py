@@ -24,9 +24,6 @@ def _check(gradient: Estimator | None, samples: int) -> None:
 
 
 def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term, ...] = ()) -> Problem:
-    def log_likelihood(z: Array) -> Float[Array, ""]:
-        return distributions.log_prob(model.likelihood(z, datum.evidence), datum.query, datum.observed)
-
     def term(parts: Float[Array, " G"]) -> Float[Array, " G"]:
         for change in terms:
             parts = change(parts)
@@ -38,8 +35,9 @@ def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term
     def fix() -> Distribution:
         return frozen(posterior)(frozen(model), datum)
 
-    q = posterior(model, datum)
-    return Problem(q, fix, model.prior(datum.evidence), log_likelihood, term, local, 1.0 / model.shared_by)
+    q, p = posterior(model, datum), model.prior_for(datum)
+    score = lambda z: model.log_likelihood(z, datum)  # noqa: E731
+    return Problem(q, fix, p, score, term, local, 1.0 / model.shared_by)
 
 
 def _terms(kl: Any) -> tuple[Term, ...]:

@@ -1,22 +1,26 @@
 """Posteriors q(z | y, x), exact or approximate."""
 
 from veil.posterior.amortized import Amortized, Ladder, Shared
+from veil.posterior.assumed import Extended, ParticleFilter, Unscented
 from veil.posterior.base import Posterior
 from veil.posterior.exact import Exact
+from veil.posterior.proposals import Bootstrap, Optimal
 from veil.posterior.refined import Refined
 from veil.posterior.resampled import Resampled
-from veil.posterior.sequential import Bootstrap, Optimal
 from veil.posterior.table import Table
 
 __all__ = [
     "Amortized",
     "Bootstrap",
     "Exact",
+    "Extended",
     "Ladder",
     "Optimal",
+    "ParticleFilter",
     "Posterior",
     "Refined",
     "Resampled",
     "Shared",
     "Table",
+    "Unscented",
 ]

@@ -129,9 +129,9 @@ class HMM(Model):
     def prior(self, evidence: Float[Array, "*evidence"] | None, steps: int | None = None) -> Distribution:
         """p(z_1..T | x): a chain of as many steps as the evidence has, or ``steps``."""
         count = length(evidence, steps)
-        return self.path_prior(Datum(jnp.zeros(count), evidence))
+        return self.prior_for(Datum(jnp.zeros(count), evidence))
 
-    def path_prior(self, datum: Datum) -> DiscreteChain:
+    def prior_for(self, datum: Datum) -> DiscreteChain:
         """p(z | x) over the steps of a datum, with its resets and padding."""
         count = len(datum.query)
         starts, there = markov.steps(count, datum.mask, datum.reset)
@@ -145,11 +145,11 @@ class HMM(Model):
     def likelihood(self, latent: Int[Array, " T"], evidence: Float[Array, "*evidence"] | None) -> Distribution:
         return Emissions(self._emission, latent, evidence)
 
-    def log_joint(self, latent: Int[Array, " T"], datum: Datum) -> Float[Array, ""]:
-        """log p(z | x) + Σ_t log p(y_t | z_t, x_t), nats, over the steps that are there and the entries present."""
-        each = jnp.take_along_axis(self._parts(datum)[2], latent[:, None], 1)[:, 0]
-        prior = self.path_prior(datum)
-        return prior.log_prob(latent) + jnp.sum(jnp.where(prior.there, each, 0.0))
+    def log_likelihood(self, latent: Int[Array, " T"], datum: Datum) -> Float[Array, ""]:
+        """Σ_t log p(y_t | z_t, x_t), nats, over the steps that are there and the entries present."""
+        *_, seen, _, there = self._parts(datum)
+        each = jnp.take_along_axis(seen, latent[:, None], 1)[:, 0]
+        return jnp.sum(jnp.where(there, each, 0.0))
 
     def log_marginal(self, datum: Datum) -> Float[Array, ""]:
         """log p(y | x), the paths summed out by the forward recursion (nats, exact)."""

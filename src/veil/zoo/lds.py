@@ -137,9 +137,9 @@ class LDS(Model):
 
     def prior(self, evidence: Float[Array, "*evidence"] | None, steps: int | None = None) -> Distribution:
         """p(z_1..T | x): a chain of as many steps as the evidence has, or ``steps``."""
-        return self.path_prior(Datum(jnp.zeros(length(evidence, steps)), evidence))
+        return self.prior_for(Datum(jnp.zeros(length(evidence, steps)), evidence))
 
-    def path_prior(self, datum: Datum) -> GaussianChain:
+    def prior_for(self, datum: Datum) -> GaussianChain:
         """p(z | x) over the steps of a datum, with its resets and padding."""
         mean, factor, transition, _, process, _, _ = self._parts()
         starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
@@ -157,14 +157,14 @@ class LDS(Model):
     def likelihood(self, latent: Float[Array, "T L"], evidence: Float[Array, "*evidence"] | None) -> Distribution:
         return Emissions(self._emission, latent, evidence)
 
-    def log_joint(self, latent: Float[Array, "T L"], datum: Datum) -> Float[Array, ""]:
-        """log p(z | x) + Σ_t log p(y_t | z_t), nats, over the steps that are there and the entries that are present."""
+    def log_likelihood(self, latent: Float[Array, "T L"], datum: Datum) -> Float[Array, ""]:
+        """Σ_t log p(y_t | z_t), nats, over the steps that are there and the entries that are present."""
         *_, emission, offset = self._parts()
         residual = datum.query - latent @ emission.T - offset[None]
         white, _, normalisers = kalman.whitened(residual, emission, self._variance(), datum.observed)
-        prior = self.path_prior(datum)
         each = jnp.broadcast_to(normalisers, (len(latent),)) - 0.5 * jnp.sum(white * white, 1)
-        return prior.log_prob(latent) + jnp.sum(jnp.where(prior.there, each, 0.0))
+        _, there = markov.steps(len(latent), datum.mask, datum.reset)
+        return jnp.sum(jnp.where(there, each, 0.0))
 
     def log_marginal(self, datum: Datum) -> Float[Array, ""]:
         """log p(y | x), the path integrated out by the Kalman filter (nats, exact)."""
@@ -174,16 +174,7 @@ class LDS(Model):
         """p(z | y, x), exact: again a chain, from the smoother's moments of successive states."""
         found = self._smooth(datum)[0]
         starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
-        before = jnp.concatenate([found.covariance[:1], found.covariance[:-1]])
-        factors = jax.vmap(linear.cholesky)(before)
-        gain = jnp.swapaxes(jax.vmap(linear.solve_positive)(factors, jnp.swapaxes(found.lagged, 1, 2)), 1, 2)
-        gain = jnp.where((there & ~starts)[:, None, None], gain, 0.0)
-        means = jnp.concatenate([jnp.zeros_like(found.mean[:1]), found.mean[:-1]])
-        spread = found.covariance - gain @ jnp.swapaxes(found.lagged, 1, 2)
-        offset = found.mean - jnp.einsum("tij,tj->ti", gain, means)
-        return GaussianChain(
-            gain, offset, jax.vmap(lambda each: linear.cholesky(linear.symmetric(each)))(spread), there
-        )
+        return GaussianChain.smoothed(found, starts, there)
 
     def _smooth(self, datum: Datum) -> tuple[kalman.Smoothed, Float[Array, ""]]:
         chain, found, value = self._filter(datum)

@@ -19,7 +19,7 @@ class Bootstrap(Posterior):
 
     def __call__(self, model: Model, datum: Datum) -> Distribution:
         """The prior over the whole sequence, where the model has one for a datum."""
-        return model.path_prior(datum) if hasattr(model, "path_prior") else model.prior(datum.evidence)
+        return model.prior_for(datum)
 
     def step_proposals(self, model: Any, datum: Datum) -> None:
         """Nothing is computed before."""
