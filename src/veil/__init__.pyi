@@ -56,6 +56,7 @@ from .posterior import Amortized as Amortized
 from .posterior import Bootstrap as Bootstrap
 from .posterior import Exact as Exact
 from .posterior import Extended as Extended
+from .posterior import MeanField as MeanField
 from .posterior import Optimal as Optimal
 from .posterior import ParticleFilter as ParticleFilter
 from .posterior import Refined as Refined
@@ -76,4 +77,5 @@ from .zoo.lds import LDS as LDS
 from .zoo.mixture import Mixture as Mixture
 from .zoo.mixture import density as density
 from .zoo.nonlinear import NonlinearGaussian as NonlinearGaussian
+from .zoo.switching import SwitchingLDS as SwitchingLDS
 from .zoo.vae import VAE as VAE

@@ -20,8 +20,8 @@ import numpy as np
 
 from veil import covariance, experts, flows, gates, heads, images, nets, priors, start
 from veil.files import check_format, read_json, write_atomically
-from veil.posterior import Exact, Posterior, amortized, assumed, exact, proposals, refined, resampled, table
-from veil.zoo import bayesian, factor, hmm, lds, mixture, nonlinear, vae
+from veil.posterior import Exact, Posterior, amortized, assumed, exact, mean_field, proposals, refined, resampled, table
+from veil.zoo import bayesian, factor, hmm, lds, mixture, nonlinear, switching, vae
 
 FORMAT, VERSION = "veil model", 1
 STRUCTURE, ARRAYS = "model.json", "parameters.safetensors"
@@ -62,6 +62,7 @@ for _module in (
     amortized,
     assumed,
     exact,
+    mean_field,
     refined,
     resampled,
     proposals,
@@ -71,6 +72,7 @@ for _module in (
     lds,
     mixture,
     nonlinear,
+    switching,
     vae,
     bayesian,
 ):

@@ -179,7 +179,7 @@ def fit(
     seed = seeds(rng, 1)[0]
     posterior = posterior or getattr(model, "usual_posterior", None) or Exact()
     exact = isinstance(posterior, Exact)
-    by_sums = starts.closed_form and optimiser is None and exact and not fixed
+    by_sums = starts.closed_form and optimiser is None and posterior.closed and not fixed
     objective = objective or _usual_objective(starts, by_sums, exact)
     if exact and not model.tractable:
         raise TypeError(
@@ -223,8 +223,10 @@ def fit(
 
 
 def _usual_objective(model: Model, by_sums: bool, exact: bool) -> Objective:
+    if by_sums:
+        return ExpectedLogLikelihood()
     if exact:
-        return ExpectedLogLikelihood() if by_sums else Marginal()
+        return Marginal()
     return ELBO(usual_gradient(model))
 
 
@@ -355,7 +357,9 @@ def _scorer(
         model = _in_user_units(state.model, likeliest(watch.records), seen)
         if model.tractable:
             return evaluate(model, held_out).log_likelihood_per_datum
-        learned = _posterior_in_user_units(state.posterior, likeliest(watch.records), seen)
+        learned = posterior
+        if hasattr(state, "posterior"):
+            learned = _posterior_in_user_units(state.posterior, likeliest(watch.records), seen)
         found = objective_values(objective, model, learned, held_out, key=jax.random.wrap_key_data(jnp.asarray(seed)))
         weight = np.ones(len(found)) if held_out.weight is None else held_out.weight
         return float(np.average(found, weights=weight))

@@ -14,7 +14,7 @@ from veil.data import Data, Stream
 from veil.evaluation.likelihood import known_to, map_blocks, parts
 from veil.evaluation.moments import mean_and_variance
 from veil.model import Datum, Model
-from veil.posterior import Exact, Posterior
+from veil.posterior import Exact, MeanField, Posterior
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class PathInference:
-    """The exact posterior over a discrete path, for each sequence, given all of it (smoothing).
+    """The posterior over a discrete path, for each sequence, given all of it (smoothing): exact, or mean-field.
 
     ``probabilities`` [N, T, K] p(z_t | y, x), ``most_likely`` [N, T] the best state of each step on its own, ``path``
     [N, T] the best path as a whole (Viterbi), ``entropy`` [N, T] in nats. At padding they repeat the last step.
@@ -152,7 +152,7 @@ def infer(model: Any, data: Any, *, posterior: Posterior | None = None) -> Any:
     given = data if isinstance(data, Data | Stream) else Data(data)
     checks.fitted(model)
     checks.shapes(model, given)
-    if model.sequential and model.tractable:
+    if model.sequential and (model.tractable or isinstance(posterior, MeanField)):
         return _sequences(model, given)
     example = next(iter(given.blocks(1))).evidence
     prior = model.prior(None if example is None else jnp.asarray(example[0], jnp.result_type(float)))

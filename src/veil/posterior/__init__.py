@@ -4,6 +4,7 @@ from veil.posterior.amortized import Amortized, Ladder, Shared
 from veil.posterior.assumed import Extended, ParticleFilter, Unscented
 from veil.posterior.base import Posterior
 from veil.posterior.exact import Exact
+from veil.posterior.mean_field import MeanField
 from veil.posterior.proposals import Bootstrap, Optimal
 from veil.posterior.refined import Refined
 from veil.posterior.resampled import Resampled
@@ -15,6 +16,7 @@ __all__ = [
     "Exact",
     "Extended",
     "Ladder",
+    "MeanField",
     "Optimal",
     "ParticleFilter",
     "Posterior",

@@ -1,5 +1,6 @@
 """Posteriors of one step at a time, as proposals of particle filters; and the particle filter of any such model."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -74,6 +75,7 @@ def filtered(
     count: int,
     threshold: float = 0.5,
     resampling: particles.Resampling = particles.systematic,
+    record: Callable[[Any], Any] | None = None,
 ) -> particles.Filtered:
     """The particle filter of a stepwise model and its proposal for one sequence (see ``maths.particles.filtered``).
 
@@ -102,5 +104,5 @@ def filtered(
     each = Datum(datum.query, datum.evidence, observed=datum.observed)
     begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
     return particles.filtered(
-        key, begin, propose, advance, (each, features), starts, there, count, threshold, resampling
+        key, begin, propose, advance, (each, features), starts, there, count, threshold, resampling, record
     )
