@@ -223,7 +223,7 @@ class SwitchingLDS(Model):
 
         def seen(key: PRNGKeyArray, state: Array, z: Array) -> Array:
             regime = jax.tree.map(lambda leaf: leaf[state], stacked)
-            return regime.step_likelihood(None, z, None).sample(key)
+            return regime._emission(z, None).sample(key)
 
         return states, jax.vmap(seen)(jax.random.split(key_query, len(path)), path, states)
 
