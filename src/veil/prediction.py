@@ -115,8 +115,8 @@ def _latent_moments(model: Model, block: Datum, posterior: Posterior) -> tuple[A
 
 
 @eqx.filter_jit
-def _paths(model: Any, block: Datum) -> Any:
-    return jax.vmap(lambda datum: (model.marginals(datum), model.best_path(datum)))(block)
+def _paths(model: Any, block: Datum, *sweeps: int) -> Any:
+    return jax.vmap(lambda datum: (model.marginals(datum, *sweeps), model.best_path(datum, *sweeps)))(block)
 
 
 @eqx.filter_jit
@@ -124,12 +124,13 @@ def _smoothed(model: Any, block: Datum) -> Any:
     return jax.vmap(model.marginals)(block)
 
 
-def _sequences(model: Any, data: Any) -> PathInference | LatentMoments:
+def _sequences(model: Any, data: Any, posterior: Posterior | None) -> PathInference | LatentMoments:
     """Smoothing: the posterior of every step given the whole sequence."""
     if not hasattr(model, "best_path"):
         mean, variance = map_blocks(_smoothed, model, data)
         return LatentMoments(mean, np.sqrt(variance), "exact")
-    logs, path = map_blocks(_paths, model, data)
+    sweeps = (posterior.sweeps,) if isinstance(posterior, MeanField) else ()
+    logs, path = map_blocks(_paths, model, data, *sweeps)
     probabilities = np.exp(logs)
     entropy = -np.sum(np.where(probabilities > 0, probabilities * np.where(probabilities > 0, logs, 0.0), 0.0), -1)
     return PathInference(probabilities, np.argmax(logs, -1), path, entropy)
@@ -153,7 +154,7 @@ def infer(model: Any, data: Any, *, posterior: Posterior | None = None) -> Any:
     checks.fitted(model)
     checks.shapes(model, given)
     if model.sequential and (model.tractable or isinstance(posterior, MeanField)):
-        return _sequences(model, given)
+        return _sequences(model, given, posterior)
     example = next(iter(given.blocks(1))).evidence
     prior = model.prior(None if example is None else jnp.asarray(example[0], jnp.result_type(float)))
     if model.tractable and distributions.enumerable(prior) and not isinstance(prior, distributions.Codes):

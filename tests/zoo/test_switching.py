@@ -191,7 +191,7 @@ def test_the_m_step_raises_the_bound(x64: None, case: str, shared: bool) -> None
         np.testing.assert_allclose(getattr(m.regimes[0], name), getattr(m.regimes[1], name), atol=1e-12)
 
 
-def rotations(count: int = 6, length: int = 150) -> tuple[SwitchingLDS, veil.Data, np.ndarray]:
+def rotations(count: int = 4, length: int = 100) -> tuple[SwitchingLDS, veil.Data, np.ndarray]:
     """Two slow and fast turns of a plane, seen through noise."""
     turn = lambda angle, size: size * jnp.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])  # noqa: E731
     regime = lambda f: LDS(  # noqa: E731
@@ -216,7 +216,7 @@ def rotations(count: int = 6, length: int = 150) -> tuple[SwitchingLDS, veil.Dat
 
 def test_two_regimes_are_recovered() -> None:
     truth, data, path = rotations()
-    found = veil.fit(SwitchingLDS(states=2, latent=2), data, key=jax.random.key(0), steps=60, restarts=3)
+    found = veil.fit(SwitchingLDS(states=2, latent=2), data, key=jax.random.key(0), steps=30, restarts=2)
     assert isinstance(found.posterior, MeanField)
     assert np.all(np.diff(found.history.value) > -1e-3)
     inferred = veil.infer(found, data)

@@ -126,8 +126,7 @@ def filtered(
         after = jax.vmap(advance, (0, 0, None))(before, fresh, given)
         kept = (_where(real, after, carries), _where(real, fresh, latents), jnp.where(real, normalised, log_weights))
         found = (jnp.where(real, total, 0.0), kept[1], kept[2], ancestors, effective_sample_size(kept[2]))
-        found = (*found, None if record is None else jax.vmap(record)(kept[0]))
-        return kept, found
+        return kept, (*found, None if record is None else jax.vmap(record)(kept[0]))
 
     xs = (given, starts, there, jax.random.split(key, steps))
     return Filtered(*jax.lax.scan(step, (wide, latent, equal), xs)[1])

@@ -17,7 +17,7 @@ from veil.gates import Softmax
 from veil.maths import kalman, linear, markov, particles, tridiagonal
 from veil.model import Datum, Model
 from veil.nets import Units, positive
-from veil.posterior import MeanField, Optimal, Posterior, proposals
+from veil.posterior import MeanField, Optimal, proposals
 from veil.start import KMeans, Start
 from veil.statistics import Outer
 from veil.zoo.lds import LDS
@@ -145,7 +145,7 @@ class SwitchingLDS(Model):
         return self.regimes[0].inputs if self.ready else None
 
     @property
-    def usual_posterior(self) -> Posterior:
+    def usual_posterior(self) -> MeanField:
         """q(s) q(z)."""
         return MeanField()
 
@@ -364,7 +364,7 @@ class SwitchingLDS(Model):
         begin = (first, replace(wide, state=states, fresh=jnp.zeros(self.states, bool)))
         return jax.lax.scan(step, begin, (datum.evidence, whites, starts, there))[1]
 
-    def _inverses(self) -> tuple[Array, Array, Array, Array, Array]:
+    def _inverses(self) -> tuple[Array, ...]:
         """Of every regime P⁻¹ and P⁻¹ m, the whitener G⁻¹ of Q = G Gᵀ, and -½ log|2π P|, -½ log|2π Q|."""
 
         def one(regime: LDS) -> tuple[Array, ...]:
@@ -453,14 +453,14 @@ class SwitchingLDS(Model):
         starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
         return DiscreteChain(markov.conditioned(*self._gates(), self.fields(datum, sweeps).seen, starts, there), there)
 
-    def marginals(self, datum: Datum) -> Float[Array, "T K"]:
+    def marginals(self, datum: Datum, sweeps: int = 10) -> Float[Array, "T K"]:
         """log q(s_t) of every step, mean-field, given all of the sequence."""
-        return jnp.log(self.fields(datum, self.usual_posterior.sweeps).regimes)
+        return jnp.log(self.fields(datum, sweeps).regimes)
 
-    def best_path(self, datum: Datum) -> Int[Array, " T"]:
+    def best_path(self, datum: Datum, sweeps: int = 10) -> Int[Array, " T"]:
         """The most likely path of regimes under q(s)."""
         starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
-        seen = self.fields(datum, self.usual_posterior.sweeps).seen
+        seen = self.fields(datum, sweeps).seen
         return markov.best_path(*self._gates(), seen, starts, there)[0]
 
     # -- learning ------------------------------------------------------------------------------------------------------
