@@ -58,11 +58,15 @@ from .objective import Marginal as Marginal
 from .posterior import Amortized as Amortized
 from .posterior import Bootstrap as Bootstrap
 from .posterior import Exact as Exact
+from .posterior import Extended as Extended
+from .posterior import MeanField as MeanField
 from .posterior import MessagePassing as MessagePassing
 from .posterior import Optimal as Optimal
+from .posterior import ParticleFilter as ParticleFilter
 from .posterior import Refined as Refined
 from .posterior import Sequential as Sequential
 from .posterior import Table as Table
+from .posterior import Unscented as Unscented
 from .prediction import infer as infer
 from .prediction import predict as predict
 from .prediction import sample as sample
@@ -77,8 +81,10 @@ from .zoo.hmm import HMM as HMM
 from .zoo.lds import LDS as LDS
 from .zoo.mixture import Mixture as Mixture
 from .zoo.mixture import density as density
+from .zoo.nonlinear import NonlinearGaussian as NonlinearGaussian
 from .zoo.state_space import StateSpace as StateSpace
 from .zoo.state_space import dmm as dmm
 from .zoo.state_space import rssm as rssm
 from .zoo.state_space import vrnn as vrnn
+from .zoo.switching import SwitchingLDS as SwitchingLDS
 from .zoo.vae import VAE as VAE

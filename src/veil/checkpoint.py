@@ -20,8 +20,20 @@ import numpy as np
 
 from veil import covariance, dynamics, experts, flows, gates, heads, images, nets, priors, start
 from veil.files import check_format, read_json, write_atomically
-from veil.posterior import Exact, Posterior, amortized, exact, paths, refined, resampled, sequential, table
-from veil.zoo import bayesian, factor, hmm, lds, mixture, state_space, vae
+from veil.posterior import (
+    Exact,
+    Posterior,
+    amortized,
+    assumed,
+    exact,
+    mean_field,
+    proposals,
+    refined,
+    resampled,
+    sequential,
+    table,
+)
+from veil.zoo import bayesian, factor, hmm, lds, mixture, nonlinear, state_space, switching, vae
 
 FORMAT, VERSION = "veil model", 1
 STRUCTURE, ARRAYS = "model.json", "parameters.safetensors"
@@ -61,17 +73,21 @@ for _module in (
     priors,
     start,
     amortized,
+    assumed,
     exact,
-    paths,
+    mean_field,
+    sequential,
     refined,
     resampled,
-    sequential,
+    proposals,
     table,
     factor,
     hmm,
     lds,
     mixture,
     state_space,
+    nonlinear,
+    switching,
     vae,
     bayesian,
 ):

@@ -35,7 +35,7 @@ from veil.objective import (
     Pathwise,
     StraightThrough,
 )
-from veil.posterior import Bootstrap, Exact, Optimal, Posterior, Resampled
+from veil.posterior import Exact, Posterior, Resampled
 from veil.priors import Codes
 from veil.progress import Progress
 from veil.remembering import Memory
@@ -180,7 +180,7 @@ def fit(
     seed = seeds(rng, 1)[0]
     posterior = posterior or getattr(model, "usual_posterior", None) or Exact()
     exact = isinstance(posterior, Exact)
-    by_sums = starts.closed_form and optimiser is None and exact and not fixed
+    by_sums = starts.closed_form and optimiser is None and posterior.closed and not fixed
     objective = objective or _usual_objective(starts, by_sums, exact)
     if exact and not model.tractable:
         raise TypeError(
@@ -224,8 +224,10 @@ def fit(
 
 
 def _usual_objective(model: Model, by_sums: bool, exact: bool) -> Objective:
+    if by_sums:
+        return ExpectedLogLikelihood()
     if exact:
-        return ExpectedLogLikelihood() if by_sums else Marginal()
+        return Marginal()
     return ELBO(usual_gradient(model))
 
 
@@ -356,7 +358,9 @@ def _scorer(
         model = _in_user_units(state.model, likeliest(watch.records), seen)
         if model.tractable:
             return evaluate(model, held_out).log_likelihood_per_datum
-        learned = _posterior_in_user_units(state.posterior, likeliest(watch.records), seen)
+        learned = posterior
+        if hasattr(state, "posterior"):
+            learned = _posterior_in_user_units(state.posterior, likeliest(watch.records), seen)
         found = objective_values(objective, model, learned, held_out, key=jax.random.wrap_key_data(jnp.asarray(seed)))
         weight = np.ones(len(found)) if held_out.weight is None else held_out.weight
         return float(np.average(found, weights=weight))
@@ -465,7 +469,8 @@ def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str
     from veil.evaluation.latents import collapse, latents  # here, because EM need not wait for it
     from veil.evaluation.paths import path_latents
 
-    if model.shared_by > 1 or isinstance(posterior, Resampled | Bootstrap | Optimal):
+    learned = jax.tree.leaves(eqx.filter(posterior, eqx.is_inexact_array))  # what has no parameters cannot collapse
+    if model.shared_by > 1 or isinstance(posterior, Resampled) or not learned:
         return []
     some = next(iter(data.blocks(COLLAPSE)))
     if len(some) < 2:

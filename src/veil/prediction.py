@@ -14,7 +14,7 @@ from veil.data import Data, Stream
 from veil.evaluation.likelihood import known_to, map_blocks, parts
 from veil.evaluation.moments import mean_and_variance
 from veil.model import Datum, Model
-from veil.posterior import Exact, Posterior
+from veil.posterior import Exact, MeanField, Posterior
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class PathInference:
-    """The exact posterior over a discrete path, for each sequence, given all of it (smoothing).
+    """The posterior over a discrete path, for each sequence, given all of it (smoothing): exact, or mean-field.
 
     ``probabilities`` [N, T, K] p(z_t | y, x), ``most_likely`` [N, T] the best state of each step on its own, ``path``
     [N, T] the best path as a whole (Viterbi), ``entropy`` [N, T] in nats. At padding they repeat the last step.
@@ -115,8 +115,8 @@ def _latent_moments(model: Model, block: Datum, posterior: Posterior) -> tuple[A
 
 
 @eqx.filter_jit
-def _paths(model: Any, block: Datum) -> Any:
-    return jax.vmap(lambda datum: (model.marginals(datum), model.best_path(datum)))(block)
+def _paths(model: Any, block: Datum, *sweeps: int) -> Any:
+    return jax.vmap(lambda datum: (model.marginals(datum, *sweeps), model.best_path(datum, *sweeps)))(block)
 
 
 @eqx.filter_jit
@@ -124,12 +124,13 @@ def _smoothed(model: Any, block: Datum) -> Any:
     return jax.vmap(model.marginals)(block)
 
 
-def _sequences(model: Any, data: Any) -> PathInference | LatentMoments:
+def _sequences(model: Any, data: Any, posterior: Posterior | None) -> PathInference | LatentMoments:
     """Smoothing: the posterior of every step given the whole sequence."""
     if not hasattr(model, "best_path"):
         mean, variance = map_blocks(_smoothed, model, data)
         return LatentMoments(mean, np.sqrt(variance), "exact")
-    logs, path = map_blocks(_paths, model, data)
+    sweeps = (posterior.sweeps,) if isinstance(posterior, MeanField) else ()
+    logs, path = map_blocks(_paths, model, data, *sweeps)
     probabilities = np.exp(logs)
     entropy = -np.sum(np.where(probabilities > 0, probabilities * np.where(probabilities > 0, logs, 0.0), 0.0), -1)
     return PathInference(probabilities, np.argmax(logs, -1), path, entropy)
@@ -159,8 +160,8 @@ def infer(model: Any, data: Any, *, posterior: Posterior | None = None) -> Any:
     given = data if isinstance(data, Data | Stream) else Data(data)
     checks.fitted(model)
     checks.shapes(model, given)
-    if model.sequential and model.tractable:
-        return _sequences(model, given)
+    if model.sequential and (model.tractable or isinstance(posterior, MeanField)):
+        return _sequences(model, given, posterior)
     if model.tractable and _a_choice(model, given):
         log_probabilities = map_blocks(_posterior, model, given)
         probabilities = np.exp(log_probabilities)

@@ -15,7 +15,7 @@ from veil.evaluation.average import Average, average, plain
 from veil.evaluation.bounds import grouping
 from veil.maths import importance
 from veil.model import Datum, Model
-from veil.posterior import Bootstrap, Optimal, Posterior, sequential
+from veil.posterior import Bootstrap, Optimal, Posterior, proposals
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ParticleBound:
 @eqx.filter_jit
 def _runs(model: Model, posterior: Posterior, block: Datum, rows: Array, keys: Array, count: int) -> Any:
     def one(datum: Datum, row: Array, key: PRNGKeyArray) -> tuple[Array, Array]:
-        found = sequential.filtered(model, posterior, datum, jax.random.fold_in(key, row), count)
+        found = proposals.filtered(model, posterior, datum, jax.random.fold_in(key, row), count)
         return found.log_likelihood, jnp.min(found.effective) / count
 
     return jax.lax.map(lambda key: jax.vmap(lambda datum, row: one(datum, row, key))(block, rows), keys)
@@ -123,7 +123,7 @@ def particle_bound(
     """
     posterior = usual_proposal(model) if posterior is None else posterior
     blocks.verified(model, posterior, key)
-    sequential.stepwise(model, posterior)
+    proposals.stepwise(model, posterior)
     checks.whole("particles", particles)
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 2:
         raise ValueError(f"repeats: expected a whole number of runs, two or more; got {repeats!r}")

@@ -26,7 +26,8 @@ class Filtered(NamedTuple):
 
     ``log_likelihoods`` [T]: log of the estimate of p(y_t | y_1..t-1), zero at padding; their sum is log Ẑ. ``latents``
     leaves [T, K, ...]; ``log_weights`` [T, K], normalised; ``ancestors`` [T, K]: which particle of step t-1 particle k
-    of step t goes on from; ``effective`` [T]: effective sample size, in particles, of the weights.
+    of step t goes on from; ``effective`` [T]: effective sample size, in particles, of the weights; ``recorded``, leaves
+    [T, K, ...], what was asked for of the carries after each step.
     """
 
     log_likelihoods: Float[Array, " T"]
@@ -34,6 +35,7 @@ class Filtered(NamedTuple):
     log_weights: Float[Array, "T K"]
     ancestors: Int[Array, "T K"]
     effective: Float[Array, " T"]
+    recorded: Any = None
 
     @property
     def log_likelihood(self) -> Float[Array, ""]:
@@ -84,6 +86,7 @@ def filtered(
     count: int,
     threshold: float = 0.5,
     resampling: Resampling = systematic,
+    record: Callable[[Any], Any] | None = None,
 ) -> Filtered:
     """Sequential importance resampling with ``count`` particles.
 
@@ -91,6 +94,7 @@ def filtered(
     log q(z_t); ``advance(carry, z_t, given_t)`` gives its next carry. ``carry`` is the one before an episode, and
     ``given`` a pytree of [T, ...]. Particles are resampled before a step if the effective sample size is below
     ``threshold`` times their number (1: always, 0: never), and before a start, where each begins anew.
+    ``record(carry)`` is kept of every particle and step.
 
     No gradient passes through the choice of ancestors: gradients are those of FIVO (Maddison et al. 2017, section 4).
     """
@@ -122,7 +126,7 @@ def filtered(
         after = jax.vmap(advance, (0, 0, None))(before, fresh, given)
         kept = (_where(real, after, carries), _where(real, fresh, latents), jnp.where(real, normalised, log_weights))
         found = (jnp.where(real, total, 0.0), kept[1], kept[2], ancestors, effective_sample_size(kept[2]))
-        return kept, found
+        return kept, (*found, None if record is None else jax.vmap(record)(kept[0]))
 
     xs = (given, starts, there, jax.random.split(key, steps))
     return Filtered(*jax.lax.scan(step, (wide, latent, equal), xs)[1])

@@ -30,6 +30,8 @@ class ExpectedLogLikelihood(Objective):
             raise ValueError(f"samples: expected a positive integer, or None to enumerate; got {self.samples}")
 
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
+        if posterior.closed and not model.tractable:
+            return Estimate(posterior.expectations(model, datum)[1])
         q = posterior(jax.lax.stop_gradient(model), datum)
         if self.samples is None:
             values = distributions.support(q)
@@ -49,10 +51,12 @@ class ExpectedLogLikelihood(Objective):
         Of a discrete latent the weights of its values, enumerated or as frequencies of samples; of a continuous one
         the model's own summary (``model.expectations``), of q or of samples.
         """
-        if isinstance(posterior, Exact):
-            expectations, value = model.expectations(datum)
+        if posterior.closed:
+            expectations, value = posterior.expectations(model, datum)
             if self.samples is None:
                 return expectations, value
+            if not isinstance(posterior, Exact):
+                raise TypeError(f"objective: {type(posterior).__name__}() needs no samples; leave them out")
             if isinstance(expectations, tuple):
                 draws = jax.vmap(posterior(model, datum).sample)(jax.random.split(key, self.samples))
                 return model.summary(draws), value  # type: ignore[attr-defined]

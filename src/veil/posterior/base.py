@@ -2,10 +2,10 @@
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
 from veil.model import Datum, Model
@@ -17,6 +17,12 @@ class Posterior(eqx.Module):
 
     One with parameters of its own is trained together with the model; ``initialise`` makes them.
     """
+
+    closed: ClassVar[bool] = False  # whether ``expectations`` gives what a closed-form M-step needs
+
+    def expectations(self, model: Any, datum: Datum) -> tuple[Any, Float[Array, ""]]:
+        """What the model's ``statistics`` need of q, and the ELBO with q (exact: log p(y | x)), of a ``closed`` one."""
+        raise TypeError(f"posterior: {type(self).__name__} gives no expectations in closed form")
 
     @property
     def per_datum(self) -> bool:

@@ -1,6 +1,6 @@
 """The exact posterior, of models that know theirs."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from veil.distributions import Distribution
 from veil.model import Datum, Model
@@ -13,8 +13,14 @@ class Exact(Posterior):
     Then log p(y, z | x) - log q(z) = log p(y | x) for every z. Raises TypeError for a latent that cannot be listed.
     """
 
+    closed: ClassVar[bool] = True
+
     def __call__(self, model: Model, datum: Datum) -> Distribution:
         return model.posterior(datum)
+
+    def expectations(self, model: Any, datum: Datum) -> Any:
+        """The model's own."""
+        return model.expectations(datum)
 
     def step_proposals(self, model: Any, datum: Datum) -> Any:
         """p(z_1..T | y, x) as a chain, whose steps have seen all of y."""

@@ -1,106 +1,407 @@
-"""Posteriors of one step at a time, as proposals of particle filters; and the particle filter of any such model."""
+"""Posteriors over the path of a sequence: networks that read it, step by step or as messages to an exact smoother."""
 
-from typing import Any
+from abc import abstractmethod
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil import distributions
+from veil.chains import Chain, GaussianChain, NeuralChain, Normals, Path, State
 from veil.distributions import Distribution
-from veil.maths import markov, particles
-from veil.model import Datum, Model, frozen
+from veil.dynamics import LinearGaussian
+from veil.heads import Head
+from veil.maths import kalman, markov
+from veil.model import Datum, Model
+from veil.nets import GRU, MLP, Linear, Units
+from veil.posterior.amortized import Reader
 from veil.posterior.base import Posterior
-from veil.stepwise import Proposal, Stepwise
 
 
-class Bootstrap(Posterior):
-    """q(z_t | past) = p(z_t | past): the prior proposes, and the weights are the likelihoods. Gordon et al. 1993."""
+class Summary(eqx.Module):
+    """What step t of a posterior sees of the sequence's features [T, F]: a strategy of ``Sequential``."""
 
-    def __call__(self, model: Model, datum: Datum) -> Distribution:
-        """The prior over the whole sequence, where the model has one for a datum."""
-        return model.prior_for(datum)
+    online: ClassVar[bool] = True  # whether it needs no step after t
 
-    def step_proposals(self, model: Any, datum: Datum) -> None:
-        """Nothing is computed before."""
-        return None
+    @abstractmethod
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> Self:
+        """With starting parameters, for so many features."""
 
-    def step(self, model: Any, features: Any, carry: Any, datum: Datum) -> Distribution:
-        """The model's ``step_prior``."""
-        return model.step_prior(carry, datum.evidence)
+    @abstractmethod
+    def outputs(self, inputs: int) -> int:
+        """How many numbers it tells each step."""
+
+    @abstractmethod
+    def __call__(
+        self, features: Float[Array, "T F"], starts: Bool[Array, " T"], there: Bool[Array, " T"]
+    ) -> Float[Array, "T S"]:
+        """What every step is told."""
+
+    def init(self) -> Float[Array, " S"]:
+        """Before the first step, one step at a time."""
+        return jnp.zeros(0)
+
+    def step(self, before: Float[Array, " S"], features: Float[Array, " F"]) -> tuple[Array, Array]:
+        """(what the next step gets as ``before``, what this step is told)."""
+        raise ValueError(
+            f"sees: {type(self).__name__}() needs the steps that are to come, so that it cannot act one step at a "
+            "time; fit the model with Sequential(sees=Now()) or Past()"
+        )
 
 
-class Optimal(Posterior):
-    """q(z_t | past) = p(z_t | past, y_t), of models that know it (``step_posterior``); of others its approximation.
+class Now(Summary):
+    """The step's own features: enough where the memory holds the past, as in the recurrent state-space model."""
 
-    It makes the variance of a step's weights, given the past, as small as it can be. Doucet, Godsill & Andrieu 2000.
-    ``HMM``, ``LDS`` and ``SwitchingLDS`` know it exactly, ``NonlinearGaussian`` by linearising its emission.
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Now":
+        return self
+
+    def outputs(self, inputs: int) -> int:
+        return inputs
+
+    def __call__(
+        self, features: Float[Array, "T F"], starts: Bool[Array, " T"], there: Bool[Array, " T"]
+    ) -> Float[Array, "T F"]:
+        return features
+
+    def step(self, before: Float[Array, " S"], features: Float[Array, " F"]) -> tuple[Array, Array]:
+        return before, features
+
+
+class Past(Summary):
+    """A recurrent network over the steps up to t: filtering (ST-L of Krishnan et al. 2017, table 1)."""
+
+    size: int = eqx.field(static=True, default=128)
+    cell: GRU | None = None
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Past":
+        return Past(self.size, GRU(self.size).initialise(inputs, key))
+
+    def outputs(self, inputs: int) -> int:
+        return self.size
+
+    def __call__(
+        self, features: Float[Array, "T F"], starts: Bool[Array, " T"], there: Bool[Array, " T"]
+    ) -> Float[Array, "T S"]:
+        return _recurrent(self.cell, features, starts, there, reverse=False)
+
+    def init(self) -> Float[Array, " S"]:
+        return jnp.zeros(self.size)
+
+    def step(self, before: Float[Array, " S"], features: Float[Array, " F"]) -> tuple[Array, Array]:
+        assert self.cell is not None
+        after = self.cell(before, self.cell.read(features))
+        return after, after
+
+
+class Future(Summary):
+    """A recurrent network over the steps from the end back to t. With z_t-1 seen (``structured``) that is all of
+
+    the data that p(z_t | z_t-1, y) depends on: smoothing (ST-R of Krishnan et al. 2017, section 4).
     """
 
-    def __call__(self, model: Model, datum: Datum) -> Distribution:
-        raise TypeError("posterior: Optimal() proposes step by step, for particle filters; for whole paths use Exact()")
+    online: ClassVar[bool] = False
+    size: int = eqx.field(static=True, default=128)
+    cell: GRU | None = None
 
-    def step_proposals(self, model: Any, datum: Datum) -> None:
-        """Nothing is computed before."""
-        if not hasattr(model, "step_posterior"):
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Future":
+        return Future(self.size, GRU(self.size).initialise(inputs, key))
+
+    def outputs(self, inputs: int) -> int:
+        return self.size
+
+    def __call__(
+        self, features: Float[Array, "T F"], starts: Bool[Array, " T"], there: Bool[Array, " T"]
+    ) -> Float[Array, "T S"]:
+        return _recurrent(self.cell, features, starts, there, reverse=True)
+
+
+class Both(Summary):
+    """Networks over the steps before and after t (ST-LR; without ``structured``, MF-LR)."""
+
+    online: ClassVar[bool] = False
+    size: int = eqx.field(static=True, default=128)
+    past: Past | None = None
+    future: Future | None = None
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Both":
+        key_past, key_future = jax.random.split(key)
+        past, future = Past(self.size).initialise(inputs, key_past), Future(self.size).initialise(inputs, key_future)
+        return Both(self.size, past, future)
+
+    def outputs(self, inputs: int) -> int:
+        return 2 * self.size
+
+    def __call__(
+        self, features: Float[Array, "T F"], starts: Bool[Array, " T"], there: Bool[Array, " T"]
+    ) -> Float[Array, "T S"]:
+        assert self.past is not None
+        assert self.future is not None
+        parts = [self.past(features, starts, there), self.future(features, starts, there)]
+        return jnp.concatenate(parts, 1)
+
+
+def _recurrent(
+    cell: GRU | None, features: Float[Array, "T F"], starts: Array, there: Array, reverse: bool
+) -> Float[Array, "T S"]:
+    """The states of a recurrent network, which starts anew with each episode; padding is behind and is not read."""
+    assert cell is not None
+    blank = jnp.zeros(cell.size, features.dtype)
+    fresh = jnp.concatenate([starts[1:], jnp.ones(1, bool)]) if reverse else starts
+
+    def step(before: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        read, new, real = now
+        after = cell(jnp.where(new, blank, before), read)
+        after = jnp.where(real, after, before)
+        return after, after
+
+    return jax.lax.scan(step, blank, (jax.vmap(cell.read)(features), fresh, there), reverse=reverse)[1]
+
+
+class Step(eqx.Module):
+    """q(z_t | memory, features) = head(W net([memory, features])); without ``structured`` the memory is not seen."""
+
+    head: Head
+    shape: tuple[int, ...] = eqx.field(static=True)
+    structured: bool = eqx.field(static=True)
+    net: MLP
+    output: Linear
+
+    def __call__(self, memory: Float[Array, " M"], features: Float[Array, " F"]) -> Distribution:
+        seen = jnp.concatenate([memory, features]) if self.structured else features
+        return self.head(self.output(self.net(seen)), self.shape)
+
+
+class Belief(eqx.Module):
+    """What is known while acting, one draw of it: ``state`` after a step, the ``summary`` of the data so far.
+
+    ``mean`` is that of q(z_t | z_1..t-1, y_1..t); ``fresh`` before the first step of an episode.
+    """
+
+    state: State
+    summary: Float[Array, " S"]
+    mean: Float[Array, "*latent"]
+    fresh: Bool[Array, ""]
+
+
+class Sequential(Posterior):
+    """q(z_1..T | y, x) = Π_t head(W net([memory_t, features_t])): networks that read a sequence for a ``StateSpace``.
+
+    ``net`` encodes each step's observation (an image net for images), all steps side by side; ``sees`` says which
+    steps t is told of: ``Now()``, ``Past()``, ``Future()``, ``Both()``. ``structured``: whether it sees what the model
+    remembers at t, z_t-1 among it; without, q is mean-field over time. Now and Past are filtering posteriors and can
+    act: ``init`` and ``update``.
+
+    With dynamics that remember (``Recurrent``) and ``Now`` it is the recurrent state-space model's posterior; with
+    ``Gated`` dynamics, ``Future`` and ``structured`` the deep Kalman smoother's (Krishnan et al. 2017, table 1).
+    """
+
+    net: Any = MLP()
+    sees: Any = Now()  # a Summary
+    structured: bool = eqx.field(static=True, default=True)
+    combiner: MLP = MLP((128,), "elu")
+    reader: Reader = Reader()
+    one: Step | None = None
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.sees, Summary):
+            raise TypeError(f"sees: expected Now(), Past(), Future() or Both(); got {self.sees!r}")
+
+    @property
+    def ready(self) -> bool:
+        return self.one is not None
+
+    def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Sequential":
+        _state_space(model)
+        key_net, key_sees, key_one, key_output = jax.random.split(key, 4)
+        reader = Reader.of(example)
+        inputs = jax.eval_shape(lambda: jax.vmap(reader)(_steps(example))).shape[1]
+        net = self.net.initialise(inputs, key_net)
+        width = net.outputs(inputs)
+        sees = self.sees.initialise(width, key_sees)
+        dynamics = model.dynamics
+        memory = dynamics.start().memory.size if self.structured else 0
+        told = memory + sees.outputs(width)
+        combiner = self.combiner.initialise(told, key_one)
+        output = Linear.initialise(combiner.outputs(told), dynamics.head.size(dynamics.shape), key_output)
+        one = Step(dynamics.head, dynamics.shape, self.structured, combiner, output)
+        return Sequential(net, sees, self.structured, self.combiner, reader, one)
+
+    def rescaled(self, query: Units | None, evidence: Units | None) -> "Sequential":
+        return replace(self, reader=self.reader.rescaled(query, evidence))
+
+    def encoded(self, datum: Datum) -> Float[Array, "T F"]:
+        """The features of every step, all at once."""
+        return jax.vmap(lambda step: self.net(self.reader(step)))(_steps(datum))
+
+    def __call__(self, model: Any, datum: Datum) -> NeuralChain:
+        return model.chain(self._ready(), self.step_proposals(model, datum), datum)
+
+    def _ready(self) -> Step:
+        if self.one is None:
+            raise ValueError("this posterior has no parameters yet: call veil.fit on the model first")
+        return self.one
+
+    def init(self, model: Any) -> Belief:
+        """The belief before anything is seen."""
+        start = model.dynamics.start()
+        return Belief(start, self.sees.init(), jnp.zeros(model.dynamics.shape), jnp.array(True))
+
+    def step_proposals(self, model: Any, datum: Datum) -> Float[Array, "T S"]:
+        """What every step is told: see ``veil.stepwise``."""
+        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+        return self.sees(self.encoded(datum), starts, there)
+
+    def step(self, model: Any, features: Float[Array, " S"], carry: State, datum: Datum) -> Distribution:
+        """q(z_t | past, features): the proposal of a particle filter."""
+        return self._ready()(model.dynamics.recall(carry, datum.evidence), features)
+
+    def update(self, model: Any, belief: Belief, datum: Datum, key: PRNGKeyArray) -> Belief:
+        """The belief after one more step: ``datum`` is that step, query [...], evidence [P]; ``reset`` a single bool.
+
+        z_t is drawn from q: several beliefs, from several keys, are draws of the filtering distribution.
+
+        Raises ValueError if the posterior needs steps that are to come.
+        """
+        fresh = belief.fresh if datum.reset is None else belief.fresh | datum.reset
+        choose = lambda new, old: jax.tree.map(lambda a, b: jnp.where(fresh, a, b), new, old)  # noqa: E731
+        before, summary = choose((model.dynamics.start(), self.sees.init()), (belief.state, belief.summary))
+        summary, told = self.sees.step(summary, self.net(self.reader(datum)))
+        memory = model.dynamics.recall(before, datum.evidence)
+        q = self._ready()(memory, told)
+        state = State(memory, q.sample(key), model.dynamics.seen(datum.query))
+        return Belief(state, summary, distributions.moments(q)[0], jnp.array(False))
+
+
+class MessagePassing(Posterior):
+    """q(z_1..T | y, x) ∝ p(z | x) Π_t N(z_t; m(y_t), diag s(y_t)²): a network's guesses, joined by the exact smoother.
+
+    The prior's linear-Gaussian dynamics carry the messages, so that every z_t sees all of the sequence, in both
+    directions, without another network, and a step without data gets none. For ``StateSpace(LinearGaussian(...))``.
+    Johnson et al. 2016, section 4; Fraccaro et al. 2017. ``net`` encodes the observation of one step.
+    """
+
+    net: Any = MLP()
+    reader: Reader = Reader()
+    output: Linear | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.output is not None
+
+    def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "MessagePassing":
+        _state_space(model)
+        if not isinstance(model.dynamics, LinearGaussian):
             raise TypeError(
-                f"posterior: {type(model).__name__} has no step_posterior(carry, datum); use veil.posterior.Bootstrap()"
+                f"posterior: MessagePassing needs LinearGaussian dynamics; these are {type(model.dynamics).__name__}: "
+                "use Sequential()"
             )
+        key_net, key_output = jax.random.split(key)
+        reader = Reader.of(example)
+        inputs = jax.eval_shape(lambda: jax.vmap(reader)(_steps(example))).shape[1]
+        net = self.net.initialise(inputs, key_net)
+        output = Linear.initialise(net.outputs(inputs), 2 * model.dynamics.shape[0], key_output)
+        return MessagePassing(net, reader, output)
 
-    def step(self, model: Any, features: Any, carry: Any, datum: Datum) -> Distribution:
-        """The model's ``step_posterior``."""
-        return model.step_posterior(carry, datum)
+    def rescaled(self, query: Units | None, evidence: Units | None) -> "MessagePassing":
+        return replace(self, reader=self.reader.rescaled(query, evidence))
 
+    def messages(self, datum: Datum) -> tuple[Float[Array, "T L"], Float[Array, "T L"]]:
+        """m(y_t) and 1 / s(y_t) of every step, which is zero where nothing was observed."""
+        if self.output is None:
+            raise ValueError("this posterior has no parameters yet: call veil.fit on the model first")
+        net, output = self.net, self.output
+        numbers = jax.vmap(lambda step: output(net(self.reader(step))))(_steps(datum))
+        mean, log_precision = jnp.split(numbers, 2, axis=1)
+        precision = jax.nn.softplus(log_precision)
+        if datum.observed is not None:
+            some = jnp.any(datum.observed.reshape(len(precision), -1), 1)
+            precision = jnp.where(some[:, None], precision, 0.0)
+        return mean, precision
 
-def stepwise(model: Any, posterior: Any) -> None:
-    """Raise TypeError for a model or a proposal that cannot be run step by step."""
-    if not isinstance(model, Stepwise):
-        raise TypeError(
-            f"model: {type(model).__name__} cannot be run step by step; a particle filter needs carry, advance, "
-            "step_prior and step_likelihood (see veil.stepwise)"
+    def __call__(self, model: Any, datum: Datum) -> "Messages":
+        dynamics = model.dynamics
+        transition, scale, mean, first = dynamics.parts()
+        count = len(datum.query)
+        pushed = (
+            jnp.broadcast_to(dynamics.pushed(None), (count, mean.size))
+            if datum.evidence is None
+            else jax.vmap(dynamics.pushed)(datum.evidence)
         )
-    if not isinstance(posterior, Proposal):
-        raise TypeError(
-            f"posterior: {type(posterior).__name__} cannot propose step by step; use veil.posterior.Bootstrap(), or "
-            "give it step_proposals and step (see veil.stepwise)"
-        )
+        chain = kalman.Chain(mean, jnp.diag(first**2), transition, pushed, jnp.diag(scale**2))
+        guess, precision = self.messages(datum)
+        rows = jnp.eye(mean.size, dtype=mean.dtype)[None] * precision[:, :, None]
+        starts, there = markov.steps(count, datum.mask, datum.reset)
+        found = kalman.filtered(chain, guess * precision, rows, starts, there)
+        smooth = kalman.smoothed(chain, found, starts, there)
+        gaussian = GaussianChain.smoothed(smooth, starts, there)
+        return Messages(gaussian=gaussian, prior=model.prior_for(datum), there=there)
 
 
-def filtered(
-    model: Any,
-    posterior: Any,
-    datum: Datum,
-    key: PRNGKeyArray,
-    count: int,
-    threshold: float = 0.5,
-    resampling: particles.Resampling = particles.systematic,
-) -> particles.Filtered:
-    """The particle filter of a stepwise model and its proposal for one sequence (see ``maths.particles.filtered``).
+class Messages(Chain):
+    """A Gaussian chain over the latents of a ``NeuralChain``, ``prior``, whose memory its paths carry."""
 
-    Where draws are no differentiable function of the proposal's parameters, no gradient passes through it.
+    gaussian: GaussianChain
+    prior: NeuralChain
+    there: Bool[Array, " T"]
 
-    Raises TypeError if the model or the posterior cannot be run step by step.
-    """
-    stepwise(model, posterior)
-    starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
-    features = posterior.step_proposals(model, datum)
+    @property
+    def reparameterised(self) -> bool:
+        """Every step is."""
+        return True
 
-    def propose(key: PRNGKeyArray, carry: Any, now: tuple[Datum, Any]) -> tuple[Any, Float[Array, ""]]:
-        one, features = now
-        q = posterior.step(model, features, carry, one)
-        if not distributions.reparameterised(q):
-            q = frozen(posterior).step(frozen(model), frozen(features), frozen(carry), one)
-        latent = q.sample(key)
-        prior = distributions.log_prob(model.step_prior(carry, one.evidence), latent)
-        seen = distributions.log_prob(model.step_likelihood(carry, latent, one.evidence), one.query, one.observed)
-        return latent, prior + seen - distributions.log_prob(q, latent)
+    def sample(self, key: PRNGKeyArray) -> Path:
+        return self.prior.follow(self.gaussian.sample(key))
 
-    def advance(carry: Any, latent: Any, now: tuple[Datum, Any]) -> Any:
-        one = now[0]
-        return model.advance(carry, latent, one.query, one.evidence, one.observed)
+    def drawn(self, key: PRNGKeyArray, draw: Any) -> Path:
+        """A path; normals have one way to be drawn."""
+        return self.sample(key)
 
-    each = Datum(datum.query, datum.evidence, observed=datum.observed)
-    begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
-    return particles.filtered(
-        key, begin, propose, advance, (each, features), starts, there, count, threshold, resampling
-    )
+    def conditionals(self, path: Path) -> "MessageSteps":
+        return MessageSteps(self.gaussian.conditionals(path.latent))
+
+    def kl_along(self, other: NeuralChain, path: Path, balance: float | None = None) -> Float[Array, " T"]:
+        """KL of every step given the past on a path (nats, exact: normals with diagonal covariances in the prior)."""
+
+        def kl(q: Normals, p: tuple[Array, Array]) -> Float[Array, " T"]:
+            mean, variance = p
+            size = mean.shape[1]
+            distance = jnp.sum((q.mean - mean) ** 2 / variance, 1)
+            spread = jnp.sum(jnp.sum(q.factor**2, 2) / variance, 1)
+            volumes = jnp.sum(jnp.log(variance), 1) - 2 * jnp.sum(jnp.log(jnp.diagonal(q.factor, axis1=1, axis2=2)), 1)
+            return 0.5 * (distance + spread - size + volumes)
+
+        pair = self.gaussian.conditionals(path.latent), other.conditionals(path).moments()
+        return jnp.where(self.there, distributions.balanced(kl, *pair, balance), 0.0)
+
+    def kl_parts(self, other: NeuralChain, path: Path, balance: float | None = None) -> Float[Array, "T 1"]:
+        """The same as one part: the smoother couples the dimensions."""
+        return self.kl_along(other, path, balance)[:, None]
+
+
+class MessageSteps(eqx.Module):
+    """The distributions of all steps of ``Messages`` along a path."""
+
+    normals: Normals
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "T L"]:
+        return self.normals.sample(key)
+
+    def log_prob(self, path: Path) -> Float[Array, " T"]:
+        return self.normals.log_prob(path.latent)
+
+    def moments(self) -> tuple[Float[Array, "T L"], Float[Array, "T L"]]:
+        """Mean and variance of every step."""
+        return self.normals.mean, jnp.sum(self.normals.factor**2, 2)
+
+
+def _steps(datum: Datum) -> Datum:
+    """The fields of a sequence that have an axis of steps, as what each step's reader sees."""
+    return Datum(datum.query, datum.evidence, observed=datum.observed)
+
+
+def _state_space(model: Model) -> None:
+    if not hasattr(model, "dynamics"):
+        raise TypeError(f"posterior: this one is for veil.StateSpace models; this model is {type(model).__name__}")

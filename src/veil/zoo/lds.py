@@ -266,8 +266,10 @@ class LDS(Model):
         moments = [jnp.einsum("sti,stj->tij", away, other) / len(draws) for other in (away, before)]
         return mean, moments[0], moments[1]
 
-    def statistics(self, datum: Datum, expectations: tuple[Array, Array, Array]) -> Any:
-        """Expected sums over the steps of one sequence, additive over sequences.
+    def statistics(
+        self, datum: Datum, expectations: tuple[Array, Array, Array], weights: Float[Array, " T"] | None = None
+    ) -> Any:
+        """Expected sums over the steps of one sequence, each counting ``weights`` times; additive over sequences.
 
         Of the start: z and z zᵀ; of the moves: [z', φ] twice and with z; of the observations: [z, 1] twice and with y.
         """
@@ -275,6 +277,8 @@ class LDS(Model):
         count = len(mean)
         starts, there = markov.steps(count, datum.mask, datum.reset)
         start, real = starts.astype(mean.dtype), there.astype(mean.dtype)
+        if weights is not None:
+            start, real = weights * start, weights * real
         move = real - start
         second = covariance + mean[:, :, None] * mean[:, None, :]
         features = self._features(datum.evidence, count)

@@ -1,0 +1,157 @@
+"""Approximate inference in state-space models with known, nonlinear dynamics: extended, unscented, by particles.
+
+Each strategy gives the same things of one sequence: ``filtered`` and ``smoothed`` means and covariances, and an
+approximate log-likelihood. The Gaussian ones are posteriors, too: their smoother is a chain to take draws from, whose
+ELBO is a lower bound, however rough the approximation.
+"""
+
+from abc import abstractmethod
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil.chains import GaussianChain, Normal
+from veil.maths import assumed, linear, markov, particles
+from veil.model import Datum
+from veil.nets import positive
+from veil.posterior.base import Posterior
+from veil.posterior.proposals import Optimal, filtered
+
+
+class Estimated(NamedTuple):
+    """``mean`` [T, L] and ``covariance`` [T, L, L] of every z_t; ``log_likelihood``, nats, approximate."""
+
+    mean: Float[Array, "T L"]
+    covariance: Float[Array, "T L L"]
+    log_likelihood: Float[Array, ""]
+
+
+class AssumedGaussian(Posterior):
+    """Filters and smoothers that take p(z_t | y_1..t) for a Gaussian; ``rule`` says how a function moves its moments.
+
+    For models with ``system()`` (``veil.NonlinearGaussian``). The log-likelihood is an approximation, no bound.
+    """
+
+    @property
+    @abstractmethod
+    def rule(self) -> assumed.Rule:
+        """(function, mean, covariance) -> mean, covariance and cross-covariance of its value."""
+
+    def _run(self, model: Any, datum: Datum) -> tuple[assumed.Filtered, Array, Array]:
+        if not hasattr(model, "system"):
+            raise TypeError(
+                f"posterior: {type(self).__name__}() is for models with known dynamics (veil.NonlinearGaussian); got "
+                f"{type(model).__name__}"
+            )
+        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+        found = assumed.filtered(self.rule, model.system(), datum.query, datum.evidence, datum.observed, starts, there)
+        return found, starts, there
+
+    def filtered(self, model: Any, datum: Datum, key: PRNGKeyArray | None = None) -> Estimated:
+        """Of p(z_t | y_1..t, x). Nothing is drawn: the key is for particles."""
+        found = self._run(model, datum)[0]
+        return Estimated(found.mean, found.covariance, found.log_likelihoods.sum())
+
+    def smoothed(self, model: Any, datum: Datum, key: PRNGKeyArray | None = None) -> Estimated:
+        """Of p(z_t | y_1..T, x). Nothing is drawn: the key is for particles."""
+        found, starts, there = self._run(model, datum)
+        after = assumed.smoothed(found, starts, there)
+        return Estimated(after.mean, after.covariance, found.log_likelihoods.sum())
+
+    def __call__(self, model: Any, datum: Datum) -> GaussianChain:
+        """The smoother as a chain, q(z_1..T | y, x)."""
+        found, starts, there = self._run(model, datum)
+        return GaussianChain.smoothed(assumed.smoothed(found, starts, there), starts, there)
+
+    def step_proposals(self, model: Any, datum: Datum) -> None:
+        """Nothing is computed before."""
+        return None
+
+    def step(self, model: Any, features: Any, carry: Any, datum: Datum) -> Normal:
+        """p(z_t | z_t-1, y_t, x_t), approximately: this filter's update of the prior."""
+        return proposal(self.rule, model, carry, datum)
+
+
+def proposal(rule: assumed.Rule, model: Any, carry: Any, datum: Datum) -> Normal:
+    """The prior of one step updated by y_t, as a moment rule has it."""
+    prior, system = model.step_prior(carry, datum.evidence), model.system()
+    mean, covariance, _ = assumed.update(
+        rule,
+        lambda z: system.emission(z, datum.evidence),
+        system.noise,
+        prior.mean,
+        prior.factor @ prior.factor.T,
+        datum.query,
+        datum.observed,
+    )
+    return Normal(mean, linear.cholesky(covariance))
+
+
+class Extended(AssumedGaussian):
+    """The extended Kalman filter and smoother: functions are taken for their tangents at the mean.
+
+    Särkkä & Svensson 2023, algorithms 7.1 and 13.4.
+    """
+
+    @property
+    def rule(self) -> assumed.Rule:
+        return assumed.tangent
+
+
+class Unscented(AssumedGaussian):
+    """The unscented Kalman filter and smoother: functions are evaluated at 2 L + 1 sigma points.
+
+    The defaults keep all weights positive and use no small differences; ``kappa=0`` makes it the cubature filter. Van
+    der Merwe's are ``alpha=1e-3, beta=2``. Särkkä & Svensson 2023, algorithms 8.16 and 14.10 (Julier & Uhlmann 1997).
+    """
+
+    alpha: float = eqx.field(static=True, default=1.0)
+    beta: float = eqx.field(static=True, default=0.0)
+    kappa: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if not self.alpha > 0:
+            raise ValueError(f"alpha: expected a positive spread of the sigma points; got {self.alpha!r}")
+
+    @property
+    def rule(self) -> assumed.Rule:
+        return partial(assumed.sigma_points, alpha=self.alpha, beta=self.beta, kappa=self.kappa)
+
+
+class ParticleFilter(eqx.Module):
+    """A particle filter with ``count`` particles from ``proposal``, and the smoother that draws ``paths`` backwards.
+
+    For models run step by step whose latent is a vector. ``log_likelihood`` is log Ẑ: in expectation a lower bound.
+    """
+
+    count: int = eqx.field(static=True, default=1000)
+    proposal: Any = Optimal()
+    paths: int = eqx.field(static=True, default=100)
+    threshold: float = eqx.field(static=True, default=0.5)
+
+    def __check_init__(self) -> None:
+        positive("count", self.count)
+        positive("paths", self.paths)
+
+    def filtered(self, model: Any, datum: Datum, key: PRNGKeyArray) -> Estimated:
+        """Of p(z_t | y_1..t, x)."""
+        found = filtered(model, self.proposal, datum, key, self.count, self.threshold)
+        return Estimated(*particles.moments(found), found.log_likelihood)
+
+    def smoothed(self, model: Any, datum: Datum, key: PRNGKeyArray) -> Estimated:
+        """Of p(z_t | y_1..T, x), from ``paths`` drawn backwards (Godsill et al. 2004)."""
+        key_filter, key_paths = jax.random.split(key)
+        found = filtered(model, self.proposal, datum, key_filter, self.count, self.threshold)
+        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+
+        def move(before: Array, after: Array, x: Array | None) -> Array:
+            carry = model.advance(model.carry(datum.evidence), before, None, x, None)
+            return model.step_prior(carry, x).log_prob(after)
+
+        drawn = particles.backward_paths(key_paths, found, move, datum.evidence, starts, there, self.paths)
+        weights = jax.numpy.full(drawn.shape[:2], 1.0 / self.paths, drawn.dtype).T
+        mean, covariance = particles.weighted_moments(jax.numpy.swapaxes(drawn, 0, 1), weights)
+        return Estimated(mean, covariance, found.log_likelihood)
