@@ -78,7 +78,11 @@ def test_what_is_behind_is_the_truth_and_its_evidence_is_used(key) -> None:
     query, evidence = rng.normal(2.0, 2.0, (1, 12, 1)), rng.normal(size=(1, 12, 1))
     query[0, 8] = np.nan
     found = veil.forecast(level(), Data(query, evidence), HORIZON, SAMPLES, key=key, after=6)
-    close(found, *kalman(level(), query[0, :6, 0], evidence[0, :, 0], HORIZON))
+    mean, variance = kalman(level(), query[0, :6, 0], evidence[0, :, 0], HORIZON)
+    close(found, mean, variance)
+    exact = np.nan_to_num(-0.5 * ((query[0, 6:11, 0] - mean) ** 2 / variance + np.log(2 * np.pi * variance)))
+    np.testing.assert_allclose(found.log_likelihood[0], exact, atol=0.1)
+    assert found.log_likelihood[0, 2] == 0  # nothing is known there
     np.testing.assert_array_equal(found.truth, query[:, 6:11].astype(found.truth.dtype))
     assert np.isnan(found.truth[0, 2, 0])
     held = veil.forecast(level(), Data(query, evidence), HORIZON, SAMPLES, key=key, after=6, evidence_future=[3.0])

@@ -29,11 +29,25 @@ class Chain(eqx.Module):
 
     @abstractmethod
     def conditionals(self, path: Any) -> Any:
-        """All p(z_t | z_t-1) along a path: what has ``log_prob(path)`` [T] and ``sample(key)`` [T, ...]."""
+        """All p(z_t | z_t-1) along a path, with ``log_prob(path)`` [T], ``sample(key)`` [T, ...] and ``kl`` [T, G]."""
 
     def log_prob(self, path: Any) -> Float[Array, ""]:
         """log p(z_1..T) in nats: the sum of the conditionals over the steps that are there."""
         return jnp.sum(jnp.where(self.there, self.conditionals(path).log_prob(path), 0.0))
+
+    def kl_along(self, other: "Chain", path: Any, balance: float | None = None) -> Float[Array, " T"] | None:
+        """KL(self || other) of every step given the past on a path, nats; None where no closed form is known.
+
+        Its sum, averaged over paths of this chain, is the KL of the chains.
+        """
+        parts = self.kl_parts(other, path, balance)
+        return None if parts is None else jnp.sum(parts, 1)
+
+    def kl_parts(self, other: "Chain", path: Any, balance: float | None = None) -> Float[Array, "T G"] | None:
+        """The same by the independent parts of a step's latent: dimensions, or codes."""
+        pair = self.conditionals(path), other.conditionals(path)
+        parts = distributions.balanced(lambda q, p: q.kl(p), *pair, balance)
+        return None if parts is None else jnp.where(self.there[:, None], parts, 0.0)
 
 
 class Categoricals(eqx.Module):
@@ -46,6 +60,12 @@ class Categoricals(eqx.Module):
 
     def log_prob(self, path: Int[Array, " T"]) -> Float[Array, " T"]:
         return jnp.take_along_axis(self.logits, path[:, None], 1)[:, 0]
+
+    def kl(self, other: "Categoricals") -> Float[Array, "T 1"]:
+        """KL(self || other) of every step."""
+        chances = jnp.exp(self.logits)
+        terms = jnp.where(chances > 0, chances * (self.logits - other.logits), 0.0)
+        return jnp.sum(terms, 1, keepdims=True)
 
 
 class Normals(eqx.Module):
@@ -61,6 +81,13 @@ class Normals(eqx.Module):
     def log_prob(self, path: Float[Array, "T L"]) -> Float[Array, " T"]:
         white = jax.vmap(linear.solve_lower)(self.factor, (path - self.mean)[:, :, None])[:, :, 0]
         return -0.5 * jnp.sum(white * white, 1) + gaussian.log_normaliser(self.factor)
+
+    def kl(self, other: "Normals") -> Float[Array, "T 1"]:
+        """KL(self || other) of every step: one part, the dimensions are coupled."""
+        apart = jnp.concatenate([(self.mean - other.mean)[:, :, None], self.factor], 2)
+        white = jax.vmap(linear.solve_lower)(other.factor, apart)
+        logs = (jnp.sum(jnp.log(jnp.diagonal(each.factor, axis1=1, axis2=2)), 1) for each in (other, self))
+        return (0.5 * (jnp.sum(white * white, (1, 2)) - self.mean.shape[1]) + next(logs) - next(logs))[:, None]
 
 
 class Normal(eqx.Module):
@@ -238,21 +265,6 @@ class NeuralChain(Chain):
     def conditionals(self, path: Path) -> "Conditionals":
         return Conditionals(self.one, path.memory, self.features)
 
-    def kl_along(self, other: "NeuralChain", path: Path, balance: float | None = None) -> Float[Array, " T"] | None:
-        """KL(self || other) of every step given the past on a path, nats; None where no closed form is known."""
-        parts = self.kl_parts(other, path, balance)
-        return None if parts is None else jnp.sum(parts, 1)
-
-    def kl_parts(self, other: "NeuralChain", path: Path, balance: float | None = None) -> Float[Array, "T G"] | None:
-        """The same by the independent parts of a step's latent: dimensions, or codes."""
-
-        def one(memory: Array, features: Array, others: Array) -> Float[Array, " G"] | None:
-            pair = self.one(memory, features), other.one(memory, others)
-            return distributions.balanced(distributions.kl_entries, *pair, balance)
-
-        each = jax.vmap(one)(path.memory, self.features, other.features)
-        return None if each is None else jnp.where(self.there[:, None], each, 0.0)
-
 
 class Conditionals(eqx.Module):
     """The distributions of all steps along a path of a ``NeuralChain``."""
@@ -267,6 +279,14 @@ class Conditionals(eqx.Module):
 
     def log_prob(self, path: Path) -> Float[Array, " T"]:
         return jax.vmap(lambda memory, f, z: self.one(memory, f).log_prob(z))(self.memory, self.features, path.latent)
+
+    def kl(self, other: "Conditionals") -> Float[Array, "T G"] | None:
+        """KL(self || other) of every step by the independent parts of its latent; None if no closed form is known."""
+
+        def one(*seen: Array) -> Float[Array, " G"] | None:
+            return distributions.kl_entries(self.one(*seen[:2]), other.one(*seen[2:]))
+
+        return jax.vmap(one)(self.memory, self.features, other.memory, other.features)
 
     def moments(self) -> tuple[Float[Array, "T *latent"], Float[Array, "T *latent"]]:
         """Mean and variance of every step."""

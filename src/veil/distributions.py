@@ -382,7 +382,9 @@ def balanced(kl: Callable[[Any, Any], Any], q: Any, p: Any, balance: float | Non
     """kl(q, p), its gradient ``balance`` of it as if q were fixed and the rest as if p were (None: as it is)."""
     if balance is None or kl(q, p) is None:
         return kl(q, p)
-    fixed = lambda part: jax.tree.map(jax.lax.stop_gradient, part)  # noqa: E731
+    fixed = lambda part: jax.tree.map(  # noqa: E731
+        lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, part
+    )
     return balance * kl(fixed(q), p) + (1.0 - balance) * kl(q, fixed(p))
 
 

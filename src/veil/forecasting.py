@@ -27,12 +27,16 @@ class Forecast:
     ``paths`` [N, S, H, ...]: each of the S is one future, drawn as a whole. ``mean`` and ``standard_deviation``
     [N, H, ...] of each entry: averages over the futures of the latents, in which the noise of y is not drawn but
     counted exactly. ``truth`` [N, H, ...]: what the data have there, NaN where they do not go on; None without any.
+    ``log_likelihood`` [N, H]: log 1/S Σ_s p(y_T+h | path s) of the truth, nats, summed over the entries that are known
+    (zero if none is): how well each horizon is predicted on its own. An estimate of log p(y_T+h | y_1..T), in
+    expectation from below, the closer the more futures; of models that see what they draw, given those draws.
     """
 
     paths: np.ndarray
     mean: np.ndarray
     standard_deviation: np.ndarray
     truth: np.ndarray | None = None
+    log_likelihood: np.ndarray | None = None
 
     def quantile(self, share: float) -> np.ndarray:
         """The value [N, H, ...] below which a share of the paths is at each step and entry.
@@ -108,26 +112,49 @@ def forecast(
     seen, behind = (given, None) if after is None else _cut(given, after)
     future = _future(model, given, evidence_future, behind, horizon)
     datum = jax.tree.map(jnp.asarray, as_datum(seen))
-    paths, mean, variance = _all(model, chosen, datum, future, jax.random.split(key, len(given)), horizon, samples)
     truth = None if behind is None else _truth(behind, horizon)
-    return Forecast(np.asarray(paths), np.asarray(mean), np.sqrt(np.asarray(variance)), truth)
+    known = None
+    if truth is not None:
+        missing = np.isnan(truth)
+        known = jnp.asarray(np.where(missing, 0, truth)), jnp.asarray(~missing) if missing.any() else None
+    keys = jax.random.split(key, len(given))
+    paths, mean, variance, scores = _all(model, chosen, datum, future, known, keys, horizon, samples)
+    deviation = np.sqrt(np.asarray(variance))
+    return Forecast(
+        np.asarray(paths), np.asarray(mean), deviation, truth, None if truth is None else np.asarray(scores)
+    )
 
 
 @eqx.filter_jit
 def _all(
-    model: Any, posterior: Any, datum: Datum, future: Array | None, keys: Array, horizon: int, samples: int
-) -> tuple[Array, Array, Array]:
+    model: Any,
+    posterior: Any,
+    datum: Datum,
+    future: Array | None,
+    truth: tuple[Array, Array | None] | None,
+    keys: Array,
+    horizon: int,
+    samples: int,
+) -> tuple[Array, ...]:
     # one sequence after the other: the futures of one are a batch already
-    def one(each: tuple[Datum, Array | None, PRNGKeyArray]) -> tuple[Array, Array, Array]:
-        return _one(model, posterior, each[0], each[1], each[2], horizon, samples)
+    def one(each: tuple[Any, ...]) -> tuple[Array, ...]:
+        datum, future, truth, key = each
+        return _one(model, posterior, datum, future, truth, key, horizon, samples)
 
-    return jax.lax.map(one, (datum, future, keys))
+    return jax.lax.map(one, (datum, future, truth, keys))
 
 
 def _one(
-    model: Any, posterior: Any, datum: Datum, future: Array | None, key: PRNGKeyArray, horizon: int, samples: int
-) -> tuple[Array, Array, Array]:
-    """Futures [S, H, ...] of one sequence, and their mean and variance [H, ...]."""
+    model: Any,
+    posterior: Any,
+    datum: Datum,
+    future: Array | None,
+    truth: tuple[Array, Array | None] | None,
+    key: PRNGKeyArray,
+    horizon: int,
+    samples: int,
+) -> tuple[Array, ...]:
+    """Futures [S, H, ...] of one sequence, their mean and variance [H, ...], and log-likelihoods of the truth [H]."""
     q = posterior(model, datum)
     starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
     begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
@@ -139,25 +166,27 @@ def _one(
         after = model.advance(before, latent, query, evidence, observed)
         return _where(real, after, carry), None
 
-    def onward(carry: Any, now: tuple[Array | None, PRNGKeyArray]) -> tuple[Any, tuple[Array, Array, Array]]:
-        evidence, key = now
+    def onward(carry: Any, now: tuple[Any, ...]) -> tuple[Any, tuple[Array, ...]]:
+        evidence, known, key = now
         key_latent, key_query = jax.random.split(key)
         latent = model.step_prior(carry, evidence).sample(key_latent)
         seen = model.step_likelihood(carry, latent, evidence)
         query = seen.sample(key_query).astype(datum.query.dtype)
         mean, variance = distributions.moments(seen)
-        return model.advance(carry, latent, query, evidence, None), (query, mean, variance)
+        score = jnp.zeros(()) if known is None else distributions.log_prob(seen, *known)
+        return model.advance(carry, latent, query, evidence, None), (query, mean, variance, score)
 
-    def path(key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+    def path(key: PRNGKeyArray) -> tuple[Array, ...]:
         key_past, key_future = jax.random.split(key)
         known = q.sample(key_past)
         xs = (getattr(known, "latent", known), datum.query, datum.evidence, datum.observed, starts, there)
         carry, _ = jax.lax.scan(again, begin, xs)
-        return jax.lax.scan(onward, carry, (future, jax.random.split(key_future, horizon)))[1]
+        return jax.lax.scan(onward, carry, (future, truth, jax.random.split(key_future, horizon)))[1]
 
-    paths, means, variances = jax.vmap(path)(jax.random.split(key, samples))
+    paths, means, variances, scores = jax.vmap(path)(jax.random.split(key, samples))
     mean = jnp.mean(means, 0)
-    return paths, mean, jnp.mean(variances + (means - mean[None]) ** 2, 0)
+    variance = jnp.mean(variances + (means - mean[None]) ** 2, 0)
+    return paths, mean, variance, jax.scipy.special.logsumexp(scores, axis=0) - jnp.log(samples)
 
 
 def _steps(model: Any) -> bool:

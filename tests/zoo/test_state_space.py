@@ -11,12 +11,13 @@ import pytest
 
 import veil
 from veil import distributions, dynamics, fitting, heads
+from veil.chains import Categoricals, Normals
 from veil.evaluation.bounds import bounds
 from veil.images import Pyramid
 from veil.maths import markov
 from veil.model import Datum
 from veil.nets import Identity, Linear
-from veil.objective import ELBO, Balanced, FreeNats, ImportanceWeighted, ScoreFunction, StickingTheLanding
+from veil.objective import ELBO, Balanced, FreeNats, ImportanceWeighted, Overshooting, ScoreFunction, StickingTheLanding
 from veil.posterior import Both, Future, MessagePassing, Now, Past, Sequential
 
 MODELS = {
@@ -259,6 +260,63 @@ def test_balance_changes_the_gradient_and_not_the_value(x64: None) -> None:
     prior = lambda parts: parts[0].dynamics.output.weight  # noqa: E731
     np.testing.assert_allclose(prior(model_only), prior(slope), atol=1e-10)
     np.testing.assert_allclose(prior(posterior_only), 0.0, atol=1e-12)
+
+
+class Steady(veil.objective.Pathwise):
+    """Draws that are the mean."""
+
+    def draw(self, q, key):
+        return distributions.central(q)
+
+
+def test_overshooting_against_loops(x64: None) -> None:
+    """Every pair of steps on its own: a linear prior whose predictions are its means."""
+    model, posterior = made("linear")
+    still = model.dynamics
+    query, evidence = arrays(6)
+    datum = whole(query, evidence, reset=jnp.arange(6) == 4)
+    key = jax.random.key(0)
+    q = posterior(model, datum)
+    path = q.sample(key)
+    mean, factor = q.gaussian.conditionals(path.latent).mean, q.gaussian.factor
+    f, scale, *_ = still.parts()
+    total = 0.0
+    for start in range(6):
+        state = path.latent[start]
+        for ahead in range(1, 4):
+            t = start + ahead
+            if t > 5 or (start < 4 <= t):
+                break
+            state = f @ state + still.pushed(datum.evidence[t])
+            if ahead > 1:
+                one = distributions.multivariate_normal(mean[t], factor[t])
+                other = distributions.multivariate_normal(state, jnp.diag(scale))
+                total += jnp.sum(distributions.kl_entries(one, other))
+    found = Overshooting(3, 0.5, ELBO(Steady()))(model, posterior, datum, key)
+    np.testing.assert_allclose(found.metrics["overshooting"], total / 3, rtol=1e-9)
+    np.testing.assert_allclose(found.value, found.metrics["elbo"] - 0.5 * found.metrics["overshooting"], rtol=1e-9)
+    for name in ("dmm", "rssm", "codes"):
+        parts = made(name)
+        objective = Overshooting(3, elbo=ELBO(fitting.usual_gradient(parts[0])))
+        plain = whole(*arrays(5))
+        value, slope = eqx.filter_value_and_grad(lambda parts: objective(*parts, plain, key).value)(parts)  # noqa: B023
+        assert all(np.isfinite(leaf).all() for leaf in [value, *jax.tree.leaves(slope)])
+    with pytest.raises(TypeError, match="see observations"):
+        Overshooting()(*made("vrnn"), datum, key)
+
+
+def test_kl_of_exact_chains_along_paths(x64: None) -> None:
+    """Normals and categoricals of successive steps: the closed form against numpyro's and the sum."""
+    rng = np.random.default_rng(0)
+    factors = np.tril(rng.normal(size=(2, 3, 2, 2))) + 2 * np.eye(2)
+    means = rng.normal(size=(2, 3, 2))
+    one, two = (Normals(jnp.asarray(m), jnp.asarray(f)) for m, f in zip(means, factors, strict=True))
+    pairs = [[distributions.multivariate_normal(each.mean[t], each.factor[t]) for t in range(3)] for each in (one, two)]
+    known = [jnp.sum(distributions.kl_entries(a, b)) for a, b in zip(*pairs, strict=True)]
+    np.testing.assert_allclose(one.kl(two)[:, 0], known, rtol=1e-10)
+    logits = np.log(rng.dirichlet(np.ones(4), size=(2, 3)))
+    a, b = Categoricals(jnp.asarray(logits[0])), Categoricals(jnp.asarray(logits[1]))
+    np.testing.assert_allclose(a.kl(b)[:, 0], np.sum(np.exp(logits[0]) * (logits[0] - logits[1]), 1), rtol=1e-12)
 
 
 def test_other_objectives(x64: None) -> None:

@@ -19,6 +19,7 @@ from veil.objective.estimators import (
 )
 from veil.objective.fivo import FIVO
 from veil.objective.marginal import Marginal
+from veil.objective.overshooting import Overshooting
 from veil.objective.terms import Annealed, Balanced, Beta, FreeNats
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Marginal",
     "NoBaseline",
     "Objective",
+    "Overshooting",
     "Pathwise",
     "RunningMean",
     "ScoreFunction",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.chains import Chain, GaussianChain, NeuralChain, Normals, Path, State
+from veil.chains import Chain, Conditionals, GaussianChain, NeuralChain, Normals, Path, State
 from veil.distributions import Distribution
 from veil.dynamics import LinearGaussian
 from veil.heads import Head
@@ -362,24 +362,6 @@ class Messages(Chain):
     def conditionals(self, path: Path) -> "MessageSteps":
         return MessageSteps(self.gaussian.conditionals(path.latent))
 
-    def kl_along(self, other: NeuralChain, path: Path, balance: float | None = None) -> Float[Array, " T"]:
-        """KL of every step given the past on a path (nats, exact: normals with diagonal covariances in the prior)."""
-
-        def kl(q: Normals, p: tuple[Array, Array]) -> Float[Array, " T"]:
-            mean, variance = p
-            size = mean.shape[1]
-            distance = jnp.sum((q.mean - mean) ** 2 / variance, 1)
-            spread = jnp.sum(jnp.sum(q.factor**2, 2) / variance, 1)
-            volumes = jnp.sum(jnp.log(variance), 1) - 2 * jnp.sum(jnp.log(jnp.diagonal(q.factor, axis1=1, axis2=2)), 1)
-            return 0.5 * (distance + spread - size + volumes)
-
-        pair = self.gaussian.conditionals(path.latent), other.conditionals(path).moments()
-        return jnp.where(self.there, distributions.balanced(kl, *pair, balance), 0.0)
-
-    def kl_parts(self, other: NeuralChain, path: Path, balance: float | None = None) -> Float[Array, "T 1"]:
-        """The same as one part: the smoother couples the dimensions."""
-        return self.kl_along(other, path, balance)[:, None]
-
 
 class MessageSteps(eqx.Module):
     """The distributions of all steps of ``Messages`` along a path."""
@@ -391,6 +373,12 @@ class MessageSteps(eqx.Module):
 
     def log_prob(self, path: Path) -> Float[Array, " T"]:
         return self.normals.log_prob(path.latent)
+
+    def kl(self, other: Conditionals) -> Float[Array, "T 1"]:
+        """KL(self || other) of every step (exact: the prior's are normals with diagonal covariances); one part."""
+        q, (mean, variance) = self.normals, other.moments()
+        factors = jnp.sqrt(variance)[:, :, None] * jnp.eye(mean.shape[1], dtype=mean.dtype)[None]
+        return q.kl(Normals(mean, factors))
 
     def moments(self) -> tuple[Float[Array, "T L"], Float[Array, "T L"]]:
         """Mean and variance of every step."""
