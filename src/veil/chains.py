@@ -280,6 +280,10 @@ class Conditionals(eqx.Module):
     def log_prob(self, path: Path) -> Float[Array, " T"]:
         return jax.vmap(lambda memory, f, z: self.one(memory, f).log_prob(z))(self.memory, self.features, path.latent)
 
+    def at(self, steps: Int[Array, " T"]) -> "Conditionals":
+        """Those of other steps."""
+        return Conditionals(self.one, self.memory[steps], self.features[steps])
+
     def kl(self, other: "Conditionals") -> Float[Array, "T G"] | None:
         """KL(self || other) of every step by the independent parts of its latent; None if no closed form is known."""
 

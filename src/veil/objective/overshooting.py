@@ -59,19 +59,18 @@ class Overshooting(Objective):
         target, episode = frozen(q.conditionals(path)), jnp.cumsum(p.starts)
         states = jax.vmap(State)(path.memory, path.latent, p.seen)
 
-        def shifted(array: Any, by: Array) -> Any:
-            return jax.tree.map(lambda leaf: jnp.take(leaf, jnp.minimum(jnp.arange(count) + by, count - 1), 0), array)
-
         def step(states: State, now: tuple[Array, PRNGKeyArray]) -> tuple[State, Float[Array, ""]]:
             by, key = now
-            memory = jax.vmap(p.recall)(states, shifted(p.evidence, by))
+            there = jnp.arange(count) + by
+            there, inside = jnp.minimum(there, count - 1), there < count
+            memory = jax.vmap(p.recall)(states, None if p.evidence is None else p.evidence[there])
             following = eqx.tree_at(lambda steps: steps.memory, p.conditionals(path), memory)
-            kl = jnp.sum(shifted(target, by).kl(following), 1)
-            there = (jnp.arange(count) + by < count) & shifted(p.there, by) & (shifted(episode, by) == episode)
+            kl = jnp.sum(target.at(there).kl(following), 1)
+            same = inside & p.there[there] & (episode[there] == episode)
             keys = jax.random.split(key, count)
             draw = lambda memory, features, key: self.elbo.gradient.draw(p.one(memory, features), key)  # noqa: E731
             latent = jax.vmap(draw)(memory, p.features, keys).astype(states.latent.dtype)
-            return jax.vmap(State)(memory, latent, states.seen), jnp.sum(jnp.where(there & (by > 1), kl, 0.0))
+            return jax.vmap(State)(memory, latent, states.seen), jnp.sum(jnp.where(same & (by > 1), kl, 0.0))
 
         distances = jnp.arange(1, self.distance + 1)
         each = jax.lax.scan(step, states, (distances, jax.random.split(key, self.distance)))[1]

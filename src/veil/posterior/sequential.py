@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil import distributions
 from veil.chains import Chain, Conditionals, GaussianChain, NeuralChain, Normals, Path, State
@@ -373,6 +373,10 @@ class MessageSteps(eqx.Module):
 
     def log_prob(self, path: Path) -> Float[Array, " T"]:
         return self.normals.log_prob(path.latent)
+
+    def at(self, steps: Int[Array, " T"]) -> "MessageSteps":
+        """Those of other steps."""
+        return MessageSteps(Normals(self.normals.mean[steps], self.normals.factor[steps]))
 
     def kl(self, other: Conditionals) -> Float[Array, "T 1"]:
         """KL(self || other) of every step (exact: the prior's are normals with diagonal covariances); one part."""
