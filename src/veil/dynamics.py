@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil import distributions
 from veil.chains import State
 from veil.distributions import Distribution
-from veil.heads import DiagonalGaussian, Head
+from veil.heads import Head, SoftplusGaussian
 from veil.nets import GRU, MLP, Linear, Units, positive
 from veil.priors import FLOOR, Codes, StandardNormal, as_prior
 
@@ -76,7 +76,7 @@ class Dynamics(eqx.Module):
     @property
     def head(self) -> Head:
         """The family of one latent."""
-        return self.latent.head if isinstance(self.latent, Codes) else DiagonalGaussian(SPREAD)
+        return self.latent.head if isinstance(self.latent, Codes) else SoftplusGaussian(SPREAD)
 
     def _given(self, evidence: Float[Array, " P"] | None) -> Float[Array, " P"]:
         units: Units | None = self.units  # type: ignore[attr-defined]

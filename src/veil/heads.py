@@ -273,6 +273,27 @@ class DiscretisedLogistic(Head):
         _refuse(bad, query, names, "the discretised logistic head", grid, "set low, high and levels to the data's grid")
 
 
+class SoftplusGaussian(Head):
+    """Independent normals: mean m and scale log(1 + exp s) + floor from a vector [m, s]: for latents, not for data.
+
+    The scale grows no faster than what it is made of, so that a recursion whose steps feed on their own draws does not
+    explode as it may with an exponential. Hafner et al. 2019, appendix A.
+    """
+
+    floor: float = eqx.field(static=True, default=0.1)
+
+    def size(self, shape: Shape) -> int:
+        return 2 * int(np.prod(shape))
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        mean, scale = vector.reshape(2, *shape)
+        return distributions.normal(mean, jax.nn.softplus(scale) + self.floor)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = _moments(sums)
+        return jnp.concatenate([mean.ravel(), jnp.log(jnp.expm1(jnp.maximum(scale - self.floor, 1e-3))).ravel()])
+
+
 class Beta(Head):
     """Independent beta distributions on (0, 1): mean σ(m) and concentration exp(c) from a vector [m, c]."""
 
