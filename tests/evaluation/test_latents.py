@@ -65,7 +65,7 @@ def test_mutual_information_and_losses_of_a_linear_model(key):
     assert abs(found.loss_prior.value - expected) < 5 * found.loss_prior.standard_error
     assert abs(found.loss_other.value - expected) < 5 * found.loss_other.standard_error
     few = latents(model, Known(), y[:50], key=key, rows=5)
-    assert few.rows == 5
+    assert few.compared == 5
     assert few.mutual_information.value < np.log(5)
 
 
@@ -179,7 +179,7 @@ def test_streams_and_evidence(key):
     data = Data(draws(model, 30, evidence=x), evidence=x)
     stream = Stream(lambda: data.blocks(7), rows=8)
     found, whole = latents(model, Known(), stream, key=key), latents(model, Known(), data, key=key)
-    assert found.rows == 8
+    assert found.compared == 8
     np.testing.assert_allclose(found.spread, whole.spread)
     np.testing.assert_allclose(found.kl, whole.kl)
     assert np.isnan(found.aggregate_kl)
