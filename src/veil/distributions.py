@@ -245,6 +245,47 @@ class Coins(eqx.Module):
         return (chance < self.mean).astype(self.logits.dtype)
 
 
+class Joint(eqx.Module):
+    """Independent parts of one flat event [D], each with a distribution over a shape of its own."""
+
+    parts: tuple[Any, ...]
+    shapes: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (sum(self._sizes),)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [int(np.prod(shape)) for shape in self.shapes]
+
+    def _cut(self, value: Array) -> list[Array]:
+        pieces = jnp.split(value, np.cumsum(self._sizes)[:-1])
+        return [piece.reshape(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
+
+    @property
+    def mean(self) -> Float[Array, " D"]:
+        return jnp.concatenate([moments(part)[0].ravel() for part in self.parts])
+
+    @property
+    def variance(self) -> Float[Array, " D"]:
+        return jnp.concatenate([moments(part)[1].ravel() for part in self.parts])
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " D"]:
+        keys = jax.random.split(key, len(self.parts))
+        draws = [part.sample(key).ravel() for part, key in zip(self.parts, keys, strict=True)]
+        return jnp.concatenate([draw.astype(jnp.result_type(float)) for draw in draws])
+
+    def log_prob(self, value: Float[Array, " D"]) -> Float[Array, ""]:
+        return self.observed_log_prob(value, None)
+
+    def observed_log_prob(self, value: Float[Array, " D"], observed: Bool[Array, " D"] | None) -> Float[Array, ""]:
+        """The sum of the parts' log-probabilities, of the entries that are present."""
+        present = [None] * len(self.parts) if observed is None else self._cut(observed)
+        scores = [log_prob(*each) for each in zip(self.parts, self._cut(value), present, strict=True)]
+        return jnp.sum(jnp.stack(scores))
+
+
 class DiscretisedLogistic(eqx.Module):
     """Independent logistics of location m and scale s, rounded to the points of a grid of ``levels`` values.
 
@@ -314,6 +355,8 @@ def log_prob(distribution: Any, value: Any, observed: Bool[Array, "*event"] | No
         value = value.astype(int)  # data are floats, and the library indexes with categories
     if observed is None:
         return distribution.log_prob(value)
+    if isinstance(distribution, Joint):
+        return distribution.observed_log_prob(value, observed)
     if isinstance(distribution, DiscretisedLogistic | Coins):
         return jnp.sum(jnp.where(observed, distribution.entry_log_prob(value), 0.0))
     if isinstance(distribution, library.MultivariateNormal):
@@ -462,7 +505,7 @@ def reparameterised(distribution: Any) -> bool:
         return reparameterised(distribution.first) and reparameterised(inner)
     if isinstance(distribution, _numpyro().Distribution):
         return bool(distribution.has_rsample)
-    return not isinstance(distribution, Empty | Codes | Coins | DiscretisedLogistic | MixtureOfNormals)
+    return not isinstance(distribution, Empty | Codes | Coins | Joint | DiscretisedLogistic | MixtureOfNormals)
 
 
 def support(distribution: Any) -> Array:

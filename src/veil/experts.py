@@ -369,7 +369,11 @@ class Linear(Experts):
 
     def moved_by(self, numbers: Float[Array, " M"]) -> Distribution:
         """p(y) of the one constant vector plus numbers for each entry in turn, flat: [*shape, per entry]."""
-        return self.head(self._weight()[0, :, 0] + self.head.arranged(numbers.reshape(*self.shape, -1)), self.shape)
+        return self.plus(self.head.arranged(numbers.reshape(*self.shape, -1)))
+
+    def plus(self, vector: Float[Array, " S"]) -> Distribution:
+        """p(y) of the one constant vector plus another."""
+        return self.head(self._weight()[0, :, 0] + vector, self.shape)
 
     def log_probs(
         self, query: Float[Array, "*event"], features: Float[Array, " P"], observed: Observed

@@ -5,7 +5,7 @@ vector that they read, and the decoders give every number that a head needs for 
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -348,3 +348,49 @@ def _check(shape: Any, widths: Any, features: Any, activation: str) -> None:
         )
     if not hasattr(jax.nn, activation):
         raise ValueError(f"activation: expected one of tanh, relu, silu, gelu, elu, softplus; got {activation!r}")
+
+
+class Beside(eqx.Module):
+    """Decoders side by side, one for each part of a ``heads.Joint``: an image decoder and networks, for example.
+
+    Each sees all of the latent. Its output is the head's numbers themselves. As an encoder its mirror image is that of
+    the first part, which for an image reads what follows the image, too.
+    """
+
+    parts: tuple[Any, ...] = eqx.field(converter=tuple)
+    outputs: tuple[Linear | None, ...] = ()
+    sizes: tuple[tuple[tuple[int, ...], int], ...] = eqx.field(static=True, default=())
+
+    def making(self, shapes: Sequence[Shape], sizes: Sequence[int]) -> "Beside":
+        """These decoders for parts of such shapes, with so many numbers each; ValueError where they are not as many."""
+        if len(shapes) != len(self.parts):
+            raise ValueError(f"decoder: expected one for each of the head's {len(shapes)} parts; got {len(self.parts)}")
+        parts = [
+            part.making(shape, size // int(np.prod(shape))) if isinstance(part, Decoder) else part
+            for part, shape, size in zip(self.parts, shapes, sizes, strict=True)
+        ]
+        return Beside(tuple(parts), (), tuple((tuple(shape), size) for shape, size in zip(shapes, sizes, strict=True)))
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Beside":
+        parts, outputs = [], []
+        for part, (_, size), each in zip(self.parts, self.sizes, jax.random.split(key, len(self.parts)), strict=True):
+            key_part, key_output = jax.random.split(each)
+            made = part.initialise(inputs, key_part)
+            parts.append(made)
+            outputs.append(
+                None if isinstance(part, Decoder) else _linear(made.outputs(inputs), size, key_output, SMALL)
+            )
+        return Beside(tuple(parts), tuple(outputs), self.sizes)
+
+    def mirrored(self) -> Any:
+        """The encoder that goes with it."""
+        return self.parts[0].mirrored()
+
+    def __call__(self, x: Float[Array, " in"]) -> list[Array]:
+        """The numbers of each part: of an image for each entry in turn, [*shape, per entry], else as the head has them."""
+        if not self.outputs:
+            raise ValueError(_UNREADY)
+        return [
+            part(x).reshape(*shape, -1) if output is None else output(part(x))
+            for part, output, (shape, _) in zip(self.parts, self.outputs, self.sizes, strict=True)
+        ]

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import veil
-from veil import distributions, dynamics, fitting, heads
+from veil import distributions, dynamics, fitting, heads, images
 from veil.chains import Categoricals, Normals
 from veil.evaluation.bounds import bounds
 from veil.images import Pyramid
@@ -359,6 +359,55 @@ def test_images_actions_ragged_ends_and_the_file(tmp_path) -> None:
     assert again.mean.shape == (4, 7, 3)
     drawn = veil.sample(fit.model, 2, key=jax.random.key(0), evidence=np.stack([actions[0]]))
     assert drawn.query.shape == (1, 2, 7, 8, 8, 1)
+
+
+@pytest.mark.filterwarnings("ignore:collapse")  # too few steps to learn to use it
+def test_frames_rewards_and_ends_together(tmp_path) -> None:
+    """Parts of a joint query: the sum of their likelihoods, missing entries, and what is drawn, part by part."""
+    rng = np.random.default_rng(0)
+    head = heads.Joint.of(
+        frame=((8, 8, 1), heads.Bernoulli(soft=True)),
+        reward=((1,), heads.DiagonalGaussian()),
+        ended=((1,), heads.Bernoulli()),
+    )
+    frames = rng.random((3, 6, 8, 8, 1)).astype(np.float32)
+    rewards, ended = rng.normal(size=(3, 6, 1)), rng.random((3, 6, 1)) < 0.2
+    query = head.flat(frame=frames, reward=rewards, ended=ended).astype(np.float32)
+    np.testing.assert_allclose(head.split(query)["frame"], frames)
+    with pytest.raises(ValueError, match="parts: expected frame, reward, ended"):
+        head.flat(frame=frames)
+    with pytest.raises(ValueError, match="reward: expected shape"):
+        head.flat(frame=frames, reward=rewards[..., 0, None, :].repeat(2, -1), ended=ended)
+    decoder = images.Beside((Pyramid((8, 8, 1), (4, 4), 8).mirrored(), veil.MLP((6,)), veil.MLP((6,))))
+    data = veil.Data(query, rng.normal(size=(3, 6, 2)))
+    model = veil.rssm(2, head, decoder, memory=6)
+    fit = veil.fit(model, data, key=jax.random.key(0), steps=10, batch_size=3)
+    datum = whole(query[0], data.evidence[0])
+    path = fit.posterior(fit.model, datum).sample(jax.random.key(0))
+    step = fit.model.emission(path.memory[2], path.latent[2])
+    by_part = [part.log_prob(value) for part, value in zip(step.parts, step._cut(datum.query[2]), strict=True)]
+    np.testing.assert_allclose(step.log_prob(datum.query[2]), sum(by_part), rtol=1e-5)
+    observed = jnp.arange(66) != 64  # no reward
+    score = distributions.log_prob(step, datum.query[2], observed)
+    np.testing.assert_allclose(score, by_part[0] + by_part[2], rtol=1e-5)
+    assert step.sample(jax.random.key(0)).shape == step.mean.shape == step.variance.shape == (66,)
+    # the constant part starts at the data's averages
+    blank = model.initialise(datum_of(data), None, jax.random.key(0))
+    start = blank.head(blank.output.weight[0, :, 0], (66,))
+    np.testing.assert_allclose(start.mean[64:], query.mean((0, 1))[64:], atol=1e-3)
+    veil.save(tmp_path / "run", fit)
+    again = veil.load(tmp_path / "run").emission(path.memory[2], path.latent[2])
+    np.testing.assert_array_equal(again.mean, step.mean)
+    plain = veil.fit(veil.rssm(2, head, memory=6), data, key=jax.random.key(0), steps=3)  # one network for all parts
+    assert np.isfinite(plain.history.value).all()
+    with pytest.raises(ValueError, match="query: expected 66 entries, flat: frame"):
+        veil.fit(model, veil.Data(query[..., :65], data.evidence), key=jax.random.key(0), steps=1)
+    with pytest.raises(TypeError, match=r"Beside is for a heads\.Joint"):
+        veil.fit(veil.rssm(2, decoder=decoder), data, key=jax.random.key(0), steps=1)
+
+
+def datum_of(data: veil.Data) -> Datum:
+    return Datum(jnp.asarray(data.query), jnp.asarray(data.evidence, jnp.float32))
 
 
 def test_codes_are_straight_through_by_default() -> None:
