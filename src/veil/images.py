@@ -387,7 +387,7 @@ class Beside(eqx.Module):
         return self.parts[0].mirrored()
 
     def __call__(self, x: Float[Array, " in"]) -> list[Array]:
-        """The numbers of each part: of an image for each entry in turn, [*shape, per entry], else as the head has them."""
+        """The numbers of each part: of an image each entry in turn, [*shape, per entry], else as the head has them."""
         if not self.outputs:
             raise ValueError(_UNREADY)
         return [

@@ -37,7 +37,10 @@ from veil.priors import (
 from veil.start import KMeans, RandomResponsibilities, RandomRows, Start
 from veil.zoo.bayesian import BayesianNetwork
 from veil.zoo.factor import PPCA, FactorAnalysis
+from veil.zoo.hmm import HMM
+from veil.zoo.lds import LDS
 from veil.zoo.mixture import Mixture, density
+from veil.zoo.switching import SwitchingLDS
 from veil.zoo.vae import VAE
 
 Part = TypeVar("Part")
@@ -51,6 +54,7 @@ COVARIANCES: dict[str, Covariance] = {
     "tied-diagonal": Tied(shared=Diagonal()),
     "tied-spherical": Tied(shared=Spherical()),
 }
+NOISES: dict[str, Covariance] = {name: COVARIANCES[name] for name in ("diagonal", "diag", "full", "spherical")}
 STARTS: dict[str, Start] = {
     "k-means": KMeans(),
     "random-rows": RandomRows(),
@@ -99,7 +103,9 @@ class Entry:
         >>> entry("mdn").words("gate")
         ('evidence', 'constant')
         """
-        linear = self.make in (_gaussian, _linear_gaussian, _mixture, _mixture_of_experts)
+        if option == "covariance" and self.make in (_lds, _switching_lds):
+            return tuple(NOISES)
+        linear = self.make in (_gaussian, _linear_gaussian, _mixture, _mixture_of_experts, _hmm)
         tables: dict[str, Iterable[str]] = {
             "covariance": COVARIANCES if linear else GAUSSIANS,
             "head": HEADS,
@@ -348,6 +354,27 @@ def _bayesian_network(
     return BayesianNetwork(tuple(hidden), word, chosen)
 
 
+def _hmm(
+    components: int = 2,
+    covariance: str | None = None,
+    head: str = "gaussian",
+    gate: str = "constant",
+    experts: str = "constant",
+    start: str = "k-means",
+) -> Model:
+    given, chosen = _choose("experts", experts, SEES), _choose("gate", gate, SEES)
+    parts = _experts(head, covariance, given)
+    return HMM(parts, components, Softmax(evidence=chosen), start=_choose("start", start, STARTS))
+
+
+def _lds(latent: str = "2", covariance: str = "diagonal") -> Model:
+    return LDS(_dimensions(latent), _choose("covariance", covariance, NOISES))
+
+
+def _switching_lds(components: int = 2, latent: str = "2", covariance: str = "diagonal") -> Model:
+    return SwitchingLDS(components, _dimensions(latent), _choose("covariance", covariance, NOISES))
+
+
 def _prior(words: str, net: MLP) -> Prior:
     """A prior from words: 10, mixture:10:5, vamp:10:20, flow:10, codes:10:8, levels:2:10."""
     name, *rest = words.split(":")
@@ -414,6 +441,27 @@ MODELS: dict[str, Entry] = {
             True,
             True,
             _bayesian_network,
+        ),
+        (
+            "hmm",
+            "A hidden Markov model of sequences: a mixture whose choice remembers, exact; components are states",
+            False,
+            True,
+            _hmm,
+        ),
+        (
+            "lds",
+            "A linear-Gaussian state-space model of sequences, with controls: Kalman filter and smoother, exact",
+            False,
+            True,
+            _lds,
+        ),
+        (
+            "switching-lds",
+            "Linear dynamics that switch between components, variational EM; sequences",
+            False,
+            True,
+            _switching_lds,
         ),
     )
 }
