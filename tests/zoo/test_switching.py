@@ -216,7 +216,7 @@ def rotations(count: int = 4, length: int = 100) -> tuple[SwitchingLDS, veil.Dat
 
 def test_two_regimes_are_recovered() -> None:
     truth, data, path = rotations()
-    found = veil.fit(SwitchingLDS(states=2, latent=2), data, key=jax.random.key(0), steps=30, restarts=2)
+    found = veil.fit(SwitchingLDS(states=2, latent=2), data, key=jax.random.key(0), steps=40)
     assert isinstance(found.posterior, MeanField)
     assert np.all(np.diff(found.history.value) > -1e-3)
     inferred = veil.infer(found, data)

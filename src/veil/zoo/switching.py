@@ -322,17 +322,16 @@ class SwitchingLDS(Model):
         first, move = self._gates()
         whites = self._whites(datum)
         seen = self._interacting(datum, whites, starts, there)
-        regimes = markov.smooth(first, move, seen, starts, there).marginals
-
-        def sweep(_: Array | int, regimes: Array) -> Array:
-            found = self._continuous(datum, whites, regimes, starts, there)
-            seen = self._expected(datum, whites, found, starts, there)
-            return markov.smooth(first, move, seen, starts, there).marginals
-
-        regimes = jax.lax.fori_loop(0, sweeps - 1, sweep, regimes)
-        found = self._continuous(datum, whites, regimes, starts, there)
-        seen = self._expected(datum, whites, found, starts, there)
         discrete = markov.smooth(first, move, seen, starts, there)
+
+        def sweep(_: Array | int, before: tuple[Any, ...]) -> tuple[Any, ...]:
+            found = self._continuous(datum, whites, before[-1].marginals, starts, there)
+            seen = self._expected(datum, whites, found, starts, there)
+            return found, seen, markov.smooth(first, move, seen, starts, there)
+
+        shapes = jax.eval_shape(lambda: self._continuous(datum, whites, discrete.marginals, starts, there))
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        found, seen, discrete = jax.lax.fori_loop(0, sweeps, sweep, (nothing, seen, discrete))
         elbo = discrete.log_likelihood + jnp.sum(jnp.where(there, found.entropies, 0.0))
         return Fields(seen, discrete.marginals, discrete.pairs, found.mean, found.covariance, found.lagged, elbo)
 
