@@ -427,7 +427,11 @@ def linear_em(options: common.Options) -> common.Case:
     @jax.jit
     def em(parameters: Any, state: Any) -> tuple[Any, Any, Any]:
         terms, values = jax.vmap(partial(model.e_step, parameters))(emissions)
-        return *model.m_step(parameters, properties, terms, state), jnp.sum(values)
+        found, state = model.m_step(parameters, properties, terms, state)
+        # its covariance of the first state is right for a single sequence only: the outer product lacks 1 / N
+        (total, second, count), mean = jax.tree.map(lambda leaf: jnp.sum(leaf, 0), terms[0]), found.initial.mean
+        first = found.initial._replace(cov=second / count - jnp.outer(mean, mean))
+        return found._replace(initial=first), state, jnp.sum(values)
 
     def dynamax(count: int) -> tuple[Any, float]:
         now, value = (parameters, model.initialize_m_step_state(parameters, properties)), jnp.zeros(())

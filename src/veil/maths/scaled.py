@@ -1,0 +1,162 @@
+"""Forward and backward recursions of hidden Markov chains with probabilities, not logarithms: K x K matrix products.
+
+Scaling loses numbers below the smallest float. That changes nothing if every entry of the transition matrix is far above
+it (``safe``): the predicted p(z_t = j | y_1..t-1) = Σ_i p_i M_ij is then at least min M, and what was lost is at most K
+times the smallest float: below rounding. Logarithms of beliefs are taken from predictions and data, outside the scan,
+so that they are exact far below the smallest float too.
+
+A long sequence is cut into chunks that run side by side. Where a chunk begins is not known: all are guessed, and run
+again from where their neighbours ended until nothing changes, beyond rounding (relative, in every entry). Chains forget,
+so that two or three rounds are enough; after as many rounds as chunks everything is exact in any case.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Passes(NamedTuple):
+    """``before`` [T, K]: p(z_t-1 | y_1..t-1), of no meaning at starts; ``messages`` [T, K] ∝ p(y_t+1..T | z_t)."""
+
+    before: Float[Array, "T K"]
+    messages: Float[Array, "T K"] | None
+
+
+class _Steps(NamedTuple):
+    """Time first, then chunks: ``move`` [K, K] or [L, C, K, K]; ``seen`` p(y_t | z_t) and ``fresh`` [L, C, K]; flags."""
+
+    move: Array
+    seen: Array
+    fresh: Array
+    starts: Array
+    there: Array
+
+
+@jax.custom_batching.custom_vmap
+def everywhere(flag: Bool[Array, ""]) -> Bool[Array, ""]:
+    """The flag itself; under ``vmap`` whether it holds for all, not batched: ``cond`` on it stays a branch.
+
+    >>> jax.vmap(everywhere)(jnp.array([True, False])).tolist()
+    [False, False]
+    """
+    return flag
+
+
+@everywhere.def_vmap
+def _all(size: int, batched: list[bool], flag: Array) -> tuple[Array, bool]:
+    return everywhere(jnp.all(flag)), False
+
+
+def safe(move: Float[Array, "*T K K"]) -> Bool[Array, ""]:
+    """Whether probabilities can stand for logarithms, from log p(z_t | z_t-1)."""
+    least = 0.65 * jnp.log(jnp.finfo(move.dtype).tiny)
+    return everywhere(jnp.all((move > least) & (move < -0.1 * least)))
+
+
+def passes(
+    first: Float[Array, " K"],
+    move: Float[Array, "*T K K"],
+    seen: Float[Array, "T K"],
+    starts: Bool[Array, " T"],
+    there: Bool[Array, " T"],
+    length: int,
+    backward: bool = True,
+) -> Passes:
+    """Both recursions over chunks of ``length`` steps, or the forward one; arguments of ``maths.markov``, where ``safe``."""
+    count, states = seen.shape
+    chunks = -(-count // length)
+    probabilities = jnp.exp(seen - jnp.max(seen, 1, keepdims=True))
+    fresh = jax.nn.softmax(first[None] + seen, 1)
+
+    def cut(array: Array) -> Array:
+        padded = jnp.pad(array, [(0, chunks * length - count)] + [(0, 0)] * (array.ndim - 1))
+        return jnp.swapaxes(padded.reshape(chunks, length, *array.shape[1:]), 0, 1)
+
+    matrices = jnp.exp(move)
+    parts = _Steps(
+        matrices if move.ndim == 2 else cut(matrices),
+        cut(probabilities),
+        cut(fresh),
+        cut(starts)[:, :, None],
+        cut(there)[:, :, None],
+    )
+    uniform = jnp.full((chunks, states), 1.0 / states, seen.dtype)
+    guess = (uniform, uniform if backward else None)
+    found = _run(parts, guess)
+    if chunks > 1:
+        found = _settled(parts, guess, found)
+    flat = lambda array: jnp.swapaxes(array, 0, 1).reshape(-1, states)[:count]  # noqa: E731
+    return Passes(*jax.tree.map(flat, found[0]))
+
+
+Pair = tuple[Array, Array | None]  # of the forward recursion, and of the backward one where it is wanted
+
+
+def _run(parts: _Steps, begin: Pair) -> tuple[Pair, Pair]:
+    """One round: beliefs before and messages behind each step [L, C, K]; beliefs at chunks' ends, messages before them."""
+    uniform = 1.0 / begin[0].shape[1]
+
+    def forward(belief: Array, now: _Steps) -> tuple[Array, Array]:
+        joint = _into(belief, parts.move if now.move is None else now.move) * now.seen
+        after = jnp.where(now.starts, now.fresh, joint / jnp.sum(joint, 1, keepdims=True))
+        return jnp.where(now.there, after, belief), belief
+
+    def backward(message: Array, now: _Steps) -> tuple[Array, Array]:
+        # normalised before the product, so that no message is below the least entry of the matrix
+        weighed = now.seen * message
+        weighed = weighed / jnp.sum(weighed, 1, keepdims=True)
+        earlier = jnp.where(now.starts, uniform, _out_of(weighed, parts.move if now.move is None else now.move))
+        return jnp.where(now.there, earlier, message), message
+
+    steps = parts if parts.move.ndim == 4 else parts._replace(move=None)  # type: ignore[arg-type]
+    if begin[1] is None:
+        last, before = jax.lax.scan(forward, begin[0], steps)
+        return (before, None), (last, None)
+
+    # both in one loop, the second from behind
+    def both(carry: tuple[Array, Array], now: tuple[_Steps, _Steps]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        belief, ahead = forward(carry[0], now[0])
+        message, back = backward(carry[1], now[1])
+        return (belief, message), (ahead, back)
+
+    reverse = jax.tree.map(lambda array: array[::-1], steps)
+    ends, (before, messages) = jax.lax.scan(both, begin, (steps, reverse))
+    return (before, messages[::-1]), ends
+
+
+def _into(belief: Float[Array, "C K"], move: Float[Array, "*C K K"]) -> Float[Array, "C K"]:
+    if move.ndim == 2:
+        return jnp.matmul(belief, move, precision=jax.lax.Precision.HIGHEST)
+    return jnp.sum(belief[:, :, None] * move, 1)
+
+
+def _out_of(message: Float[Array, "C K"], move: Float[Array, "*C K K"]) -> Float[Array, "C K"]:
+    if move.ndim == 2:
+        return jnp.matmul(message, move.T, precision=jax.lax.Precision.HIGHEST)
+    return jnp.sum(message[:, None, :] * move, 2)
+
+
+def _settled(parts: _Steps, guess: Pair, found: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
+    """Rounds until the borders do not change."""
+    uniform = guess[0]
+    eps, tiny = jnp.finfo(uniform.dtype).eps, jnp.finfo(uniform.dtype).tiny
+
+    def borders(ends: Pair) -> Pair:
+        begin = jnp.concatenate([uniform[:1], ends[0][:-1]])
+        return begin, None if ends[1] is None else jnp.concatenate([ends[1][1:], uniform[-1:]])
+
+    def go_on(carry: tuple[Array, Pair, tuple[Pair, Pair]]) -> Array:
+        rounds, guess, (_, ends) = carry
+        pairs = zip(jax.tree.leaves(guess), jax.tree.leaves(borders(ends)), strict=True)
+        moved = [jnp.any(jnp.abs(a - b) > 16 * eps * b + 1e3 * tiny) for a, b in pairs]
+        return (rounds < len(uniform)) & jnp.any(jnp.stack(moved))
+
+    # the carry holds the borders of the last round, and what came of them
+    def again(carry: tuple[Array, Pair, tuple[Pair, Pair]]) -> tuple[Array, Pair, tuple[Pair, Pair]]:
+        rounds, _, (_, ends) = carry
+        guess = borders(ends)
+        return rounds + 1, guess, _run(parts, guess)
+
+    return jax.lax.while_loop(go_on, again, (jnp.ones((), int), guess, found))[2]
