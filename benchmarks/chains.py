@@ -55,8 +55,8 @@ class Hidden:
         self.lists = np.split(self.rows, np.cumsum(lengths)[:-1])
         self.first = np.full(STATES, 1 / STATES)
         self.move = 0.5 * np.eye(STATES) + 0.5 / STATES
-        self.means = means + 0.5 * rng.normal(size=means.shape)
-        self.covariances = np.tile(2.0 * np.eye(SIZE), (STATES, 1, 1))
+        self.means = means + rng.normal(size=means.shape)
+        self.covariances = np.tile(6.0 * np.eye(SIZE), (STATES, 1, 1))
 
     def ours(self) -> Any:
         import jax.numpy as jnp
@@ -198,7 +198,7 @@ def hidden_em(name: str, hidden: Hidden, options: common.Options) -> common.Case
         fit = lambda count: hidden.hmmlearn(count, implementation).fit(hidden.rows, hidden.lengths)  # noqa: E731
         return 1e3 * (common.seconds(lambda: fit(3)) - common.seconds(lambda: fit(1))) / 2
 
-    steps = 16 if options.quick else 32
+    steps = 12  # before rounding ends the fit
     times = common.in_turn(
         {
             "ours": lambda: iteration(start, data, steps),
@@ -442,7 +442,7 @@ def linear_em(options: common.Options) -> common.Case:
     peer_compiled = common.seconds(lambda: dynamax(1)) - common.seconds(lambda: dynamax(1))
     times = common.in_turn(
         {
-            "ours": lambda: iteration(start, data, 16 if options.quick else 32),
+            "ours": lambda: iteration(start, data, 12),
             "dynamax": lambda: 1e3 * common.seconds(lambda: dynamax(3)) / 3,
         },
         options.repeats or (3 if options.quick else 7),

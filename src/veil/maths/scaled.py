@@ -25,9 +25,13 @@ class Passes(NamedTuple):
 
 
 class _Steps(NamedTuple):
-    """Time first, then chunks: ``move`` [K, K] or [L, C, K, K]; ``seen`` p(y_t | z_t) and ``fresh`` [L, C, K]; flags."""
+    """Time first; chunks last, the axis that processors like, but first where ``vmap`` over sequences is the wide one.
 
-    move: Array
+    ``move`` p(z_t | z_t-1) [K, K] or [L, K, K, C]; ``seen`` p(y_t | z_t) up to a factor and ``fresh`` p(z_t | y_t) at a
+    start [L, K, C], or [L, 1, K] of a single chunk; flags [L, 1, C].
+    """
+
+    move: Array | None
     seen: Array
     fresh: Array
     starts: Array
@@ -72,70 +76,72 @@ def passes(
 
     def cut(array: Array) -> Array:
         padded = jnp.pad(array, [(0, chunks * length - count)] + [(0, 0)] * (array.ndim - 1))
-        return jnp.swapaxes(padded.reshape(chunks, length, *array.shape[1:]), 0, 1)
+        return jnp.moveaxis(padded.reshape(chunks, length, *array.shape[1:]), 0, -1 if chunks > 1 else 1)
 
     matrices = jnp.exp(move)
     parts = _Steps(
         matrices if move.ndim == 2 else cut(matrices),
         cut(probabilities),
         cut(fresh),
-        cut(starts)[:, :, None],
-        cut(there)[:, :, None],
+        cut(starts)[:, None],
+        cut(there)[:, None],
     )
-    uniform = jnp.full((chunks, states), 1.0 / states, seen.dtype)
+    uniform = jnp.full((states, chunks) if chunks > 1 else (1, states), 1.0 / states, seen.dtype)
     guess = (uniform, uniform if backward else None)
-    found = _run(parts, guess)
-    if chunks > 1:
-        found = _settled(parts, guess, found)
-    flat = lambda array: jnp.swapaxes(array, 0, 1).reshape(-1, states)[:count]  # noqa: E731
+    if chunks == 1:
+        return Passes(*jax.tree.map(lambda array: array[:, 0], _run(parts, guess, 1)[0]))
+    found = _settled(parts, guess, _run(parts, guess, 0))
+    flat = lambda array: jnp.moveaxis(array, 2, 0).reshape(-1, states)[:count]  # noqa: E731
     return Passes(*jax.tree.map(flat, found[0]))
 
 
 Pair = tuple[Array, Array | None]  # of the forward recursion, and of the backward one where it is wanted
 
 
-def _run(parts: _Steps, begin: Pair) -> tuple[Pair, Pair]:
-    """One round: beliefs before and messages behind each step [L, C, K]; beliefs at chunks' ends, messages before them."""
-    uniform = 1.0 / begin[0].shape[1]
+def _run(parts: _Steps, begin: Pair, axis: int) -> tuple[Pair, Pair]:
+    """One round: beliefs before and messages behind each step [L, K, C]; beliefs at chunks' ends, messages before them.
+
+    ``axis`` is that of the states.
+    """
+    uniform = 1.0 / begin[0].shape[axis]
+    same = None if parts.move is None or parts.move.ndim == 4 else parts.move
 
     def forward(belief: Array, now: _Steps) -> tuple[Array, Array]:
-        joint = _into(belief, parts.move if now.move is None else now.move) * now.seen
-        after = jnp.where(now.starts, now.fresh, joint / jnp.sum(joint, 1, keepdims=True))
+        joint = _into(belief, now.move if same is None else same, axis) * now.seen
+        after = jnp.where(now.starts, now.fresh, joint / jnp.sum(joint, axis, keepdims=True))
         return jnp.where(now.there, after, belief), belief
 
     def backward(message: Array, now: _Steps) -> tuple[Array, Array]:
         # normalised before the product, so that no message is below the least entry of the matrix
         weighed = now.seen * message
-        weighed = weighed / jnp.sum(weighed, 1, keepdims=True)
-        earlier = jnp.where(now.starts, uniform, _out_of(weighed, parts.move if now.move is None else now.move))
+        weighed = weighed / jnp.sum(weighed, axis, keepdims=True)
+        earlier = jnp.where(now.starts, uniform, _out_of(weighed, now.move if same is None else same, axis))
         return jnp.where(now.there, earlier, message), message
 
-    steps = parts if parts.move.ndim == 4 else parts._replace(move=None)  # type: ignore[arg-type]
+    steps = parts if same is None else parts._replace(move=None)
+    last, before = jax.lax.scan(forward, begin[0], steps)
     if begin[1] is None:
-        last, before = jax.lax.scan(forward, begin[0], steps)
         return (before, None), (last, None)
-
-    # both in one loop, the second from behind
-    def both(carry: tuple[Array, Array], now: tuple[_Steps, _Steps]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        belief, ahead = forward(carry[0], now[0])
-        message, back = backward(carry[1], now[1])
-        return (belief, message), (ahead, back)
-
-    reverse = jax.tree.map(lambda array: array[::-1], steps)
-    ends, (before, messages) = jax.lax.scan(both, begin, (steps, reverse))
-    return (before, messages[::-1]), ends
+    first, messages = jax.lax.scan(backward, begin[1], steps, reverse=True)
+    return (before, messages), (last, first)
 
 
-def _into(belief: Float[Array, "C K"], move: Float[Array, "*C K K"]) -> Float[Array, "C K"]:
+def _into(belief: Array, move: Array, axis: int) -> Array:
+    """Σ_i b_i M_ij."""
     if move.ndim == 2:
-        return jnp.matmul(belief, move, precision=jax.lax.Precision.HIGHEST)
-    return jnp.sum(belief[:, :, None] * move, 1)
+        return _product(move.T, belief) if axis == 0 else _product(belief, move)
+    return jnp.sum(belief[:, None] * move, 0) if axis == 0 else jnp.sum(belief[:, :, None] * move, 1)
 
 
-def _out_of(message: Float[Array, "C K"], move: Float[Array, "*C K K"]) -> Float[Array, "C K"]:
+def _out_of(message: Array, move: Array, axis: int) -> Array:
+    """Σ_j M_ij m_j."""
     if move.ndim == 2:
-        return jnp.matmul(message, move.T, precision=jax.lax.Precision.HIGHEST)
-    return jnp.sum(message[:, None, :] * move, 2)
+        return _product(move, message) if axis == 0 else _product(message, move.T)
+    return jnp.sum(message[None] * move, 1) if axis == 0 else jnp.sum(message[:, None] * move, 2)
+
+
+def _product(left: Array, right: Array) -> Array:
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
 def _settled(parts: _Steps, guess: Pair, found: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
@@ -144,19 +150,19 @@ def _settled(parts: _Steps, guess: Pair, found: tuple[Pair, Pair]) -> tuple[Pair
     eps, tiny = jnp.finfo(uniform.dtype).eps, jnp.finfo(uniform.dtype).tiny
 
     def borders(ends: Pair) -> Pair:
-        begin = jnp.concatenate([uniform[:1], ends[0][:-1]])
-        return begin, None if ends[1] is None else jnp.concatenate([ends[1][1:], uniform[-1:]])
+        begin = jnp.concatenate([uniform[:, :1], ends[0][:, :-1]], 1)
+        return begin, None if ends[1] is None else jnp.concatenate([ends[1][:, 1:], uniform[:, -1:]], 1)
 
     def go_on(carry: tuple[Array, Pair, tuple[Pair, Pair]]) -> Array:
         rounds, guess, (_, ends) = carry
         pairs = zip(jax.tree.leaves(guess), jax.tree.leaves(borders(ends)), strict=True)
         moved = [jnp.any(jnp.abs(a - b) > 16 * eps * b + 1e3 * tiny) for a, b in pairs]
-        return (rounds < len(uniform)) & jnp.any(jnp.stack(moved))
+        return (rounds < uniform.shape[1]) & jnp.any(jnp.stack(moved))
 
     # the carry holds the borders of the last round, and what came of them
     def again(carry: tuple[Array, Pair, tuple[Pair, Pair]]) -> tuple[Array, Pair, tuple[Pair, Pair]]:
         rounds, _, (_, ends) = carry
         guess = borders(ends)
-        return rounds + 1, guess, _run(parts, guess)
+        return rounds + 1, guess, _run(parts, guess, 0)
 
     return jax.lax.while_loop(go_on, again, (jnp.ones((), int), guess, found))[2]
