@@ -224,6 +224,7 @@ class Options:
 
     quick: bool
     repeats: int | None
+    out: Path | None = None
 
 
 Function = Callable[[Options], Case | Sequence[Case]]
@@ -241,10 +242,11 @@ def main(
     parser.add_argument("--quick", action="store_true", help=f"end within a minute; cases: {', '.join(quick)}")
     parser.add_argument("--case", action="append", choices=list(cases), help="only this case (may be repeated)")
     parser.add_argument("--repeats", type=int, help="how often each is measured, taken in turn")
+    parser.add_argument("--out", type=Path, help="a folder for pictures, of the cases that draw any")
     parser.add_argument("--threads", type=int, default=THREADS, help=f"for all alike (default {THREADS})")
     arguments = parser.parse_args(argv)
     chosen = arguments.case or (quick if arguments.quick else list(cases))
-    options = Options(arguments.quick, arguments.repeats)
+    options = Options(arguments.quick, arguments.repeats, arguments.out)
     facts = machine()
     found: list[Case] = []
     for name in chosen:

@@ -114,8 +114,8 @@ class Softmax(Gate):
         """The weights that maximise the expected log-prior's bound plus the log-prior of the weights."""
         weight = self._weight()
         if weight.shape[1] == 1:
-            # a component without data keeps a weight that is tiny but has a logarithm
-            counts = jnp.maximum(sums[0], 1e-30)
+            # a component without data keeps a weight that is tiny, but not so tiny that chains lose it (maths.scaled)
+            counts = jnp.maximum(sums[0], jnp.maximum(1e-24 * jnp.sum(sums[0]), 1e-30))
             return Softmax(self.evidence, self.ridge, jnp.log(counts) - jnp.log(jnp.sum(counts)))
         gradient, moment = sums
         slopes = jnp.ones(weight.shape[1]).at[0].set(1e-6)

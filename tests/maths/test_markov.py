@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from veil.maths import markov
+from veil.maths import markov, scaled
 
 STATES = 3
 
@@ -75,8 +75,11 @@ def test_the_gradient_is_the_sum_over_paths(x64: None, monkeypatch: pytest.Monke
     monkeypatch.setattr(markov, "LONG", 1 if chunked else 100)
     first, move, seen = chain(5, False)
     starts, there = markov.steps(5, None, None)
-    likelihood = lambda *args: jnp.sum(markov.forward(*args, starts, there)[1])  # noqa: E731
+    normalisers = lambda *args: jnp.sum(markov.forward(*args, starts, there)[1])  # noqa: E731
+    likelihood = lambda *args: markov.log_likelihood(*args, starts, there)  # noqa: E731
     gradients = jax.grad(likelihood, (0, 1, 2))(*on_device(first, move, seen))
+    for other, gradient in zip(jax.grad(normalisers, (0, 1, 2))(*on_device(first, move, seen)), gradients, strict=True):
+        np.testing.assert_allclose(other, gradient, atol=1e-10)
     # Fisher's identity: the gradient of log p(y) in a log-probability is how often it is expected to be used
     paths, scores = enumerated(first, move, seen, np.asarray(starts))
     weights, one_hot = np.exp(scores - logsumexp(scores)), np.eye(STATES)[paths]
@@ -84,6 +87,42 @@ def test_the_gradient_is_the_sum_over_paths(x64: None, monkeypatch: pytest.Monke
     used = np.einsum("p,pti,ptj->ij", weights, one_hot[:, :-1], one_hot[:, 1:])
     np.testing.assert_allclose(gradients[1], used, atol=1e-10)
     np.testing.assert_allclose(gradients[2], np.einsum("p,ptk->tk", weights, one_hot), atol=1e-10)
+
+
+@pytest.mark.parametrize("precision", [32, 64])
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize("spread", [3.0, 300.0])
+@pytest.mark.parametrize("least", [-50.0, -80.0, -2000.0])
+def test_probabilities_give_the_numbers_of_logarithms(
+    monkeypatch: pytest.MonkeyPatch, precision: int, varying: bool, spread: float, least: float
+) -> None:
+    """Hardly possible transitions and data that are hundreds of nats apart: what underflows must not matter."""
+    rng, count = np.random.default_rng(0), 150
+    with jax.enable_x64():
+        first, move, seen = chain(count, varying)
+        move = np.where(rng.random(move.shape) < 0.4, least, move)
+        move = np.where(np.eye(STATES, dtype=bool), -0.7, move)  # sticky: chunks forget slowly
+        seen = seen / 3 * spread
+        starts, there = markov.steps(count, jnp.arange(count) < 140, jnp.arange(count) == 77)
+        args = (*on_device(first, move, seen), starts, there)
+        beliefs, normalisers, messages = markov._both_of_logs(*args)
+        exact = markov._smoothed(*args, beliefs, normalisers, messages)
+    with jax.enable_x64(precision == 64):
+        number = jnp.result_type(float)
+        args = (*(jnp.asarray(np.asarray(array), number) for array in (first, move, seen)), jnp.array(np.array(starts)), jnp.array(np.array(there)))
+        for long in (1000, 1):
+            monkeypatch.setattr(markov, "LONG", long)
+            found, (filtered, _) = jax.jit(markov.smooth)(*args), jax.jit(markov.forward)(*args)
+            learned = jax.jit(markov.expected)(*args)
+            rounding = 1e-11 if precision == 64 else 2e-5 * max(1.0, spread / 30)  # of seen itself
+            np.testing.assert_allclose(found.log_likelihood, exact.log_likelihood, rtol=rounding)
+            np.testing.assert_allclose(filtered, beliefs, rtol=30 * rounding, atol=300 * rounding)
+            np.testing.assert_allclose(found.marginals, exact.marginals, atol=30 * rounding)
+            np.testing.assert_allclose(learned.marginals, exact.marginals, atol=30 * rounding)
+            np.testing.assert_allclose(found.pairs, exact.pairs, atol=30 * rounding)
+            total = exact.pairs if varying else np.asarray(exact.pairs).sum(0)
+            np.testing.assert_allclose(learned.pairs, total, atol=300 * rounding)
+            assert bool(scaled.safe(args[1])) == (least > -56 or (precision == 64 and least > -400))
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -1,17 +1,21 @@
-"""Hidden Markov chains: filter, smoother, best path and posterior paths of ONE sequence, in logarithms.
+"""Hidden Markov chains: filter, smoother, best path and posterior paths of ONE sequence.
 
 Everywhere T steps, K states; ``first`` [K] is log p(z) at the start of an episode; ``move`` log p(z_t = j | z_t-1 = i)
 as [K, K], rows i, or as [T, K, K] with move[t] leading INTO step t; ``seen`` [T, K] log p(y_t | z_t); ``starts`` and
 ``there`` bool [T] from ``steps``. Logarithms of zero count as -1e30: no result is ever NaN or infinite, and impossible
 data have a log-likelihood of about -1e30. Rabiner 1989; Bishop 2006, section 13.2.
+
+Arguments and results are logarithms. The recursions are matrix products of probabilities (``maths.scaled``) wherever the
+transition matrix has no entry so small that numbers could be lost, and run in logarithms where it has.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from veil.maths import scaled
 
 LEAST = -1e30  # stands for log 0
 LONG = 1024  # steps from which on a sequence is worked on in chunks
@@ -75,16 +79,7 @@ def forward(
     there: Bool[Array, " T"],
 ) -> tuple[Float[Array, "T K"], Float[Array, " T"]]:
     """Filter: log p(z_t | y_1..t) [T, K] and log p(y_t | y_1..t-1) [T], whose sum is the log-likelihood."""
-    first, move, seen = floored(first), floored(move), floored(seen)
-    if len(seen) < LONG:
-        return _forward(first, first, move, seen, starts, there)
-    parts = _chunked(move, seen, starts, there)
-    before, _ = _borders(first, *_summaries(first, *parts))
-    beliefs, normalisers = jax.vmap(lambda belief, *part: _forward(belief, first, *part), (0, *_axes(move)))(
-        before, *parts
-    )
-    count = len(seen)
-    return beliefs.reshape(-1, first.size)[:count], normalisers.ravel()[:count]
+    return _filter(floored(first), floored(move), floored(seen), starts, there)
 
 
 def smooth(
@@ -96,16 +91,60 @@ def smooth(
 ) -> Smoothed:
     """Forward-backward: the marginals of states and of successive pairs given all data. Bishop 2006, section 13.2."""
     first, move, seen = floored(first), floored(move), floored(seen)
-    count, states = seen.shape
-    beliefs, normalisers, messages = _both(first, move, seen, starts, there)
-    # messages of long sequences are known up to a factor for each chunk, so that everything is normalised here
-    marginals = jax.nn.softmax(beliefs + messages, axis=1)
-    before_each = jnp.concatenate([first[None], beliefs[:-1]])
-    into = move if move.ndim == 3 else jnp.broadcast_to(move, (1, states, states))
-    joint = before_each[:, :, None] + into + (seen + messages)[:, None, :]
-    flat = jax.nn.softmax(joint.reshape(count, -1), axis=1).reshape(joint.shape)
-    pairs = jnp.where((there & ~starts)[:, None, None], flat, 0.0)
-    return Smoothed(jnp.sum(normalisers), marginals, pairs)
+    return _smoothed(first, move, seen, starts, there, *_both(first, move, seen, starts, there))
+
+
+def expected(
+    first: Float[Array, " K"],
+    move: Float[Array, "*T K K"],
+    seen: Float[Array, "T K"],
+    starts: Bool[Array, " T"],
+    there: Bool[Array, " T"],
+) -> Smoothed:
+    """``smooth`` for learning: of a ``move`` that is the same at every step, ``pairs`` [K, K] is the sum over steps."""
+    if move.ndim == 3:
+        return smooth(first, move, seen, starts, there)
+    first, move, seen = floored(first), floored(move), floored(seen)
+
+    def fast() -> Smoothed:
+        found = scaled.passes(first, move, seen, starts, there, _length(len(seen)))
+        beliefs, normalisers = _exact(first, move, seen, starts, there, found.before)
+        marginals = jax.nn.softmax(beliefs + jnp.log(found.messages), 1)
+        # p(z_t-1 = i, z_t = j | y) = before_i M_ij after_j, so that the sum over steps is one matrix product
+        weighed = jnp.exp(seen - jnp.max(seen, 1, keepdims=True)) * found.messages
+        weighed = weighed / jnp.max(weighed, 1, keepdims=True)
+        matrix = jnp.exp(move)
+        total = jnp.sum(_product(found.before, matrix) * weighed, 1, keepdims=True)
+        after = jnp.where((there & ~starts)[:, None], weighed / total, 0.0)
+        return Smoothed(jnp.sum(normalisers), marginals, matrix * _product(found.before.T, after))
+
+    def slow() -> Smoothed:
+        found = _smoothed(first, move, seen, starts, there, *_both_of_logs(first, move, seen, starts, there))
+        return found._replace(pairs=jnp.sum(found.pairs, 0))
+
+    return jax.lax.cond(scaled.safe(move), fast, slow)
+
+
+@jax.custom_jvp
+def log_likelihood(
+    first: Float[Array, " K"],
+    move: Float[Array, "*T K K"],
+    seen: Float[Array, "T K"],
+    starts: Bool[Array, " T"],
+    there: Bool[Array, " T"],
+) -> Float[Array, ""]:
+    """log p(y), nats. Its gradient in a log-probability is how often that is expected to be used (Fisher's identity)."""
+    return jnp.sum(forward(first, move, seen, starts, there)[1])
+
+
+@log_likelihood.defjvp
+def _fisher(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    starts, there = primals[3:]
+    found = expected(*primals)
+    marginals = jnp.where(there[:, None], found.marginals, 0.0)
+    begun = jnp.sum(jnp.where(starts[:, None], marginals, 0.0), 0)
+    terms = zip((begun, found.pairs, marginals), tangents[:3], strict=True)
+    return found.log_likelihood, sum((jnp.sum(used * tangent) for used, tangent in terms), jnp.zeros(()))
 
 
 def conditioned(
@@ -127,23 +166,6 @@ def transitions(
     """log p(z_t = j | z_t-1 = i) of every step, whose rows at starts are all ``first``."""
     into = move if move.ndim == 3 else jnp.broadcast_to(move, (1, *move.shape))
     return jnp.where(starts[:, None, None], first[None, None, :], into)
-
-
-def _both(first: Array, move: Array, seen: Array, starts: Array, there: Array) -> tuple[Array, Array, Array]:
-    """Beliefs and normalisers as ``forward`` gives them, and backward messages up to a factor for each chunk."""
-    count, states = seen.shape
-    if count < LONG:
-        beliefs, normalisers = _forward(first, first, move, seen, starts, there)
-        ends = jnp.zeros(states, seen.dtype)
-        return beliefs, normalisers, _backward(ends, move, seen, normalisers, starts, there)
-    parts = _chunked(move, seen, starts, there)
-    before, after = _borders(first, *_summaries(first, *parts))
-    axes = _axes(move)
-    beliefs, normalisers = jax.vmap(lambda belief, *part: _forward(belief, first, *part), (0, *axes))(before, *parts)
-    back = jax.vmap(lambda end, part, c: _backward(end, part[0], part[1], c, *part[2:]), (0, axes, 0))
-    messages = back(after, parts, normalisers)
-    flat = (beliefs.reshape(-1, states), normalisers.ravel(), messages.reshape(-1, states))
-    return flat[0][:count], flat[1][:count], flat[2][:count]
 
 
 def best_path(
@@ -202,6 +224,97 @@ def sample_path(
     return path[real]
 
 
+def _smoothed(
+    first: Array,
+    move: Array,
+    seen: Array,
+    starts: Array,
+    there: Array,
+    beliefs: Array,
+    normalisers: Array,
+    messages: Array,
+) -> Smoothed:
+    count, states = seen.shape
+    # messages are known up to a factor for each step, so that everything is normalised here
+    marginals = jax.nn.softmax(beliefs + messages, axis=1)
+    before_each = jnp.concatenate([first[None], beliefs[:-1]])
+    into = move if move.ndim == 3 else jnp.broadcast_to(move, (1, states, states))
+    joint = before_each[:, :, None] + into + (seen + messages)[:, None, :]
+    flat = jax.nn.softmax(joint.reshape(count, -1), axis=1).reshape(joint.shape)
+    pairs = jnp.where((there & ~starts)[:, None, None], flat, 0.0)
+    return Smoothed(jnp.sum(normalisers), marginals, pairs)
+
+
+# -- one recursion, in probabilities where these are exact, else in logarithms -----------------------------------------
+
+
+def _length(count: int) -> int:
+    """Steps of a chunk: long sequences are worked on in chunks side by side, short ones in one piece."""
+    long = LONG if jax.default_backend() == "cpu" else LONG // 8  # an accelerator's steps cost more, and width nothing
+    return count if count < long else max(1, LONG // 16, int(count**0.5 / 4))
+
+
+def _product(left: Array, right: Array) -> Array:
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+
+
+def _exact(
+    first: Array, move: Array, seen: Array, starts: Array, there: Array, before: Array
+) -> tuple[Array, Array]:
+    """Logarithms of the filter, from p(z_t-1 | y_1..t-1)."""
+    matrix = jnp.exp(move)
+    into = _product(before, matrix) if move.ndim == 2 else jnp.sum(before[:, :, None] * matrix, 1)
+    joint = floored(jnp.where(starts[:, None], first[None], jnp.log(into)) + seen)
+    normalisers = log_sum(joint, 1)
+    last = jax.lax.cummax(jnp.where(there, jnp.arange(len(seen)), 0))
+    return (joint - normalisers[:, None])[last], jnp.where(there, normalisers, 0.0)
+
+
+@jax.custom_jvp
+def _filter(first: Array, move: Array, seen: Array, starts: Array, there: Array) -> tuple[Array, Array]:
+    """What ``forward`` gives, of finite numbers."""
+
+    def fast() -> tuple[Array, Array]:
+        found = scaled.passes(first, move, seen, starts, there, _length(len(seen)), backward=False)
+        return _exact(first, move, seen, starts, there, found.before)
+
+    slow = lambda: _forward(first, first, move, seen, starts, there)  # noqa: E731
+    return jax.lax.cond(scaled.safe(move), fast, slow)
+
+
+@jax.custom_jvp
+def _both(first: Array, move: Array, seen: Array, starts: Array, there: Array) -> tuple[Array, Array, Array]:
+    """Beliefs and normalisers as ``forward`` gives them, and log backward messages up to a factor for each step."""
+
+    def fast() -> tuple[Array, Array, Array]:
+        found = scaled.passes(first, move, seen, starts, there, _length(len(seen)))
+        return *_exact(first, move, seen, starts, there, found.before), jnp.log(found.messages)
+
+    slow = lambda: _both_of_logs(first, move, seen, starts, there)  # noqa: E731
+    return jax.lax.cond(scaled.safe(move), fast, slow)
+
+
+def _both_of_logs(first: Array, move: Array, seen: Array, starts: Array, there: Array) -> tuple[Array, Array, Array]:
+    beliefs, normalisers = _forward(first, first, move, seen, starts, there)
+    return beliefs, normalisers, _backward(jnp.zeros_like(first), move, seen, normalisers, starts, there)
+
+
+# Loops without a fixed end have no derivatives: those are taken of the recursions in logarithms.
+
+
+@_filter.defjvp
+def _filter_derivative(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    starts, there = primals[3:]
+    slow = lambda first, move, seen: _forward(first, first, move, seen, starts, there)  # noqa: E731
+    return jax.jvp(slow, primals[:3], tangents[:3])
+
+
+@_both.defjvp
+def _both_derivative(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    slow = lambda *logs: _both_of_logs(*logs, *primals[3:])  # noqa: E731
+    return jax.jvp(slow, primals[:3], tangents[:3])
+
+
 def _forward(belief: Array, first: Array, move: Array, seen: Array, starts: Array, there: Array) -> tuple[Array, Array]:
     def step(belief: Array, now: tuple[Any, ...]) -> tuple[Array, tuple[Array, Array]]:
         part, *rest = now
@@ -223,67 +336,3 @@ def _backward(end: Array, move: Array, seen: Array, normalisers: Array, starts: 
 
     xs = (move if move.ndim == 3 else None, seen, normalisers, starts, there)
     return jax.lax.scan(step, end, xs, reverse=True)[1]
-
-
-# -- long sequences: chunks side by side -------------------------------------------------------------------------------
-# A chunk is a K x K matrix of log p(y of the chunk, z at its end | z before it): K filters, one from each state. They
-# run side by side, about sqrt(T) chunks of sqrt(T) steps; beliefs and messages are then carried from border to border,
-# and the chunks filtered side by side from those. Särkkä & García-Fernández 2021 describe the tree of such products.
-
-Parts = tuple[Array, Array, Array, Array]
-
-
-def _axes(move: Array) -> tuple[int | None, int, int, int]:
-    return (0 if move.ndim == 3 else None, 0, 0, 0)
-
-
-def _chunked(move: Array, seen: Array, starts: Array, there: Array) -> Parts:
-    """[C, L, ...] of each, with padding behind."""
-    length = int(np.ceil(np.sqrt(len(seen))))
-    chunks = -(-len(seen) // length)
-    rest = chunks * length - len(seen)
-
-    def cut(array: Array) -> Array:
-        padded = jnp.pad(array, [(0, rest)] + [(0, 0)] * (array.ndim - 1))
-        return padded.reshape(chunks, length, *array.shape[1:])
-
-    return (cut(move) if move.ndim == 3 else move), cut(seen), cut(starts), cut(there)
-
-
-def _summaries(first: Array, move: Array, seen: Array, starts: Array, there: Array) -> tuple[Array, Array]:
-    """Of each chunk: log p(z at its end | y, z before) [C, K, K], and log p(y of the chunk | z before) [C, K]."""
-    states = first.size
-
-    def one(part: Array, look: Array, start: Array, real: Array) -> tuple[Array, Array]:
-        def step(carry: tuple[Array, Array], now: tuple[Any, ...]) -> tuple[tuple[Array, Array], None]:
-            into, *rest = now
-            advance = jax.vmap(lambda row: update(row, first, part if into is None else into, *rest))
-            rows, normalisers = advance(carry[0])
-            return (rows, carry[1] + normalisers), None
-
-        identity = jnp.where(jnp.eye(states, dtype=bool), 0.0, LEAST).astype(look.dtype)
-        begin = (identity, jnp.zeros(states, look.dtype))
-        return jax.lax.scan(step, begin, (part if part.ndim == 3 else None, look, start, real))[0]
-
-    return jax.vmap(one, _axes_of_chunks(move))(move, seen, starts, there)
-
-
-def _axes_of_chunks(move: Array) -> tuple[int | None, int, int, int]:
-    return (0 if move.ndim == 4 else None, 0, 0, 0)
-
-
-def _borders(first: Array, ends: Array, weights: Array) -> tuple[Array, Array]:
-    """Beliefs before each chunk and messages behind it, [C, K] each (messages up to a factor)."""
-    matrices = floored(ends + weights[:, :, None])
-
-    def ahead(belief: Array, matrix: Array) -> tuple[Array, Array]:
-        after = log_sum(belief[:, None] + matrix, 0)
-        return floored(after - log_sum(after, 0)), belief
-
-    def back(message: Array, matrix: Array) -> tuple[Array, Array]:
-        before = log_sum(matrix + message[None, :], 1)
-        return floored(before - jnp.max(before)), message
-
-    before = jax.lax.scan(ahead, first, matrices)[1]
-    after = jax.lax.scan(back, jnp.zeros_like(first), matrices, reverse=True)[1]
-    return before, after

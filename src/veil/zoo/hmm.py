@@ -153,7 +153,7 @@ class HMM(Model):
 
     def log_marginal(self, datum: Datum) -> Float[Array, ""]:
         """log p(y | x), the paths summed out by the forward recursion (nats, exact)."""
-        return jnp.sum(markov.forward(*self._parts(datum))[1])
+        return markov.log_likelihood(*self._parts(datum))
 
     def posterior(self, datum: Datum) -> Distribution:
         """p(z | y, x), exact: again a chain, whose transitions know what is to come."""
@@ -230,8 +230,11 @@ class HMM(Model):
     # -- learning ------------------------------------------------------------------------------------------------------
 
     def expectations(self, datum: Datum) -> tuple[Any, Float[Array, ""]]:
-        """(p(z_t | y) [T, K], p(z_t-1, z_t | y) [T, K, K]) of the exact posterior, and log p(y | x)."""
-        found = markov.smooth(*self._parts(datum))
+        """(p(z_t | y) [T, K], p(z_t-1, z_t | y) [T, K, K]) of the exact posterior, and log p(y | x).
+
+        Of transitions that ignore the evidence the second is summed over the steps, [K, K].
+        """
+        found = markov.expected(*self._parts(datum))
         _, there = markov.steps(len(datum.query), datum.mask, datum.reset)
         return (jnp.where(there[:, None], found.marginals, 0.0), found.pairs), found.log_likelihood
 
@@ -245,7 +248,7 @@ class HMM(Model):
         """The expected number of steps in each state."""
         return jnp.sum(expectations[0], 0)
 
-    def statistics(self, datum: Datum, expectations: tuple[Float[Array, "T K"], Float[Array, "T K K"]]) -> Any:
+    def statistics(self, datum: Datum, expectations: tuple[Float[Array, "T K"], Float[Array, "*T K K"]]) -> Any:
         """Expected sufficient statistics of one sequence, additive over sequences: its steps' sums."""
         marginals, pairs = expectations
         count = len(datum.query)
@@ -254,12 +257,15 @@ class HMM(Model):
         axes = (0, 0, None if datum.observed is None else 0, 0)
         emitted = jax.vmap(self.experts.statistics, axes)(datum.query, features, datum.observed, marginals)
         begun = jax.vmap(self.initial.statistics)(features, marginals)
-        pairs = jnp.where((there & ~starts)[:, None, None], pairs, 0.0)
+        if pairs.ndim == 2:  # the same at every step: one row of features stands for all
+            pairs, rows = pairs[None], features[:1]
+        else:
+            pairs, rows = jnp.where((there & ~starts)[:, None, None], pairs, 0.0), features
 
         def out_of(gate: Softmax, joint: Float[Array, "T K"]) -> Any:
             left = jnp.sum(joint, 1)
             chosen = joint / jnp.where(left > 0, left, 1.0)[:, None]
-            return contract(jax.vmap(gate.statistics)(features, chosen), left)
+            return contract(jax.vmap(gate.statistics)(rows, chosen), left)
 
         sums = (
             contract(emitted, there.astype(marginals.dtype)),

@@ -178,7 +178,7 @@ class LDS(Model):
 
     def _smooth(self, datum: Datum) -> tuple[kalman.Smoothed, Float[Array, ""]]:
         chain, found, value = self._filter(datum)
-        return kalman.smoothed(chain, found, self._starts(datum), datum.mask), value
+        return kalman.smoothed(found, self._starts(datum), datum.mask), value
 
     def marginals(self, datum: Datum) -> tuple[Float[Array, "T L"], Float[Array, "T L"]]:
         """Mean and variance of every z_t given all of the sequence."""
