@@ -141,9 +141,7 @@ def fitted(model: Any, data: Any, steps: int, record: Any = None) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return veil.fit(
-            model, data, key=jax.random.key(0), steps=steps, tolerance=1e-30, progress=False, record=record
-        )
+        return veil.fit(model, data, key=jax.random.key(0), steps=steps, tolerance=1e-30, progress=False, record=record)
 
 
 def iteration(model: Any, data: Any, steps: int) -> float:
@@ -457,7 +455,10 @@ def linear_em(options: common.Options) -> common.Case:
         common.ratio(times["ours"], times["dynamax"]),
         difference,
     )
-    details = {"dynamax compiles, s": round(peer_compiled, 2), "peak memory over libraries and data, MB": memory("lds-em")}
+    details = {
+        "dynamax compiles, s": round(peer_compiled, 2),
+        "peak memory over libraries and data, MB": memory("lds-em"),
+    }
     ours = statistics.median(times["ours"])
     return common.Case("lds-em", "one EM iteration", "ms", ours, compiled, {"dynamax": peer}, details)
 
@@ -493,7 +494,9 @@ def viterbi(options: common.Options) -> common.Case:
 
     hidden = Hidden([20_000])
     rows = jnp.asarray(hidden.rows)
-    runs = {peer: partial(lambda run: jax.block_until_ready(run(rows)), run[1]) for peer, run in hidden_runs(hidden).items()}
+    runs = {
+        peer: partial(lambda run: jax.block_until_ready(run(rows)), run[1]) for peer, run in hidden_runs(hidden).items()
+    }
     model = hidden.hmmlearn(1, "log")
     model.n_features = SIZE
     runs["hmmlearn"] = lambda: model.decode(hidden.rows)[1]
@@ -553,7 +556,9 @@ def growth(options: common.Options) -> list[common.Case]:
         drawn(found, options.out / "chains-growth.png")
     cases = []
     for family, runs in found.items():
-        table = {peer: {f"{count:,}": round(value, 2) for count, value in times.items()} for peer, times in runs.items()}
+        table = {
+            peer: {f"{count:,}": round(value, 2) for count, value in times.items()} for peer, times in runs.items()
+        }
         most = max(runs["ours"])
         peers = {
             peer: common.Peer(common.version("dynamax"), times[most], times[most] / runs["ours"][most])

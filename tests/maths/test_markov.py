@@ -109,7 +109,11 @@ def test_probabilities_give_the_numbers_of_logarithms(
         exact = markov._smoothed(*args, beliefs, normalisers, messages)
     with jax.enable_x64(precision == 64):
         number = jnp.result_type(float)
-        args = (*(jnp.asarray(np.asarray(array), number) for array in (first, move, seen)), jnp.array(np.array(starts)), jnp.array(np.array(there)))
+        args = (
+            *(jnp.asarray(np.asarray(array), number) for array in (first, move, seen)),
+            jnp.array(np.array(starts)),
+            jnp.array(np.array(there)),
+        )
         for long in (1000, 1):
             monkeypatch.setattr(markov, "LONG", long)
             found, (filtered, _) = jax.jit(markov.smooth)(*args), jax.jit(markov.forward)(*args)

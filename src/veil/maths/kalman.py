@@ -303,6 +303,7 @@ def recursion(
         return jnp.moveaxis(padded.reshape(chunks, length, *array.shape[1:]), 0, -1)
 
     parts = (cut(gain), cut(offset), None if spread is None else cut(spread))
+
     def product(left: Array, right: Array) -> Array:
         """Σ_j left[..., i, j, C] right[j, ..., C]."""
         lefts = [left[..., j, :] for j in range(size)]

@@ -258,9 +258,7 @@ def _product(left: Array, right: Array) -> Array:
     return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
-def _exact(
-    first: Array, move: Array, seen: Array, starts: Array, there: Array, before: Array
-) -> tuple[Array, Array]:
+def _exact(first: Array, move: Array, seen: Array, starts: Array, there: Array, before: Array) -> tuple[Array, Array]:
     """Logarithms of the filter, from p(z_t-1 | y_1..t-1)."""
     matrix = jnp.exp(move)
     into = _product(before, matrix) if move.ndim == 2 else jnp.sum(before[:, :, None] * matrix, 1)
