@@ -6,13 +6,13 @@
   padded (and learns from the padding: no quality). Bar: 3 times as fast as hmmlearn.
 * ``lds-smooth-2000``: log-likelihood and moments of a Kalman smoother, 2000 steps, 4 states, 8 outputs. Bar: 3 times as
   fast as the better of dynamax's sequential and parallel ones.
-* ``lds-smooth-batch``: 256 sequences of 100 steps; dynamax under ``vmap``. ``lds-em``: an EM iteration of those. Bar: 3.
+* ``lds-smooth-batch``: 256 sequences of 100 steps; dynamax in ``vmap``. ``lds-em``: an EM iteration of those. Bar: 3.
 * ``viterbi``: the best path of the 20,000 steps.
 * ``growth``: milliseconds from 100 to a million steps (``--quick``: ten thousand), with a picture in ``--out``.
 
 An iteration of ours is one of ``veil.fit`` (between calls of its ``record``), dynamax's one jitted ``e_step`` and
 ``m_step``, hmmlearn's the difference of two fits. All are float32 but hmmlearn, after warm-up, from the same start;
-results that differ by more than ``EQUAL`` nats a step end the run. hmmlearn's value is that of its faster implementation.
+results that differ by more than ``EQUAL`` nats a step end the run. hmmlearn's value is its faster one.
 """
 
 import statistics
@@ -427,7 +427,7 @@ def linear_em(options: common.Options) -> common.Case:
         terms, values = jax.vmap(partial(model.e_step, parameters))(emissions)
         found, state = model.m_step(parameters, properties, terms, state)
         # its covariance of the first state is right for a single sequence only: the outer product lacks 1 / N
-        (total, second, count), mean = jax.tree.map(lambda leaf: jnp.sum(leaf, 0), terms[0]), found.initial.mean
+        (_, second, count), mean = jax.tree.map(lambda leaf: jnp.sum(leaf, 0), terms[0]), found.initial.mean
         first = found.initial._replace(cov=second / count - jnp.outer(mean, mean))
         return found._replace(initial=first), state, jnp.sum(values)
 

@@ -145,7 +145,7 @@ def test_sampled_paths_have_the_posteriors_moments(x64: None) -> None:
     p, rng = parameters(), np.random.default_rng(1)
     drift, query = rng.normal(size=(3, STATES)), rng.normal(size=(3, SIZE))
     _, mean, covariance = oracle(p, drift, query, np.array([True, False, False]), np.ones((3, SIZE), bool))
-    _, filtered, _, chain = run(p, drift, query)
+    _, filtered, *_ = run(p, drift, query)
     keys = jax.random.split(jax.random.key(0), 40_000)
     drawn = jax.vmap(lambda key: kalman.sample_path(key, filtered, None, None))(keys)
     flat = np.asarray(drawn).reshape(len(keys), -1)

@@ -38,7 +38,7 @@ class Filtered(NamedTuple):
     """``mean`` and ``covariance`` of p(z_t | y_1..t); of p(z_t | y_1..t-1) the mean ``predicted``.
 
     ``log_likelihoods`` [T]: log p(y_t | y_1..t-1) without the noise's normaliser; zero at padding. Of
-    p(z_t | z_t+1, y_1..t), as if a step followed each: ``gain`` J_t, with which z_t+1 enters, and covariance ``spread``.
+    p(z_t | z_t+1, y_1..t), as if a step followed each: ``gain`` J_t, with which z_t+1 enters, covariance ``spread``.
     """
 
     mean: Float[Array, "T L"]
@@ -209,7 +209,7 @@ def ages(
 ) -> Ages:
     """What of the filter does not depend on the data, for ``count`` steps from the start of an episode.
 
-    The covariances' recursion (Riccati's) is run until it stands still: until no entry changes by more than 4 eps of its
+    The covariances' recursion (Riccati's) is run until it stands still: no entry changes by more than 4 eps of its
     scale, which is what rounding changes in each step. What is still to come is then of the order of the rounding that
     all steps would have added, eps / (1 - rate of convergence).
     """
@@ -264,9 +264,9 @@ def _stepwise(
 
     following_drift = jnp.concatenate([chain.drift[1:], jnp.zeros_like(chain.drift[:1])])
     xs = (query, emission, starts, there, following_drift)
-    *found, spread = jax.lax.scan(step, (chain.mean, chain.covariance), xs)[1]
+    mean, covariance, predicted, values, spread = jax.lax.scan(step, (chain.mean, chain.covariance), xs)[1]
     back = jax.vmap(lambda after, following: _back(after, following, chain.transition, chain.noise))
-    return Filtered(*found, *back(found[1], spread))
+    return Filtered(mean, covariance, predicted, values, *back(covariance, spread))
 
 
 def recursion(
@@ -302,7 +302,7 @@ def recursion(
         padded = jnp.pad(array, [(rest, 0) if reverse else (0, rest)] + [(0, 0)] * (array.ndim - 1))
         return jnp.moveaxis(padded.reshape(chunks, length, *array.shape[1:]), 0, -1)
 
-    parts = (cut(gain), cut(offset), None if spread is None else cut(spread))
+    parts: Any = (cut(gain), cut(offset), None if spread is None else cut(spread))
 
     def product(left: Array, right: Array) -> Array:
         """Σ_j left[..., i, j, C] right[j, ..., C]."""
@@ -324,8 +324,8 @@ def recursion(
 
     identity = jnp.broadcast_to(jnp.eye(size, dtype=offset.dtype)[:, :, None], (size, size, chunks))
     zero = jnp.zeros((size, chunks), offset.dtype)
-    start = (identity, zero, None if spread is None else 0.0 * identity)
-    ends, (totals, means, covariances) = jax.lax.scan(step, start, parts, reverse=reverse)
+    begin: Any = (identity, zero, None if spread is None else 0.0 * identity)
+    ends, (totals, means, covariances) = jax.lax.scan(step, begin, parts, reverse=reverse)
 
     def border(carry: tuple[Array, Any], now: tuple[Array, Array, Any]) -> tuple[Any, Any]:
         mean, covariance = carry
@@ -391,7 +391,7 @@ def sample_path(
     return recursion(gain, offset, None, reverse=True)[0]
 
 
-# Products of small matrices, one a step, written out: ten times as fast as XLA's batched dots on a CPU. Not jnp.sum of a
+# Products of small matrices, one a step, written out: ten times as fast as XLA's batched dots on CPUs. Not jnp.sum of a
 # product: under vmap jaxlib 0.10.2 gave wrong sums for a part of 256 sequences of 100 steps.
 
 

@@ -5,7 +5,7 @@ as [K, K], rows i, or as [T, K, K] with move[t] leading INTO step t; ``seen`` [T
 ``there`` bool [T] from ``steps``. Logarithms of zero count as -1e30: no result is ever NaN or infinite, and impossible
 data have a log-likelihood of about -1e30. Rabiner 1989; Bishop 2006, section 13.2.
 
-Arguments and results are logarithms. The recursions are matrix products of probabilities (``maths.scaled``) wherever the
+Arguments and results are logarithms. The recursions are matrix products of probabilities (``maths.scaled``) where the
 transition matrix has no entry so small that numbers could be lost, and run in logarithms where it has.
 """
 
@@ -108,6 +108,7 @@ def expected(
 
     def fast() -> Smoothed:
         found = scaled.passes(first, move, seen, starts, there, _length(len(seen)))
+        assert found.messages is not None
         beliefs, normalisers = _exact(first, move, seen, starts, there, found.before)
         marginals = jax.nn.softmax(beliefs + jnp.log(found.messages), 1)
         # p(z_t-1 = i, z_t = j | y) = before_i M_ij after_j, so that the sum over steps is one matrix product
@@ -133,7 +134,7 @@ def log_likelihood(
     starts: Bool[Array, " T"],
     there: Bool[Array, " T"],
 ) -> Float[Array, ""]:
-    """log p(y), nats. Its gradient in a log-probability is how often that is expected to be used (Fisher's identity)."""
+    """log p(y), nats. Its gradient in a log-probability is the expected number of its uses (Fisher's identity)."""
     return jnp.sum(forward(first, move, seen, starts, there)[1])
 
 
@@ -286,6 +287,7 @@ def _both(first: Array, move: Array, seen: Array, starts: Array, there: Array) -
 
     def fast() -> tuple[Array, Array, Array]:
         found = scaled.passes(first, move, seen, starts, there, _length(len(seen)))
+        assert found.messages is not None
         return *_exact(first, move, seen, starts, there, found.before), jnp.log(found.messages)
 
     slow = lambda: _both_of_logs(first, move, seen, starts, there)  # noqa: E731

@@ -1,12 +1,12 @@
 """Forward and backward recursions of hidden Markov chains with probabilities, not logarithms: K x K matrix products.
 
-Scaling loses numbers below the smallest float. That changes nothing if every entry of the transition matrix is far above
+Scaling loses numbers below the smallest float. That changes nothing if all entries of the transition matrix are far above
 it (``safe``): the predicted p(z_t = j | y_1..t-1) = Σ_i p_i M_ij is then at least min M, and what was lost is at most K
 times the smallest float: below rounding. Logarithms of beliefs are taken from predictions and data, outside the scan,
 so that they are exact far below the smallest float too.
 
 A long sequence is cut into chunks that run side by side. Where a chunk begins is not known: all are guessed, and run
-again from where their neighbours ended until nothing changes, beyond rounding (relative, in every entry). Chains forget,
+again from where their neighbours ended until nothing changes, beyond rounding (relative, every entry). Chains forget,
 so that two or three rounds are enough; after as many rounds as chunks everything is exact in any case.
 """
 
@@ -68,7 +68,7 @@ def passes(
     length: int,
     backward: bool = True,
 ) -> Passes:
-    """Both recursions over chunks of ``length`` steps, or the forward one; arguments of ``maths.markov``, where ``safe``."""
+    """Both recursions over chunks of ``length`` steps, or the forward one; arguments as of ``maths.markov``, ``safe``."""
     count, states = seen.shape
     chunks = -(-count // length)
     probabilities = jnp.exp(seen - jnp.max(seen, 1, keepdims=True))
@@ -95,6 +95,12 @@ def passes(
     return Passes(*jax.tree.map(flat, found[0]))
 
 
+def _move(now: _Steps, same: Array | None) -> Array:
+    move = now.move if same is None else same
+    assert move is not None
+    return move
+
+
 Pair = tuple[Array, Array | None]  # of the forward recursion, and of the backward one where it is wanted
 
 
@@ -107,7 +113,7 @@ def _run(parts: _Steps, begin: Pair, axis: int) -> tuple[Pair, Pair]:
     same = None if parts.move is None or parts.move.ndim == 4 else parts.move
 
     def forward(belief: Array, now: _Steps) -> tuple[Array, Array]:
-        joint = _into(belief, now.move if same is None else same, axis) * now.seen
+        joint = _into(belief, _move(now, same), axis) * now.seen
         after = jnp.where(now.starts, now.fresh, joint / jnp.sum(joint, axis, keepdims=True))
         return jnp.where(now.there, after, belief), belief
 
@@ -115,7 +121,7 @@ def _run(parts: _Steps, begin: Pair, axis: int) -> tuple[Pair, Pair]:
         # normalised before the product, so that no message is below the least entry of the matrix
         weighed = now.seen * message
         weighed = weighed / jnp.sum(weighed, axis, keepdims=True)
-        earlier = jnp.where(now.starts, uniform, _out_of(weighed, now.move if same is None else same, axis))
+        earlier = jnp.where(now.starts, uniform, _out_of(weighed, _move(now, same), axis))
         return jnp.where(now.there, earlier, message), message
 
     steps = parts if same is None else parts._replace(move=None)

@@ -335,7 +335,7 @@ class MessagePassing(Posterior):
         rows = jnp.eye(mean.size, dtype=mean.dtype)[None] * precision[:, :, None]
         starts, there = markov.steps(count, datum.mask, datum.reset)
         found = kalman.filtered(chain, guess * precision, rows, starts, there)
-        smooth = kalman.smoothed(chain, found, starts, there)
+        smooth = kalman.smoothed(found, starts, there)
         gaussian = GaussianChain.smoothed(smooth, starts, there)
         return Messages(gaussian=gaussian, prior=model.prior_for(datum), there=there)
 

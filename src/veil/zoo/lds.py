@@ -177,7 +177,7 @@ class LDS(Model):
         return GaussianChain.smoothed(found, starts, there)
 
     def _smooth(self, datum: Datum) -> tuple[kalman.Smoothed, Float[Array, ""]]:
-        chain, found, value = self._filter(datum)
+        _, found, value = self._filter(datum)
         return kalman.smoothed(found, self._starts(datum), datum.mask), value
 
     def marginals(self, datum: Datum) -> tuple[Float[Array, "T L"], Float[Array, "T L"]]:
