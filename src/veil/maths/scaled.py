@@ -1,6 +1,6 @@
 """Forward and backward recursions of hidden Markov chains with probabilities, not logarithms: K x K matrix products.
 
-Scaling loses numbers below the smallest float. That changes nothing if all entries of the transition matrix are far above
+Scaling loses numbers below the smallest float. Nothing changes if all entries of the transition matrix are far above
 it (``safe``): the predicted p(z_t = j | y_1..t-1) = Σ_i p_i M_ij is then at least min M, and what was lost is at most K
 times the smallest float: below rounding. Logarithms of beliefs are taken from predictions and data, outside the scan,
 so that they are exact far below the smallest float too.
@@ -68,7 +68,7 @@ def passes(
     length: int,
     backward: bool = True,
 ) -> Passes:
-    """Both recursions over chunks of ``length`` steps, or the forward one; arguments as of ``maths.markov``, ``safe``."""
+    """Both recursions over chunks of ``length`` steps, or the forward one; arguments of ``maths.markov``, ``safe``."""
     count, states = seen.shape
     chunks = -(-count // length)
     probabilities = jnp.exp(seen - jnp.max(seen, 1, keepdims=True))
