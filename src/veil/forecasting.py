@@ -27,12 +27,15 @@ class Forecast:
     ``paths`` [N, S, H, ...]: each of the S is one future, drawn as a whole. ``mean`` and ``standard_deviation``
     [N, H, ...] of each entry: averages over the futures of the latents, in which the noise of y is not drawn but
     counted exactly. ``truth`` [N, H, ...]: what the data have there, NaN where they do not go on; None without any.
+    ``states`` [N, S, H, ...], if asked for: what the model carries from each step of each future to the next (see
+    ``veil.stepwise``): of a ``StateSpace`` its ``memory`` and ``latent``.
     """
 
     paths: np.ndarray
     mean: np.ndarray
     standard_deviation: np.ndarray
     truth: np.ndarray | None = None
+    states: Any = None
 
     def quantile(self, share: float) -> np.ndarray:
         """The value [N, H, ...] below which a share of the paths is at each step and entry.
@@ -58,6 +61,7 @@ def forecast(
     after: int | None = None,
     evidence_future: Any = None,
     posterior: Posterior | None = None,
+    states: bool = False,
 ) -> Forecast:
     """Draw p(y_T+1..T+H | y_1..T, x_1..T+H), ``samples`` times for each sequence, H = ``horizon``.
 
@@ -68,7 +72,8 @@ def forecast(
 
     ``after``: see only the first so many steps of each sequence; the steps behind them are the ``truth``, and their
     evidence is used. ``evidence_future`` (actions to come, for models that take some): [N, H, P], one for each
-    sequence; [H, P], the same for all; or [P], held. It takes the place of the data's.
+    sequence; [H, P], the same for all; or [P], held. It takes the place of the data's. ``states``: keep the futures'
+    states, for probes of what they know.
 
     Raises:
         TypeError: a model that cannot be run step by step, or a stream.
@@ -108,26 +113,43 @@ def forecast(
     seen, behind = (given, None) if after is None else _cut(given, after)
     future = _future(model, given, evidence_future, behind, horizon)
     datum = jax.tree.map(jnp.asarray, as_datum(seen))
-    paths, mean, variance = _all(model, chosen, datum, future, jax.random.split(key, len(given)), horizon, samples)
+    keys = jax.random.split(key, len(given))
+    paths, mean, variance, carried = _all(model, chosen, datum, future, keys, horizon, samples, states)
     truth = None if behind is None else _truth(behind, horizon)
-    return Forecast(np.asarray(paths), np.asarray(mean), np.sqrt(np.asarray(variance)), truth)
+    return Forecast(
+        np.asarray(paths), np.asarray(mean), np.sqrt(np.asarray(variance)), truth, jax.tree.map(np.asarray, carried)
+    )
 
 
 @eqx.filter_jit
 def _all(
-    model: Any, posterior: Any, datum: Datum, future: Array | None, keys: Array, horizon: int, samples: int
-) -> tuple[Array, Array, Array]:
+    model: Any,
+    posterior: Any,
+    datum: Datum,
+    future: Array | None,
+    keys: Array,
+    horizon: int,
+    samples: int,
+    states: bool,
+) -> tuple[Array, Array, Array, Any]:
     # one sequence after the other: the futures of one are a batch already
-    def one(each: tuple[Datum, Array | None, PRNGKeyArray]) -> tuple[Array, Array, Array]:
-        return _one(model, posterior, each[0], each[1], each[2], horizon, samples)
+    def one(each: tuple[Datum, Array | None, PRNGKeyArray]) -> tuple[Array, Array, Array, Any]:
+        return _one(model, posterior, each[0], each[1], each[2], horizon, samples, states)
 
     return jax.lax.map(one, (datum, future, keys))
 
 
 def _one(
-    model: Any, posterior: Any, datum: Datum, future: Array | None, key: PRNGKeyArray, horizon: int, samples: int
-) -> tuple[Array, Array, Array]:
-    """Futures [S, H, ...] of one sequence, and their mean and variance [H, ...]."""
+    model: Any,
+    posterior: Any,
+    datum: Datum,
+    future: Array | None,
+    key: PRNGKeyArray,
+    horizon: int,
+    samples: int,
+    states: bool,
+) -> tuple[Array, Array, Array, Any]:
+    """Futures [S, H, ...] of one sequence, their mean and variance [H, ...], and their states [S, H, ...] or None."""
     q = posterior(model, datum)
     starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
     begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
@@ -139,25 +161,26 @@ def _one(
         after = model.advance(before, latent, query, evidence, observed)
         return _where(real, after, carry), None
 
-    def onward(carry: Any, now: tuple[Array | None, PRNGKeyArray]) -> tuple[Any, tuple[Array, Array, Array]]:
+    def onward(carry: Any, now: tuple[Array | None, PRNGKeyArray]) -> tuple[Any, tuple[Array, Array, Array, Any]]:
         evidence, key = now
         key_latent, key_query = jax.random.split(key)
         latent = model.step_prior(carry, evidence).sample(key_latent)
         seen = model.step_likelihood(carry, latent, evidence)
         query = seen.sample(key_query).astype(datum.query.dtype)
         mean, variance = distributions.moments(seen)
-        return model.advance(carry, latent, query, evidence, None), (query, mean, variance)
+        after = model.advance(carry, latent, query, evidence, None)
+        return after, (query, mean, variance, after if states else None)
 
-    def path(key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+    def path(key: PRNGKeyArray) -> tuple[Array, Array, Array, Any]:
         key_past, key_future = jax.random.split(key)
         known = q.sample(key_past)
         xs = (getattr(known, "latent", known), datum.query, datum.evidence, datum.observed, starts, there)
         carry, _ = jax.lax.scan(again, begin, xs)
         return jax.lax.scan(onward, carry, (future, jax.random.split(key_future, horizon)))[1]
 
-    paths, means, variances = jax.vmap(path)(jax.random.split(key, samples))
+    paths, means, variances, carried = jax.vmap(path)(jax.random.split(key, samples))
     mean = jnp.mean(means, 0)
-    return paths, mean, jnp.mean(variances + (means - mean[None]) ** 2, 0)
+    return paths, mean, jnp.mean(variances + (means - mean[None]) ** 2, 0), carried
 
 
 def _steps(model: Any) -> bool:

@@ -66,7 +66,7 @@ GAUSSIANS: dict[str, Head] = {
     "homoscedastic": HomoscedasticGaussian(),
 }
 ACTIVATIONS = ("tanh", "relu", "silu", "gelu", "elu", "softplus")
-DECODERS = ("network", "pyramid", "convolutional")
+DECODERS = ("network", "pyramid:32x32x3", "convolutional:32x32x3")  # height, width and channels
 LEVELS = (16, 32, 64)  # numbers in a cell of an image network, finest level first
 HEADS: dict[str, Head] = {
     "gaussian": DiagonalGaussian(),
