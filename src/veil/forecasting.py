@@ -30,6 +30,8 @@ class Forecast:
     ``log_likelihood`` [N, H]: log 1/S Σ_s p(y_T+h | path s) of the truth, nats, summed over the entries that are known
     (zero if none is): how well each horizon is predicted on its own. An estimate of log p(y_T+h | y_1..T), in
     expectation from below, the closer the more futures; of models that see what they draw, given those draws.
+    ``states`` [N, S, H, ...], if asked for: what the model carries from each step of each future to the next (see
+    ``veil.stepwise``): of a ``StateSpace`` its ``memory`` and ``latent``.
     """
 
     paths: np.ndarray
@@ -37,6 +39,7 @@ class Forecast:
     standard_deviation: np.ndarray
     truth: np.ndarray | None = None
     log_likelihood: np.ndarray | None = None
+    states: Any = None
 
     def quantile(self, share: float) -> np.ndarray:
         """The value [N, H, ...] below which a share of the paths is at each step and entry.
@@ -62,6 +65,7 @@ def forecast(
     after: int | None = None,
     evidence_future: Any = None,
     posterior: Posterior | None = None,
+    states: bool = False,
 ) -> Forecast:
     """Draw p(y_T+1..T+H | y_1..T, x_1..T+H), ``samples`` times for each sequence, H = ``horizon``.
 
@@ -72,7 +76,8 @@ def forecast(
 
     ``after``: see only the first so many steps of each sequence; the steps behind them are the ``truth``, and their
     evidence is used. ``evidence_future`` (actions to come, for models that take some): [N, H, P], one for each
-    sequence; [H, P], the same for all; or [P], held. It takes the place of the data's.
+    sequence; [H, P], the same for all; or [P], held. It takes the place of the data's. ``states``: keep the futures'
+    states, for probes of what they know.
 
     Raises:
         TypeError: a model that cannot be run step by step, or a stream.
@@ -118,10 +123,15 @@ def forecast(
         missing = np.isnan(truth)
         known = jnp.asarray(np.where(missing, 0, truth)), jnp.asarray(~missing) if missing.any() else None
     keys = jax.random.split(key, len(given))
-    paths, mean, variance, scores = _all(model, chosen, datum, future, known, keys, horizon, samples)
+    paths, mean, variance, scores, carried = _all(model, chosen, datum, future, known, keys, horizon, samples, states)
     deviation = np.sqrt(np.asarray(variance))
     return Forecast(
-        np.asarray(paths), np.asarray(mean), deviation, truth, None if truth is None else np.asarray(scores)
+        np.asarray(paths),
+        np.asarray(mean),
+        deviation,
+        truth,
+        None if truth is None else np.asarray(scores),
+        jax.tree.map(np.asarray, carried),
     )
 
 
@@ -135,11 +145,12 @@ def _all(
     keys: Array,
     horizon: int,
     samples: int,
-) -> tuple[Array, ...]:
+    states: bool,
+) -> tuple[Any, ...]:
     # one sequence after the other: the futures of one are a batch already
-    def one(each: tuple[Any, ...]) -> tuple[Array, ...]:
+    def one(each: tuple[Any, ...]) -> tuple[Any, ...]:
         datum, future, truth, key = each
-        return _one(model, posterior, datum, future, truth, key, horizon, samples)
+        return _one(model, posterior, datum, future, truth, key, horizon, samples, states)
 
     return jax.lax.map(one, (datum, future, truth, keys))
 
@@ -153,8 +164,9 @@ def _one(
     key: PRNGKeyArray,
     horizon: int,
     samples: int,
-) -> tuple[Array, ...]:
-    """Futures [S, H, ...] of one sequence, their mean and variance [H, ...], and log-likelihoods of the truth [H]."""
+    states: bool,
+) -> tuple[Any, ...]:
+    """Futures [S, H, ...] of one sequence, their mean and variance [H, ...], and log-likelihoods of the truth [H], states."""
     q = posterior(model, datum)
     starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
     begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
@@ -166,7 +178,7 @@ def _one(
         after = model.advance(before, latent, query, evidence, observed)
         return _where(real, after, carry), None
 
-    def onward(carry: Any, now: tuple[Any, ...]) -> tuple[Any, tuple[Array, ...]]:
+    def onward(carry: Any, now: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         evidence, known, key = now
         key_latent, key_query = jax.random.split(key)
         latent = model.step_prior(carry, evidence).sample(key_latent)
@@ -174,19 +186,20 @@ def _one(
         query = seen.sample(key_query).astype(datum.query.dtype)
         mean, variance = distributions.moments(seen)
         score = jnp.zeros(()) if known is None else distributions.log_prob(seen, *known)
-        return model.advance(carry, latent, query, evidence, None), (query, mean, variance, score)
+        after = model.advance(carry, latent, query, evidence, None)
+        return after, (query, mean, variance, score, after if states else None)
 
-    def path(key: PRNGKeyArray) -> tuple[Array, ...]:
+    def path(key: PRNGKeyArray) -> tuple[Any, ...]:
         key_past, key_future = jax.random.split(key)
         known = q.sample(key_past)
         xs = (getattr(known, "latent", known), datum.query, datum.evidence, datum.observed, starts, there)
         carry, _ = jax.lax.scan(again, begin, xs)
         return jax.lax.scan(onward, carry, (future, truth, jax.random.split(key_future, horizon)))[1]
 
-    paths, means, variances, scores = jax.vmap(path)(jax.random.split(key, samples))
+    paths, means, variances, scores, carried = jax.vmap(path)(jax.random.split(key, samples))
     mean = jnp.mean(means, 0)
     variance = jnp.mean(variances + (means - mean[None]) ** 2, 0)
-    return paths, mean, variance, jax.scipy.special.logsumexp(scores, axis=0) - jnp.log(samples)
+    return paths, mean, variance, jax.scipy.special.logsumexp(scores, axis=0) - jnp.log(samples), carried
 
 
 def _steps(model: Any) -> bool:

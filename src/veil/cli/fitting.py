@@ -35,6 +35,9 @@ def fit(
     activation: options.Activation = None,
     start: options.Start = None,
     latent: options.Latent = None,
+    decoder: options.Decoder = None,
+    memory: options.Memory = None,
+    width: options.Width = None,
     posterior: options.Posterior = None,
     refine_steps: options.RefineSteps = None,
     objective: options.Objective = None,
@@ -43,6 +46,7 @@ def fit(
     beta: options.Beta = None,
     warm_up: options.WarmUp = None,
     free_nats: options.FreeNats = None,
+    kl_balance: options.KLBalance = None,
     steps: options.Steps = None,
     batch_size: options.BatchSize = None,
     learning_rate: options.LearningRate = None,
@@ -86,12 +90,28 @@ def fit(
         "activation": activation,
         "start": start,
         "latent": latent,
+        "decoder": decoder,
+        "memory": memory,
+        "width": width,
     }
     given = {name: value for name, value in given.items() if value is not None}
     entry = _entry(model, given)
     asked = Asked(
-        objective, posterior, gradient, samples, refine_steps, beta, warm_up, free_nats, learning_rate, steps, tolerance
+        objective,
+        posterior,
+        gradient,
+        samples,
+        refine_steps,
+        beta,
+        warm_up,
+        free_nats,
+        kl_balance,
+        learning_rate,
+        steps,
+        tolerance,
     )
+    if decoder in ("pyramid", "convolutional"):  # of which shape the data say
+        del given["decoder"]
     candidates = selecting.candidates(entry, given, select) if select is not None else {"": given}
     if block_rows is not None and not stream:
         raise Refusal("--block-rows: only --stream reads in blocks")
@@ -134,6 +154,7 @@ def fit(
             found = reading.open_data(data, *asked_for, weight, blocks, how)
         _check_roles(entry, data, found, blocks, how is not None)
         candidates = {name: _with_categories(chosen, found) for name, chosen in candidates.items()}
+        candidates = {name: _with_image(entry, chosen, decoder, found) for name, chosen in candidates.items()}
         models = {name: _build(entry, chosen) for name, chosen in candidates.items()}
         learning = choose(next(iter(models.values())), asked)
         precision = precision or ("float32" if learning.by_gradients else "float64")
@@ -228,6 +249,26 @@ def _with_categories(options: dict[str, Any], data: Any) -> dict[str, Any]:
     return {**options, "head": f"categorical:{max(2, int(data.query.max()) + 1)}"}
 
 
+def _with_image(entry: Any, options: dict[str, Any], decoder: str | None, data: Any) -> dict[str, Any]:
+    """The shape of the data's images for the image networks; these are the default where they can halve the images."""
+    from veil.zoo.catalogue import halvings
+
+    if "decoder" not in entry.options or "decoder" in options:
+        return options
+    shape = data.query_shape[1:]
+    fits = len(shape) == 3 and halvings(*shape[:2]) > 0
+    if decoder is None and not fits:
+        return options
+    if len(shape) != 3:
+        raise Refusal(f"--decoder {decoder}: it makes images [H, W, C]; a step of the data has the shape {list(shape)}")
+    if not fits:
+        raise Refusal(
+            f"--decoder {decoder}: it halves images, and {shape[0]} x {shape[1]} pixels cannot be halved; pad or crop "
+            "them, or use --decoder network"
+        )
+    return {**options, "decoder": f"{decoder or 'pyramid'}:{'x'.join(map(str, shape))}"}
+
+
 def _check_roles(entry: Any, source: str, data: Any, blocks: Any, sequential: bool) -> None:
     from veil.cli.reading import column_names
 
@@ -279,9 +320,10 @@ def _data_record(
 
 
 def _evaluate(result: Any, data: Any, key: Any) -> Any:
+    from veil.cli.runs import draws
     from veil.evaluation.likelihood import evaluate
 
-    return evaluate(result, data, key=key)
+    return evaluate(result, data, key=key, samples=draws(None, result.model, data))
 
 
 def _finish(folder: Path, result: Any, evaluation: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from veil.cli.program import Refusal
 
-OBJECTIVES = ("em", "monte-carlo-em", "marginal", "elbo", "importance-weighted", "wake-sleep")
+OBJECTIVES = ("em", "monte-carlo-em", "marginal", "elbo", "importance-weighted", "wake-sleep", "fivo")
 EXACT = OBJECTIVES[:3]
 GRADIENTS = {
     "pathwise": "Pathwise",
@@ -18,6 +18,7 @@ GRADIENTS = {
     "straight-through": "StraightThrough",
 }
 POSTERIORS = ("exact", "amortized", "amortized-full", "amortized-flow", "table", "table-full", "refined", "shared")
+PATHS = ("filtering", "smoothing")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Asked:
     beta: float | None = None
     warm_up: int | None = None
     free_nats: float | None = None
+    kl_balance: float | None = None
     learning_rate: float | None = None
     steps: int | None = None
     tolerance: float | None = None
@@ -53,7 +55,7 @@ class Learning:
 def choose(model: Any, asked: Asked) -> Learning:
     """What ``veil.fit`` is to be told. Raises Refusal for words that are unknown or do not go together."""
     _known("--objective", asked.objective, OBJECTIVES)
-    _known("--posterior", asked.posterior, POSTERIORS)
+    _known("--posterior", asked.posterior, (*POSTERIORS, *PATHS))
     _known("--gradient", asked.gradient, tuple(GRADIENTS))
     for name, value in (("--learning-rate", asked.learning_rate), ("--tolerance", asked.tolerance)):
         if value is not None and not value > 0:
@@ -71,7 +73,7 @@ def choose(model: Any, asked: Asked) -> Learning:
     if (name == "monte-carlo-em" and asked.samples is None) or (
         asked.samples is not None and name in ("em", "marginal")
     ):
-        raise Refusal("--samples N goes with --objective monte-carlo-em, elbo, importance-weighted or wake-sleep")
+        raise Refusal("--samples N goes with --objective monte-carlo-em, elbo, importance-weighted, wake-sleep or fivo")
     by_gradients = rate is not None or name not in ("em", "monte-carlo-em") or not model.closed_form
     if by_gradients and asked.tolerance is not None:
         raise Refusal("--tolerance: it is when EM stops, and this fit learns by gradients; use --steps or --held-out")
@@ -100,9 +102,9 @@ def _objective(name: str, asked: Asked, model: Any) -> Any:
     from veil import objective as kinds
     from veil.fitting import usual_gradient
 
-    terms = _terms(asked, kinds)
+    terms = _terms(asked, kinds, model)
     if name != "elbo" and terms:
-        raise Refusal("--beta, --warm-up, --free-nats: they change the KL term of --objective elbo")
+        raise Refusal("--beta, --warm-up, --free-nats, --kl-balance: they change the KL term of --objective elbo")
     if name not in ("elbo", "importance-weighted") and asked.gradient is not None:
         raise Refusal(f"--gradient: it goes with --objective elbo or importance-weighted, not {name}")
     gradient = None if asked.gradient is None else getattr(kinds, GRADIENTS[asked.gradient])()
@@ -111,6 +113,8 @@ def _objective(name: str, asked: Asked, model: Any) -> Any:
             return kinds.Marginal()
         if name in ("em", "monte-carlo-em"):
             return kinds.ExpectedLogLikelihood(asked.samples)
+        if name == "fivo":
+            return kinds.FIVO(asked.samples or 16)
         if name == "wake-sleep":
             return kinds.WakeSleep(asked.samples or 10)
         if name == "importance-weighted":
@@ -122,9 +126,13 @@ def _objective(name: str, asked: Asked, model: Any) -> Any:
         raise Refusal(f"--{error}") from error
 
 
-def _terms(asked: Asked, kinds: Any) -> tuple[Any, ...]:
+def _terms(asked: Asked, kinds: Any, model: Any) -> tuple[Any, ...]:
     terms: list[Any] = []
     try:
+        if asked.kl_balance is not None:
+            if not hasattr(model, "dynamics"):
+                raise Refusal("--kl-balance: it is for the KL between the steps of a deep sequence model (rssm, ...)")
+            terms.append(kinds.Balanced(asked.kl_balance))
         if asked.free_nats is not None:
             terms.append(kinds.FreeNats(asked.free_nats))
         if asked.beta is not None:
@@ -132,7 +140,7 @@ def _terms(asked: Asked, kinds: Any) -> tuple[Any, ...]:
         if asked.warm_up is not None:
             terms.append(kinds.Annealed(asked.warm_up))
     except ValueError as error:
-        raise Refusal(f"--free-nats, --beta, --warm-up: {error}") from error
+        raise Refusal(f"--free-nats, --kl-balance, --beta, --warm-up: {error}") from error
     return tuple(terms)
 
 
@@ -146,6 +154,15 @@ def _posterior(asked: Asked, model: Any) -> Any:
         return None
     usual = getattr(model, "usual_posterior", None)
     net = getattr(usual, "net", None)
+    if asked.posterior in PATHS:
+        if not isinstance(usual, posterior.Sequential):
+            raise Refusal(f"--posterior {asked.posterior}: it is for deep sequence models (dmm, rssm, vrnn)")
+        return _of_paths(asked.posterior, usual, model)
+    if isinstance(usual, posterior.Sequential):
+        if asked.posterior == "amortized":
+            return usual
+        words = ", ".join(("amortized", *PATHS))
+        raise Refusal(f"--posterior {asked.posterior}: it is for single rows; for this model's paths: {words}")
     if asked.posterior.startswith(("amortized", "refined")) and net is None:
         raise Refusal(f"--posterior {asked.posterior}: this model has no network to read a datum; use exact or table")
     if asked.posterior == "exact":
@@ -164,3 +181,16 @@ def _posterior(asked: Asked, model: Any) -> Any:
     if asked.posterior == "amortized":
         return usual
     return posterior.Amortized(net, full, flow=Flow() if asked.posterior.endswith("-flow") else None)
+
+
+def _of_paths(word: str, usual: Any, model: Any) -> Any:
+    """The usual posterior of a path, told of the steps up to now, or of all."""
+    from dataclasses import replace
+
+    from veil import posterior
+    from veil.dynamics import Recurrent
+
+    remembers = isinstance(model.dynamics, Recurrent)
+    if word == "filtering":
+        return replace(usual, sees=posterior.Now() if remembers else posterior.Past())
+    return replace(usual, sees=posterior.Both() if remembers else posterior.Future())

@@ -64,13 +64,19 @@ Head = Annotated[
         MODEL,
         "--head",
         "--likelihood",
-        "gaussian, student-t, beta, bernoulli, poisson, categorical or categorical:COUNT, "
+        "gaussian, student-t, beta, bernoulli, soft-bernoulli, poisson, categorical or categorical:COUNT, "
         "discretised-logistic or discretised-logistic:LEVELS:LOW:HIGH.",
     ),
 ]
 Gate = Annotated[str | None, _in(MODEL, "--gate", "evidence or constant: what the gate sees.")]
 Experts = Annotated[str | None, _in(MODEL, "--experts", "evidence or constant: what the experts see.")]
-Hidden = Annotated[str | None, _in(MODEL, "--hidden", "Sizes of the network's hidden layers: 64,64.")]
+Hidden = Annotated[str | None, _in(MODEL, "--hidden", "Sizes of the network's hidden layers, or of its levels: 64,64.")]
+Decoder = Annotated[
+    str | None,
+    _in(MODEL, "--decoder", "Of a sequence model: network, pyramid or convolutional; default for images: pyramid."),
+]
+Memory = Annotated[int | None, _in(MODEL, "--memory", "Numbers that a recurrent model remembers.", min=1)]
+Width = Annotated[int | None, _in(MODEL, "--width", "Size of the networks of a transition.", min=1)]
 Activation = Annotated[str | None, _in(MODEL, "--activation", "tanh, relu, silu, gelu, elu or softplus.")]
 Start = Annotated[str | None, _in(MODEL, "--start", "k-means, random-rows or random-responsibilities.")]
 
@@ -85,12 +91,17 @@ Latent = Annotated[
 
 Posterior = Annotated[
     str | None,
-    _in(LEARNING, "--posterior", "exact, amortized, amortized-full, amortized-flow, table, table-full or refined."),
+    _in(
+        LEARNING,
+        "--posterior",
+        "exact, amortized, amortized-full, amortized-flow, table, table-full or refined; of sequences: filtering or "
+        "smoothing.",
+    ),
 ]
 RefineSteps = Annotated[int | None, _in(LEARNING, "--refine-steps", "Gradient steps of a refined posterior.", min=0)]
 Objective = Annotated[
     str | None,
-    _in(LEARNING, "--objective", "em, monte-carlo-em, marginal, elbo, importance-weighted or wake-sleep."),
+    _in(LEARNING, "--objective", "em, monte-carlo-em, marginal, elbo, importance-weighted, wake-sleep or fivo."),
 ]
 Gradient = Annotated[
     str | None,
@@ -100,6 +111,10 @@ Samples = Annotated[int | None, _in(LEARNING, "--samples", "Draws of the latent 
 Beta = Annotated[float | None, _in(LEARNING, "--beta", "Weight of the KL in the ELBO.")]
 WarmUp = Annotated[int | None, _in(LEARNING, "--warm-up", "Steps in which the KL's weight climbs to one.", min=1)]
 FreeNats = Annotated[float | None, _in(LEARNING, "--free-nats", "KL of each dimension that costs nothing.")]
+KLBalance = Annotated[
+    float | None,
+    _in(LEARNING, "--kl-balance", "Share of the KL's gradient that the prior gets: 0.8; for deep sequence models."),
+]
 Steps = Annotated[int | None, _in(LEARNING, "--steps", "At most this many.", min=1)]
 BatchSize = Annotated[int | None, _in(LEARNING, "--batch-size", "Rows that a step sees.", min=1)]
 LearningRate = Annotated[
@@ -138,7 +153,10 @@ Select = Annotated[
 ]
 Criterion = Annotated[str | None, _in(CHOICE, "--criterion", "bic, aic or held-out.")]
 
-BoundSamples = Annotated[int, typer.Option("--samples", help="Draws of the latent for a bound.", min=1)]
+BoundSamples = Annotated[
+    int | None,
+    typer.Option("--samples", help="Draws of the latent for a bound; default: 1000, of large data fewer.", min=1),
+]
 Thorough = Annotated[
     bool, typer.Option("--thorough", help="Also annealed bounds, the gap's parts and calibration (minutes).")
 ]

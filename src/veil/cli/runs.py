@@ -1,5 +1,6 @@
 """RUN on the command line: a run directory, its model, and data in its columns."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 from veil.cli.program import notes
 from veil.cli.waiting import waiting
+
+MOST_DRAWS, WORK = 1000, 2 * 10**9
 
 
 @contextmanager
@@ -19,6 +22,19 @@ def opened(path: Path, quiet: bool) -> Iterator[tuple[Any, Any]]:
     run = runs.read(path)
     with notes(quiet), waiting("working", quiet), jax.enable_x64(run.precision == "float64"):
         yield run, run.load()
+
+
+def draws(asked: int | None, model: Any, data: Any) -> int:
+    """How many draws for a bound: as asked for, or 1000, of large data fewer (10 at least), so that it takes minutes.
+
+    Each draw of a latent gives as many numbers as the data have.
+    """
+    from veil.data import Stream
+
+    if asked is not None or model.tractable:
+        return asked or MOST_DRAWS
+    rows = (data.count or data.rows) if isinstance(data, Stream) else len(data)
+    return max(10, min(MOST_DRAWS, WORK // max(1, rows * math.prod(data.query_shape))))
 
 
 def data(

@@ -20,7 +20,7 @@ def evaluate(
     episode: options.OtherEpisode = None,
     time: options.OtherTime = None,
     stream: options.Stream = False,
-    samples: options.BoundSamples = 1000,
+    samples: options.BoundSamples = None,
     thorough: options.Thorough = False,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
@@ -34,7 +34,7 @@ def evaluate(
         from veil.evaluation.likelihood import evaluate as measure
 
         found = runs.data(opened, data, query, evidence, not unweighted, stream, episode, time)
-        more: Any = {"key": jax.random.key(seed), "samples": samples, "thorough": thorough}
+        more: Any = {"key": jax.random.key(seed), "samples": runs.draws(samples, model, found), "thorough": thorough}
         result = measure(model, found, posterior=opened.load_posterior(), progress=False if quiet else None, **more)
     if as_json:
         names = {"run": str(run), "model": opened.model_name, "data": found.name, "unit": "nats"}
@@ -75,7 +75,7 @@ def log_prob(
     episode: options.OtherEpisode = None,
     time: options.OtherTime = None,
     stream: options.Stream = False,
-    samples: options.BoundSamples = 1000,
+    samples: options.BoundSamples = None,
     seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
@@ -92,7 +92,7 @@ def log_prob(
         from veil.evaluation.likelihood import log_prob as measure
 
         found = runs.data(opened, data, query, evidence, False, stream, episode, time)
-        more: Any = {"key": jax.random.key(seed), "samples": samples}
+        more: Any = {"key": jax.random.key(seed), "samples": runs.draws(samples, model, found)}
         values = measure(model, found, posterior=opened.load_posterior(), **more)
     name = "row" if opened.columns.sequences is None else "sequence"
     write_table(out, [(name, np.arange(len(values))), ("log_prob", values)], quiet)

@@ -9,6 +9,7 @@ from veil.data.recordings import Episode, Recording, recording
 from veil.data.records import BadRecords, DataWarning
 from veil.data.shuffling import Batches
 from veil.data.streaming import Stream
+from veil.data.swings import pendulum
 from veil.data.tables import read, stream
 from veil.data.windows import windows
 from veil.data.writing import write
@@ -28,6 +29,7 @@ __all__ = [
     "episodes",
     "grouped",
     "load",
+    "pendulum",
     "read",
     "recording",
     "steps",

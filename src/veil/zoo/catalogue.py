@@ -22,6 +22,7 @@ from veil.heads import (
     Poisson,
     StudentT,
 )
+from veil.images import Convolutional, Decoder, Pyramid
 from veil.model import Model
 from veil.nets import MLP
 from veil.priors import (
@@ -40,6 +41,7 @@ from veil.zoo.factor import PPCA, FactorAnalysis
 from veil.zoo.hmm import HMM
 from veil.zoo.lds import LDS
 from veil.zoo.mixture import Mixture, density
+from veil.zoo.state_space import dmm, rssm, vrnn
 from veil.zoo.switching import SwitchingLDS
 from veil.zoo.vae import VAE
 
@@ -68,11 +70,14 @@ GAUSSIANS: dict[str, Head] = {
     "homoscedastic": HomoscedasticGaussian(),
 }
 ACTIVATIONS = ("tanh", "relu", "silu", "gelu", "elu", "softplus")
+DECODERS = ("network", "pyramid:32x32x3", "convolutional:32x32x3")  # height, width and channels
+LEVELS = (16, 32, 64)  # numbers in a cell of an image network, finest level first
 HEADS: dict[str, Head] = {
     "gaussian": DiagonalGaussian(),
     "student-t": StudentT(),
     "beta": Beta(),
     "bernoulli": Bernoulli(),
+    "soft-bernoulli": Bernoulli(soft=True),
     "poisson": Poisson(),
     "categorical": Categorical(),
     "discretised-logistic": DiscretisedLogistic(),
@@ -113,6 +118,7 @@ class Entry:
             "experts": SEES,
             "activation": ACTIVATIONS,
             "start": STARTS,
+            "decoder": DECODERS,
         }
         return tuple(tables.get(option, ()))
 
@@ -375,6 +381,87 @@ def _switching_lds(components: int = 2, latent: str = "2", covariance: str = "di
     return SwitchingLDS(components, _dimensions(latent), _choose("covariance", covariance, NOISES))
 
 
+def _dmm(
+    latent: str = "16",
+    head: str = "gaussian",
+    covariance: str | None = None,
+    hidden: Sequence[int] | None = None,
+    activation: str | None = None,
+    decoder: str | None = None,
+    width: int = 64,
+) -> Model:
+    if not latent.isdecimal():
+        raise ValueError(f"latent: a deep Markov model's has dimensions, such as 16; got {latent!r}")
+    return dmm(_step_latent(latent), _head(head, covariance), _decoder(decoder, hidden, activation), width)
+
+
+def _rssm(
+    latent: str = "30",
+    head: str = "gaussian",
+    covariance: str | None = None,
+    hidden: Sequence[int] | None = None,
+    activation: str | None = None,
+    decoder: str | None = None,
+    memory: int = 200,
+) -> Model:
+    return rssm(_step_latent(latent), _head(head, covariance), _decoder(decoder, hidden, activation), memory)
+
+
+def _vrnn(
+    latent: str = "16",
+    head: str = "gaussian",
+    covariance: str | None = None,
+    hidden: Sequence[int] | None = None,
+    activation: str | None = None,
+    decoder: str | None = None,
+    memory: int = 128,
+) -> Model:
+    return vrnn(_step_latent(latent), _head(head, covariance), _decoder(decoder, hidden, activation), memory)
+
+
+def _step_latent(words: str) -> Prior:
+    """The latent of one step: its dimensions, or codes."""
+    name, *rest = words.split(":")
+    sizes = rest if name == "codes" else [name, *rest]
+    if len(sizes) != (2 if name == "codes" else 1) or not all(part.isdecimal() and int(part) > 0 for part in sizes):
+        raise ValueError(f"latent: expected dimensions, as in 30, or codes:COUNT:CATEGORIES; got {words!r}")
+    return Codes(*map(int, sizes)) if name == "codes" else StandardNormal(int(sizes[0]))
+
+
+def _decoder(word: str | None, hidden: Sequence[int] | None, activation: str | None) -> MLP | Decoder:
+    """A network, or for images pyramid:HEIGHTxWIDTHxCHANNELS or convolutional:..., with levels of sizes ``hidden``."""
+    if word is None or word == "network":
+        return _network((64, 64) if hidden is None else hidden, activation or "tanh")
+    name, _, shape = word.partition(":")
+    kinds = {"pyramid": Pyramid, "convolutional": Convolutional, "network": None}
+    make = _choose("decoder", name, kinds)
+    sides = shape.split("x")
+    if make is None or len(sides) != 3 or not all(part.isdecimal() and int(part) > 0 for part in sides):
+        raise ValueError(
+            f"decoder: expected network, or for images pyramid:HEIGHTxWIDTHxCHANNELS or convolutional:..., such as "
+            f"pyramid:32x32x3; got {word!r}"
+        )
+    kind: Any = _choose("activation", activation or "relu", {name: name for name in ACTIVATIONS})
+    height, width, channels = map(int, sides)
+    levels = tuple(hidden or LEVELS[: halvings(height, width)])
+    try:
+        return make((height, width, channels), levels, 128, kind).mirrored()
+    except ValueError as error:
+        raise ValueError(f"decoder: {error}; with hidden you give a number for each level") from error
+
+
+def halvings(height: int, width: int) -> int:
+    """How often an image can be halved, as far as the usual image networks do so.
+
+    >>> halvings(32, 24), halvings(28, 28), halvings(9, 8)
+    (3, 2, 0)
+    """
+    count = 0
+    while count < len(LEVELS) and height % 2 == width % 2 == 0:
+        count, height, width = count + 1, height // 2, width // 2
+    return count
+
+
 def _prior(words: str, net: MLP) -> Prior:
     """A prior from words: 10, mixture:10:5, vamp:10:20, flow:10, codes:10:8, levels:2:10."""
     name, *rest = words.split(":")
@@ -463,5 +550,14 @@ MODELS: dict[str, Entry] = {
             True,
             _switching_lds,
         ),
+        ("dmm", "A deep Markov model of sequences: p(z_t|z_t-1,x_t) and p(y_t|z_t) are networks", False, True, _dmm),
+        (
+            "rssm",
+            "A recurrent state-space model: a memory h_t and a latent z_t, of sequences of vectors or images",
+            False,
+            True,
+            _rssm,
+        ),
+        ("vrnn", "A variational recurrent network: an rssm whose memory also reads the data", False, True, _vrnn),
     )
 }
