@@ -166,7 +166,7 @@ def _one(
     samples: int,
     states: bool,
 ) -> tuple[Any, ...]:
-    """Futures [S, H, ...] of one sequence, their mean and variance [H, ...], and log-likelihoods of the truth [H], states."""
+    """Futures [S, H, ...] of one sequence, mean and variance [H, ...], log-likelihoods of the truth [H], states."""
     q = posterior(model, datum)
     starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
     begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))

@@ -425,7 +425,7 @@ def _step_latent(words: str) -> Prior:
     sizes = rest if name == "codes" else [name, *rest]
     if len(sizes) != (2 if name == "codes" else 1) or not all(part.isdecimal() and int(part) > 0 for part in sizes):
         raise ValueError(f"latent: expected dimensions, as in 30, or codes:COUNT:CATEGORIES; got {words!r}")
-    return Codes(*map(int, sizes)) if name == "codes" else StandardNormal(int(sizes[0]))
+    return Codes(int(sizes[0]), int(sizes[1])) if name == "codes" else StandardNormal(int(sizes[0]))
 
 
 def _decoder(word: str | None, hidden: Sequence[int] | None, activation: str | None) -> MLP | Decoder:
