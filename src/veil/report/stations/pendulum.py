@@ -103,8 +103,8 @@ def run(quick: bool, say: Say) -> Findings:
             f"{len(train)} episodes of 60 random torques, pictures of 16 by 16 pixels; the model is told neither angle "
             "nor speed. Each step has a memory, which a recurrent network keeps of torques and latents, and a latent, "
             "which the pictures inform. Without pictures the latent is drawn from what the memory expects.",
-            "Where the mean is blurred the futures disagree about the angle; each of them is sharp. A model that learns "
-            "in a minute from so little loses its way sooner than the one of <code>recipes/pendulum.py</code>.",
+            "Where the mean is blurred the futures disagree about the angle; each of them is sharp. What learns "
+            "in a minute from so little loses its way sooner than the model of <code>recipes/pendulum.py</code>.",
         ],
     )
 
