@@ -178,3 +178,15 @@ def test_single_rows_have_no_future(key) -> None:
     model = veil.fit(veil.Mixture(components=1), rows, key=key).model
     with pytest.raises(ValueError, match="only sequences have a future"):
         veil.forecast(model, rows, 1, 1, key=key)
+
+
+def test_states_are_those_that_the_futures_came_from(key) -> None:
+    data = veil.data.episodes([np.sin(0.5 * np.arange(12.0))[:, None] for _ in range(2)])
+    model = veil.StateSpace(veil.dynamics.Recurrent(2, 3, veil.MLP((3,))), decoder=veil.MLP((3,)))
+    found = veil.fit(model, data, key=key, steps=2, progress=False)
+    ahead = veil.forecast(found, data, 4, 5, key=key, after=6, states=True)
+    assert ahead.states.memory.shape == (2, 5, 4, 3)
+    one = lambda memory, latent: found.model.emission(memory, latent).mean  # noqa: E731
+    means = jax.vmap(jax.vmap(jax.vmap(one)))(ahead.states.memory, ahead.states.latent)
+    np.testing.assert_allclose(ahead.mean, np.mean(means, 1), rtol=1e-5, atol=1e-6)
+    assert veil.forecast(found, data, 4, 5, key=key, after=6).states is None

@@ -118,12 +118,15 @@ class Run:
         steps = (self.columns.query_shape[0],) if self.columns.sequences is not None and evidence is None else ()
 
         def draw(y: Any, x: Any, n: Any, key: Any) -> tuple[Any, Any]:
-            return posterior(model, Datum(y, x, index=n)).sample(key), model.prior(x, *steps).sample(key)
+            datum = Datum(y, x, index=n)
+            prior = model.prior_for(datum) if hasattr(model, "prior_for") else model.prior(x, *steps)
+            return posterior(model, datum).sample(key), prior.sample(key)
 
         try:
             one, other = jax.eval_shape(draw, query, evidence, index, jax.random.key(0))
-            if one.shape != other.shape:
-                raise ValueError(f"a latent of shape {list(one.shape)}, where the model's is {list(other.shape)}")
+            latents, expected = ([list(leaf.shape) for leaf in jax.tree.leaves(path)] for path in (one, other))
+            if latents != expected:  # of a deep chain a path is latents and memory
+                raise ValueError(f"a latent of shape {latents}, where the model's is {expected}")
         except Exception as error:
             place = self.path / checkpoint.POSTERIOR
             raise ValueError(f"{place}: the posterior and the model do not belong together: {error!s:.400}") from error

@@ -43,7 +43,10 @@ def test_station(station):
     assert station.name in section.command
     text = write([done], 1.0, True)
     reader = check_self_contained(text)
-    assert len(reader.images) == len(done.findings.pictures)
+    assert len(reader.images) == len(done.findings.pictures) + len(done.findings.films)
+    for film in done.findings.films:
+        assert film.gif.startswith(b"GIF")
+        assert film.caption
 
 
 def test_exact_numbers_are_met():

@@ -34,6 +34,22 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Film:
+    """An animated GIF and its caption; it plays by itself, over and over."""
+
+    gif: bytes
+    caption: str
+    name: str = "film"
+
+    def save(self, folder: Path) -> Path:
+        """Write ``folder/name.gif``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self.name}.gif"
+        path.write_bytes(self.gif)
+        return path
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of text; columns whose entries are all numbers stand to the right."""
 
@@ -54,6 +70,7 @@ class Section:
     tables: Sequence[Table] = ()
     command: str = ""
     notes: Sequence[str] = field(default_factory=tuple)
+    films: Sequence[Film] = ()
 
 
 CSS = """
@@ -116,6 +133,7 @@ def _section(part: Section, number: int, label: str) -> str:
         out.append(f'<div class="equation">{part.equation}</div>')
     out += [f"<p>{paragraph}</p>" for paragraph in part.text]
     out += [_picture(picture) for picture in part.pictures]
+    out += [_film(film) for film in part.films]
     out += [_table(table) for table in part.tables]
     out += [f'<p class="note">{html.escape(note)}</p>' for note in part.notes]
     if part.command:
@@ -126,13 +144,17 @@ def _section(part: Section, number: int, label: str) -> str:
 
 def _picture(picture: Picture) -> str:
     style.check(picture.figure)
-    data = base64.b64encode(picture.png()).decode()
-    width = round(96 * picture.figure.get_figwidth())
-    alt = html.escape(picture.caption, quote=True)
-    image = f'<img alt="{alt}" width="{width}" src="data:image/png;base64,{data}">'
-    return (
-        f'<figure><div class="wide">{image}</div>' + f"<figcaption>{html.escape(picture.caption)}</figcaption></figure>"
-    )
+    return _image("png", picture.png(), picture.caption, f' width="{round(96 * picture.figure.get_figwidth())}"')
+
+
+def _film(film: Film) -> str:
+    return _image("gif", film.gif, film.caption)
+
+
+def _image(kind: str, content: bytes, caption: str, width: str = "") -> str:
+    data = base64.b64encode(content).decode()
+    image = f'<img alt="{html.escape(caption, quote=True)}"{width} src="data:image/{kind};base64,{data}">'
+    return f'<figure><div class="wide">{image}</div><figcaption>{html.escape(caption)}</figcaption></figure>'
 
 
 def _number(text: str) -> bool:

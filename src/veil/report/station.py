@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from veil.report.page import Picture, Section, Table
+from veil.report.page import Film, Picture, Section, Table
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a station found: pictures, numbers, and paragraphs of HTML about them."""
+    """What a station found: pictures, films, numbers, and paragraphs of HTML about them."""
 
     rows: Sequence[Row]
     pictures: Sequence[Picture]
     text: Sequence[str] = ()
+    films: Sequence[Film] = ()
 
 
 Say = Callable[[str], None]
@@ -104,6 +105,7 @@ class Visit:
             found.pictures,
             (numbers,),
             f"{station.command}",
+            films=found.films,
         )
 
 

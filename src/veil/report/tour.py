@@ -65,8 +65,8 @@ def tour(
     seconds = time.perf_counter() - begin
     console.print(summary(visits))
     for done in visits:
-        for picture in () if done.findings is None else done.findings.pictures:
-            picture.save(folder / "plots")
+        for shown in () if done.findings is None else (*done.findings.pictures, *done.findings.films):
+            shown.save(folder / "plots")
     path = folder / "index.html"
     path.write_text(write(visits, seconds, quick), encoding="utf-8")
     return path
