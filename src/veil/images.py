@@ -218,7 +218,7 @@ class Decoder(eqx.Module):
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
         if self.linear is None or self.dense is None or self.layers is None:
             raise ValueError(_UNREADY)
-        added, (height, width, _), levels = self.linear @ x, self.shape, len(self.widths)
+        added, (height, width, _), levels = x @ self.linear.T, self.shape, len(self.widths)
         for dense in self.dense:
             x = _activated(self.activation, dense(x))
         made = x.reshape(height >> levels, width >> levels, -1)

@@ -305,9 +305,10 @@ def train(
             step += done
             if records is not None and (watch(state, records) or learner.done(records["code"][-1])):
                 break
-            # stretches of about a third of a second: long enough to hide the dispatch, short enough to watch
+            # stretches of about a second: short enough to watch, long enough to hide the dispatch and what the system
+            # takes to find memory for the intermediate results, which every call asks for anew
             pace = (time.perf_counter() - begin) / max(done, 1)
-            stretch = int(np.clip(0.3 / max(pace, 1e-9), 1, 8 * stretch))
+            stretch = int(np.clip(1.0 / max(pace, 1e-9), 1, 8 * stretch))
             if memory is None and place.processes == 1:
                 continue
             wishes = memory is not None and memory.due(), ear.heard is not None, -stretch

@@ -91,7 +91,7 @@ class Linear(eqx.Module):
         return Linear(jax.random.uniform(key, (outputs, inputs), minval=-limit, maxval=limit), jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
-        return product(self.weight, x) + self.bias
+        return product(x, self.weight.T) + self.bias  # in this order a batch of x comes out row by row, not transposed
 
     def lowered(self) -> "Linear":
         """With its weight in bfloat16."""
