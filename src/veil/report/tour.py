@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -65,7 +66,8 @@ def tour(
     seconds = time.perf_counter() - begin
     console.print(summary(visits))
     for done in visits:
-        for shown in () if done.findings is None else (*done.findings.pictures, *done.findings.films):
+        kept: list[Any] = [] if done.findings is None else [*done.findings.pictures, *done.findings.films]
+        for shown in kept:
             shown.save(folder / "plots")
     path = folder / "index.html"
     path.write_text(write(visits, seconds, quick), encoding="utf-8")

@@ -42,9 +42,9 @@ def run(quick: bool, say: Say) -> Findings:
     say("open loop")
     # every episode from two places
     places = np.array([0, len(dark[0]) - SEEN - HORIZON])[:, None] + np.arange(SEEN + HORIZON)
-    pieces = veil.Data(*(np.concatenate(each[:, places]) for each in (test.query, np.asarray(test.evidence))))
-    options = {"key": jax.random.key(1), "after": SEEN, "posterior": found.posterior}
-    ahead = veil.forecast(found.model, pieces, HORIZON, 10 if quick else 50, **options)
+    query, evidence = (np.concatenate(each[:, places]) for each in (test.query, np.asarray(test.evidence)))
+    pieces = veil.Data(query, evidence)
+    ahead = veil.forecast(found, pieces, HORIZON, 10 if quick else 50, key=jax.random.key(1), after=SEEN)
     assert ahead.truth is not None
     guesses = {
         "open loop": ahead.mean,
