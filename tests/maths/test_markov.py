@@ -189,3 +189,22 @@ def test_impossible_and_extreme_numbers_are_never_nan(monkeypatch: pytest.Monkey
         assert all(np.all(np.isfinite(part)) for part in found)
         np.testing.assert_allclose(np.sum(found.marginals, 1), 1.0, rtol=1e-5)
         assert np.all(np.isfinite(markov.best_path(first, move, seen, *markov.steps(6, None, None))[1]))
+
+
+def test_the_best_path_of_a_long_sequence_in_single_precision() -> None:
+    """Steps of float32 decide as those of float64 do, though the sum of so many scores has no digits for them."""
+    rng = np.random.default_rng(0)
+    states, count = 4, 20_000
+    move = np.log(rng.dirichlet(np.ones(states), states))
+    seen = rng.normal(size=(count, states)) - 50.0
+    starts = np.arange(count) == 0
+    paths, scores = [], []
+    for precision in (False, True):
+        with jax.enable_x64(precision):
+            dtype = np.float64 if precision else np.float32
+            given = (np.log(np.full(states, 0.25)).astype(dtype), move.astype(dtype), seen.astype(dtype))
+            path, score = markov.best_path(*map(jnp.asarray, given), jnp.asarray(starts), jnp.ones(count, bool))
+            paths.append(np.asarray(path))
+            scores.append(float(score))
+    assert np.mean(paths[0] != paths[1]) < 2e-4
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-6)

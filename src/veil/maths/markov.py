@@ -179,22 +179,23 @@ def best_path(
     """The most likely path [T] and its log p(z, y) (Viterbi; Bishop 2006, section 13.2.5). Padding repeats the last."""
     first, move, seen = floored(first), floored(move), floored(seen)
 
-    def step(carry: Array, now: tuple[Any, ...]) -> tuple[Array, Array]:
+    def step(carry: Array, now: tuple[Any, ...]) -> tuple[Array, tuple[Array, Array]]:
         part, look, start, real = now
         into = move if part is None else part
         candidates = carry[:, None] + into
         # at a start the best path before does not matter to what follows: it comes from its own best end
-        fresh = jnp.max(carry) + first
-        score = jnp.where(start, fresh, jnp.max(candidates, 0)) + look
+        score = jnp.where(start, first, jnp.max(candidates, 0)) + look
         back = jnp.where(start, jnp.argmax(carry), jnp.argmax(candidates, 0))
         back = jnp.where(real, back, jnp.arange(first.size))
-        return jnp.where(real, score, carry), back
+        # what is carried is less than the best by so much: of long sequences the sum itself has no digits for that
+        best = jnp.where(real, jnp.max(score), 0.0)
+        return jnp.where(real, score - best, carry), (back, best)
 
     begin = jnp.zeros_like(first)
-    last, backs = jax.lax.scan(step, begin, (move if move.ndim == 3 else None, seen, starts, there))
+    last, (backs, bests) = jax.lax.scan(step, begin, (move if move.ndim == 3 else None, seen, starts, there))
     end = jnp.argmax(last)
     _, path = jax.lax.scan(lambda state, back: (back[state], state), end, backs, reverse=True)
-    return path, jnp.max(last)
+    return path, jnp.sum(bests)
 
 
 def sample_path(
