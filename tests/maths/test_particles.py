@@ -58,8 +58,7 @@ RESET = jnp.arange(STEPS) == 3
 MASK = jnp.arange(STEPS) < 5
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("scheme", "threshold"), [(SCHEMES[0], 0.0), (SCHEMES[0], 0.5), *((s, 1.0) for s in SCHEMES)])
 def test_the_estimate_is_unbiased_with_resets_and_padding(x64: None, threshold: float, scheme: object) -> None:
     first, move, seen = chain()
     starts, there = markov.steps(STEPS, MASK, RESET)

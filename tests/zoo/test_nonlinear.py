@@ -32,8 +32,7 @@ CASES = ["plain", "controls missing reset", "missing padding reset"]
 GAUSSIAN = [Extended(), Unscented(), Unscented(1.0, 2.0, 0.5), Unscented(0.5, 2.0)]
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("noise", ["diagonal", "full"])
+@pytest.mark.parametrize(("noise", "case"), list(zip(("diagonal", "full", "diagonal"), CASES, strict=True)))
 @pytest.mark.parametrize("strategy", GAUSSIAN, ids=["extended", "unscented", "wide", "narrow"])
 def test_on_a_linear_model_they_are_the_kalman_filter(
     x64: None, strategy: veil.posterior.Posterior, noise: str, case: str
