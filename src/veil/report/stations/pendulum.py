@@ -16,6 +16,7 @@ from veil.report.station import Findings, Row, Say, Station
 
 SEEN, HORIZON = 5, 30
 HELD_OUT = 4  # episodes
+MIDDLE = slice(3, 13)  # pixels that the rod reaches, shown enlarged
 
 
 def run(quick: bool, say: Say) -> Findings:
@@ -64,17 +65,20 @@ def run(quick: bool, say: Say) -> Findings:
     ]
     say("pictures")
     shown = np.array([0, 3, 6, 9, 12, 15, 18, 21, 25, 29])
-    with style.figure(panel=(8.6, 2.3)) as (strip, (panel,)):
-        plots.tiles(panel, np.concatenate([ahead.truth[0, shown], ahead.mean[0, shown]])[..., 0], len(shown))
+    with style.figure(panel=(8.6, 2.4)) as (strip, (panel,)):
+        plots.tiles(
+            panel, np.concatenate([ahead.truth[0, shown], ahead.mean[0, shown]])[:, MIDDLE, MIDDLE, 0], len(shown)
+        )
         words = ", ".join(str(each + 1) for each in shown)
-        style.label(panel, x=(f"{words} steps ahead; each 16 wide", "pixels"), y=("each 16 high", "pixels"))
+        style.label(panel, x=(f"{words} steps ahead; the middle 10 wide", "pixels"), y=("the middle 10 high", "pixels"))
         panel.set_title("Truth above, mean of the open loop below")
     with style.figure(panel=(5.4, 3.0)) as (curve, (panel,)):
         for number, (name, errors) in enumerate(away.items()):
             colour, dashes = style.COLOURS[number], style.DASHES[number]
             panel.plot(np.arange(1, HORIZON + 1), errors.mean(0), color=colour, linestyle=dashes, label=name)
         style.label(panel, x=("ahead", "steps of 0.05 s"), y=("error", "share of full scale"))
-        style.legend(panel)
+        panel.set_ylim(0, 1.6 * max(errors.mean(0).max() for errors in away.values()))
+        style.legend(panel, loc="upper left")
     return Findings(
         rows=rows,
         pictures=[
@@ -122,9 +126,11 @@ def _with_error(values: np.ndarray) -> str:
 def _film(past: np.ndarray, ahead: veil.Forecast) -> bytes:
     """A GIF with the rod dark on light ground."""
     assert ahead.truth is not None
-    light = veil.Forecast(1 - ahead.paths, 1 - ahead.mean, ahead.standard_deviation, 1 - ahead.truth)
+    parts = (ahead.paths, ahead.mean, ahead.standard_deviation, ahead.truth)
+    paths, mean, spread, truth = (part[..., MIDDLE, MIDDLE, :] for part in parts)
+    light = veil.Forecast(1 - paths, 1 - mean, spread, 1 - truth)
     with tempfile.TemporaryDirectory() as folder:
-        forecasts.film(Path(folder) / "film.gif", 1 - past, light, size=96)
+        forecasts.film(Path(folder) / "film.gif", 1 - past[..., MIDDLE, MIDDLE, :], light, size=96)
         return (Path(folder) / "film.gif").read_bytes()
 
 
