@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 import veil
-from veil import heads, images
+from veil import distributions, heads, images
 from veil.fitting import default_optimiser
 from veil.objective import ELBO, Balanced
 from veil.report import forecasts, plots, style
@@ -44,7 +44,7 @@ def run(quick: bool, say: Say) -> Findings:
     # every episode from two places
     places = np.array([0, len(dark[0]) - SEEN - HORIZON])[:, None] + np.arange(SEEN + HORIZON)
     pieces = veil.Data(*(np.concatenate(each[:, places]) for each in (test.query, np.asarray(test.evidence))))
-    options = {"key": jax.random.key(1), "after": SEEN, "posterior": found.posterior}
+    options = {"key": jax.random.key(1), "after": SEEN, "posterior": found.posterior, "states": True}
     ahead = veil.forecast(found.model, pieces, HORIZON, 10 if quick else 50, **options)
     assert ahead.truth is not None
     guesses = {
@@ -97,7 +97,7 @@ def run(quick: bool, say: Say) -> Findings:
         ],
         films=[
             Film(
-                _film(pieces.query[0, :SEEN], ahead),
+                _film(found.model, pieces.query[0, :SEEN], ahead),
                 "The same as a film, ten frames a second: truth, mean, and two of the futures. With a blue edge: open "
                 "loop.",
                 "pendulum-film",
@@ -123,10 +123,12 @@ def _with_error(values: np.ndarray) -> str:
     return f"{values.mean():.3f} ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}"
 
 
-def _film(past: np.ndarray, ahead: veil.Forecast) -> bytes:
-    """A GIF with the rod dark on light ground."""
+def _film(model: veil.StateSpace, past: np.ndarray, ahead: veil.Forecast) -> bytes:
+    """A GIF with the rod dark on light ground; of two futures what is expected of each picture, not tossed coins."""
     assert ahead.truth is not None
-    parts = (ahead.paths, ahead.mean, ahead.standard_deviation, ahead.truth)
+    expected = jax.vmap(jax.vmap(lambda memory, latent: distributions.moments(model.emission(memory, latent))[0]))
+    futures = np.asarray(expected(ahead.states.memory[0, :2], ahead.states.latent[0, :2]))[None]
+    parts = (futures, ahead.mean, ahead.standard_deviation, ahead.truth)
     paths, mean, spread, truth = (part[..., MIDDLE, MIDDLE, :] for part in parts)
     light = veil.Forecast(1 - paths, 1 - mean, spread, 1 - truth)
     with tempfile.TemporaryDirectory() as folder:
