@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import veil as library
+from veil.cli.fitting import _with_image
 from veil.cli.runs import draws
 from veil.zoo import catalogue
 
@@ -90,6 +91,10 @@ def test_images_choose_their_networks(veil, refused, images, tmp_path):
     options = json.loads((run / "config.json").read_text())["model"]["options"]
     assert options["decoder"] == "pyramid:8x4x1"
     assert library.load(run).decoder.widths == (16, 32)
+    entry, data = catalogue.entry("rssm"), library.data.read(images)
+    chosen = _with_image(entry, {}, None, data)
+    assert chosen == {"decoder": "pyramid:8x4x1", "head": "discretised-logistic:256:0:1"}
+    assert "head" not in _with_image(entry, {}, None, library.Data(2.0 * data.query))
     assert veil("forecast", run, images, "--horizon", 3, "--after", 5, "--film", tmp_path / "f.gif").code == 0
     assert veil("sample", run, "--count", 1, "--evidence-values", images, "--out", tmp_path / "s.npz").code == 0
     assert library.data.read(tmp_path / "s.npz").query.shape == (4, 9, 8, 4, 1)
