@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,7 +45,7 @@ def run(quick: bool, say: Say) -> Findings:
     # every episode from two places
     places = np.array([0, len(dark[0]) - SEEN - HORIZON])[:, None] + np.arange(SEEN + HORIZON)
     pieces = veil.Data(*(np.concatenate(each[:, places]) for each in (test.query, np.asarray(test.evidence))))
-    options = {"key": jax.random.key(1), "after": SEEN, "posterior": found.posterior, "states": True}
+    options: Any = {"key": jax.random.key(1), "after": SEEN, "posterior": found.posterior, "states": True}
     ahead = veil.forecast(found.model, pieces, HORIZON, 10 if quick else 50, **options)
     assert ahead.truth is not None
     guesses = {
