@@ -40,11 +40,15 @@ LOWEST = 21  # the first key of a piano as a MIDI number
 
 
 def made_up(rng, count=30, steps=16):
-    """Pieces of chords that change every other step: tonic, subdominant, dominant, each piece in a key of its own."""
+    """Pieces of chords that change every other step: tonic, subdominant, dominant, each piece in a key of its own.
+
+    Each ends a few steps earlier or later.
+    """
     tonic = 40 + rng.integers(0, 12, (count, 1))
     root = tonic + rng.choice([0, 5, 7], (count, steps // 2)).repeat(2, 1)
     notes = root[..., None] + np.array([0, 4, 7, 12]) - LOWEST
-    return veil.data.episodes([(np.arange(88) == piece[..., None]).any(1).astype(float) for piece in notes])
+    rolls = [(np.arange(88) == piece[..., None]).any(1).astype(float) for piece in notes]
+    return veil.data.episodes([roll[: rng.integers(steps // 2, steps + 1)] for roll in rolls])
 
 
 rng = np.random.default_rng(0)

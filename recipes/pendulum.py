@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil import heads, images, objective
+from veil import distributions, heads, images, objective
 from veil.report import forecasts, plots, style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -220,7 +220,11 @@ with style.figure(panel=(9.0, 2.3)) as (picture, (panel,)):
         title=f"Open loop: {seen} pictures were seen, then only actions",
     )
     picture.savefig(arguments.out / "filmstrip.png")
-light = veil.Forecast(1 - first.paths, 1 - first.mean, first.standard_deviation, 1 - first.truth)
+expected = jax.vmap(jax.vmap(lambda *state: distributions.moments(found.model.emission(*state))[0]))
+shown = np.asarray(expected(first.states.memory[0, :2], first.states.latent[0, :2]))[
+    None
+]  # not coins tossed for pixels
+light = veil.Forecast(1 - shown, 1 - first.mean, first.standard_deviation, 1 - first.truth)
 forecasts.film(arguments.out / "film.gif", 1 - pieces.query[0, :seen], light)
 
 # The angle of four pieces, unwrapped: what was seen, and what the model says is to come.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import veil as library
+from veil.cli.fitting import _with_image
 from veil.cli.runs import draws
 from veil.zoo import catalogue
 
@@ -34,33 +35,48 @@ def images(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(
-    ("words", "latent"),
-    [
-        (("dmm", "--latent", 2, "--width", 4, "--posterior", "filtering", "--objective", "fivo", "--samples", 2), 2),
-        (("vrnn", "--latent", 2, "--memory", 5, "--posterior", "smoothing", "--beta", 0.5), 2),
-        (("rssm", "--latent", "codes:2:3", "--memory", 5, "--kl-balance", 0.8, "--free-nats", 1), 6),
-    ],
-    ids=("dmm", "vrnn", "rssm"),
-)
-def test_models_of_tables(veil, table, tmp_path, words, latent):
-    run = tmp_path / "run"
-    roles = ("--query", "y", "--evidence", "u", "--episode", "trial")
-    fitted = veil("fit", words[0], table, *roles, *words[1:], *SMALL, "--window", 5, "--out", run)
+ROLES = ("--query", "y", "--evidence", "u", "--episode", "trial", "--window", 5)
+
+
+@pytest.fixture(scope="module")
+def world(veil, table):
+    """A run with codes."""
+    run = table.parent / "world"
+    words = ("--latent", "codes:2:3", "--memory", 5, "--kl-balance", 0.8, "--free-nats", 1)
+    fitted = veil("fit", "rssm", table, *ROLES, *words, *SMALL, "--out", run)
     assert (fitted.code, fitted.err) == (0, ""), fitted
-    told = veil("evaluate", run, table, "--json", "--samples", 7, "--quiet").json
+    return run
+
+
+def test_evaluate_infer_and_sample(veil, world, table, tmp_path):
+    told = veil("evaluate", world, table, "--json", "--samples", 7, "--quiet").json
     assert told["rows"] == 3
     assert "7 samples" in told["kind"]
-    assert veil("infer", run, table, "--out", tmp_path / "z.csv").code == 0
+    assert veil("infer", world, table, "--out", tmp_path / "z.csv").code == 0
     found = library.data.read(tmp_path / "z.csv")
     assert len(found) == 22
-    assert len(found.query_names) == 2 + 2 * latent
-    assert veil("sample", run, "--count", 2, "--evidence-values", table, "--out", tmp_path / "s.csv").code == 0
+    assert found.query_names[2:] == tuple(f"{what}_{i}" for what in ("mean", "sd") for i in range(6))
+    np.testing.assert_allclose(found.query[:, 2:8].reshape(-1, 2, 3).sum(2), 1.0, rtol=1e-5)  # of each code
+    assert veil("sample", world, "--count", 2, "--evidence-values", table, "--out", tmp_path / "s.csv").code == 0
     assert len(library.data.read(tmp_path / "s.csv")) == 44
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dmm", "--latent", 2, "--width", 4, "--posterior", "filtering", "--objective", "fivo", "--samples", 2),
+        ("vrnn", "--latent", 2, "--memory", 5, "--posterior", "smoothing", "--beta", 0.5),
+    ],
+    ids=("dmm", "vrnn"),
+)
+def test_forecasts_are_those_of_the_library(veil, table, tmp_path, words):
+    run = tmp_path / "run"
+    fitted = veil("fit", words[0], table, *ROLES, *words[1:], *SMALL, "--out", run)
+    assert (fitted.code, fitted.err) == (0, ""), fitted
     ahead = ("--horizon", 2, "--after", 4, "--samples", 3, "--picture", tmp_path / "f.png", "--out", tmp_path / "f.csv")
     assert veil("forecast", run, table, *ahead).code == 0
-    # what is written is what the library says, with the run's posterior
     model, posterior = library.load(run), library.load_posterior(run)
+    assert posterior.sees.online == (words[0] == "dmm")
     data = library.data.read(table, ["y"], ["u"], episode="trial")
     expected = library.forecast(model, data, 2, 3, key=jax.random.key(0), after=4, posterior=posterior)
     np.testing.assert_allclose(library.data.read(tmp_path / "f.csv").query[:, 2], expected.mean.ravel(), rtol=1e-5)
@@ -75,11 +91,15 @@ def test_images_choose_their_networks(veil, refused, images, tmp_path):
     options = json.loads((run / "config.json").read_text())["model"]["options"]
     assert options["decoder"] == "pyramid:8x4x1"
     assert library.load(run).decoder.widths == (16, 32)
+    entry, data = catalogue.entry("rssm"), library.data.read(images)
+    chosen = _with_image(entry, {}, None, data)
+    assert chosen == {"decoder": "pyramid:8x4x1", "head": "discretised-logistic:256:0:1"}
+    assert "head" not in _with_image(entry, {}, None, library.Data(2.0 * data.query))
     assert veil("forecast", run, images, "--horizon", 3, "--after", 5, "--film", tmp_path / "f.gif").code == 0
     assert veil("sample", run, "--count", 1, "--evidence-values", images, "--out", tmp_path / "s.npz").code == 0
     assert library.data.read(tmp_path / "s.npz").query.shape == (4, 9, 8, 4, 1)
     new = ("--quiet", "--out", tmp_path / "new")
-    assert "convolutional" in refused("fit", "rssm", images, "--decoder", "piramid", *new)
+    assert "there is no 'piramid'" in refused("fit", "rssm", images, "--decoder", "piramid", *new)
     halves = "multiples of 8"
     assert halves in refused("fit", "rssm", images, "--hidden", "4,4,4", "--decoder", "pyramid", *new)
 

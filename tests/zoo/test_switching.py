@@ -229,7 +229,7 @@ def test_two_regimes_are_recovered() -> None:
     np.testing.assert_allclose(np.diagonal(found.model.transition_matrix), 0.95, atol=0.04)
     # bounds: ELBO < particle bound, and near the truth's
     elbo = found.history.value[-1] - found.history.penalty[-1]
-    mine, true = (veil.evaluate(m, data, key=jax.random.key(1), samples=100) for m in (found, truth))
+    mine, true = (veil.evaluate(m, data, key=jax.random.key(1), samples=100) for m in (found.model, truth))
     assert mine.kind == "lower bound, particle filter with 100 particles"
     assert elbo < mine.log_likelihood_per_datum
     assert mine.log_likelihood_per_datum > true.log_likelihood_per_datum - 3

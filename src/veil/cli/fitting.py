@@ -250,7 +250,11 @@ def _with_categories(options: dict[str, Any], data: Any) -> dict[str, Any]:
 
 
 def _with_image(entry: Any, options: dict[str, Any], decoder: str | None, data: Any) -> dict[str, Any]:
-    """The shape of the data's images for the image networks; these are the default where they can halve the images."""
+    """The shape of the data's images for the image networks; these are the default where they can halve the images.
+
+    So is a likelihood for 8-bit images where all values are from 0 to 1: pixels that never change are no density.
+    """
+    from veil.data import Data
     from veil.zoo.catalogue import halvings
 
     if "decoder" not in entry.options or "decoder" in options:
@@ -266,7 +270,9 @@ def _with_image(entry: Any, options: dict[str, Any], decoder: str | None, data: 
             f"--decoder {decoder}: it halves images, and {shape[0]} x {shape[1]} pixels cannot be halved; pad or crop "
             "them, or use --decoder network"
         )
-    return {**options, "decoder": f"{decoder or 'pyramid'}:{'x'.join(map(str, shape))}"}
+    options = {**options, "decoder": f"{decoder or 'pyramid'}:{'x'.join(map(str, shape))}"}
+    shares = isinstance(data, Data) and data.query.min() >= 0 and data.query.max() <= 1
+    return {"head": "discretised-logistic:256:0:1", **options} if shares and "covariance" not in options else options
 
 
 def _check_roles(entry: Any, source: str, data: Any, blocks: Any, sequential: bool) -> None:

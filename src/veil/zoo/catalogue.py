@@ -433,7 +433,7 @@ def _decoder(word: str | None, hidden: Sequence[int] | None, activation: str | N
     if word is None or word == "network":
         return _network((64, 64) if hidden is None else hidden, activation or "tanh")
     name, _, shape = word.partition(":")
-    kinds = {"pyramid": Pyramid, "convolutional": Convolutional, "network": None}
+    kinds: dict[str, Any] = {"pyramid": Pyramid, "convolutional": Convolutional, "network": None}
     make = _choose("decoder", name, kinds)
     sides = shape.split("x")
     if make is None or len(sides) != 3 or not all(part.isdecimal() and int(part) > 0 for part in sides):
