@@ -189,17 +189,21 @@ def torch_rssm(pair: Any) -> Any:
                 x = x.view(n, h, w, 2, 2, c // 4).permute(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
             return self.direct(shown).view(x.shape) + x
 
+        def advance(self, h: Any, z: Any, action: Any, feature: Any, e: Any) -> tuple[Any, ...]:
+            """One step: memory, latent, and the posterior's mean and scale."""
+            h = self.cell(F.elu(self.joined(torch.cat([z, action], 1))), h)
+            mean, log_scale = self.post_out(F.elu(self.post_net(torch.cat([h, feature], 1)))).chunk(2, 1)
+            scale = log_scale.exp() + SPREAD
+            return h, mean + scale * e, mean, scale
+
         def along(self, features: Any, actions: Any, noise: Any) -> Any:
             """Memories, latents and the posterior's normals [T, B, ...]; what needs no recursion stays outside."""
             h = features.new_zeros(features.shape[1], MEMORY)
             z = features.new_zeros(features.shape[1], LATENT)
             found = []
             for feature, action, e in zip(features, actions, noise, strict=True):
-                h = self.cell(F.elu(self.joined(torch.cat([z, action], 1))), h)
-                mean, log_scale = self.post_out(F.elu(self.post_net(torch.cat([h, feature], 1)))).chunk(2, 1)
-                scale = log_scale.exp() + SPREAD
-                z = mean + scale * e
-                found.append((h, z, mean, scale))
+                found.append(self.advance(h, z, action, feature, e))
+                h, z, *_ = found[-1]
             return tuple(torch.stack(each) for each in zip(*found, strict=True))
 
         def forward(self, frames: Any, actions: Any, noise: Any) -> Any:
@@ -228,11 +232,13 @@ def torch_run(pair: Any, data: Any, compiled: bool) -> tuple[Run, Callable[[Any]
     frames, actions = torch.from_numpy(data.query), torch.from_numpy(data.evidence)
     model = torch_rssm(pair)
     optimiser = torch.optim.Adam(model.parameters(), RATE, fused=True)
-    call = torch.compile(model, dynamic=False) if compiled else model
+    if compiled:  # by parts: the whole, its loop unrolled, is not compiled within five minutes
+        for part in ("encoded", "decoded", "advance"):
+            setattr(model, part, torch.compile(getattr(model, part), dynamic=False))
     parameters = list(model.parameters())
 
     def loss(rows: Any) -> Any:
-        return -call(frames[rows], actions[rows], torch.randn(STEPS, len(rows), LATENT)).mean()
+        return -model(frames[rows], actions[rows], torch.randn(STEPS, len(rows), LATENT)).mean()
 
     def step(rows: Any) -> None:
         optimiser.zero_grad()
