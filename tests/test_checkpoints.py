@@ -60,6 +60,11 @@ FITS = {
         FAITHFUL,
         {"steps": 300, "batch_size": 50, "held_out": 0.3, "patience": 4, "objective": veil.ELBO()},
     ),
+    "windows that go on": (
+        veil.dmm(2, width=4),
+        veil.Data(FAITHFUL.query[:240].reshape(8, 30, 2)),
+        {"steps": 60, "window": 10, "batch_size": 3, "posterior": veil.Sequential(sees=veil.posterior.Past(4))},
+    ),
 }
 
 

@@ -211,12 +211,14 @@ class NeuralChain(Chain):
 
     ``recall`` and ``one`` are functions of one step; ``evidence`` x [T, P] or None; ``seen`` [T, S] is what later steps
     remember of y_t, ``features`` f [T, F] what step t is told (of the data, by a posterior). Its paths carry the
-    memory, so that all steps' distributions are known at once, without a second recursion.
+    memory, so that all steps' distributions are known at once, without a second recursion. ``begin`` is the state
+    before the first step where that does not start an episode.
     """
 
     recall: Callable[[State, Float[Array, " P"] | None], Float[Array, " M"]]
     one: Callable[[Float[Array, " M"], Float[Array, " F"]], Any]
     start: State
+    begin: State
     evidence: Float[Array, "T P"] | None
     seen: Float[Array, "T S"]
     features: Float[Array, "T F"]
@@ -247,7 +249,7 @@ class NeuralChain(Chain):
             return after, (after.latent, after.memory)
 
         steps = (self.starts, self.there, keys, self.evidence, self.seen, self.features)
-        return Path(*jax.lax.scan(step, self.start, steps)[1])
+        return Path(*jax.lax.scan(step, self.begin, steps)[1])
 
     def follow(self, latents: Float[Array, "T *latent"]) -> Path:
         """The path with these latents, what it remembers computed anew."""
@@ -260,7 +262,12 @@ class NeuralChain(Chain):
             return after, after.memory
 
         steps = (self.starts, self.there, latents, self.evidence, self.seen)
-        return Path(latents, jax.lax.scan(step, self.start, steps)[1])
+        return Path(latents, jax.lax.scan(step, self.begin, steps)[1])
+
+    def ended(self, path: Path) -> State:
+        """The state after the last step that is there."""
+        last = jnp.max(jnp.where(self.there, jnp.arange(len(self.there)), 0))
+        return State(path.memory[last], path.latent[last], self.seen[last])
 
     def conditionals(self, path: Path) -> "Conditionals":
         return Conditionals(self.one, path.memory, self.features)

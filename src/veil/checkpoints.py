@@ -279,16 +279,19 @@ def _named(found: tuple[tuple[int, ...], np.dtype[Any]] | None) -> str:
 
 
 def named_leaves(tree: Any, prefix: str) -> dict[str, Any]:
-    """The arrays of a tree by names that come from their place in it."""
+    """The arrays of a tree by names that come from their place in it, without the empty ones, which orbax refuses."""
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
-    return {f"{prefix}{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}
+    return {f"{prefix}{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves if leaf.size}
 
 
 def filled(tree: Any, prefix: str, arrays: dict[str, np.ndarray]) -> Any:
     """The tree with its arrays replaced by those of these names."""
     parts, rest = eqx.partition(tree, eqx.is_array)
-    name = lambda path: f"{prefix}{jax.tree_util.keystr(path)}"  # noqa: E731
-    return eqx.combine(jax.tree_util.tree_map_with_path(lambda path, _: arrays[name(path)], parts), rest)
+
+    def found(path: Any, leaf: Any) -> Any:
+        return arrays[f"{prefix}{jax.tree_util.keystr(path)}"] if leaf.size else leaf
+
+    return eqx.combine(jax.tree_util.tree_map_with_path(found, parts), rest)
 
 
 def fingerprint(tree: Any) -> str:

@@ -17,7 +17,7 @@ from jaxtyping import PRNGKeyArray
 from veil import checks, diagnose, learners
 from veil.batching import as_datum, block_rows, padded
 from veil.checkpoints import Checkpoints, Keeper, as_checkpoints, fingerprint
-from veil.data import Data, Stream
+from veil.data import Data, Stream, windows
 from veil.devices import Placement, leads, placement
 from veil.evaluation.likelihood import evaluate
 from veil.evaluation.objective import values as objective_values
@@ -27,6 +27,7 @@ from veil.model import Datum, Model
 from veil.nets import Units
 from veil.objective import (
     ELBO,
+    FIVO,
     Estimator,
     ExpectedLogLikelihood,
     LocalReparameterisation,
@@ -100,6 +101,7 @@ def fit(
     optimiser: Any = None,
     steps: int | None = None,
     batch_size: int | None = None,
+    window: int | None = None,
     restarts: int = 1,
     tolerance: float = 1e-6,
     held_out: Data | float | None = None,
@@ -130,6 +132,10 @@ def fit(
             from 0.01 (0.003 for bounds).
         steps: at most this many (default: 1000 of EM, 2000 of gradients). One step of full-batch EM sees all data.
         batch_size: rows a step sees (default: all for EM, up to 256 for gradients); with EM it makes it stepwise EM.
+        window: train on windows of so many steps of long sequences, each going on from where the posterior was at the
+            end of the one before it (truncated backpropagation through time): the sum of a sequence's windows is its
+            bound, only gradients stop at the cuts. A batch is ``batch_size`` sequences side by side (default: up to
+            16), and values in the history are of windows. For ``StateSpace`` models with ``Sequential`` posteriors.
         restarts: this many starts, run as one batch; the best final value wins.
         tolerance: EM stops when less than this many nats per datum are still to be gained, by extrapolation.
         held_out: other data, or the fraction of ``data`` to hold out, scored from time to time. Gradients keep the
@@ -165,6 +171,7 @@ def fit(
         optimiser=optimiser,
         steps=steps,
         batch_size=batch_size,
+        window=window,
         restarts=restarts,
         tolerance=tolerance,
         held_out=held_out,
@@ -175,10 +182,13 @@ def fit(
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist())
     if isinstance(held_out, float) and isinstance(data, Data):
         held_out, data = data.split(held_out, rng)
+    posterior = posterior or getattr(model, "usual_posterior", None) or Exact()
+    if window is not None:
+        data = _windows(model, data, window, posterior, objective)
+        batch_size = batch_size or min(int(np.sum(data.fields()["reset"][:, 0])), 16)
     seen = survey(model, data, rng)
     starts = _starts(model, seen, restarts, rng)
     seed = seeds(rng, 1)[0]
-    posterior = posterior or getattr(model, "usual_posterior", None) or Exact()
     exact = isinstance(posterior, Exact)
     by_sums = starts.closed_form and optimiser is None and posterior.closed and not fixed
     objective = objective or _usual_objective(starts, by_sums, exact)
@@ -214,10 +224,10 @@ def fit(
             steps = steps or 2000
             batch_size = batch_size or (min(len(data), 256) if isinstance(data, Data) else 256)
             optimiser = optimiser or default_optimiser(steps, 1e-2 if model.tractable else 3e-3)
-            source = _source(data, seen, starts, batch_size, seed, place)
+            source = _source(data, seen, starts, batch_size, seed, place, window is not None)
             watch.limit = steps
             pairs = _carefully(starts), _guesses(posterior, starts, seen, source, restarts, rng)
-            ascent = Gradient(objective, optimiser, fixed, mixed_precision)
+            ascent = Gradient(objective, optimiser, fixed, mixed_precision, window is not None)
             state = train(ascent, pairs, source, steps, seed, watch, watch.period(steps), memory)
             state = watch.best_state if watch.best_state is not None else state
     return _finish(state, posterior, seen, watch, steps, data)
@@ -368,13 +378,35 @@ def _scorer(
     return score
 
 
+def _windows(model: Model, data: Data | Stream, window: int, posterior: Posterior, objective: Objective | None) -> Data:
+    """Sequences cut into windows, marked where one begins a sequence. Raises TypeError, ValueError."""
+    checks.whole("window", window)
+    if not model.sequential or not hasattr(posterior, "ended"):
+        raise TypeError(
+            f"window: {type(model).__name__} with {type(posterior).__name__} cannot go on from one window to the next; "
+            "StateSpace models (veil.rssm, veil.dmm, veil.vrnn) with Sequential posteriors can. Exact models take "
+            "sequences of any length whole; others can be given veil.data.windows(data, length)"
+        )
+    if isinstance(objective, FIVO):
+        raise TypeError("window: FIVO's particles cannot go on from one window to the next; use ELBO()")
+    if not isinstance(data, Data):
+        raise TypeError("window: windows are cut from data in memory, and these are a stream")
+    return windows(data, window, marked=True)
+
+
 def _source(
-    data: Data | Stream, seen: Survey, model: Any, batch_size: int | None, seed: np.ndarray, place: Placement
+    data: Data | Stream,
+    seen: Survey,
+    model: Any,
+    batch_size: int | None,
+    seed: np.ndarray,
+    place: Placement,
+    lanes: bool = False,
 ) -> InMemory | Streamed:
     """The data as the loop wants them, standardised, at JAX's present precision."""
     rows = block_rows(seen.sample, model)
     if isinstance(data, Data):
-        return InMemory(as_datum(data, seen.query, seen.evidence, seen.missing), batch_size, rows, seed, place)
+        return InMemory(as_datum(data, seen.query, seen.evidence, seen.missing), batch_size, rows, seed, place, lanes)
     if batch_size is not None:
         shared_out(batch_size, place)
     rows = batch_size or min(8 * rows, 65536) * place.count

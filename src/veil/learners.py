@@ -5,6 +5,7 @@ closed-form M-step and for gradients alike.
 """
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -198,6 +199,7 @@ class GradientState(eqx.Module):
     skipped: Int[Array, ""]
     code: Int[Array, ""]
     step: Int[Array, ""]
+    begin: Any = None
 
 
 class Gradient(Learner):
@@ -207,19 +209,27 @@ class Gradient(Learner):
     finite is skipped and counted; ten such steps in a row end the run. The objective is part of the state: it
     may have schedules and running averages. With ``mixed`` networks multiply in bfloat16 (Micikevicius et al. 2018,
     without their loss scaling, which bfloat16's range makes needless); the trained parameters stay as they are.
+
+    With ``carried`` each row of a batch is a window that goes on where the same row of the last batch ended, unless it
+    is reset: truncated backpropagation through time. No gradient passes from one window to another.
     """
 
     objective: Objective
     optimiser: Any = eqx.field(static=True)
     fixed: bool = eqx.field(static=True, default=False)
     mixed: bool = eqx.field(static=True, default=False)
+    carried: bool = eqx.field(static=True, default=False)
 
     def init(self, model: Any, block: Datum) -> GradientState:
         model, posterior = model
         zero = jnp.zeros((), int)
         objective = jax.tree.map(jnp.asarray, self.objective)
         optimiser = self.optimiser.init(self._trained(model, posterior))
-        return GradientState(model, posterior, objective, optimiser, zero, zero, zero)
+        begin = None
+        if self.carried:
+            rows = len(block.query)
+            begin = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (rows, *leaf.shape)), posterior.init(model))
+        return GradientState(model, posterior, objective, optimiser, zero, zero, zero, begin)
 
     def _trained(self, model: Any, posterior: Any) -> Any:
         trained = trainable(model)
@@ -228,6 +238,7 @@ class Gradient(Learner):
     def accumulate(self, state: GradientState, block: Datum, key: PRNGKeyArray) -> Sums:
         weight = jnp.ones(len(block.query)) if block.weight is None else block.weight
         keys = jax.random.split(key, len(block.query))
+        block = replace(block, begin=state.begin)
 
         def value(parameters: Any) -> tuple[Array, Any]:
             model, posterior = eqx.combine(parameters, (state.model, state.posterior))
@@ -238,13 +249,17 @@ class Gradient(Learner):
 
         parameters = self._trained(state.model, state.posterior)
         (total, metrics), gradient = jax.value_and_grad(value, has_aux=True)(parameters)
-        return Sums((gradient, metrics), total, jnp.sum(weight), jnp.zeros(0))
+        ends = None
+        if self.carried:
+            ended = lambda datum, key: state.posterior.ended(state.model, datum, jax.random.fold_in(key, 1))  # noqa: E731
+            ends = jax.vmap(ended)(block, keys)
+        return Sums((gradient, metrics, ends), total, jnp.sum(weight), jnp.zeros(0))
 
     def update(self, state: GradientState, sums: Sums, total: Float[Array, ""]) -> tuple[GradientState, Info]:
         import optax  # here, because EM need not wait for it
 
         parameters = self._trained(state.model, state.posterior)
-        gradient, metrics = sums.terms
+        gradient, metrics, ends = sums.terms
         # the one minus sign: optimisers descend, objectives are to be raised
         descent = jax.tree.map(lambda term: -term / sums.weight, gradient)
         value = sums.value / sums.weight
@@ -265,7 +280,8 @@ class Gradient(Learner):
         code = jnp.where(skipped >= PATIENCE, NOT_FINITE, state.code)
         objective = state.objective.advanced(jax.tree.map(lambda metric: metric / sums.weight, metrics))
         objective = _where(fine, objective, state.objective)
-        next_state = GradientState(model, posterior, objective, optimiser, skipped, code, state.step + 1)
+        begin = None if ends is None else _where(fine, ends, state.begin)
+        next_state = GradientState(model, posterior, objective, optimiser, skipped, code, state.step + 1, begin)
         return next_state, Info(value, jnp.zeros_like(value), code, (~fine).astype(int), jnp.zeros(()))
 
 

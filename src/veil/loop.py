@@ -17,6 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from veil.checkpoints import Interrupted
 from veil.devices import Placement
+from veil.lanes import Lanes
 from veil.learners import Info, Learner
 from veil.model import Datum
 from veil.signals import Ear, listening
@@ -30,15 +31,25 @@ class InMemory:
 
     With a mesh the rows of blocks are shared out. For minibatches every device holds all data and takes its share of
     each batch, so that the batches are the same on any number of devices.
+
+    With ``windows`` the rows are windows of long sequences in order, reset where one begins: a batch is of as many
+    sequences, and the next batch goes on with them.
     """
 
     def __init__(
-        self, datum: Datum, batch_size: int | None, rows: int, seed: np.ndarray, placement: Placement = _ONE
+        self,
+        datum: Datum,
+        batch_size: int | None,
+        rows: int,
+        seed: np.ndarray,
+        placement: Placement = _ONE,
+        windows: bool = False,
     ) -> None:
         self.count = len(datum.query)
         self.total = float(np.sum(np.asarray(datum.weight, np.float64)))
         self.rows = self.count if datum.index is None else int(np.max(datum.index)) + 1  # that the data may point at
-        self.batch_size = None if batch_size is None or batch_size >= self.count else batch_size
+        whole = batch_size is None or (batch_size >= self.count and not windows)
+        self.batch_size = None if whole else batch_size
         self._seed, self.placement = seed.tolist(), placement
         if self.batch_size is None:
             parts = max(1, -(-self.count // (rows * placement.count)))
@@ -48,6 +59,11 @@ class InMemory:
             shared_out(self.batch_size, placement)
             self.blocks = placement.everywhere(datum)
         self._epoch: tuple[int, np.ndarray] = -1, np.zeros(0, np.int32)
+        self._lanes = None
+        if windows:
+            assert datum.reset is not None
+            assert batch_size is not None
+            self._lanes = Lanes(np.asarray(datum.reset[:, 0]), batch_size, self._seed)
 
     def example(self) -> Datum:
         """The shapes of one batch."""
@@ -61,12 +77,15 @@ class InMemory:
         """
         if self.batch_size is None:
             return None
+        plan = np.zeros((STRETCH, self.batch_size), np.int32)  # always the same shape, so that it compiles once
+        if self._lanes is not None:
+            plan[:steps] = self._lanes.rows(first, steps)
+            return self.placement.by_rows(plan, 1)
         begin, end, parts = first * self.batch_size, (first + steps) * self.batch_size, []
         while begin < end:
             epoch, offset = divmod(begin, self.count)
             parts.append(self._order(epoch)[offset : offset + end - begin])
             begin += len(parts[-1])
-        plan = np.zeros((STRETCH, self.batch_size), np.int32)  # always the same shape, so that it compiles once
         plan[:steps] = np.concatenate(parts).reshape(steps, self.batch_size)
         return self.placement.by_rows(plan, 1)
 

@@ -27,7 +27,8 @@ class Datum(eqx.Module):
     ``observed`` bool [*query], which entries of the query are present (None: all); ``index`` its row in the data.
 
     Of a sequence, query [T, ...] and evidence [T, P]: ``mask`` bool [T], which steps are not padding (None: all), and
-    ``reset`` bool [T], which steps start an episode (None: the first one).
+    ``reset`` bool [T], which steps start an episode (None: the first one). ``begin``: what is known before the first
+    step, for a window that goes on with an episode (a posterior's ``Belief``; None: an episode starts).
     """
 
     query: Float[Leaf, "*query"]
@@ -37,6 +38,7 @@ class Datum(eqx.Module):
     index: Int[Leaf, "*batch"] | None = None
     mask: Bool[Leaf, "*steps"] | None = None
     reset: Bool[Leaf, "*steps"] | None = None
+    begin: Any = None
 
 
 def frozen(tree: Any) -> Any:

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 Activation = Literal["tanh", "relu", "silu", "gelu", "elu", "softplus"]
 
@@ -131,9 +131,75 @@ class GRU(eqx.Module):
     def __call__(self, state: Float[Array, " size"], read: Float[Array, " three_sizes"]) -> Float[Array, " size"]:
         if self.inner is None:
             raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
-        own, given = self.inner(state).reshape(3, -1), read.reshape(3, -1)
-        reset, update = jax.nn.sigmoid(own[0] + given[0]), jax.nn.sigmoid(own[1] + given[1])
-        return update * state + (1.0 - update) * jnp.tanh(given[2] + reset * own[2])
+        return _gated(self.inner(state), read, state)
+
+    def along(
+        self,
+        begin: Float[Array, " size"],
+        reads: Float[Array, "T three_sizes"],
+        starts: Bool[Array, " T"],
+        there: Bool[Array, " T"],
+        reverse: bool = False,
+    ) -> Float[Array, "T size"]:
+        """The state after every step of what was ``read``: from zero at ``starts``, as it was where none is ``there``.
+
+        ``begin`` is the state before the first, where that is no start.
+
+        With ``reverse`` the last step is the first. The gradient of the weights is one matrix product over all steps:
+        adding up the steps' own, as a scan's gradient does, would read and write all weights at each of them.
+        """
+        if self.inner is None:
+            raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
+        if reverse:
+            reads, starts, there = reads[::-1], starts[::-1], there[::-1]
+        states = _states(self.inner, begin, reads, starts, there)
+        return states[::-1] if reverse else states
+
+
+def _gated(own: Float[Array, " three"], read: Float[Array, " three"], state: Float[Array, " size"]) -> Array:
+    """The gates of ``GRU``, from the products with the state and the input."""
+    own, given = own.reshape(3, -1), read.reshape(3, -1)
+    reset, update = jax.nn.sigmoid(own[0] + given[0]), jax.nn.sigmoid(own[1] + given[1])
+    return update * state + (1.0 - update) * jnp.tanh(given[2] + reset * own[2])
+
+
+@jax.custom_vjp
+def _states(inner: Linear, begin: Array, reads: Array, starts: Array, there: Array) -> Array:
+    def step(before: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        read, fresh, real = now
+        state = jnp.where(fresh, 0.0, before)
+        after = jnp.where(real, _gated(inner(state), read, state), before)
+        return after, after
+
+    return jax.lax.scan(step, begin, (reads, starts, there))[1]
+
+
+def _states_forward(inner: Linear, begin: Array, reads: Array, starts: Array, there: Array) -> tuple[Array, Any]:
+    states = _states(inner, begin, reads, starts, there)
+    return states, (inner, begin, reads, starts, there, states)
+
+
+def _states_backward(saved: Any, slopes: Array) -> tuple[Linear, Array, Array, None, None]:
+    inner, begin, reads, starts, there, states = saved
+    before = jnp.concatenate([begin[None], states[:-1]])
+    before = jnp.where(starts[:, None], 0.0, before)
+    own = jax.vmap(inner)(before)  # anew, of all steps at once: cheaper than to keep it
+
+    def step(carry: Array, now: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
+        slope, own, read, state, fresh, real = now
+        whole = carry + slope
+        _, back = jax.vjp(_gated, own, read, state)
+        to_own, to_read, to_state = back(jnp.where(real, whole, 0.0))
+        through = to_state + product(to_own, inner.weight)
+        return jnp.where(real, jnp.where(fresh, 0.0, through), whole), (to_own, to_read)
+
+    steps = (slopes, own, reads, before, starts, there)
+    to_begin, (to_own, to_read) = jax.lax.scan(step, jnp.zeros_like(states[0]), steps, reverse=True)
+    weight = product(to_own.T, before).astype(inner.weight.dtype)
+    return Linear(weight, jnp.sum(to_own, 0)), to_begin, to_read, None, None
+
+
+_states.defvjp(_states_forward, _states_backward)
 
 
 class Identity(eqx.Module):

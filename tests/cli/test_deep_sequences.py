@@ -106,7 +106,9 @@ def test_images_choose_their_networks(veil, refused, images, tmp_path):
 
 def test_without_evidence_sequences_have_a_length(veil, refused, tmp_path):
     run = tmp_path / "run"
-    fitted = veil("fit", "dmm", "faithful", "--query", "waiting", "--latent", 2, *SMALL, "--window", 40, "--out", run)
+    fitted = veil(
+        "fit", "dmm", "faithful", "--query", "waiting", "--latent", 2, *SMALL, "--window", 40, "--carry", "--out", run
+    )
     assert fitted.code == 0, fitted
     assert "--steps" in refused("sample", run, "--count", 1, "--out", tmp_path / "s.csv")
     assert veil("sample", run, "--count", 2, "--steps", 5, "--out", tmp_path / "s.csv").code == 0
@@ -129,6 +131,7 @@ def test_without_evidence_sequences_have_a_length(veil, refused, tmp_path):
         (("rssm", "--kl-balance", 2), "--kl-balance"),
         (("rssm", "--objective", "em"), "a model without an exact likelihood"),
         (("rssm", "--objective", "fivo", "--kl-balance", 0.5), "they change the KL term of --objective elbo"),
+        (("rssm", "--carry"), "--carry: from one window to the next; say how long they are with --window"),
         (("vae", "--kl-balance", 0.8), "--kl-balance: it is for the KL between the steps"),
         (("vae", "--posterior", "filtering"), "it is for deep sequence models"),
         (("vae", "--decoder", "network"), "vae does not take --decoder"),

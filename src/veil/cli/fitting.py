@@ -49,6 +49,7 @@ def fit(
     kl_balance: options.KLBalance = None,
     steps: options.Steps = None,
     batch_size: options.BatchSize = None,
+    carry: options.Carry = False,
     learning_rate: options.LearningRate = None,
     restarts: options.Restarts = 1,
     tolerance: options.Tolerance = None,
@@ -126,9 +127,11 @@ def fit(
         raise Refusal("--select: it needs the data in memory; leave --stream out")
     if stream and held_out is not None:
         raise Refusal("--held-out: a stream cannot be split")
-    how: Any = reading.Sequences(episode, time, window)
+    if carry and window is None:
+        raise Refusal("--carry: from one window to the next; say how long they are with --window")
+    how: Any = reading.Sequences(episode, time, None if carry else window)
     if not _build(entry, next(iter(candidates.values()))).sequential:
-        for option, given_value in zip(("--episode", "--time", "--window"), how, strict=True):
+        for option, given_value in zip(("--episode", "--time", "--window"), (episode, time, window), strict=True):
             if given_value is not None:
                 raise Refusal(f"{option}: {entry.name} is a model of single rows; leave it out")
         how = None
@@ -161,6 +164,7 @@ def fit(
         if precision not in runs.PRECISIONS:
             raise Refusal(f"--precision: expected one of {', '.join(runs.PRECISIONS)}; got {precision!r}")
         settings = {"steps": steps, "batch_size": batch_size, "restarts": restarts, "tolerance": tolerance}
+        settings["window"] = window if carry else None
         settings = {name: value for name, value in settings.items() if value is not None}
         with jax.enable_x64(precision == "float64"), running.place(out, force) as folder:
             key = jax.random.key(seed)

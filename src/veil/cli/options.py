@@ -43,6 +43,9 @@ Episode = Annotated[
 ]
 Time = Annotated[str | None, _in(DATA, "--time", "The column that orders the steps of a sequence.")]
 Window = Annotated[int | None, _in(DATA, "--window", "Cut sequences into windows of so many steps.", min=1)]
+Carry = Annotated[
+    bool, _in(LEARNING, "--carry", "With --window: go on from one window of a sequence to the next (deep models).")
+]
 OtherEpisode = Annotated[
     str | None, _in(DATA, "--episode", "The column of the sequences, in place of that of the fit.")
 ]

@@ -33,12 +33,19 @@ class Smoothed(NamedTuple):
 
 
 def steps(
-    count: int, mask: Bool[Array, " T"] | None, reset: Bool[Array, " T"] | None
+    count: int,
+    mask: Bool[Array, " T"] | None,
+    reset: Bool[Array, " T"] | None,
+    fresh: Bool[Array, ""] | None = None,
 ) -> tuple[Bool[Array, " T"], Bool[Array, " T"]]:
-    """Which of T steps start an episode (the first that is there, and resets), and which are there (not padding)."""
+    """Which of T steps start an episode (the first that is there, and resets), and which are there (not padding).
+
+    With ``fresh`` False the first goes on with an episode unless it is reset.
+    """
     there = jnp.ones(count, bool) if mask is None else mask
     starts = jnp.zeros(count, bool) if reset is None else reset
-    starts = (starts | (jnp.cumsum(there) <= 1)) & there
+    first = jnp.cumsum(there) <= 1
+    starts = (starts | (first if fresh is None else first & fresh)) & there
     return starts, there
 
 

@@ -36,12 +36,20 @@ class Summary(eqx.Module):
 
     @abstractmethod
     def __call__(
-        self, features: Float[Array, "T F"], starts: Bool[Array, " T"], there: Bool[Array, " T"]
+        self,
+        features: Float[Array, "T F"],
+        starts: Bool[Array, " T"],
+        there: Bool[Array, " T"],
+        before: Float[Array, " B"] | None = None,
     ) -> Float[Array, "T S"]:
-        """What every step is told."""
+        """What every step is told; ``before``: see ``init``, where the first step does not start an episode."""
 
-    def init(self) -> Float[Array, " S"]:
-        """Before the first step, one step at a time."""
+    def init(self) -> Float[Array, " B"]:
+        """What it remembers before the first step."""
+        return jnp.zeros(0)
+
+    def ended(self, told: Float[Array, "T S"]) -> Float[Array, " B"]:
+        """What it remembers after the last step."""
         return jnp.zeros(0)
 
     def step(self, before: Float[Array, " S"], features: Float[Array, " F"]) -> tuple[Array, Array]:
@@ -62,7 +70,11 @@ class Now(Summary):
         return inputs
 
     def __call__(
-        self, features: Float[Array, "T F"], starts: Bool[Array, " T"], there: Bool[Array, " T"]
+        self,
+        features: Float[Array, "T F"],
+        starts: Bool[Array, " T"],
+        there: Bool[Array, " T"],
+        before: Float[Array, " B"] | None = None,
     ) -> Float[Array, "T F"]:
         return features
 
@@ -83,12 +95,19 @@ class Past(Summary):
         return self.size
 
     def __call__(
-        self, features: Float[Array, "T F"], starts: Bool[Array, " T"], there: Bool[Array, " T"]
+        self,
+        features: Float[Array, "T F"],
+        starts: Bool[Array, " T"],
+        there: Bool[Array, " T"],
+        before: Float[Array, " B"] | None = None,
     ) -> Float[Array, "T S"]:
-        return _recurrent(self.cell, features, starts, there, reverse=False)
+        return _recurrent(self.cell, features, starts, there, before)
 
-    def init(self) -> Float[Array, " S"]:
+    def init(self) -> Float[Array, " B"]:
         return jnp.zeros(self.size)
+
+    def ended(self, told: Float[Array, "T S"]) -> Float[Array, " B"]:
+        return told[-1]
 
     def step(self, before: Float[Array, " S"], features: Float[Array, " F"]) -> tuple[Array, Array]:
         assert self.cell is not None
@@ -113,7 +132,11 @@ class Future(Summary):
         return self.size
 
     def __call__(
-        self, features: Float[Array, "T F"], starts: Bool[Array, " T"], there: Bool[Array, " T"]
+        self,
+        features: Float[Array, "T F"],
+        starts: Bool[Array, " T"],
+        there: Bool[Array, " T"],
+        before: Float[Array, " B"] | None = None,
     ) -> Float[Array, "T S"]:
         return _recurrent(self.cell, features, starts, there, reverse=True)
 
@@ -135,29 +158,37 @@ class Both(Summary):
         return 2 * self.size
 
     def __call__(
-        self, features: Float[Array, "T F"], starts: Bool[Array, " T"], there: Bool[Array, " T"]
+        self,
+        features: Float[Array, "T F"],
+        starts: Bool[Array, " T"],
+        there: Bool[Array, " T"],
+        before: Float[Array, " B"] | None = None,
     ) -> Float[Array, "T S"]:
         assert self.past is not None
         assert self.future is not None
-        parts = [self.past(features, starts, there), self.future(features, starts, there)]
+        parts = [self.past(features, starts, there, before), self.future(features, starts, there)]
         return jnp.concatenate(parts, 1)
+
+    def init(self) -> Float[Array, " B"]:
+        return jnp.zeros(self.size)
+
+    def ended(self, told: Float[Array, "T S"]) -> Float[Array, " B"]:
+        return told[-1, : self.size]
 
 
 def _recurrent(
-    cell: GRU | None, features: Float[Array, "T F"], starts: Array, there: Array, reverse: bool
+    cell: GRU | None,
+    features: Float[Array, "T F"],
+    starts: Array,
+    there: Array,
+    before: Array | None = None,
+    reverse: bool = False,
 ) -> Float[Array, "T S"]:
     """The states of a recurrent network, which starts anew with each episode; padding is behind and is not read."""
     assert cell is not None
-    blank = jnp.zeros(cell.size, features.dtype)
     fresh = jnp.concatenate([starts[1:], jnp.ones(1, bool)]) if reverse else starts
-
-    def step(before: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        read, new, real = now
-        after = cell(jnp.where(new, blank, before), read)
-        after = jnp.where(real, after, before)
-        return after, after
-
-    return jax.lax.scan(step, blank, (jax.vmap(cell.read)(features), fresh, there), reverse=reverse)[1]
+    begin = jnp.zeros(cell.size, features.dtype) if before is None else before
+    return cell.along(begin, jax.vmap(cell.read)(features), fresh, there, reverse)
 
 
 class Step(eqx.Module):
@@ -251,8 +282,19 @@ class Sequential(Posterior):
 
     def step_proposals(self, model: Any, datum: Datum) -> Float[Array, "T S"]:
         """What every step is told: see ``veil.stepwise``."""
-        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
-        return self.sees(self.encoded(datum), starts, there)
+        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset, fresh(datum))
+        before = None if datum.begin is None else datum.begin.summary
+        return self.sees(self.encoded(datum), starts, there, before)
+
+    def ended(self, model: Any, datum: Datum, key: PRNGKeyArray) -> Belief:
+        """The belief after the last step of a sequence, z drawn from q: what the ``begin`` of the next window is."""
+        told = self.step_proposals(model, datum)
+        chain = model.chain(self._ready(), told, datum)
+        path = chain.sample(key)
+        state = chain.ended(path)
+        last = jnp.max(jnp.where(chain.there, jnp.arange(len(told)), 0))
+        mean = distributions.moments(self._ready()(state.memory, told[last]))[0]
+        return Belief(state, self.sees.ended(told), mean, jnp.array(False))
 
     def step(self, model: Any, features: Float[Array, " S"], carry: State, datum: Datum) -> Distribution:
         """q(z_t | past, features): the proposal of a particle filter."""
@@ -387,6 +429,11 @@ class MessageSteps(eqx.Module):
     def moments(self) -> tuple[Float[Array, "T L"], Float[Array, "T L"]]:
         """Mean and variance of every step."""
         return self.normals.mean, jnp.sum(self.normals.factor**2, 2)
+
+
+def fresh(datum: Datum) -> Bool[Array, ""] | None:
+    """Whether a window's first step starts an episode, without a reset; None: it does."""
+    return None if datum.begin is None else datum.begin.fresh
 
 
 def _steps(datum: Datum) -> Datum:

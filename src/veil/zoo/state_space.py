@@ -19,6 +19,7 @@ from veil.maths import markov
 from veil.model import Datum, Model
 from veil.nets import MLP, Units
 from veil.posterior import Future, MessagePassing, Now, Posterior, Sequential
+from veil.posterior.sequential import fresh
 from veil.zoo.emission import begun, emitted
 
 
@@ -80,13 +81,14 @@ class StateSpace(Model):
 
     def chain(self, one: Any, features: Float[Array, "T F"], datum: Datum) -> NeuralChain:
         """Steps ``one(memory, features)`` with this model's memory over the steps of a datum."""
-        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset, fresh(datum))
         query = datum.query if datum.observed is None else jnp.where(datum.observed, datum.query, self._centre()[None])
         seen, dynamics = jax.vmap(self.dynamics.seen)(query), self.dynamics
         return NeuralChain(
             recall=dynamics.recall,
             one=one,
             start=dynamics.start(),
+            begin=dynamics.start() if datum.begin is None else datum.begin.state,
             evidence=datum.evidence,
             seen=seen,
             features=features,
