@@ -7,7 +7,8 @@ import pytest
 
 import veil
 from veil.learners import Gradient, GradientState
-from veil.nets import MLP, lowered, product
+from veil.maths.rows import product
+from veil.nets import MLP, lowered
 
 
 def test_products_round_their_factors_and_not_their_sums(key):
@@ -16,10 +17,10 @@ def test_products_round_their_factors_and_not_their_sums(key):
     rounded = [np.asarray(factor, np.float64) for factor in low]
     found = np.asarray(product(jnp.asarray(left).astype(jnp.bfloat16), jnp.asarray(right)))
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, rounded[0] @ rounded[1], atol=2e-5)
-    assert np.abs(found - left.astype(np.float64) @ right).max() > 1e-3
+    np.testing.assert_allclose(found, rounded[0] @ rounded[1].T, atol=2e-5)
+    assert np.abs(found - left.astype(np.float64) @ right.T).max() > 1e-3
     same = product(jnp.asarray(left), jnp.asarray(right))
-    np.testing.assert_array_equal(same, jnp.asarray(left) @ jnp.asarray(right))
+    np.testing.assert_array_equal(same, jnp.asarray(left) @ jnp.asarray(right).T)
 
 
 def test_only_the_weights_of_layers_are_lowered(key):

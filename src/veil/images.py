@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from veil.nets import Activation, Linear, Units, positive, product
+from veil.maths.rows import affine, product
+from veil.nets import Activation, Linear, Units, positive
 
 Shape = tuple[int, ...]  # (H, W, C), which `_check` says in the user's words
 WIDTHS = (32, 64, 128)
@@ -63,7 +64,7 @@ class Patches(Level):
 
     def down(self, layer: Linear, x: Float[Array, "..."]) -> Float[Array, "m out"]:
         """W h + b of every cell, in one matrix product: in the order of ``to_cells`` the rest is a reshape."""
-        return product(x.reshape(-1, layer.weight.shape[1]), layer.weight.T) + layer.bias[None]
+        return affine(x.reshape(-1, layer.weight.shape[1]), layer.weight, layer.bias)
 
     def up(self, layer: Linear, x: Float[Array, "..."]) -> Float[Array, "m out"]:
         return self.down(layer, x)
@@ -218,7 +219,7 @@ class Decoder(eqx.Module):
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
         if self.linear is None or self.dense is None or self.layers is None:
             raise ValueError(_UNREADY)
-        added, (height, width, _), levels = x @ self.linear.T, self.shape, len(self.widths)
+        added, (height, width, _), levels = product(x, self.linear), self.shape, len(self.widths)
         for dense in self.dense:
             x = _activated(self.activation, dense(x))
         made = x.reshape(height >> levels, width >> levels, -1)

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from veil.maths.rows import affine, product
+
 Activation = Literal["tanh", "relu", "silu", "gelu", "elu", "softplus"]
 
 
@@ -54,14 +56,6 @@ class Units(eqx.Module):
         return Units(outer.shift + outer.scale * inner.shift, outer.scale * inner.scale)
 
 
-def product(left: Float[Array, "*left"], right: Float[Array, "*right"]) -> Float[Array, "*both"]:
-    """A matrix product whose factors have the lower of their two precisions and whose sums the higher."""
-    if left.dtype == right.dtype:
-        return left @ right
-    low, high = sorted((left.dtype, right.dtype), key=lambda dtype: dtype.itemsize)
-    return jnp.matmul(left.astype(low), right.astype(low), preferred_element_type=high)
-
-
 def lowered(tree: Any) -> Any:
     """The same model or posterior, the weights of its networks' layers in bfloat16, their biases as they are."""
     layer = lambda node: hasattr(node, "lowered")  # noqa: E731
@@ -91,7 +85,7 @@ class Linear(eqx.Module):
         return Linear(jax.random.uniform(key, (outputs, inputs), minval=-limit, maxval=limit), jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
-        return product(x, self.weight.T) + self.bias  # in this order a batch of x comes out row by row, not transposed
+        return affine(x, self.weight, self.bias)
 
     def lowered(self) -> "Linear":
         """With its weight in bfloat16."""
@@ -190,12 +184,12 @@ def _states_backward(saved: Any, slopes: Array) -> tuple[Linear, Array, Array, N
         whole = carry + slope
         _, back = jax.vjp(_gated, own, read, state)
         to_own, to_read, to_state = back(jnp.where(real, whole, 0.0))
-        through = to_state + product(to_own, inner.weight)
+        through = to_state + product(to_own, inner.weight.T)
         return jnp.where(real, jnp.where(fresh, 0.0, through), whole), (to_own, to_read)
 
     steps = (slopes, own, reads, before, starts, there)
     to_begin, (to_own, to_read) = jax.lax.scan(step, jnp.zeros_like(states[0]), steps, reverse=True)
-    weight = product(to_own.T, before).astype(inner.weight.dtype)
+    weight = product(to_own.T, before.T).astype(inner.weight.dtype)
     return Linear(weight, jnp.sum(to_own, 0)), to_begin, to_read, None, None
 
 
