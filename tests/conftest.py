@@ -29,11 +29,16 @@ MEMORY_LIMIT = 2 * 2**30  # bytes of resident memory above which compiled functi
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep compiled functions from one session to the next, under .pytest_cache (`pytest --cache-clear` drops them)."""
+    """Keep compiled functions from one session to the next, under .pytest_cache (`pytest --cache-clear` drops them).
+
+    In the environment too, for the processes that tests start: many run the same program.
+    """
     if hasattr(config, "cache"):
-        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        kept = {"compilation_cache_dir": str(config.cache.mkdir("jax"))}
+        kept |= {"persistent_cache_min_compile_time_secs": 0.05, "persistent_cache_min_entry_size_bytes": -1}
+        for name, value in kept.items():
+            jax.config.update(f"jax_{name}", value)
+            os.environ[f"JAX_{name.upper()}"] = str(value)
 
 
 def resident_memory() -> float:
