@@ -120,7 +120,7 @@ def infer(
     check_file(out, data)
     with runs.opened(run, quiet) as (opened, model):
         from veil.gates import Single
-        from veil.prediction import infer as deduce
+        from veil.inference import infer as deduce
 
         if isinstance(getattr(model, "gate", None), Single):
             raise Refusal(f"{opened.model_name} has no latent variable to infer")

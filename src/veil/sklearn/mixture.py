@@ -17,7 +17,8 @@ from veil.experts import LinearGaussian
 from veil.fitting import Fit
 from veil.gates import Softmax
 from veil.maths import kmeans
-from veil.prediction import infer, sample
+from veil.inference import infer
+from veil.prediction import sample
 from veil.sklearn import common
 from veil.survey import starting_responsibilities, survey
 from veil.zoo.mixture import Mixture
