@@ -1,4 +1,4 @@
-"""What is hidden in sequences: filtered, smoothed and drawn, against the same of shorter sequences and exact moments."""
+"""What is hidden in sequences: filtered, smoothed and drawn, against shorter sequences and exact moments."""
 
 from dataclasses import replace
 

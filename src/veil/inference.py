@@ -38,8 +38,8 @@ class PathInference:
 
     ``probabilities`` [N, T, K] p(z_t | y, x), ``most_likely`` [N, T] the best state of each step on its own, ``path``
     [N, T] the best path as a whole (Viterbi; None of a filter and of particles), ``entropy`` [N, T] in nats. ``kind``:
-    "exact", "approximate", or "particles". Of a ``SwitchingLDS`` ``mean`` and ``standard_deviation`` [N, T, L] are those
-    of the place that moves; else None. At padding they repeat the last step.
+    "exact", "approximate", or "particles". At padding they repeat the last step. Of a ``SwitchingLDS`` ``mean`` and
+    ``standard_deviation`` [N, T, L] are those of the place that moves; else None.
     """
 
     probabilities: np.ndarray
@@ -66,9 +66,9 @@ class LatentMoments:
 
 @dataclass(frozen=True)
 class PosteriorPaths:
-    """``paths`` [N, S, T, ...]: of each sequence S draws of the whole path z_1..T given y and x, of a ``kind`` as above.
+    """``paths`` [N, S, T, ...]: of each sequence S draws of the whole path z_1..T given y and x; ``kind`` as above.
 
-    The steps of one belong together, which those of marginals do not. At padding they repeat the last step.
+    The steps of one belong together, which those of marginals do not. At padding they mean nothing.
     """
 
     paths: np.ndarray
