@@ -45,6 +45,7 @@ from .fitting import fit as fit
 from .forecasting import Forecast as Forecast
 from .forecasting import forecast as forecast
 from .gates import Softmax as Softmax
+from .inference import infer as infer
 from .metrics import JsonLines as JsonLines
 from .metrics import TensorBoard as TensorBoard
 from .model import Datum as Datum
@@ -67,7 +68,6 @@ from .posterior import Refined as Refined
 from .posterior import Sequential as Sequential
 from .posterior import Table as Table
 from .posterior import Unscented as Unscented
-from .prediction import infer as infer
 from .prediction import predict as predict
 from .prediction import sample as sample
 from .selection import select as select

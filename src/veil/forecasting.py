@@ -14,10 +14,14 @@ from veil.batching import as_datum
 from veil.data import Data, Stream
 from veil.data.arrays import labels, unchecked
 from veil.evaluation.likelihood import parts
+from veil.evaluation.particles import usual_proposal
 from veil.maths import markov
+from veil.maths import particles as maths
 from veil.model import Datum, Model
-from veil.posterior import Exact, Posterior
+from veil.posterior import Bootstrap, Exact, Optimal, Posterior, proposals
 from veil.stepwise import Stepwise
+
+PARTICLES = 1000  # at least, of a filter from which futures go on
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,11 @@ def forecast(
 
     Of each draw z_1..T comes from the posterior given all that was seen, and what follows from the model, open loop:
     z_t from p(z_t | z_t-1, x_t) and y_t from p(y_t | z_t, x_t). Exact up to the number of draws where the posterior is
-    (``HMM``, ``LDS``); otherwise as good as the ``Fit``'s posterior of the last step. With missing entries, ragged
-    sequences (each goes on from its own last step) and resets in what was seen.
+    (``HMM``, ``LDS``); otherwise as good as the ``Fit``'s posterior of the last step. A model given without one
+    (``NonlinearGaussian``, ``SwitchingLDS``), or with one that only proposes steps (``veil.posterior.Bootstrap()``,
+    ``Optimal()``), goes on from the last states of a particle filter with ``samples`` particles, at least 1000: exact
+    as they become many. With missing entries, ragged sequences (each goes on from its own last step) and resets in what
+    was seen.
 
     ``after``: see only the first so many steps of each sequence; the steps behind them are the ``truth``, and their
     evidence is used. ``evidence_future`` (actions to come, for models that take some): [N, H, P], one for each
@@ -109,11 +116,15 @@ def forecast(
             "step_likelihood (see veil.stepwise)"
         )
     exact = model.tractable and (posterior is None or isinstance(posterior, Exact))
-    chosen = Exact() if exact else posterior
-    if chosen is None:
+    particles = not exact and (posterior is None or isinstance(posterior, Bootstrap | Optimal))
+    chosen = Exact() if exact else usual_proposal(model) if posterior is None else posterior
+    if not chosen.ready:
         raise ValueError(
-            f"posterior: that of {type(model).__name__} has no closed form; give the Fit, or its .posterior"
+            f"posterior: that of {type(model).__name__} has no closed form; give the Fit, or its .posterior (or "
+            "veil.posterior.Bootstrap(), which needs none, for a particle filter)"
         )
+    if particles:
+        proposals.stepwise(model, chosen)
     seen, behind = (given, None) if after is None else _cut(given, after)
     future = _future(model, given, evidence_future, behind, horizon)
     datum = jax.tree.map(jnp.asarray, as_datum(seen))
@@ -123,7 +134,8 @@ def forecast(
         missing = np.isnan(truth)
         known = jnp.asarray(np.where(missing, 0, truth)), jnp.asarray(~missing) if missing.any() else None
     keys = jax.random.split(key, len(given))
-    paths, mean, variance, scores, carried = _all(model, chosen, datum, future, known, keys, horizon, samples, states)
+    found = _all(model, chosen, datum, future, known, keys, horizon, samples, states, particles)
+    paths, mean, variance, scores, carried = found
     deviation = np.sqrt(np.asarray(variance))
     return Forecast(
         np.asarray(paths),
@@ -146,11 +158,12 @@ def _all(
     horizon: int,
     samples: int,
     states: bool,
+    particles: bool,
 ) -> tuple[Any, ...]:
     # one sequence after the other: the futures of one are a batch already
     def one(each: tuple[Any, ...]) -> tuple[Any, ...]:
         datum, future, truth, key = each
-        return _one(model, posterior, datum, future, truth, key, horizon, samples, states)
+        return _one(model, posterior, datum, future, truth, key, horizon, samples, states, particles)
 
     return jax.lax.map(one, (datum, future, truth, keys))
 
@@ -165,18 +178,9 @@ def _one(
     horizon: int,
     samples: int,
     states: bool,
+    particles: bool,
 ) -> tuple[Any, ...]:
     """Futures [S, H, ...] of one sequence, mean and variance [H, ...], log-likelihoods of the truth [H], states."""
-    q = posterior(model, datum)
-    starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
-    begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
-
-    def again(carry: Any, now: tuple[Any, ...]) -> tuple[Any, None]:
-        """What a model carries after a step of a path that is known."""
-        latent, query, evidence, observed, start, real = now
-        before = _where(start, begin, carry)
-        after = model.advance(before, latent, query, evidence, observed)
-        return _where(real, after, carry), None
 
     def onward(carry: Any, now: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         evidence, known, key = now
@@ -189,17 +193,44 @@ def _one(
         after = model.advance(carry, latent, query, evidence, None)
         return after, (query, mean, variance, score, after if states else None)
 
-    def path(key: PRNGKeyArray) -> tuple[Any, ...]:
-        key_past, key_future = jax.random.split(key)
-        known = q.sample(key_past)
-        xs = (getattr(known, "latent", known), datum.query, datum.evidence, datum.observed, starts, there)
-        carry, _ = jax.lax.scan(again, begin, xs)
-        return jax.lax.scan(onward, carry, (future, truth, jax.random.split(key_future, horizon)))[1]
+    def path(carry: Any, key: PRNGKeyArray) -> tuple[Any, ...]:
+        return jax.lax.scan(onward, carry, (future, truth, jax.random.split(key, horizon)))[1]
 
-    paths, means, variances, scores, carried = jax.vmap(path)(jax.random.split(key, samples))
+    key_past, key_future = jax.random.split(key)
+    last = (_filtered if particles else _replayed)(model, posterior, datum, key_past, samples)
+    found = jax.vmap(path)(last, jax.random.split(key_future, samples))
+    paths, means, variances, scores, carried = found
     mean = jnp.mean(means, 0)
     variance = jnp.mean(variances + (means - mean[None]) ** 2, 0)
     return paths, mean, variance, jax.scipy.special.logsumexp(scores, axis=0) - jnp.log(samples), carried
+
+
+def _replayed(model: Any, posterior: Any, datum: Datum, key: PRNGKeyArray, samples: int) -> Any:
+    """What the model carries after each of so many draws of the path that the posterior gives: leaves [S, ...]."""
+    q = posterior(model, datum)
+    starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+    begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
+
+    def again(carry: Any, now: tuple[Any, ...]) -> tuple[Any, None]:
+        latent, query, evidence, observed, start, real = now
+        before = _where(start, begin, carry)
+        after = model.advance(before, latent, query, evidence, observed)
+        return _where(real, after, carry), None
+
+    def one(key: PRNGKeyArray) -> Any:
+        known = q.sample(key)
+        xs = (getattr(known, "latent", known), datum.query, datum.evidence, datum.observed, starts, there)
+        return jax.lax.scan(again, begin, xs)[0]
+
+    return jax.vmap(one)(jax.random.split(key, samples))
+
+
+def _filtered(model: Any, proposal: Any, datum: Datum, key: PRNGKeyArray, samples: int) -> Any:
+    """The same from the particles of a filter, chosen by their weights."""
+    key_filter, key_choice = jax.random.split(key)
+    found = proposals.filtered(model, proposal, datum, key_filter, max(samples, PARTICLES))
+    chosen = maths.systematic(key_choice, found.log_weights[-1], samples)
+    return jax.tree.map(lambda leaf: leaf[chosen], found.carries)
 
 
 def _steps(model: Any) -> bool:

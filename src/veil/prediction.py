@@ -1,4 +1,4 @@
-"""The verbs that use a fitted model: ``sample``, ``infer``, ``predict``."""
+"""The verbs that use a fitted model forwards: ``sample``, ``predict``."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from veil import checks, distributions
-from veil.data import Data, Stream
-from veil.evaluation.likelihood import known_to, map_blocks, parts
-from veil.evaluation.moments import mean_and_variance
+from veil.evaluation.likelihood import parts
 from veil.model import Datum, Model
-from veil.posterior import Exact, MeanField, Posterior
+from veil.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -62,121 +60,6 @@ def sample(model: Model, count: int, *, key: PRNGKeyArray, evidence: Any = None,
         given = jnp.asarray(rows, jnp.result_type(float))
         latent, query = _draw(model, given, jax.random.split(key, (len(rows), count)), None)
     return Samples(np.asarray(query), np.asarray(getattr(latent, "latent", latent)))
-
-
-@dataclass(frozen=True)
-class Inference:
-    """The exact posterior p(z | y, x) over a discrete latent, for each datum.
-
-    ``probabilities`` [N, K], ``most_likely`` [N], ``entropy`` [N] in nats.
-    """
-
-    probabilities: np.ndarray
-    most_likely: np.ndarray
-    entropy: np.ndarray
-
-
-@dataclass(frozen=True)
-class PathInference:
-    """The posterior over a discrete path, for each sequence, given all of it (smoothing): exact, or mean-field.
-
-    ``probabilities`` [N, T, K] p(z_t | y, x), ``most_likely`` [N, T] the best state of each step on its own, ``path``
-    [N, T] the best path as a whole (Viterbi), ``entropy`` [N, T] in nats. At padding they repeat the last step.
-    """
-
-    probabilities: np.ndarray
-    most_likely: np.ndarray
-    path: np.ndarray
-    entropy: np.ndarray
-
-
-@dataclass(frozen=True)
-class LatentMoments:
-    """The posterior of an array-valued latent, for each datum: ``mean`` and ``standard_deviation`` [N, ...].
-
-    Of p(z | y, x) where that is known ("exact"), else of its approximation q ("approximate"): ``kind``. Of codes the
-    mean is the probability of each value.
-    """
-
-    mean: np.ndarray
-    standard_deviation: np.ndarray
-    kind: str
-
-
-@eqx.filter_jit
-def _posterior(model: Model, block: Datum) -> Array:
-    return jax.vmap(lambda datum: jax.nn.log_softmax(model.log_joints(datum)))(block)
-
-
-@eqx.filter_jit
-def _latent_moments(model: Model, block: Datum, posterior: Posterior) -> tuple[Array, Array]:
-    key = jax.random.key(0)  # only for families whose moments are not known; the draws are many and always the same
-    return jax.vmap(lambda datum: mean_and_variance(posterior(model, datum), key))(block)
-
-
-@eqx.filter_jit
-def _paths(model: Any, block: Datum, *sweeps: int) -> Any:
-    return jax.vmap(lambda datum: (model.marginals(datum, *sweeps), model.best_path(datum, *sweeps)))(block)
-
-
-@eqx.filter_jit
-def _smoothed(model: Any, block: Datum) -> Any:
-    return jax.vmap(model.marginals)(block)
-
-
-def _sequences(model: Any, data: Any, posterior: Posterior | None) -> PathInference | LatentMoments:
-    """Smoothing: the posterior of every step given the whole sequence."""
-    if not hasattr(model, "best_path"):
-        mean, variance = map_blocks(_smoothed, model, data)
-        return LatentMoments(mean, np.sqrt(variance), "exact")
-    sweeps = (posterior.sweeps,) if isinstance(posterior, MeanField) else ()
-    logs, path = map_blocks(_paths, model, data, *sweeps)
-    probabilities = np.exp(logs)
-    entropy = -np.sum(np.where(probabilities > 0, probabilities * np.where(probabilities > 0, logs, 0.0), 0.0), -1)
-    return PathInference(probabilities, np.argmax(logs, -1), path, entropy)
-
-
-def _a_choice(model: Model, data: Data | Stream) -> bool:
-    """Whether the latent is a single discrete choice."""
-    example = next(iter(data.blocks(1))).evidence
-    prior = model.prior(None if example is None else jnp.asarray(example[0], jnp.result_type(float)))
-    return distributions.enumerable(prior) and not isinstance(prior, distributions.Codes)
-
-
-def infer(model: Any, data: Any, *, posterior: Posterior | None = None) -> Any:
-    """The latent of each datum: ``Inference`` for a discrete choice, ``LatentMoments`` for an array-valued latent.
-
-    Of sequences, of each step given the whole sequence: ``PathInference``, or ``LatentMoments`` [N, T, ...].
-
-    Exact where that is known; any other model needs its posterior: give the ``Fit``, or ``posterior``.
-
-    >>> import jax, veil
-    >>> data = veil.data.load("faithful")
-    >>> model = veil.fit(veil.Mixture(components=2), data, key=jax.random.key(0)).model
-    >>> infer(model, data).probabilities.shape
-    (272, 2)
-    """
-    model, posterior = parts(model, posterior)
-    given = data if isinstance(data, Data | Stream) else Data(data)
-    checks.fitted(model)
-    checks.shapes(model, given)
-    if model.sequential and (model.tractable or isinstance(posterior, MeanField)):
-        return _sequences(model, given, posterior)
-    if model.tractable and _a_choice(model, given):
-        log_probabilities = map_blocks(_posterior, model, given)
-        probabilities = np.exp(log_probabilities)
-        entropy = -np.sum(np.where(probabilities > 0, probabilities * log_probabilities, 0.0), 1)
-        return Inference(probabilities, np.argmax(log_probabilities, 1), entropy)
-    if model.shared_by > 1:
-        raise TypeError("model: all data share its latent, which is in the Fit's posterior; there is none to infer")
-    exact = model.tractable and (posterior is None or isinstance(posterior, Exact))
-    chosen = Exact() if exact else posterior
-    if chosen is None:
-        raise ValueError(
-            f"posterior: that of {type(model).__name__} has no closed form; give the Fit, or its .posterior"
-        )
-    mean, variance = map_blocks(_latent_moments, model, known_to(chosen, given), chosen)
-    return LatentMoments(mean, np.sqrt(variance), "exact" if exact else "approximate")
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,17 @@ def select(
 ) -> Selection:
     """Fit every model and choose the one with the smallest BIC or AIC, or the largest held-out log-likelihood.
 
+    Numbers of components (``Mixture``), of states (``HMM``), latent dimensions (``LDS``, ``PPCA``), covariances, or any
+    models with an exact likelihood. BIC and AIC count the free numbers of a model, and BIC of sequences their steps.
+
     Arguments:
         models: candidates by name, such as ``{k: Mixture(components=k) for k in range(1, 9)}``.
         data: as for ``fit``; with ``criterion="held_out"`` a fraction (or given data) is kept for the score.
         options: passed on to ``fit`` (restarts, tolerance, ...).
+
+    Raises:
+        TypeError: a candidate that is no model, or a stream.
+        ValueError: no candidates, one without an exact likelihood, an unknown criterion, a share out of range.
 
     >>> import jax, veil
     >>> candidates = {k: veil.Mixture(components=k) for k in (1, 2, 3)}
@@ -66,6 +73,13 @@ def select(
         raise ValueError(f"criterion: expected bic, aic or held_out; got {criterion!r}")
     if not models:
         raise ValueError("models: expected at least one candidate")
+    for name, model in models.items():
+        checks.a_model(model)
+        if not model.tractable:
+            raise ValueError(
+                f"models: candidates are compared by exact likelihoods, and {name!r} ({type(model).__name__}) has only "
+                "bounds, which differ in how tight they are: fit each, and compare veil.evaluate of held-out data"
+            )
     checks.random_key(key)
     if not isinstance(held_out, Data) and not (isinstance(held_out, float) and 0 < held_out < 1):
         raise ValueError(f"held_out: expected Data, or a fraction between 0 and 1; got {held_out!r}")

@@ -7,7 +7,7 @@ import pytest
 
 from veil import load_export, run
 from veil.data import load
-from veil.prediction import infer
+from veil.inference import infer
 
 pytest.importorskip("flatbuffers")
 

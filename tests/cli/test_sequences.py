@@ -1,5 +1,6 @@
 """Sequences on the command line: fit, evaluate, log-prob, infer, sample, forecast and collect."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -91,19 +92,126 @@ def test_a_table_is_the_same_as_arrays(veil, rows, trials, tmp_path) -> None:
         expected.log_likelihood
     )
     assert veil("log-prob", trials, rows, "--out", tmp_path / "l.csv").code == 0
-    table = library.data.read(tmp_path / "l.csv")
-    assert table.query_names == ("sequence", "log_prob")
-    assert table.query[:, 1].sum() == pytest.approx(expected.log_likelihood)
+    table = columns(tmp_path / "l.csv")
+    assert list(table) == ["sequence", "log_prob"]
+    assert table["sequence"] == ["b", "a", "c"]  # as the data call them
+    assert sum(map(float, table["log_prob"])) == pytest.approx(expected.log_likelihood)
+
+
+def columns(path: Path) -> dict[str, list[str]]:
+    """A table's cells by column, as they stand."""
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def test_infer_writes_a_row_a_step(veil, rows, trials, tmp_path) -> None:
     assert veil("infer", trials, rows, "--out", tmp_path / "z.csv").code == 0
-    table = library.data.read(tmp_path / "z.csv")
-    assert table.query_names == ("sequence", "step", "mean_0", "sd_0")
-    np.testing.assert_array_equal(np.bincount(table.query[:, 0].astype(int)), LENGTHS)
+    table = columns(tmp_path / "z.csv")
+    assert list(table) == ["sequence", "step", "time", "mean_0", "sd_0"]
+    assert table["sequence"] == [name for name, length in zip("bac", LENGTHS, strict=True) for _ in range(length)]
+    assert table["step"] == [str(t) for length in LENGTHS for t in range(length)] == table["time"]
     with jax.enable_x64(True):
         found = library.infer(library.load(trials), data())
-    np.testing.assert_allclose(table.query[LENGTHS[0], 2:], [found.mean[1, 0, 0], found.standard_deviation[1, 0, 0]])
+        past = library.infer(library.load(trials), data(), filtered=True)
+        drawn = library.infer(library.load(trials), data(), paths=3, key=jax.random.key(4))
+    first = LENGTHS[0]
+    assert float(table["mean_0"][first]) == pytest.approx(found.mean[1, 0, 0])
+    assert float(table["sd_0"][first]) == pytest.approx(found.standard_deviation[1, 0, 0])
+    assert veil("infer", trials, rows, "--filtered", "--out", tmp_path / "f.csv").code == 0
+    assert float(columns(tmp_path / "f.csv")["mean_0"][first]) == pytest.approx(past.mean[1, 0, 0])
+    assert past.mean[1, 0, 0] != pytest.approx(found.mean[1, 0, 0])
+    assert veil("infer", trials, rows, "--paths", 3, "--seed", 4, "--out", tmp_path / "p.csv").code == 0
+    table = columns(tmp_path / "p.csv")
+    assert list(table)[3:] == ["path_0_0", "path_1_0", "path_2_0"]
+    assert float(table["path_2_0"][first]) == pytest.approx(drawn.paths[1, 2, 0, 0])
+
+
+def test_names_and_times_are_the_datas(veil, rows, trials, tmp_path) -> None:
+    """Rows in any order, sequences with numbers for names and times that are dates."""
+    lines = rows.read_text().splitlines()
+    cells = [line.split(",") for line in lines[1:]]
+    dated = [[str(10 * "abc".index(name)), f"2026-01-{9 - int(t):02d}", y, u] for name, t, y, u in cells]
+    (tmp_path / "dated.csv").write_text("\n".join(["trial,t,y,u", *(",".join(row) for row in dated)]) + "\n")
+    assert veil("infer", trials, tmp_path / "dated.csv", "--out", tmp_path / "z.csv").code == 0
+    table = columns(tmp_path / "z.csv")
+    assert list(dict.fromkeys(table["sequence"])) == ["10", "0", "20"]
+    assert table["time"] == [f"2026-01-{9 - t:02d}" for length in LENGTHS for t in reversed(range(length))]
+    # the first step in time is the last row of its sequence
+    backwards = library.data.episodes(
+        *([part[::-1] for part in parts] for parts in simulated()), query_names=("y",), evidence_names=("u",)
+    )
+    with jax.enable_x64(True):
+        found = library.infer(library.load(trials), backwards)
+    assert float(table["mean_0"][LENGTHS[0]]) == pytest.approx(found.mean[1, 0, 0])
+    # other columns, and arrays that say which rows belong together
+    words = ("--episode", "name", "--out", tmp_path / "n.parquet")
+    text = (tmp_path / "dated.csv").read_text().replace("trial,t,", "name,when,")
+    (tmp_path / "renamed.csv").write_text(text)
+    assert veil("infer", trials, tmp_path / "renamed.csv", *words).code == 0
+    assert library.data.read(tmp_path / "n.parquet").query_names[:3] == ("sequence", "step", "mean_0")
+    numbers = np.array([[float(row[2]), float(row[3])] for row in cells])
+    place = tmp_path / "a.npz"
+    np.savez(place, query=numbers[:, :1], evidence=numbers[:, 1:], episode=np.repeat([7, 5, 6], LENGTHS))
+    assert veil("log-prob", trials, place, "--out", tmp_path / "l.csv").code == 0
+    assert columns(tmp_path / "l.csv")["sequence"] == ["7", "5", "6"]
+    np.savez(place, query=numbers[:, :1], evidence=numbers[:, 1:], lengths=LENGTHS)  # which have no names
+    assert veil("log-prob", trials, place, "--out", tmp_path / "l.csv").code == 0
+    assert columns(tmp_path / "l.csv")["sequence"] == ["0", "1", "2"]
+
+
+def test_states_are_selected_filtered_and_drawn(veil, refused, tmp_path) -> None:
+    """Old Faithful's waiting times remember: two states or three, which by the mixture of one row would be two."""
+    out = tmp_path / "run"
+    words = ("--query", "waiting", "--select", "1-3", "--steps", 30, "--out", out)
+    made = veil("fit", "hmm", "faithful", *words)
+    assert made.code == 0, made
+    assert "states" in made.out
+    record = json.loads((out / "selection.json").read_text())
+    with jax.enable_x64(True):
+        data = library.data.load("faithful").select(["waiting"])
+        sequence = library.data.grouped(data, np.zeros(272, int))
+        model = library.load(out)
+        best = library.evaluate(model, sequence)
+        past = library.infer(model, sequence, filtered=True)
+    assert str(model.states) == record["best"]
+    scores = {each["name"]: each["score"] for each in record["candidates"]}
+    assert list(scores) == ["1", "2", "3"]
+    assert min(scores.values()) == scores[record["best"]] == pytest.approx(best.bic)
+    assert veil("infer", out, "faithful", "--filtered", "--out", tmp_path / "f.csv").code == 0
+    table = columns(tmp_path / "f.csv")
+    states = [f"state_{k}" for k in range(model.states)]
+    assert list(table) == ["sequence", "step", *states, "most_likely"]
+    np.testing.assert_allclose(np.array(table["state_0"], float), past.probabilities[0, :, 0], rtol=1e-9)
+    assert veil("infer", out, "faithful", "--paths", 2, "--out", tmp_path / "p.csv").code == 0
+    assert list(columns(tmp_path / "p.csv")) == ["sequence", "step", "path_0", "path_1"]
+    both = ("--paths", 2, "--filtered", "--out", tmp_path / "p.csv")
+    assert "--filtered: a path is drawn given all" in refused("infer", out, "faithful", *both)
+
+
+def test_dimensions_are_selected(veil, refused, rows, tmp_path) -> None:
+    out = tmp_path / "run"
+    words = ("--query", "y", "--evidence", "u", "--episode", "trial", "--select", "1,2", "--steps", 10)
+    made = veil("fit", "lds", rows, *words, "--criterion", "aic", "--out", out)
+    assert made.code == 0, made
+    assert "dimensions" in made.out
+    assert library.load(out).latent == int(json.loads((out / "selection.json").read_text())["best"])
+    told = refused("fit", "switching-lds", rows, *words, "--out", tmp_path / "n")
+    assert "of switching-lds there are only bounds" in told
+
+
+def test_regimes_are_filtered_by_particles(veil, rows, tmp_path) -> None:
+    out = tmp_path / "run"
+    words = ("--query", "y", "--episode", "trial", "--latent", 1, "--steps", 2, "--quiet", "--out", out)
+    made = veil("fit", "switching-lds", rows, *words)
+    assert made.code == 0, made
+    assert veil("infer", out, rows, "--filtered", "--samples", 20, "--seed", 3, "--out", tmp_path / "f.csv").code == 0
+    table = columns(tmp_path / "f.csv")
+    assert list(table) == ["sequence", "step", "state_0", "state_1", "most_likely", "mean_0", "sd_0"]
+    with jax.enable_x64(json.loads((out / "config.json").read_text())["precision"] == "float64"):
+        model, given = library.load(out), library.data.episodes(simulated()[0])
+        found = library.infer(model, given, filtered=True, key=jax.random.key(3), samples=20)
+    np.testing.assert_allclose(np.array(table["mean_0"], float)[:9], found.mean[0, :, 0], rtol=1e-5)
 
 
 def test_all_rows_without_a_column_are_one_sequence(veil, tmp_path) -> None:
@@ -171,14 +279,17 @@ def test_forecast_writes_what_the_verb_gives(veil, rows, trials, tmp_path) -> No
     assert made.code == 0, made
     with jax.enable_x64(True):
         expected = library.forecast(library.load(trials), data(), 2, 50, key=jax.random.key(5), after=4)
-    table = library.data.read(tmp_path / "f.csv")
-    assert table.query_names[:7] == ("sequence", "step", "y_mean", "y_low", "y_high", "y_truth", "y_0")
-    assert len(table.query_names) == 6 + 50
-    np.testing.assert_array_equal(table.query[:, 1], [4, 5] * 3)
-    np.testing.assert_allclose(table.query[:, 2], expected.mean.ravel())
-    np.testing.assert_allclose(table.query[:, 5], expected.truth.ravel())
-    np.testing.assert_allclose(table.query[:, 6], expected.paths[:, 0].ravel())
-    np.testing.assert_allclose(table.query[:, 3], np.quantile(table.query[:, 6:], 0.05, axis=1))
+    table = columns(tmp_path / "f.csv")
+    assert list(table)[:7] == ["sequence", "step", "y_mean", "y_low", "y_high", "y_truth", "y_0"]
+    assert len(table) == 6 + 50
+    assert table["sequence"] == ["b", "b", "a", "a", "c", "c"]
+    assert table["step"] == ["4", "5"] * 3
+    numbers = {name: np.array(cells, float) for name, cells in table.items() if name != "sequence"}
+    np.testing.assert_allclose(numbers["y_mean"], expected.mean.ravel())
+    np.testing.assert_allclose(numbers["y_truth"], expected.truth.ravel())
+    np.testing.assert_allclose(numbers["y_0"], expected.paths[:, 0].ravel())
+    drawn = np.stack([numbers[f"y_{s}"] for s in range(50)], 1)
+    np.testing.assert_allclose(numbers["y_low"], np.quantile(drawn, 0.05, axis=1))
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     assert veil("forecast", trials, rows, *words, "--hold", "0", "--out", tmp_path / "f.npz").code == 0
     with np.load(tmp_path / "f.npz") as arrays:

@@ -198,7 +198,7 @@ def fit(
             )
     if not quiet:
         if select is not None:
-            selecting.show(selection)
+            selecting.show(selection, selecting.heading(entry))
         status = result.status
         typer.echo(f"{entry.name} on {found.name}: {status.reason} after {status.steps} steps")
         typer.echo(

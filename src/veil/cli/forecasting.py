@@ -45,9 +45,9 @@ def forecast(
 ) -> None:
     """Draw the steps that follow the sequences of DATA.
 
-    The columns of FILE are sequence, step (from 0, counted on from the past), and for each column y of the query
-    y_mean, y_low and y_high (the 90 % interval), y_truth with --after, and y_0, y_1, ..., the futures. An .npz has the
-    arrays mean, low, high, truth [N, H, ...] and paths [N, samples, H, ...].
+    The columns of FILE are sequence (as DATA call it), step (from 0, counted on from the past), and for each column y of
+    the query y_mean, y_low and y_high (the 90 % interval), y_truth with --after, and y_0, y_1, ..., the futures. An .npz
+    has the arrays mean, low, high, truth [N, H, ...] and paths [N, samples, H, ...].
     """
     import jax
     import numpy as np
@@ -90,7 +90,9 @@ def forecast(
         seen = lengths if after is None else np.full(len(found), after)
         past = [np.where(_observed(found, n), found.query[n], np.nan)[:count] for n, count in enumerate(seen)]
         if out is not None:
-            write_table(out, _table(result, columns.query, seen, out), quiet)
+            known = runs.places(opened, data, False, episode, time)
+            names = np.arange(len(found)) if known is None else known.sequence
+            write_table(out, _table(result, columns.query, seen, names, out), quiet)
         with waiting("drawing", quiet):
             if picture is not None:
                 from veil.report.forecasts import chart
@@ -125,7 +127,7 @@ def _held(text: str, columns: Any) -> list[float]:
     return values
 
 
-def _table(found: Any, names: tuple[str, ...], seen: Any, out: Path) -> list[tuple[str, Any]]:
+def _table(found: Any, names: tuple[str, ...], seen: Any, sequences: Any, out: Path) -> list[tuple[str, Any]]:
     import numpy as np
 
     low, high = found.interval(0.9)
@@ -136,9 +138,9 @@ def _table(found: Any, names: tuple[str, ...], seen: Any, out: Path) -> list[tup
         return [*arrays.items(), ("paths", found.paths), ("begin", np.asarray(seen))]
     if found.mean.ndim > 3:
         raise Refusal(f"--out: {out.name} takes numbers in columns, and each step is an image; use .npz, or --film")
-    count, horizon = found.mean.shape[:2]
+    horizon = found.mean.shape[1]
     columns = [
-        ("sequence", np.repeat(np.arange(count), horizon)),
+        ("sequence", np.repeat(sequences, horizon)),
         ("step", (np.asarray(seen)[:, None] + np.arange(horizon)[None]).ravel()),
     ]
     for i, name in enumerate(names):

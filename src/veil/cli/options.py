@@ -57,7 +57,9 @@ ImageSize = Annotated[
 ]
 BlockRows = Annotated[int | None, _in(DATA, "--block-rows", "Rows in a block of a stream.", min=1)]
 
-Components = Annotated[int | None, _in(MODEL, "--components", "How many values the latent has.", min=1)]
+Components = Annotated[
+    int | None, _in(MODEL, "--components", "How many values the latent has; of hmm and switching-lds states.", min=1)
+]
 Covariance = Annotated[
     str | None, _in(MODEL, "--covariance", "full, tied, diagonal, spherical, ...; see: veil models MODEL.")
 ]
@@ -152,7 +154,12 @@ Process = Annotated[int | None, _in(RUNNING, "--process", "Which of them this on
 
 Select = Annotated[
     str | None,
-    _in(CHOICE, "--select", "Numbers of components: 1-8, or 2,4,8; --covariance may be several, too."),
+    _in(
+        CHOICE,
+        "--select",
+        "Numbers to choose from, 1-8, or 2,4,8: of components, of hmm's states, or else of latent dimensions; "
+        "--covariance may be several, too.",
+    ),
 ]
 Criterion = Annotated[str | None, _in(CHOICE, "--criterion", "bic, aic or held-out.")]
 
@@ -164,6 +171,16 @@ Thorough = Annotated[
     bool, typer.Option("--thorough", help="Also annealed bounds, the gap's parts and calibration (minutes).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
+Filtered = Annotated[
+    bool, typer.Option("--filtered", help="Of sequences: each step given itself and those before it only.")
+]
+Paths = Annotated[
+    int | None, typer.Option("--paths", help="Of sequences: so many draws of the path given all of it.", min=1)
+]
+Particles = Annotated[
+    int | None,
+    typer.Option("--samples", help="Particles of a filter where nothing is exact (switching-lds; 1000).", min=1),
+]
 SequenceSteps = Annotated[
     int | None, typer.Option("--steps", help="Of a sequence model without evidence: how long the sequences are.", min=1)
 ]

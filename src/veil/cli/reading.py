@@ -11,6 +11,7 @@ from veil.cli.program import Refusal
 from veil.data import Data, Stream, available, grouped, load, read, windows
 from veil.data import stream as read_stream
 from veil.data.columns import resolve, suggestion
+from veil.data.episodes import ordered
 from veil.data.numpy_files import NpzTable
 from veil.data.paths import find, is_pattern
 from veil.data.recordings import is_recording, recording
@@ -226,11 +227,8 @@ def _like_sequences(
     """Sequences of any length, with steps like those that a run was fitted to."""
     columns, fitted = run.columns, run.columns.sequences
     table = is_table(source)
-    how = Sequences(how.episode, how.time)
+    how = _columns_of_steps(run, source, how)
     if table and fitted["table"]:
-        known = all_columns(source)
-        here = lambda column: column if column in known else None  # noqa: E731
-        how = Sequences(how.episode or here(fitted["episode"]), how.time or here(fitted["time"]))
         query, evidence = query or list(columns.query), evidence or list(columns.evidence) or None
     elif is_file(source) and is_recording(Path(source)):
         query, evidence = query or fitted["query"], evidence or fitted["evidence"]
@@ -242,6 +240,49 @@ def _like_sequences(
             f"was fitted to {[list(columns.query_shape[1:]), list(columns.evidence_shape[1:])]}"
         )
     return data
+
+
+def _columns_of_steps(run: Any, source: str, how: Sequences) -> Sequences:
+    """The columns of sequences and of time in DATA: those asked for, or those of the run if they are there."""
+    fitted = run.columns.sequences
+    if not (is_table(source) and fitted["table"]):
+        return Sequences(how.episode, how.time)
+    known = all_columns(source)
+    here = lambda column: column if column in known else None  # noqa: E731
+    return Sequences(how.episode or here(fitted["episode"]), how.time or here(fitted["time"]))
+
+
+class Places(NamedTuple):
+    """What DATA call each sequence [N], and each of their steps [M], one sequence after the other (None: nothing)."""
+
+    sequence: np.ndarray
+    time: np.ndarray | None
+
+
+def places(run: Any, source: str, how: Sequences) -> Places | None:
+    """The names that DATA's columns of sequences and of time hold; None without such a column."""
+    how = _columns_of_steps(run, source, how)
+    if not is_file(source) or is_many(source) or is_recording(Path(source)):
+        return None
+    table = open_table(Path(source))
+    if isinstance(table, NpzTable) and table.ragged:
+        arrays = table.load_all()
+        episode, time = arrays.get("episode"), arrays.get("time")
+    else:
+        cells = lambda column, what: column and table.cells(resolve(table.names, column, what)[0])  # noqa: E731
+        episode, time = cells(how.episode, "--episode"), cells(how.time, "--time")
+    if episode is None:
+        return None
+    order, lengths = ordered(episode, time)
+    first = np.cumsum(lengths) - lengths
+    return Places(_plain(episode[order][first]), None if time is None else _plain(time[order]))
+
+
+def _plain(names_: np.ndarray) -> np.ndarray:
+    """As people write it: whole numbers without a point, dates and text as text."""
+    if names_.dtype.kind == "f" and np.all(names_ == np.round(names_)) and np.all(np.abs(names_) < 2**53):
+        return names_.astype(np.int64)
+    return names_ if names_.dtype.kind in "biuf" else names_.astype(str)
 
 
 def is_table(source: str) -> bool:

@@ -53,3 +53,12 @@ def data(
     asked = reading.names(query, "--query"), reading.names(evidence, "--evidence")
     blocks = reading.Blocks() if stream else None
     return reading.like_run(run, source, *asked, weight, blocks, reading.Sequences(episode, time))
+
+
+def places(run: Any, source: str, stream: bool = False, episode: str | None = None, time: str | None = None) -> Any:
+    """What DATA call their sequences and steps (``reading.Places``), or None."""
+    from veil.cli import reading
+
+    if run.columns.sequences is None or stream:
+        return None
+    return reading.places(run, source, reading.Sequences(episode, time))

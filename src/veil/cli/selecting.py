@@ -9,22 +9,42 @@ WORDS = {"bic": "bic", "aic": "aic", "held-out": "held_out"}
 
 
 def candidates(entry: Any, given: dict[str, Any], select: str) -> dict[str, dict[str, Any]]:
-    """The options of each candidate, by its name: components, and the covariance if there are several."""
-    if "components" not in entry.options:
-        raise Refusal(f"--select chooses a number of components, and {entry.name} has none")
-    if "components" in given:
-        raise Refusal("--components and --select exclude each other")
+    """The options of each candidate, by its name: its number, and the covariance if there are several."""
+    chosen = counted(entry)
+    if chosen in given:
+        raise Refusal(f"--{chosen} and --select exclude each other")
     covariances = [word.strip() for word in given["covariance"].split(",")] if "covariance" in given else [None]
     found = {}
     for covariance in covariances:
         for count in numbers(select):
-            options = {**given, "components": count, **({} if covariance is None else {"covariance": covariance})}
+            value: Any = count if chosen == "components" else str(count)
+            options = {**given, chosen: value, **({} if covariance is None else {"covariance": covariance})}
             found[str(count) if len(covariances) == 1 else f"{count} {covariance}"] = options
     return found
 
 
+def counted(entry: Any) -> str:
+    """The option that --select chooses numbers for: components, which are an hmm's states, or latent dimensions."""
+    for option in ("components", "latent"):
+        if option in entry.options:
+            if not entry.build({}).tractable:
+                raise Refusal(
+                    f"--select compares exact likelihoods, and of {entry.name} there are only bounds: fit each number "
+                    "and compare what veil evaluate says of other data"
+                )
+            return option
+    raise Refusal(f"--select chooses a number of components, states or latent dimensions; {entry.name} has none")
+
+
+def heading(entry: Any) -> str:
+    """What the numbers are of, for people."""
+    if counted(entry) == "latent":
+        return "dimensions"
+    return "states" if entry.build({}).sequential else "components"
+
+
 def numbers(text: str) -> list[int]:
-    """Numbers of components from text: 1-8, or 2,4,8, or both.
+    """Numbers of components, states or dimensions from text: 1-8, or 2,4,8, or both.
 
     >>> numbers("1-3,8")
     [1, 2, 3, 8]
@@ -34,7 +54,7 @@ def numbers(text: str) -> list[int]:
         first, dash, last = (word.strip() for word in part.partition("-"))
         last = last if dash else first
         if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last) <= 10_000):
-            raise Refusal(f"--select: expected numbers of components such as 1-8 or 2,4,8; got {text!r}")
+            raise Refusal(f"--select: expected numbers such as 1-8 or 2,4,8; got {text!r}")
         found += range(int(first), int(last) + 1)
     return sorted(set(found))
 
@@ -76,14 +96,14 @@ def record(selection: Any) -> dict[str, Any]:
     }
 
 
-def show(selection: Any) -> None:
-    """The table, best first."""
+def show(selection: Any, heading: str) -> None:
+    """The table, best first; ``heading`` says what the candidates' names are."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"chosen by {selection.criterion.replace('_', '-')}", box=None, title_justify="left")
-    for heading in ("", "components", "score", "log-likelihood", "parameters", "steps"):
-        table.add_column(heading, justify="left" if heading == "components" else "right")
+    for column in ("", heading, "score", "log-likelihood", "parameters", "steps"):
+        table.add_column(column, justify="left" if column == heading else "right")
     for name, score in sorted(selection.scores.items(), key=lambda pair: pair[1]):
         result, steps = selection.evaluations[name], selection.fits[name].status.steps
         mark = "*" if name == selection.best else ""

@@ -1,4 +1,4 @@
-"""Sequences as tables for people: a row a step, which begins with sequence and step, both counted from 0."""
+"""Sequences as tables for people: a row a step, which begins with sequence (its name in the data) and step, from 0."""
 
 from pathlib import Path
 from typing import Any
@@ -18,25 +18,36 @@ def mask_of(data: Any) -> Any:
     return np.concatenate([np.ones(shape, bool) if mask is None else mask for mask, shape in masks])
 
 
-def places(shape: tuple[int, int], mask: Any = None) -> tuple[Any, Columns]:
-    """Which of [N, T] steps are there, and their columns sequence and step."""
+def steps(shape: tuple[int, int], mask: Any = None, known: Any = None) -> tuple[Any, Columns]:
+    """Which of [N, T] steps are there, and the columns sequence, step and perhaps time; ``known`` are their names."""
     import numpy as np
 
     there = np.ones(shape, bool) if mask is None else np.asarray(mask)
     sequence, step = np.nonzero(there)
-    return there, [("sequence", sequence), ("step", step)]
+    if known is None:
+        return there, [("sequence", sequence), ("step", step)]
+    time = [] if known.time is None else [("time", known.time)]
+    return there, [("sequence", known.sequence[sequence]), ("step", step), *time]
 
 
-def inferred(found: Any, mask: Any) -> Columns:
-    """The posterior of each step: of a state, or the moments of a vector."""
-    if hasattr(found, "probabilities"):
-        there, columns = places(found.path.shape, mask)
-        states = np_rows(found.probabilities, there)
-        columns += [(f"state_{k}", column) for k, column in enumerate(states.T)]
-        return [*columns, ("most_likely", found.most_likely[there]), ("path", found.path[there])]
-    there, columns = places(found.mean.shape[:2], mask)
+def inferred(found: Any, mask: Any, known: Any) -> Columns:
+    """The posterior of each step: of a state, the moments of a vector, or draws of either, a column each."""
+    if hasattr(found, "paths"):
+        there, columns = steps((found.paths.shape[0], found.paths.shape[2]), mask, known)
+        for s in range(found.paths.shape[1]):
+            drawn = found.paths[:, s]
+            parts = np_rows(drawn, there).T
+            columns += [(f"path_{s}" if drawn.ndim == 2 else f"path_{s}_{i}", part) for i, part in enumerate(parts)]
+        return columns
+    states = hasattr(found, "probabilities")
+    there, columns = steps((found.most_likely if states else found.mean).shape[:2], mask, known)
+    if states:
+        columns += [(f"state_{k}", column) for k, column in enumerate(np_rows(found.probabilities, there).T)]
+        columns += [("most_likely", found.most_likely[there])]
+        columns += [] if found.path is None else [("path", found.path[there])]
     for name, array in (("mean", found.mean), ("sd", found.standard_deviation)):
-        columns += [(f"{name}_{i}", column) for i, column in enumerate(np_rows(array, there).T)]
+        if array is not None:
+            columns += [(f"{name}_{i}", column) for i, column in enumerate(np_rows(array, there).T)]
     return columns
 
 
@@ -52,5 +63,5 @@ def sequences(drawn: Any, names: tuple[str, ...], out: Path, mask: Any = None) -
         return [("query", drawn)] if mask is None else [("query", drawn), ("mask", mask)]
     if drawn.ndim > 3:
         raise Refusal(f"--out: {out.name} takes numbers in columns, and each step is {list(drawn.shape[2:])}; use .npz")
-    there, columns = places(drawn.shape[:2], mask)
+    there, columns = steps(drawn.shape[:2], mask)
     return [*columns, *((name, drawn[..., i][there]) for i, name in enumerate(names))]

@@ -81,8 +81,8 @@ def log_prob(
 ) -> None:
     """Write log p(y|x) of each row of DATA.
 
-    The columns are row (of sequences: sequence) and log_prob (nats); of a model without an exact likelihood, a lower
-    bound by importance weights.
+    The columns are row (of sequences: sequence, as DATA call it) and log_prob (nats); of a model without an exact
+    likelihood, a lower bound by importance weights.
     """
     import jax
     import numpy as np
@@ -94,8 +94,10 @@ def log_prob(
         found = runs.data(opened, data, query, evidence, False, stream, episode, time)
         more: Any = {"key": jax.random.key(seed), "samples": runs.draws(samples, model, found)}
         values = measure(model, found, posterior=opened.load_posterior(), **more)
+        known = runs.places(opened, data, stream, episode, time)
     name = "row" if opened.columns.sequences is None else "sequence"
-    write_table(out, [(name, np.arange(len(values))), ("log_prob", values)], quiet)
+    names = np.arange(len(values)) if known is None else known.sequence
+    write_table(out, [(name, names), ("log_prob", values)], quiet)
 
 
 def infer(
@@ -107,28 +109,43 @@ def infer(
     episode: options.OtherEpisode = None,
     time: options.OtherTime = None,
     stream: options.Stream = False,
+    filtered: options.Filtered = False,
+    paths: options.Paths = None,
+    samples: options.Particles = None,
+    seed: options.Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
     """Write p(z|y,x) of each row of DATA.
 
     The columns are row, component_0, component_1, ... and most_likely; of a continuous latent row, mean_0, ... and
-    sd_0, ..., of codes their probabilities code_0_0, ... Of sequences they are sequence, step (from 0), and of each
-    step given the whole sequence state_0, ..., most_likely and path (Viterbi), or mean_0, ... and sd_0, ...
+    sd_0, ..., of codes their probabilities code_0_0, ... Of sequences they are sequence (as DATA call it), step (from
+    0), time if DATA have it, and of each step given the whole sequence state_0, ..., most_likely and path (Viterbi),
+    or mean_0, ... and sd_0, ...; with --paths draws of the whole path, path_0, ..., or path_0_0, ... of vectors.
     """
+    import jax
     import numpy as np
 
     check_file(out, data)
     with runs.opened(run, quiet) as (opened, model):
         from veil.gates import Single
-        from veil.prediction import infer as deduce
+        from veil.inference import infer as deduce
 
         if isinstance(getattr(model, "gate", None), Single):
             raise Refusal(f"{opened.model_name} has no latent variable to infer")
         posterior = opened.load_posterior()
+        more: dict[str, Any] = {}
+        for option, value in (("--filtered", filtered or None), ("--paths", paths), ("--samples", samples)):
+            if value is not None and not model.sequential:
+                raise Refusal(f"{option}: {opened.model_name} is a model of single rows; leave it out")
+        if model.sequential:
+            more = {"filtered": filtered, "paths": paths, "samples": samples or 1000, "key": jax.random.key(seed)}
+        if filtered and paths is not None:
+            raise Refusal("--filtered: a path is drawn given all of its sequence; leave out --filtered or --paths")
         rows = runs.data(opened, data, query, evidence, False, stream, episode, time)
-        found = deduce(model, rows, posterior=posterior)
+        found = deduce(model, rows, posterior=posterior, **more)
+        known = runs.places(opened, data, stream, episode, time)
     if model.sequential:
-        write_table(out, tables.inferred(found, tables.mask_of(rows)), quiet)
+        write_table(out, tables.inferred(found, tables.mask_of(rows), known), quiet)
         return
     if not hasattr(found, "probabilities"):
         write_table(out, _moments(found), quiet)

@@ -61,10 +61,31 @@ def grouped(data: Data, episode: Any, time: Any = None) -> Data:
     [[3.0, 1.0], [2.0, 0.0]]
     """
     fields = data.fields()
-    number = _numbered(_column(episode, len(data), "episode"))
+    order, lengths = ordered(episode, time, len(data))
+    given = {name: array[order] for name, array in fields.items() if name not in ("index", "weight")}
+    weight = None
+    if "weight" in fields:
+        first = np.cumsum(lengths) - lengths
+        rows = fields["weight"][order]
+        weight = rows[first]
+        if not np.array_equal(np.repeat(weight, lengths), rows):
+            raise ValueError("weight: all rows of an episode must have the same one, which is that of the sequence")
+    return ragged(lengths, **given, weight=weight, names=labels(data))
+
+
+def ordered(episode: Any, time: Any = None, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are the steps of the first sequence, of the second, ...: row numbers [M]; and their lengths [N].
+
+    As `grouped` has them, whose errors these are; of `count` rows.
+
+    >>> ordered(["a", "b", "a"], [2, 1, 1])
+    (array([2, 0, 1]), array([2, 1]))
+    """
+    count = len(episode) if count is None else count
+    number = _numbered(_column(episode, count, "episode"))
     order = np.argsort(number, kind="stable")
     if time is not None:
-        when = _moments(_column(time, len(data), "time"))
+        when = _moments(_column(time, count, "time"))
         order = np.lexsort((when, number))
         now, before = order[1:], order[:-1]
         again = (number[now] == number[before]) & (when[now] == when[before])
@@ -74,15 +95,7 @@ def grouped(data: Data, episode: Any, time: Any = None) -> Data:
                 f"time: the order of the steps is not known: row {row} (from 0) has the same time, {when[row]}, as "
                 "another row of its episode"
             )
-    lengths = np.bincount(number)
-    given = {name: array[order] for name, array in fields.items() if name not in ("index", "weight")}
-    weight = None
-    if "weight" in fields:
-        first = np.cumsum(lengths) - lengths
-        weight = fields["weight"][order][first]
-        if not np.array_equal(weight[number[order]], fields["weight"][order]):
-            raise ValueError("weight: all rows of an episode must have the same one, which is that of the sequence")
-    return ragged(lengths, **given, weight=weight, names=labels(data))
+    return order, np.bincount(number)
 
 
 def ragged(

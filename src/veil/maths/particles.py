@@ -27,7 +27,7 @@ class Filtered(NamedTuple):
     ``log_likelihoods`` [T]: log of the estimate of p(y_t | y_1..t-1), zero at padding; their sum is log Ẑ. ``latents``
     leaves [T, K, ...]; ``log_weights`` [T, K], normalised; ``ancestors`` [T, K]: which particle of step t-1 particle k
     of step t goes on from; ``effective`` [T]: effective sample size, in particles, of the weights; ``recorded``, leaves
-    [T, K, ...], what was asked for of the carries after each step.
+    [T, K, ...], what was asked for of the carries after each step; ``carries``, leaves [K, ...], those after the last.
     """
 
     log_likelihoods: Float[Array, " T"]
@@ -36,6 +36,7 @@ class Filtered(NamedTuple):
     ancestors: Int[Array, "T K"]
     effective: Float[Array, " T"]
     recorded: Any = None
+    carries: Any = None
 
     @property
     def log_likelihood(self) -> Float[Array, ""]:
@@ -43,7 +44,7 @@ class Filtered(NamedTuple):
         return jnp.sum(self.log_likelihoods)
 
 
-def _inverse(positions: Float[Array, " K"], log_weights: Float[Array, " K"]) -> Int[Array, " K"]:
+def _inverse(positions: Float[Array, " S"], log_weights: Float[Array, " K"]) -> Int[Array, " S"]:
     """The particles at these places, from 0 to 1, of the cumulative distribution; none whose weight is zero."""
     weights = jnp.exp(log_weights - jnp.max(log_weights))
     cumulative = jnp.cumsum(weights)
@@ -52,13 +53,15 @@ def _inverse(positions: Float[Array, " K"], log_weights: Float[Array, " K"]) -> 
     return jnp.minimum(found, last)
 
 
-def systematic(key: PRNGKeyArray, log_weights: Float[Array, " K"]) -> Int[Array, " K"]:
-    """K ancestors in order, by one random number: particle i is there ⌊K W_i⌋ times or once more. Kitagawa 1996.
+def systematic(key: PRNGKeyArray, log_weights: Float[Array, " K"], draws: int | None = None) -> Int[Array, " S"]:
+    """S ancestors in order, K by default, by one random number: particle i is there ⌊S W_i⌋ times or once more.
+
+    Kitagawa 1996.
 
     >>> systematic(jax.random.key(0), jnp.log(jnp.array([0.5, 0.0, 0.25, 0.25]))).tolist()
     [0, 0, 2, 3]
     """
-    count = log_weights.size
+    count = log_weights.size if draws is None else draws
     shift = jax.random.uniform(key, (), log_weights.dtype)
     return _inverse((jnp.arange(count) + shift) / count, log_weights)
 
@@ -129,7 +132,8 @@ def filtered(
         return kept, (*found, None if record is None else jax.vmap(record)(kept[0]))
 
     xs = (given, starts, there, jax.random.split(key, steps))
-    return Filtered(*jax.lax.scan(step, (wide, latent, equal), xs)[1])
+    last, found = jax.lax.scan(step, (wide, latent, equal), xs)
+    return Filtered(*found)._replace(carries=last[0])
 
 
 def finite(logarithms: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -18,7 +18,7 @@ from veil.maths import assumed, linear, markov, particles
 from veil.model import Datum
 from veil.nets import positive
 from veil.posterior.base import Posterior
-from veil.posterior.proposals import Optimal, filtered
+from veil.posterior.proposals import Optimal, filtered, paths
 
 
 class Estimated(NamedTuple):
@@ -145,13 +145,7 @@ class ParticleFilter(eqx.Module):
         """Of p(z_t | y_1..T, x), from ``paths`` drawn backwards (Godsill et al. 2004)."""
         key_filter, key_paths = jax.random.split(key)
         found = filtered(model, self.proposal, datum, key_filter, self.count, self.threshold)
-        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
-
-        def move(before: Array, after: Array, x: Array | None) -> Array:
-            carry = model.advance(model.carry(datum.evidence), before, None, x, None)
-            return model.step_prior(carry, x).log_prob(after)
-
-        drawn = particles.backward_paths(key_paths, found, move, datum.evidence, starts, there, self.paths)
+        drawn = paths(model, found, datum, key_paths, self.paths)
         weights = jax.numpy.full(drawn.shape[:2], 1.0 / self.paths, drawn.dtype).T
         mean, covariance = particles.weighted_moments(jax.numpy.swapaxes(drawn, 0, 1), weights)
         return Estimated(mean, covariance, found.log_likelihood)

@@ -25,6 +25,11 @@ class Posterior(eqx.Module):
         raise TypeError(f"posterior: {type(self).__name__} gives no expectations in closed form")
 
     @property
+    def online(self) -> bool:
+        """Of sequences, whether what it says of a step needs no step after it: filtering."""
+        return False
+
+    @property
     def per_datum(self) -> bool:
         """Whether it finds its parameters by the datum's ``index``."""
         return False

@@ -12,7 +12,7 @@ from veil.distributions import Distribution
 from veil.maths import markov, particles
 from veil.model import Datum, Model, frozen
 from veil.posterior.base import Posterior
-from veil.stepwise import Proposal, Stepwise
+from veil.stepwise import Before, Proposal, Stepwise
 
 
 class Bootstrap(Posterior):
@@ -106,3 +106,22 @@ def filtered(
     return particles.filtered(
         key, begin, propose, advance, (each, features), starts, there, count, threshold, resampling, record
     )
+
+
+def paths(model: Any, found: particles.Filtered, datum: Datum, key: PRNGKeyArray, count: int) -> Any:
+    """``count`` paths from nearly p(z_1..T | y, x), leaves [count, T, ...], of what ``filtered`` found.
+
+    Of models that are Markov in their latent (their carry is a ``Before``) each is drawn backwards through all
+    particles; of others it is a last particle's own path, chosen by its weight: early steps have few different values.
+    """
+    begin = model.carry(datum.evidence)
+    if not isinstance(begin, Before):
+        chosen = jax.random.categorical(key, found.log_weights[-1], shape=(count,))
+        return jax.tree.map(lambda leaf: leaf[chosen], particles.paths(found))
+    starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+
+    def move(before: Array, after: Array, x: Array | None) -> Array:
+        carry = model.advance(begin, before, None, x, None)
+        return distributions.log_prob(model.step_prior(carry, x), after)
+
+    return particles.backward_paths(key, found, move, datum.evidence, starts, there, count)

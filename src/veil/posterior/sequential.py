@@ -241,6 +241,11 @@ class Sequential(Posterior):
             raise TypeError(f"sees: expected Now(), Past(), Future() or Both(); got {self.sees!r}")
 
     @property
+    def online(self) -> bool:
+        """Whether it filters."""
+        return bool(self.sees.online)
+
+    @property
     def ready(self) -> bool:
         return self.one is not None
 

@@ -16,8 +16,9 @@ from veil.evaluation.likelihood import log_prob
 from veil.experts import LinearGaussian
 from veil.fitting import Fit
 from veil.gates import Softmax
+from veil.inference import infer
 from veil.maths import kmeans
-from veil.prediction import infer, sample
+from veil.prediction import sample
 from veil.sklearn import common
 from veil.survey import starting_responsibilities, survey
 from veil.zoo.mixture import Mixture

@@ -164,6 +164,10 @@ class HMM(Model):
         """log p(z_t | y, x) of every step, given all of the sequence."""
         return jnp.log(markov.smooth(*self._parts(datum)).marginals)
 
+    def filtered(self, datum: Datum) -> Float[Array, "T K"]:
+        """log p(z_t | y_1..t, x) of every step, given it and those before it."""
+        return markov.forward(*self._parts(datum))[0]
+
     def best_path(self, datum: Datum) -> Int[Array, " T"]:
         """The most likely path (Viterbi)."""
         return markov.best_path(*self._parts(datum))[0]

@@ -185,6 +185,11 @@ class LDS(Model):
         found = self._smooth(datum)[0]
         return found.mean, jnp.diagonal(found.covariance, axis1=1, axis2=2)
 
+    def filtered(self, datum: Datum) -> tuple[Float[Array, "T L"], Float[Array, "T L"]]:
+        """Mean and variance of every z_t given y_1..t: this step and those before it."""
+        found = self._filter(datum)[1]
+        return found.mean, jnp.diagonal(found.covariance, axis1=1, axis2=2)
+
     def sample(
         self, key: PRNGKeyArray, evidence: Float[Array, "*evidence"] | None = None, steps: int | None = None
     ) -> tuple[Array, Array]:

@@ -39,7 +39,7 @@ class Fields(NamedTuple):
     """The mean-field posterior q(s) q(z), and its ELBO, nats.
 
     ``seen`` [T, K] E_q(z)[log p(z_t, y_t | z_t-1, s_t)], from which q(s) is made; ``regimes`` q(s_t) [T, K], ``pairs``
-    q(s_t-1, s_t) [T, K, K]; ``mean``, ``covariance`` and ``lagged`` of q(z).
+    q(s_t-1, s_t) [T, K, K]; ``path`` [T] the most likely one under q(s); ``mean``, ``covariance``, ``lagged`` of q(z).
     """
 
     seen: Float[Array, "T K"]
@@ -48,6 +48,7 @@ class Fields(NamedTuple):
     mean: Float[Array, "T L"]
     covariance: Float[Array, "T L L"]
     lagged: Float[Array, "T L L"]
+    path: Int[Array, " T"]
     elbo: Float[Array, ""]
 
 
@@ -333,7 +334,8 @@ class SwitchingLDS(Model):
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         found, seen, discrete = jax.lax.fori_loop(0, sweeps, sweep, (nothing, seen, discrete))
         elbo = discrete.log_likelihood + jnp.sum(jnp.where(there, found.entropies, 0.0))
-        return Fields(seen, discrete.marginals, discrete.pairs, found.mean, found.covariance, found.lagged, elbo)
+        path, _ = markov.best_path(first, move, seen, starts, there)
+        return Fields(seen, discrete.marginals, discrete.pairs, found.mean, found.covariance, found.lagged, path, elbo)
 
     def _interacting(self, datum: Datum, whites: Any, starts: Array, there: Array) -> Float[Array, "T K"]:
         """log p(y_t | s_t, y_1..t-1), the past's paths merged into one Gaussian a regime (Blom & Bar-Shalom 1988)."""
@@ -451,16 +453,6 @@ class SwitchingLDS(Model):
         """q(s) as a chain."""
         starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
         return DiscreteChain(markov.conditioned(*self._gates(), self.fields(datum, sweeps).seen, starts, there), there)
-
-    def marginals(self, datum: Datum, sweeps: int = 10) -> Float[Array, "T K"]:
-        """log q(s_t) of every step, mean-field, given all of the sequence."""
-        return jnp.log(self.fields(datum, sweeps).regimes)
-
-    def best_path(self, datum: Datum, sweeps: int = 10) -> Int[Array, " T"]:
-        """The most likely path of regimes under q(s)."""
-        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
-        seen = self.fields(datum, sweeps).seen
-        return markov.best_path(*self._gates(), seen, starts, there)[0]
 
     # -- learning ------------------------------------------------------------------------------------------------------
 
