@@ -39,7 +39,8 @@ def collect(
 
     With `frames` what the environment renders is kept as well, as the observation "frame": 8-bit [T+1, S, S, 3],
     which `Recording.data` turns into numbers in [0, 1]. MuJoCo renders small images without shadows and reflections,
-    which is some fifty times faster; without a display MUJOCO_GL=egl and SDL_VIDEODRIVER=dummy are set.
+    which is some fifty times faster, and from the camera that follows the body if the model has one; without a display
+    MUJOCO_GL=egl and SDL_VIDEODRIVER=dummy are set.
 
     Args:
         env: the name of an environment, such as "Pendulum-v1", or an environment (for frames with
@@ -147,7 +148,8 @@ def _make(gymnasium: Any, name: str, frames: int | None, max_steps: int | None) 
             needed("frames need Pillow", "control", "PIL.Image")
             options["render_mode"] = "rgb_array"
             if physical:
-                options |= {"width": frames, "height": frames}
+                # "track" is by custom the camera that follows the body; without one in the model it is the default
+                options |= {"width": frames, "height": frames, "camera_name": "track"}
         world = gymnasium.make(name, **options)
     except gymnasium.error.DependencyNotInstalled as error:
         raise _missing(error) from error

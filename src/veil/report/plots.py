@@ -152,10 +152,10 @@ def responsibilities(panel: Any, data: np.ndarray, probabilities: np.ndarray) ->
 
 
 def tiles(panel: Any, images: np.ndarray, columns: int) -> None:
-    """Images [N, H, W] between 0 and 1 beside and below each other, a white line between them."""
-    count, height, width = images.shape
+    """Images [N, H, W] (1 is black) or [N, H, W, 3] (in colour), 0 to 1, in rows, a white line between them."""
+    count, height, width, *colours = images.shape
     rows = -(-count // columns)
-    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
+    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, *colours), 1.0 if colours else np.nan)
     for i, image in enumerate(images):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
         sheet[top : top + height, left : left + width] = image
