@@ -6,8 +6,9 @@
   padded (and learns from the padding: no quality). Bar: 3 times as fast as hmmlearn.
 * ``lds-smooth-2000``: log-likelihood and moments of a Kalman smoother, 2000 steps, 4 states, 8 outputs. Bar: 3 times as
   fast as the better of dynamax's sequential and parallel ones.
-* ``lds-smooth-batch``: 256 sequences of 100 steps; dynamax's sequential one in ``vmap`` (its parallel one, run again and
-  again in batches or on long sequences, stands still in batched LAPACK of jaxlib 0.10.2). ``lds-em``: an EM iteration of those. Bar: 3.
+* ``lds-smooth-batch``: 256 sequences of 100 steps; dynamax's sequential smoother in ``vmap`` (its parallel one, run
+  again and again, stands still in batched LAPACK of jaxlib 0.10.2). Bar: 3.
+* ``lds-em``: an EM iteration of those. Bar: 3.
 * ``viterbi``: the best path of the 20,000 steps.
 * ``growth``: milliseconds from 100 to a million steps (``--quick``: ten thousand), with a picture in ``--out``.
 
