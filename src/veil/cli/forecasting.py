@@ -45,9 +45,9 @@ def forecast(
 ) -> None:
     """Draw the steps that follow the sequences of DATA.
 
-    The columns of FILE are sequence (as DATA call it), step (from 0, counted on from the past), and for each column y of
-    the query y_mean, y_low and y_high (the 90 % interval), y_truth with --after, and y_0, y_1, ..., the futures. An .npz
-    has the arrays mean, low, high, truth [N, H, ...] and paths [N, samples, H, ...].
+    The columns of FILE are sequence (as DATA call it), step (from 0, counted on from the past), and for each column y
+    of the query y_mean, y_low and y_high (the 90 % interval), y_truth with --after, and y_0, y_1, ..., the futures. An
+    .npz has the arrays mean, low, high, truth [N, H, ...] and paths [N, samples, H, ...].
     """
     import jax
     import numpy as np
