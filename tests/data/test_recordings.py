@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import veil
-from veil.data import Episode, Recording, collect, read, recording, windows, write_minari
+from veil.data import Episode, Recording, collect, collecting, read, recording, windows, write_minari
 
 
 def episode(steps: int = 3, **more) -> Episode:
@@ -367,6 +367,16 @@ def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch, missing: st
     with pytest.raises(ModuleNotFoundError) as caught:
         collect(env, 1, out=tmp_path / "x", seed=0, frames=8)
     assert command in str(caught.value)
+
+
+def test_small_pictures_of_mujoco_follow_the_body() -> None:
+    """As gymnasium makes it the camera stands still, and the body runs out of the picture."""
+    gymnasium, mujoco = pytest.importorskip("gymnasium"), pytest.importorskip("mujoco")
+    world = collecting._make(gymnasium, "HalfCheetah-v5", 8, None)
+    model, camera = world.unwrapped.model, world.unwrapped.mujoco_renderer.camera_id
+    assert model.cam_mode[camera] == mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM
+    assert not model.light_castshadow.any()
+    world.close()
 
 
 def test_a_damaged_episode_is_named(tmp_path: Path) -> None:
