@@ -1,5 +1,6 @@
 """The Kalman filter and smoother against one dense joint Gaussian of all states and observations."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +62,7 @@ def oracle(
     return value, mean + gain @ (seen - emission @ mean), covariance - gain @ emission @ covariance
 
 
+@eqx.filter_jit
 def run(p, drift, query, observed=None, starts=None, there=None):
     p = {name: jnp.asarray(array) for name, array in p.items()}
     white, emission, normalisers = kalman.whitened(jnp.asarray(query), p["emission"], p["observation"], observed)
@@ -109,7 +111,7 @@ def test_the_gradient_is_the_dense_gaussians(x64: None) -> None:
     def likelihood(p):
         return run(p, drift, query, jnp.asarray(observed), jnp.asarray(starts))[0]
 
-    gradient = jax.grad(likelihood)({name: jnp.asarray(array) for name, array in p.items()})
+    gradient = jax.jit(jax.grad(likelihood))({name: jnp.asarray(array) for name, array in p.items()})
     step = 1e-5
     for name, array in p.items():
         for place in np.ndindex(array.shape):
@@ -147,7 +149,7 @@ def test_sampled_paths_have_the_posteriors_moments(x64: None) -> None:
     _, mean, covariance = oracle(p, drift, query, np.array([True, False, False]), np.ones((3, SIZE), bool))
     _, filtered, *_ = run(p, drift, query)
     keys = jax.random.split(jax.random.key(0), 40_000)
-    drawn = jax.vmap(lambda key: kalman.sample_path(key, filtered, None, None))(keys)
+    drawn = jax.jit(jax.vmap(lambda key: kalman.sample_path(key, filtered, None, None)))(keys)
     flat = np.asarray(drawn).reshape(len(keys), -1)
     scale = np.sqrt(np.diagonal(covariance))
     assert np.max(np.abs(flat.mean(0) - mean) / scale) < 5 / np.sqrt(len(keys))
