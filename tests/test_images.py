@@ -235,3 +235,22 @@ def test_images_as_evidence():
 def test_bad_choices_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_convolutions_are_the_same_sums_on_every_platform(x64):
+    rng = np.random.default_rng(0)
+    bias = jnp.asarray(rng.normal(size=5))
+    for one, other, size in (
+        (images._gathered, images._convolved, (8, 6, 3)),
+        (images._spread, images._unconvolved, (4, 3, 3)),
+    ):
+        image, weight = jnp.asarray(rng.normal(size=(2, *size))), jnp.asarray(rng.normal(size=(4, 4, 3, 5)))
+        found = []
+        for level in (one, other):
+
+            def total(image, weight, bias, level=level):
+                return jnp.sum(jax.vmap(level, (0, None, None))(image, weight, bias) ** 3)
+
+            found.append(jax.jit(jax.value_and_grad(total, (0, 1, 2)))(image, weight, bias))
+        for left, right in zip(*map(jax.tree.leaves, found), strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-10, atol=1e-10)
