@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import veil
+from compiled import called
 from veil.covariance import Diagonal, Full, Spherical
 from veil.model import Datum
 from veil.zoo.lds import LDS, local_level
@@ -85,22 +86,38 @@ def datum(case: str, count: int = 5) -> Datum:
     )
 
 
-@pytest.mark.parametrize("noise", ["diagonal", "spherical", "full"])
-@pytest.mark.parametrize("case", ["plain", "controls and reset", "missing and reset"])
+EVERYTHING = "controls, missing and reset"
+
+
+@pytest.mark.parametrize(
+    ("noise", "case"),
+    [
+        ("diagonal", "plain"),
+        ("diagonal", EVERYTHING),
+        ("spherical", EVERYTHING),
+        ("full", "plain"),
+        ("full", EVERYTHING),
+    ],
+)
 def test_likelihood_and_posterior_are_the_dense_gaussians(x64: None, noise: str, case: str) -> None:
     m, one = model(noise, 2 if "controls" in case else 0), datum(case)
     value, mean, covariance = oracle(m, one)
-    np.testing.assert_allclose(m.log_marginal(one), value, atol=1e-10)
-    found = m.marginals(one)
-    np.testing.assert_allclose(np.ravel(found[0]), mean, atol=1e-10)
-    np.testing.assert_allclose(np.ravel(found[1]), np.diagonal(covariance), atol=1e-10)
+
+    def numbers(m, one):
+        q = m.posterior(one)
+        paths = jnp.stack([q.sample(jax.random.key(0)), jnp.zeros((5, STATES))])
+        differences = jax.vmap(lambda path: m.log_joint(path, one) - q.log_prob(path))(paths)
+        return m.log_marginal(one), *m.marginals(one), differences
+
+    found, means, variances, differences = called(numbers, m, one)
+    np.testing.assert_allclose(found, value, atol=1e-10)
+    np.testing.assert_allclose(np.ravel(means), mean, atol=1e-10)
+    np.testing.assert_allclose(np.ravel(variances), np.diagonal(covariance), atol=1e-10)
     # the identity: with the exact posterior log p(y, z) - log q(z) is log p(y) for every z
-    q = m.posterior(one)
-    for path in (q.sample(jax.random.key(0)), jnp.zeros((5, STATES))):
-        np.testing.assert_allclose(m.log_joint(path, one) - q.log_prob(path), value, atol=1e-8)
+    np.testing.assert_allclose(differences, [value, value], atol=1e-8)
     belief, values = m.init(), []
     for t in range(5):
-        belief, step = m.step(belief, jax.tree.map(lambda leaf, t=t: leaf[t], one))
+        belief, step = called(m.step, belief, jax.tree.map(lambda leaf, t=t: leaf[t], one))
         values.append(step)
     np.testing.assert_allclose(np.sum(values), value, atol=1e-10)
     np.testing.assert_allclose(belief.mean, mean[-STATES:], atol=1e-10)
@@ -136,7 +153,7 @@ def test_em_climbs_to_where_the_gradient_of_the_likelihood_is_zero(x64: None, no
     assert values[-1] > values[0] + 1
     # a small step of EM goes uphill along the gradient: the change in value is at least half of gradient x change
     start = model(noise)
-    gradient, after = eqx.filter_jit(eqx.filter_grad(learned))(start), eqx.filter_jit(step)(start)
+    gradient, after = eqx.filter_jit(eqx.filter_grad(learned))(start), once(start)[0]
     change = jax.tree.map(lambda new, old: new - old, after, start)
     slope = sum(jnp.sum(a * b) for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(change), strict=True))
     assert slope > 0
@@ -173,7 +190,7 @@ def test_nile_by_em_comes_to_the_published_maximum(x64: None) -> None:
 def test_fixed_parameters_stay(x64: None) -> None:
     one = datum("plain", 8)
     data = veil.Data(np.asarray(one.query)[None])
-    for names in (("transition",), ("drift", "noise"), ("emission", "process"), ("offset", "mean", "factor")):
+    for names in (("transition", "offset", "mean", "factor"), ("drift", "noise", "emission", "process")):
         start = replace(model(), fixed=names)
         found = veil.fit(start, data, key=jax.random.key(0), steps=5)
         assert np.all(np.diff(found.history.value) > -1e-9)
@@ -189,16 +206,20 @@ def test_fixed_parameters_stay(x64: None) -> None:
 
 def test_padded_equals_unpadded_and_reset_equals_apart(x64: None) -> None:
     m, rng = model(), np.random.default_rng(0)
-    long, short = rng.normal(size=(9, SIZE)), rng.normal(size=(5, SIZE))
-    gradient = eqx.filter_jit(eqx.filter_grad(lambda m, one: m.log_marginal(one)))
-    plain = Datum(jnp.asarray(short))
-    padded = Datum(jnp.asarray(np.concatenate([short, np.zeros((4, SIZE))])), mask=jnp.arange(9) < 5)
-    np.testing.assert_allclose(m.log_marginal(padded), m.log_marginal(plain), atol=1e-10)
-    for left, right in zip(*(jax.tree.leaves(gradient(m, one)) for one in (padded, plain)), strict=True):
-        np.testing.assert_allclose(left, right, atol=1e-8)
-    joined = Datum(jnp.asarray(np.concatenate([long, short])), reset=jnp.arange(14) == 9)
-    apart = m.log_marginal(Datum(jnp.asarray(long))) + m.log_marginal(plain)
-    np.testing.assert_allclose(m.log_marginal(joined), apart, atol=1e-10)
+    long, short = rng.normal(size=(5, SIZE)), rng.normal(size=(5, SIZE))
+    of = eqx.filter_jit(eqx.filter_value_and_grad(lambda m, one: m.log_marginal(one)))
+    twelve = lambda rows: jnp.asarray(np.concatenate([rows, np.ones((12 - len(rows), SIZE))]))  # noqa: E731
+    padded = Datum(twelve(short), mask=jnp.arange(12) < 5, reset=jnp.zeros(12, bool))
+    joined = Datum(twelve(np.concatenate([long, short])), mask=jnp.arange(12) < 10, reset=jnp.arange(12) == 5)
+    (one, one_slope), (other, other_slope) = (of(m, Datum(jnp.asarray(rows))) for rows in (long, short))
+    (blank, blank_slope), (both, both_slope) = of(m, padded), of(m, joined)
+    np.testing.assert_allclose(blank, other, atol=1e-10)
+    np.testing.assert_allclose(both, one + other, atol=1e-10)
+    apart = jax.tree.map(np.add, one_slope, other_slope)
+    for found, expected in ((blank_slope, other_slope), (both_slope, apart)):
+        for left, right in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(left, right, atol=1e-8)
+    long = rng.normal(size=(9, SIZE))
     fits = [
         veil.fit(m, data, key=jax.random.key(0), steps=4).model
         for data in (
@@ -211,8 +232,10 @@ def test_padded_equals_unpadded_and_reset_equals_apart(x64: None) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*(constant)")
-@pytest.mark.parametrize("precision", [32, 64])
-@pytest.mark.parametrize("case", ["constant", "too many states", "single steps", "a step unseen"])
+@pytest.mark.parametrize(
+    ("case", "precision"),
+    [("constant", 32), ("constant", 64), ("too many states", 32), ("single steps", 32), ("a step unseen", 32)],
+)
 def test_hard_data_never_give_nan(precision: int, case: str) -> None:
     rng = np.random.default_rng(0)
     lists = [np.cumsum(rng.normal(size=(length, 2)), 0) for length in (20, 9)]
