@@ -16,7 +16,6 @@ from veil import distributions, dynamics, fitting, heads, images
 from veil.chains import Categoricals, Normals
 from veil.evaluation.bounds import bounds
 from veil.images import Pyramid
-from veil.maths import markov
 from veil.model import Datum
 from veil.nets import Identity, Linear
 from veil.objective import ELBO, Balanced, FreeNats, ImportanceWeighted, Overshooting, ScoreFunction, StickingTheLanding

@@ -12,6 +12,7 @@ import pytest
 from scipy.special import logsumexp
 
 import veil
+from compiled import called
 from state_space import SIZE, STATES, lds, sequence, unbiased
 from veil.covariance import Full
 from veil.gates import Softmax
@@ -22,7 +23,8 @@ from veil.statistics import contract
 from veil.zoo.lds import LDS
 from veil.zoo.switching import SwitchingLDS
 
-CASES = ["plain", "controls reset", "missing padding reset"]
+EVERYTHING = "controls missing padding reset"
+CASES = ["plain", EVERYTHING]
 
 
 def model(states: int = 2, case: str = "plain", noise: str = "diagonal", shared: bool = False) -> SwitchingLDS:
@@ -83,7 +85,7 @@ def every_path(m: SwitchingLDS, one: Datum) -> tuple[float, np.ndarray, np.ndarr
     return logsumexp(joint), paths, np.array(joint)
 
 
-@pytest.mark.parametrize(("case", "noise"), list(zip(CASES, ("full", "diagonal", "full"), strict=True)))
+@pytest.mark.parametrize(("case", "noise"), list(zip(CASES, ("diagonal", "full"), strict=True)))
 def test_joint_and_particles_against_every_path(x64: None, case: str, noise: str) -> None:
     m, one = model(2, case, noise), sequence(case, 5)
     exact, paths, joint = every_path(m, one)
@@ -93,9 +95,9 @@ def test_joint_and_particles_against_every_path(x64: None, case: str, noise: str
     np.testing.assert_allclose(found, joint, atol=1e-9)
     # the Rao-Blackwellised filter: unbiased, whatever the number of particles
     keys = jax.random.split(jax.random.key(0), 1000)
-    for count, proposal in ((4, Optimal()), (32, Bootstrap())):
-        run = eqx.filter_jit(eqx.filter_vmap(lambda key, n=count, q=proposal: FIVO(n)(m, q, one, key).value))
-        unbiased(run(keys), exact)
+    objective, proposal = (FIVO(32), Bootstrap()) if case == "plain" else (FIVO(4), Optimal())
+    run = eqx.filter_jit(eqx.filter_vmap(lambda key: objective(m, proposal, one, key).value))
+    unbiased(run(keys), exact)
     # with so many particles its filtered regimes are those of all paths
     filtered = eqx.filter_jit(lambda key: m.filtered(one, key, 4000))(jax.random.key(1))
     weights = np.exp(joint - exact)
@@ -103,18 +105,20 @@ def test_joint_and_particles_against_every_path(x64: None, case: str, noise: str
     np.testing.assert_allclose(filtered.regimes[length - 1], last, atol=0.03)
     np.testing.assert_allclose(filtered.log_likelihood, exact, atol=0.1)
     # the mean-field ELBO is below, rises with every sweep, and with q(s) alone, z integrated out, is tighter
-    bound = eqx.filter_jit(lambda sweeps: m.mean_field(one, sweeps)[1])
-    values = [float(bound(sweeps)) for sweeps in (1, 2, 30)]
+    bound = lambda sweeps, m: m.mean_field(one, sweeps)[1]  # noqa: E731
+    score = lambda m, paths: (bound(30, m), jax.vmap(m.mean_field_chain(one, 30).log_prob)(paths))  # noqa: E731
+    final, log_q = called(score, m, jnp.asarray(padded))
+    values = [*(float(called(bound, sweeps, m)) for sweeps in (1, 2)), float(final)]
     assert np.all(np.diff(values) > -1e-9)
     assert values[-1] < exact
-    log_q = jax.vmap(m.mean_field_chain(one, 30).log_prob)(jnp.asarray(padded))
     np.testing.assert_allclose(logsumexp(log_q), 0.0, atol=1e-9)
     tighter = np.sum(np.exp(log_q) * (joint - log_q))
     assert values[-1] - 1e-9 < tighter < exact
 
 
-def drawn_elbo(m: SwitchingLDS, one: Datum, sweeps: int) -> tuple[float, float]:
-    """E_q[log p(y, z, s)] + H(q) of the same q by draws of z and s: an independent computation of the same number."""
+@eqx.filter_jit
+def drawn_elbo(m: SwitchingLDS, one: Datum, sweeps: int) -> tuple[jax.Array, jax.Array]:
+    """The ELBO, and E_q[log p(y, z, s)] + H(q) of the same q by draws of z and s: an independent computation of it."""
     fields = m.fields(one, sweeps)
     starts, there = veil.maths.markov.steps(len(one.query), one.mask, one.reset)
     chain_z = veil.chains.GaussianChain.smoothed(
@@ -129,8 +133,7 @@ def drawn_elbo(m: SwitchingLDS, one: Datum, sweeps: int) -> tuple[float, float]:
         joint = jnp.sum(jnp.take_along_axis(each, s[:, None], 1)) + m.prior_for(one).log_prob(s)
         return joint - chain_z.log_prob(z) - chain_s.log_prob(s)
 
-    values = jax.vmap(one_draw)(jax.random.split(jax.random.key(3), 4000))
-    return float(values.mean()), float(values.std() / np.sqrt(4000))
+    return m.mean_field(one, sweeps)[1], jax.vmap(one_draw)(jax.random.split(jax.random.key(3), 4000))
 
 
 def step_joint(regime: LDS, z, one: Datum, starts, there):
@@ -141,45 +144,51 @@ def step_joint(regime: LDS, z, one: Datum, starts, there):
     return jnp.where(there, prior + jax.vmap(score, axes)(one.query, z, one.observed), 0.0)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_elbo_is_that_of_its_factors(x64: None, case: str) -> None:
-    m, one = model(3, case), sequence(case, 6)
-    value, error = drawn_elbo(m, one, 5)
-    assert abs(value - m.mean_field(one, 5)[1]) < 4 * error
+def test_the_elbo_is_that_of_its_factors(x64: None) -> None:
+    m, one = model(3, EVERYTHING), sequence(EVERYTHING, 6)
+    value, drawn = map(np.asarray, drawn_elbo(m, one, 5))
+    assert abs(drawn.mean() - value) < 4 * drawn.std() / np.sqrt(len(drawn))
 
 
-@pytest.mark.parametrize(("case", "noise"), list(zip(CASES, ("full", "diagonal", "full"), strict=True)))
-def test_one_regime_is_the_linear_gaussian_model(x64: None, case: str, noise: str) -> None:
-    m, one = model(1, case, noise), sequence(case, 6)
-    regime = m.regimes[0]
-    expectations, value = m.mean_field(one, 1)
-    np.testing.assert_allclose(value, regime.log_marginal(one), atol=1e-9)
-    there = np.ones(6, bool) if one.mask is None else np.asarray(one.mask)
-    for found, exact in zip(expectations[2:], regime.expectations(one)[0], strict=True):
-        np.testing.assert_allclose(found[there], exact[there], atol=1e-9)
-    np.testing.assert_allclose(FIVO(3)(m, Optimal(), one, jax.random.key(0)).value, value, atol=1e-9)
-    sums = lambda model, q: contract(jax.tree.map(lambda leaf: leaf[None], model.statistics(one, q)), jnp.ones(1))  # noqa: E731
-    fitted = m.maximise(sums(m, expectations)).regimes[0]
-    known = regime.maximise(sums(regime, regime.expectations(one)[0]))
-    for found, exact in zip(jax.tree.leaves(fitted), jax.tree.leaves(known), strict=True):
-        np.testing.assert_allclose(found, exact, atol=1e-8)
-    np.testing.assert_allclose(m.log_prior(), regime.log_prior(), atol=1e-12)
+def summed(model, one: Datum, expectations):
+    """The statistics of one sequence, as those of a data set."""
+    return contract(jax.tree.map(lambda leaf: leaf[None], model.statistics(one, expectations)), jnp.ones(1))
 
 
-@pytest.mark.parametrize(("case", "shared"), list(zip(CASES, (True, False, True), strict=True)))
+def test_one_regime_is_the_linear_gaussian_model(x64: None) -> None:
+    m, one = model(1, EVERYTHING, "full"), sequence(EVERYTHING, 6)
+
+    def switching(m):
+        expectations, value = m.mean_field(one, 1)
+        particles = FIVO(3)(m, Optimal(), one, jax.random.key(0)).value
+        return expectations, value, particles, m.maximise(summed(m, one, expectations)).regimes[0], m.log_prior()
+
+    def linear(regime):
+        expectations, _ = regime.expectations(one)
+        return expectations, regime.log_marginal(one), regime.maximise(summed(regime, one, expectations))
+
+    expectations, value, particles, fitted, prior = called(switching, m)
+    known, exact, best = called(linear, m.regimes[0])
+    np.testing.assert_allclose(value, exact, atol=1e-9)
+    there = np.asarray(one.mask)
+    for left, right in zip(expectations[2:], known, strict=True):
+        np.testing.assert_allclose(left[there], right[there], atol=1e-9)
+    np.testing.assert_allclose(particles, value, atol=1e-9)
+    for left, right in zip(jax.tree.leaves(fitted), jax.tree.leaves(best), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-8)
+    np.testing.assert_allclose(prior, m.regimes[0].log_prior(), atol=1e-12)
+
+
+@pytest.mark.parametrize(("case", "shared"), list(zip(CASES, (False, True), strict=True)))
 def test_the_m_step_raises_the_bound(x64: None, case: str, shared: bool) -> None:
     """With q held the expected log-joint and log-prior are at their top: the next E-step's ELBO is higher."""
     m, one = model(2, case, shared=shared), sequence(case, 12, seed=5)
-    step = eqx.filter_jit(
-        lambda m: (
-            m.maximise(
-                contract(
-                    jax.tree.map(lambda leaf: leaf[None], m.statistics(one, m.mean_field(one, 60)[0])), jnp.ones(1)
-                )
-            ),
-            m.mean_field(one, 60)[1] + m.log_prior(),
-        )
-    )
+
+    @eqx.filter_jit
+    def step(m):
+        expectations, value = m.mean_field(one, 60)
+        return m.maximise(summed(m, one, expectations)), value + m.log_prior()
+
     values = []
     for _ in range(15):
         m, value = step(m)
