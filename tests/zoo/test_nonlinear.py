@@ -82,7 +82,7 @@ def test_the_rules_are_exact_of_what_they_say(x64: None) -> None:
 def test_particles_on_a_linear_model(x64: None, proposal: veil.posterior.Posterior) -> None:
     m, one = lds("diagonal"), sequence("missing padding reset", 6)
     model = nonlinear(m)
-    strategy = ParticleFilter(2048 if isinstance(proposal, Bootstrap) else 256, proposal)
+    strategy = ParticleFilter(1024 if isinstance(proposal, Bootstrap) else 256, proposal)
     keys = jax.random.split(jax.random.key(0), 200)
     found = eqx.filter_jit(eqx.filter_vmap(lambda key: strategy.filtered(model, one, key)))(keys)
     kalman, value, (mean, variance) = called(lambda m: (m._filter(one)[1], m.log_marginal(one), m.marginals(one)), m)
