@@ -74,3 +74,15 @@ def test_factors_have_the_lower_precision_and_sums_the_higher() -> None:
     np.testing.assert_allclose(found, low + bias[None, None], rtol=1e-5)
     slopes = jax.grad(lambda x, w: jnp.sum(rows.product(x, w)), (0, 1))(x, weight.astype(jnp.bfloat16))
     assert [slope.dtype for slope in slopes] == [jnp.float32, jnp.bfloat16]
+
+
+def test_without_columns_only_the_bias_is_left() -> None:
+    def total(x, weight, bias):
+        return jnp.sum(jax.vmap(rows.affine, (0, None, None))(x, weight, bias) ** 2)
+
+    empty = jnp.zeros((4, 2, 0)), jnp.zeros((5, 0)), jnp.ones(5)
+    slopes = jax.grad(total, (0, 1, 2))(*empty)
+    assert [slope.shape for slope in slopes] == [(4, 2, 0), (5, 0), (5,)]
+    np.testing.assert_allclose(slopes[2], 16.0)
+    many = jax.vmap(rows.affine)(empty[0], jnp.zeros((4, 5, 0)), jnp.ones((4, 5)))
+    np.testing.assert_allclose(many, 1.0)

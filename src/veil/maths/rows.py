@@ -6,6 +6,7 @@ the time of the product of a layer of few channels. Here batch axes are more row
 more. JAX is told what it must know: the product is linear in both factors, the bias is added.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -41,7 +42,7 @@ def affine(
 
 
 def _flat(array: Array) -> Array:
-    return array.reshape(-1, array.shape[-1])
+    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])  # not -1: there may be no columns
 
 
 def _rows(left: Array, weight: Array, dtype: Any) -> Array:
@@ -101,7 +102,7 @@ def _batched(factors: tuple[Array, ...], axes: tuple[Any, ...], *, dtype: Any) -
         jnp.broadcast_to(array, (count, *array.shape)) if axis is None else array
         for array, axis in zip((left, weight, *bias), axes, strict=True)
     )
-    flat = left.reshape(count, -1, left.shape[-1])
+    flat = left.reshape(count, math.prod(left.shape[1:-1]), left.shape[-1])
     found = jax.lax.dot_general(flat, weight, (((2,), (2,)), ((0,), (0,))), preferred_element_type=dtype)
     found = found + bias[0][:, None] if bias else found
     return found.reshape(*left.shape[:-1], weight.shape[1]), 0
