@@ -13,7 +13,7 @@ import veil as library
 from veil.zoo import catalogue
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def entries():
     """Two sequence models by name, whatever else the catalogue has."""
 
