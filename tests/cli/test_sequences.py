@@ -13,7 +13,7 @@ import veil as library
 from veil.zoo import catalogue
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def entries():
     """Two sequence models by name, whatever else the catalogue has."""
 
@@ -27,9 +27,9 @@ def entries():
         return library.HMM(states=2, experts=library.Linear(library.heads.DiagonalGaussian()))
 
     added = {
-        "test-images": catalogue.Entry("test-images", "a test", False, True, images),
-        "test-lds": catalogue.Entry("test-lds", "a test", False, True, lds),
-        "test-hmm": catalogue.Entry("test-hmm", "a test", False, True, hmm),
+        "test-images": catalogue.Entry("test-images", "a model of these tests", False, True, images),
+        "test-lds": catalogue.Entry("test-lds", "a model of these tests", False, True, lds),
+        "test-hmm": catalogue.Entry("test-hmm", "a model of these tests", False, True, hmm),
     }
     catalogue.MODELS.update(added)
     yield
