@@ -96,7 +96,7 @@ class Own:
         import jax.numpy as jnp
 
         import veil
-        from veil.learners import Gradient
+        from veil.learning.gradient import Gradient
 
         whole = veil.Datum(jnp.asarray(data), weight=jnp.ones(len(data)))
         key_model, key_posterior, self.key = jax.random.split(jax.random.key(0), 3)

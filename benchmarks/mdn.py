@@ -50,7 +50,7 @@ def ours(seed: int, steps: int, model: str = "mixture") -> tuple[float, float]:
     import jax
 
     import veil
-    from veil.heads import DiagonalGaussian, HomoscedasticGaussian
+    from veil.parts.heads import DiagonalGaussian, HomoscedasticGaussian
 
     trunk = veil.MLP(WIDTHS, "silu")
     made = {

@@ -30,8 +30,9 @@ def linear_vae(options: common.Options) -> common.Case:
     import jax
 
     import veil
-    from veil import heads, nets, objective
-    from veil.fitting import default_optimiser
+    from veil import objective
+    from veil.learning.fitting import default_optimiser
+    from veil.parts import heads, nets
 
     data, steps = images(), 1000 if options.quick else STEPS
     model = veil.VAE(LATENT, heads.HomoscedasticGaussian(shared=True), nets.Identity())

@@ -83,7 +83,7 @@ def _learner() -> Any:
     import optax
 
     import veil
-    from veil.learners import Gradient
+    from veil.learning.gradient import Gradient
 
     return Gradient(veil.ELBO(), optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(RATE)))
 
@@ -93,7 +93,7 @@ def ours(pair: Any, data: Any, batch: int, steps: int, watch: Callable[[Any, Any
     import jax
 
     import veil
-    from veil.loop import InMemory, train
+    from veil.learning.loop import InMemory, train
 
     datum = veil.Datum(data.query, data.evidence, weight=np.ones(len(data), np.float32), mask=data.mask)
     pair = jax.tree.map(lambda leaf: leaf[None], pair)
@@ -354,7 +354,7 @@ def our_dmm(data: Any) -> Any:
     import jax
 
     import veil
-    from veil.nets import Identity
+    from veil.parts.nets import Identity
     from veil.posterior import Future, Sequential
 
     key_model, key_posterior = jax.random.split(jax.random.key(0))

@@ -83,7 +83,7 @@ def _learner(rate: float) -> Any:
     import optax
 
     import veil
-    from veil.learners import Gradient
+    from veil.learning.gradient import Gradient
 
     return Gradient(veil.ELBO(), optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate)))
 
@@ -100,7 +100,7 @@ def ours(
     import jax
 
     import veil
-    from veil.loop import InMemory, train
+    from veil.learning.loop import InMemory, train
 
     key_model, key_posterior = jax.random.split(jax.random.key(seed))
     datum = veil.Datum(data, weight=np.ones(len(data), np.float32))

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil import heads, objective
+from veil import objective
 from veil.evaluation.gap import gap
-from veil.fitting import default_optimiser
+from veil.learning.fitting import default_optimiser
+from veil.parts import heads
 from veil.report import style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -24,9 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil import heads, objective, posterior
-from veil.fitting import default_optimiser
-from veil.nets import Identity
+from veil import objective, posterior
+from veil.learning.fitting import default_optimiser
+from veil.parts import heads
+from veil.parts.nets import Identity
 from veil.report import style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -19,7 +19,7 @@ from rich.table import Table
 
 import veil
 from veil.control.driving import World, as_data, demonstrations, drives
-from veil.heads import DiagonalGaussian, HomoscedasticGaussian
+from veil.parts.heads import DiagonalGaussian, HomoscedasticGaussian
 from veil.report import plots, style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

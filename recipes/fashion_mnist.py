@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil import heads, images, objective
-from veil.fitting import default_optimiser
+from veil import objective
+from veil.learning.fitting import default_optimiser
+from veil.parts import heads, images
 from veil.report import plots, style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil import distributions, heads, images, objective
+from veil import distributions, objective
+from veil.parts import heads, images
 from veil.report import forecasts, plots, style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil import heads, objective
+from veil import objective
+from veil.parts import heads
 from veil.report import style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -11,8 +11,9 @@ import scipy.stats
 
 import oracles
 import veil
-from veil import Data, Diagonal, Full, Linear, LinearGaussian, Mixture, Softmax, Spherical, Tied, heads
-from veil.batching import as_datum
+from veil import Data, Diagonal, Full, Linear, LinearGaussian, Mixture, Softmax, Spherical, Tied
+from veil.model.batching import as_datum
+from veil.parts import heads
 
 STRUCTURES = {
     "full": Full(),

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from veil.covariance import Diagonal, Full
 from veil.model import Datum
+from veil.parts.covariance import Diagonal, Full
 from veil.zoo.lds import LDS
 
 STATES, SIZE = 2, 3

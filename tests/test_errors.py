@@ -11,7 +11,8 @@ import pytest
 
 SETUP = """
 import warnings, json, jax, jax.numpy as jnp, numpy as np, veil
-from veil import Data, Mixture, Linear, heads
+from veil import Data, Mixture, Linear
+from veil.parts import heads
 warnings.simplefilter("ignore")
 key, rng = jax.random.key(0), np.random.default_rng(0)
 y, x = rng.normal(size=(12, 2)), rng.normal(size=(12, 1))

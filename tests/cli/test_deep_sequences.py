@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import veil as library
+from veil.cli import catalogue
 from veil.cli.fitting import _with_image
 from veil.cli.runs import draws
-from veil.zoo import catalogue
 
 SMALL = ("--hidden", "4", "--steps", 3, "--quiet")
 

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from veil import load_export, run
+from veil import load_export
 from veil.data import load
-from veil.inference import infer
+from veil.saved import runs as run
+from veil.verbs.inference import infer
 
 pytest.importorskip("flatbuffers")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from veil import data as veil_data
-from veil import run as runs
 from veil.cli.program import notes
+from veil.saved import runs
 
 
 def lines(folder):

@@ -53,9 +53,9 @@ def test_it_starts_without_jax():
 
 
 def test_public_names_are_what_they_were():
-    code = "import veil.fitting, veil; print(callable(veil.fit), callable(veil.select), veil.heads.__name__)"
+    code = "import veil.learning.fitting, veil; print(callable(veil.fit), callable(veil.select), veil.heads.__name__)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["True", "True", "veil.heads"]
+    assert found.stdout.split() == ["True", "True", "veil.parts.heads"]
     import veil
 
     for name in veil.__all__:

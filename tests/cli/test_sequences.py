@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import veil as library
-from veil.zoo import catalogue
+from veil.cli import catalogue
 
 
 @pytest.fixture(scope="session", autouse=True)

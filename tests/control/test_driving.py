@@ -16,7 +16,7 @@ from veil.control.driving import (
     drives,
     outcome,
 )
-from veil.heads import HomoscedasticGaussian
+from veil.parts.heads import HomoscedasticGaussian
 
 
 def hand(state, action, speed=5.0, period=0.5, limit=1.5, pieces=20_000):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from veil.data import BadRecords, Data, DataWarning, Stream, stream, write
-from veil.data.delimited import _index
+from veil.data.formats.delimited import _index
 
 NAN, INF = float("nan"), float("inf")
 
@@ -85,7 +85,7 @@ class TestCsv:
     )
     def test_refuse(self, tmp_path, monkeypatch, lines, message):
         pytest.importorskip("grain")
-        monkeypatch.setattr("veil.data.delimited.CELLS", 40)  # the first part of a pass is good
+        monkeypatch.setattr("veil.data.formats.delimited.CELLS", 40)  # the first part of a pass is good
         made = stream(csv(tmp_path, lines))
         batches = made.batches(100, seed=0)
         with pytest.raises(ValueError, match=re.escape(message)):
@@ -124,7 +124,7 @@ class TestCsv:
         np.testing.assert_array_equal(np.sort(np.concatenate(shares), axis=0), expected)
 
     def test_the_index_finds_every_row(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("veil.data.delimited.MARKS", 8)
+        monkeypatch.setattr("veil.data.formats.delimited.MARKS", 8)
         path = csv(tmp_path, count=1000)
         found = _index(path, True, 2)
         assert (found.rows, found.every, found.broken) == (1000, 128, "")

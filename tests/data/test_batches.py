@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from veil.data import Data, Stream, shuffling, stream, write
+from veil.data import Data, Stream, stream, write
+from veil.data.formats import shuffling
 
 pytest.importorskip("grain")
 
@@ -215,7 +216,7 @@ def test_refused(tmp_path):
 
 
 def test_chunks_that_are_too_large(tmp_path, monkeypatch):
-    monkeypatch.setattr("veil.data.files.LARGEST", 10)
+    monkeypatch.setattr("veil.data.formats.files.LARGEST", 10)
     np.savez_compressed(tmp_path / "a.npz", query=np.arange(11.0))
     made = stream(tmp_path)
     assert sum(len(block) for block in made) == 11  # in order it can be read

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import veil
-from veil.data.chorales import NAMES, piano_roll
+from veil.data.bundled.chorales import NAMES, piano_roll
 
 CONTAINER = '<container><rootfiles><rootfile full-path="s.xml"/></rootfiles></container>'
 
@@ -98,7 +98,7 @@ def test_a_wheel_or_a_folder_is_read_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert data.query_names == NAMES
     kept = tmp_path / "music21-1.0-py3-none-any-chorales-1.npz"
     assert kept.exists()
-    monkeypatch.setattr("veil.data.chorales.piano_roll", lambda *_: pytest.fail("it is kept"))
+    monkeypatch.setattr("veil.data.bundled.chorales.piano_roll", lambda *_: pytest.fail("it is kept"))
     np.testing.assert_array_equal(veil.data.load("chorales", folder=tmp_path).query, data.query)
     monkeypatch.undo()
     kept.write_bytes(b"damaged")
@@ -113,6 +113,6 @@ def test_a_wheel_or_a_folder_is_read_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_brings_them_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VEIL_DATA", raising=False)
-    monkeypatch.setattr("veil.data.chorales.find_spec", lambda _: None)
+    monkeypatch.setattr("veil.data.bundled.chorales.find_spec", lambda _: None)
     with pytest.raises(FileNotFoundError, match="pip download --no-deps"):
         veil.data.load("chorales", folder=tmp_path)

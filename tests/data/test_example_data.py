@@ -80,7 +80,7 @@ def test_digits():
 
 
 def test_digits_without_sklearn(monkeypatch):
-    monkeypatch.setattr("veil.data.examples.find_spec", lambda name: None)
+    monkeypatch.setattr("veil.data.bundled.examples.find_spec", lambda name: None)
     with refuses(ModuleNotFoundError, "'digits' was not found", "pip install 'veil[sklearn]'"):
         load("digits")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from veil.data import read, stream
-from veil.data.paths import find
+from veil.data.formats.paths import find
 
 
 @pytest.fixture

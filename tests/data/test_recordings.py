@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import veil
-from veil.data import Episode, Recording, collect, collecting, read, recording, windows, write_minari
+from veil.data import Episode, Recording, collect, read, recording, windows, write_minari
+from veil.data.recorded import collecting
 
 
 def episode(steps: int = 3, **more) -> Episode:

@@ -378,7 +378,8 @@ for path in sys.argv[1:]:
 """
 
 SHUFFLED = """
-from veil.data import chunks, shuffling
+from veil.data.core import chunks
+from veil.data.formats import shuffling
 chunks.CHUNK, shuffling.WINDOW = chunks.CHUNK // 8, shuffling.WINDOW // 8
 for path in sys.argv[1:]:
     made = stream(path)

@@ -9,9 +9,9 @@ import veil
 from linear_gaussian import Known, Linear, draws, log_likelihood, mean_field_gap, random_model
 from veil import Data, Stream, distributions
 from veil.evaluation.average import average
-from veil.evaluation.blocks import verified
 from veil.evaluation.bounds import bounds
 from veil.model import Model
+from veil.model.blocks import verified
 from veil.posterior import Posterior
 
 pytestmark = pytest.mark.usefixtures("x64")

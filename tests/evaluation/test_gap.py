@@ -8,7 +8,7 @@ import cases
 import veil
 from linear_gaussian import Known, Linear, draws, log_likelihood, mean_field_gap, random_model
 from veil.evaluation.gap import gap
-from veil.heads import DiagonalGaussian, FullGaussian
+from veil.parts.heads import DiagonalGaussian, FullGaussian
 
 pytestmark = pytest.mark.usefixtures("x64")
 

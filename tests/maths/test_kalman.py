@@ -66,7 +66,7 @@ def oracle(
 def run(p, drift, query, observed=None, starts=None, there=None):
     p = {name: jnp.asarray(array) for name, array in p.items()}
     white, emission, normalisers = kalman.whitened(jnp.asarray(query), p["emission"], p["observation"], observed)
-    chain = kalman.Chain(p["mean"], p["covariance"], p["transition"], jnp.asarray(drift), p["noise"])
+    chain = kalman.LinearSystem(p["mean"], p["covariance"], p["transition"], jnp.asarray(drift), p["noise"])
     found = kalman.filtered(chain, white, emission, starts, there)
     real = jnp.ones(len(query)) if there is None else there
     value = jnp.sum(found.log_likelihoods) + jnp.sum(jnp.where(real, normalisers, 0.0))

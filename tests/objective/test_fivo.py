@@ -12,11 +12,11 @@ import pytest
 import veil
 from compiled import called
 from state_space import lds, sequence, unbiased
-from veil.covariance import Full
 from veil.evaluation.particles import particle_bound
-from veil.experts import LinearGaussian
-from veil.gates import Softmax
 from veil.objective import FIVO
+from veil.parts.covariance import Full
+from veil.parts.experts import LinearGaussian
+from veil.parts.gates import Softmax
 from veil.posterior import Bootstrap, Exact, Optimal
 from veil.zoo.hmm import HMM
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import veil
-from veil.covariance import Diagonal, Full
-from veil.experts import Linear, LinearGaussian
-from veil.heads import Categorical, Poisson
 from veil.model import Datum
-from veil.statistics import contract
+from veil.parts.covariance import Diagonal, Full
+from veil.parts.experts import Linear, LinearGaussian
+from veil.parts.heads import Categorical, Poisson
+from veil.parts.statistics import contract
 from veil.zoo.hmm import HMM
 
 peer = pytest.importorskip("hmmlearn.hmm")

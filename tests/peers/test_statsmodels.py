@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import veil
-from veil.covariance import Diagonal, Full
 from veil.model import Datum
+from veil.parts.covariance import Diagonal, Full
 from veil.zoo.lds import LDS, local_level
 
 structural = pytest.importorskip("statsmodels.tsa.statespace.structural")

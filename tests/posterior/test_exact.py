@@ -57,7 +57,7 @@ def test_identity_and_bayes_rule(name, missing):
 def test_expanded_arithmetic_is_the_careful_one(name):
     data = make_data(MODELS[name][1])
     model = random_model(name, data)
-    expanded = model.arithmetic(True)
+    expanded = model.with_expanded_sums(True)
     fast = jax.vmap(expanded.log_joints)(on_device(data))
     np.testing.assert_allclose(fast, numpy_log_joints(model, data), rtol=1e-11, atol=1e-10)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from veil.forecasting import Forecast
 from veil.report import forecasts, style
+from veil.verbs.forecasting import Forecast
 
 
 def numbers() -> Forecast:

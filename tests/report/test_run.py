@@ -8,10 +8,10 @@ import pytest
 
 import veil
 from report.pages import check_self_contained
-from veil import run as runs
-from veil.heads import DiagonalGaussian
+from veil.parts.heads import DiagonalGaussian
 from veil.report import run as reports
 from veil.report.run import write_report
+from veil.saved import runs
 
 
 def made(tmp_path, model, data, source, **options):

@@ -14,10 +14,10 @@ from scipy.special import logsumexp
 import oracles
 import veil
 from compiled import called
-from veil.covariance import Diagonal, Full, Spherical, Tied
-from veil.experts import Linear, LinearGaussian
-from veil.heads import Bernoulli, Categorical, Poisson, StudentT
 from veil.model import Datum
+from veil.parts.covariance import Diagonal, Full, Spherical, Tied
+from veil.parts.experts import Linear, LinearGaussian
+from veil.parts.heads import Bernoulli, Categorical, Poisson, StudentT
 from veil.zoo.hmm import HMM
 
 STATES = 3

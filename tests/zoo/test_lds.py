@@ -10,8 +10,8 @@ import pytest
 
 import veil
 from compiled import called
-from veil.covariance import Diagonal, Full, Spherical
 from veil.model import Datum
+from veil.parts.covariance import Diagonal, Full, Spherical
 from veil.zoo.lds import LDS, local_level
 
 STATES, SIZE = 2, 3

@@ -9,8 +9,9 @@ from sklearn.mixture import GaussianMixture
 import oracles
 import veil
 from cases import MODELS, STRUCTURES, make_data, mixture_parameters, random_model
-from veil import Data, Linear, LinearGaussian, Mixture, heads
+from veil import Data, Linear, LinearGaussian, Mixture
 from veil.data import bishop_inverse
+from veil.parts import heads
 
 FAITHFUL = veil.data.load("faithful")
 TOTAL = len(FAITHFUL)

@@ -11,10 +11,10 @@ from scipy.stats import norm
 import veil
 from compiled import called
 from state_space import lds, sequence, unbiased
-from veil.covariance import Diagonal, Full
 from veil.maths import assumed
 from veil.model import Datum
 from veil.objective import ELBO, FIVO
+from veil.parts.covariance import Diagonal, Full
 from veil.posterior import Bootstrap, Extended, Optimal, ParticleFilter, Unscented
 from veil.zoo.lds import LDS
 from veil.zoo.nonlinear import NonlinearGaussian

@@ -12,13 +12,15 @@ import pytest
 
 import veil
 from compiled import called
-from veil import distributions, dynamics, fitting, heads, images
-from veil.chains import Categoricals, Normals
+from veil import distributions
 from veil.evaluation.bounds import bounds
-from veil.images import Pyramid
+from veil.learning import fitting
 from veil.model import Datum
-from veil.nets import Identity, Linear
+from veil.model.chains import Categoricals, Normals
 from veil.objective import ELBO, Balanced, FreeNats, ImportanceWeighted, Overshooting, ScoreFunction, StickingTheLanding
+from veil.parts import dynamics, heads, images
+from veil.parts.images import Pyramid
+from veil.parts.nets import Dense, Identity
 from veil.posterior import Both, Future, MessagePassing, Now, Past, Sequential
 
 MODELS = {
@@ -26,7 +28,7 @@ MODELS = {
     "rssm": lambda: veil.rssm(2, memory=4, decoder=veil.MLP((5,))),
     "codes": lambda: veil.rssm(veil.priors.Codes(2, 3), memory=4, decoder=veil.MLP((5,))),
     "vrnn": lambda: veil.vrnn(2, memory=4, decoder=veil.MLP((5,))),
-    "linear": lambda: veil.StateSpace(dynamics.LinearGaussian(2), decoder=veil.MLP((5,))),
+    "linear": lambda: veil.StateSpace(dynamics.LinearDynamics(2), decoder=veil.MLP((5,))),
     "local": lambda: veil.StateSpace(dynamics.LocallyLinear(2, veil.MLP((5,))), decoder=veil.MLP((5,))),
 }
 POSTERIORS = {
@@ -54,7 +56,7 @@ def made_in(name: str, kind: str, double: bool):
 
 
 @eqx.filter_jit
-def moved(model, posterior, data: Datum):
+def recentred(model, posterior, data: Datum):
     model = model.initialise(data, None, jax.random.key(0))
     example = jax.tree.map(lambda leaf: leaf[0], data)
     posterior = posterior.initialise(model, example, 2, jax.random.key(1))
@@ -191,10 +193,10 @@ def linear_pair() -> tuple[veil.LDS, veil.StateSpace, MessagePassing]:
     parts = {name: jnp.asarray(value) for name, value in zip(names, values, strict=True)}
     lds = veil.LDS(size, veil.Diagonal(scale=jnp.asarray(scale[None])), **parts)
     inside = lambda value: jnp.log(jnp.asarray(value) - veil.priors.FLOOR)  # noqa: E731
-    moves = dynamics.LinearGaussian(
+    moves = dynamics.LinearDynamics(
         size,
         jnp.asarray(transition),
-        Linear(jnp.asarray(drift[:, 1:]), jnp.asarray(drift[:, 0])),
+        Dense(jnp.asarray(drift[:, 1:]), jnp.asarray(drift[:, 0])),
         inside(process),
         jnp.asarray(mean),
         inside(first),
@@ -209,7 +211,7 @@ def linear_pair() -> tuple[veil.LDS, veil.StateSpace, MessagePassing]:
     reads = np.zeros((2 * size, size + 1))
     reads[:size, :size] = np.eye(size)
     bias = np.concatenate([np.zeros(size), np.log(np.expm1(1.0 / scale))])
-    return lds, deep, MessagePassing(Identity(), output=Linear(jnp.asarray(reads), jnp.asarray(bias)))
+    return lds, deep, MessagePassing(Identity(), output=Dense(jnp.asarray(reads), jnp.asarray(bias)))
 
 
 def test_messages_of_the_likelihood_give_the_exact_posterior(x64: None) -> None:
@@ -255,7 +257,7 @@ def test_a_linear_model_is_learned_to_near_its_likelihood() -> None:
         rows.append(state + 0.2 * rng.normal(size=(20, 2)))
     data = veil.Data(np.stack(rows, 1))
     exact = veil.fit(veil.LDS(2), data, key=jax.random.key(0), steps=60).model
-    deep = veil.StateSpace(dynamics.LinearGaussian(2), heads.HomoscedasticGaussian(), Identity())
+    deep = veil.StateSpace(dynamics.LinearDynamics(2), heads.HomoscedasticGaussian(), Identity())
     climb = optax.adam(optax.cosine_decay_schedule(0.03, 400))
     fit = veil.fit(deep, data, key=jax.random.key(1), steps=400, batch_size=20, optimiser=climb)
     best = veil.evaluate(exact, data).log_likelihood_per_datum
@@ -477,7 +479,7 @@ def test_errors(x64: None) -> None:
     with pytest.raises(TypeError, match="latent: expected a number"):
         veil.rssm(veil.priors.VampPrior(3))
     data = veil.data.episodes([arrays(4)[0]])
-    with pytest.raises(TypeError, match="MessagePassing needs LinearGaussian dynamics"):
+    with pytest.raises(TypeError, match="MessagePassing needs LinearDynamics"):
         veil.fit(veil.dmm(2), data, key=jax.random.key(0), posterior=MessagePassing())
     with pytest.raises(TypeError, match=r"this one is for veil\.StateSpace models"):
         veil.fit(veil.VAE(2), arrays(4)[0], key=jax.random.key(0), posterior=Sequential())

@@ -14,12 +14,12 @@ from scipy.special import logsumexp
 import veil
 from compiled import called
 from state_space import SIZE, STATES, lds, sequence, unbiased
-from veil.covariance import Full
-from veil.gates import Softmax
 from veil.model import Datum
 from veil.objective import FIVO
+from veil.parts.covariance import Full
+from veil.parts.gates import Softmax
+from veil.parts.statistics import contract
 from veil.posterior import Bootstrap, MeanField, Optimal
-from veil.statistics import contract
 from veil.zoo.lds import LDS
 from veil.zoo.switching import SwitchingLDS
 

@@ -9,9 +9,10 @@ from sklearn.datasets import load_digits
 
 import toys
 import veil
-from veil import ELBO, Data, heads, nets, objective, priors
+from veil import ELBO, Data, objective
 from veil.evaluation.objective import values
-from veil.fitting import default_optimiser
+from veil.learning.fitting import default_optimiser
+from veil.parts import heads, nets, priors
 
 KEY = jax.random.key(0)
 SMALL = veil.MLP((8,))

@@ -30,7 +30,7 @@ def collect(
     Stopped at any time, it leaves the episodes that were finished; the same command goes on.
     """
     from veil.data import collect as play
-    from veil.progress import Progress
+    from veil.host.progress import Progress
 
     with Progress(False if quiet else None, "collecting") as bar:
         found = play(

@@ -41,8 +41,8 @@ def export(
     if not out.parent.is_dir():
         raise Refusal(f"--out: the folder {out.parent} does not exist; create it first")
     with runs.opened(run, quiet) as (found, model):
-        from veil.exported import beside
-        from veil.exporting import export as write
+        from veil.saved.export import export as write
+        from veil.saved.program import beside
 
         rows = _made_up(found, model, seed) if data is None else runs.data(found, data, query, evidence, False, False)
         more: Any = {"posterior": found.load_posterior(), "deterministic": deterministic, "name": found.model_name}
@@ -71,7 +71,7 @@ def _made_up(run: Any, model: Any, seed: int) -> Any:
     import numpy as np
 
     from veil.data import Data
-    from veil.prediction import sample
+    from veil.verbs.prediction import sample
 
     columns, key = run.columns, jax.random.key(seed)
     evidence = None

@@ -77,9 +77,9 @@ def fit(
     """
     import jax
 
-    from veil import run as runs
     from veil.cli import reading, selecting
-    from veil.files import json_line
+    from veil.host.files import json_line
+    from veil.saved import runs
 
     given: dict[str, Any] = {
         "components": components,
@@ -213,7 +213,7 @@ def fit(
 
 
 def _entry(name: str, given: dict[str, Any]) -> Any:
-    from veil.zoo import catalogue
+    from veil.cli import catalogue
 
     try:
         entry = catalogue.entry(name)
@@ -258,8 +258,8 @@ def _with_image(entry: Any, options: dict[str, Any], decoder: str | None, data: 
 
     So is a likelihood for 8-bit images where all values are from 0 to 1: pixels that never change are no density.
     """
+    from veil.cli.catalogue import halvings
     from veil.data import Data
-    from veil.zoo.catalogue import halvings
 
     if "decoder" not in entry.options or "decoder" in options:
         return options
@@ -340,9 +340,9 @@ def _finish(folder: Path, result: Any, evaluation: Any) -> None:
     """The model, and the last line of the metrics."""
     from dataclasses import asdict
 
-    from veil.checkpoint import save
-    from veil.files import json_line
-    from veil.run import METRICS
+    from veil.host.files import json_line
+    from veil.saved.models import save
+    from veil.saved.runs import METRICS
 
     save(folder, result)
     with (folder / METRICS).open("a", encoding="utf-8") as file:

@@ -62,7 +62,7 @@ def forecast(
         if place is not None and not place.parent.is_dir():
             raise Refusal(f"{option}: the folder {place.parent} does not exist; create it first")
     with runs.opened(run, quiet) as (opened, model):
-        from veil import forecasting
+        from veil.verbs import forecasting
 
         columns = opened.columns
         if columns.sequences is None:

@@ -85,14 +85,14 @@ def choose(model: Any, asked: Asked) -> Learning:
     if posterior is not None:
         made["posterior"] = posterior
     if rate is not None:
-        from veil.fitting import default_optimiser
+        from veil.learning.fitting import default_optimiser
 
         made["optimiser"] = default_optimiser(asked.steps or 2000, rate)
     return Learning(name, by_gradients, made)
 
 
 def _known(option: str, word: str | None, words: tuple[str, ...]) -> None:
-    from veil.data.columns import suggestion
+    from veil.data.core.columns import suggestion
 
     if word is not None and word not in words:
         raise Refusal(f"{option}: there is no {word!r}; {suggestion(word, words)}")
@@ -100,7 +100,7 @@ def _known(option: str, word: str | None, words: tuple[str, ...]) -> None:
 
 def _objective(name: str, asked: Asked, model: Any) -> Any:
     from veil import objective as kinds
-    from veil.fitting import usual_gradient
+    from veil.learning.fitting import usual_gradient
 
     terms = _terms(asked, kinds, model)
     if name != "elbo" and terms:
@@ -145,8 +145,9 @@ def _terms(asked: Asked, kinds: Any, model: Any) -> tuple[Any, ...]:
 
 
 def _posterior(asked: Asked, model: Any) -> Any:
-    from veil import heads, posterior
-    from veil.flows import Flow
+    from veil import posterior
+    from veil.parts import heads
+    from veil.parts.flows import Flow
 
     if asked.refine_steps is not None and asked.posterior != "refined":
         raise Refusal("--refine-steps goes with --posterior refined")
@@ -188,7 +189,7 @@ def _of_paths(word: str, usual: Any, model: Any) -> Any:
     from dataclasses import replace
 
     from veil import posterior
-    from veil.dynamics import Recurrent
+    from veil.parts.dynamics import Recurrent
 
     remembers = isinstance(model.dynamics, Recurrent)
     if word == "filtering":

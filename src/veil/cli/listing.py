@@ -9,8 +9,8 @@ def models(
     name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Show this one's options.")] = None,
 ) -> None:
     """List the models; with a name, its options."""
+    from veil.cli import catalogue
     from veil.cli.program import Refusal
-    from veil.zoo import catalogue
 
     if name is None:
         width = max(map(len, catalogue.MODELS))

@@ -22,7 +22,7 @@ def report(
     """
     import jax
 
-    from veil import run as runs
+    from veil.saved import runs
 
     opened = runs.read(run)
     from veil.report.run import write_report

@@ -10,12 +10,12 @@ import numpy as np
 from veil.cli.program import Refusal
 from veil.data import Data, Stream, available, grouped, load, read, windows
 from veil.data import stream as read_stream
-from veil.data.columns import resolve, suggestion
-from veil.data.episodes import ordered
-from veil.data.numpy_files import NpzTable
-from veil.data.paths import find, is_pattern
-from veil.data.recordings import is_recording, recording
-from veil.data.tables import open_table
+from veil.data.core.columns import resolve, suggestion
+from veil.data.core.episodes import ordered
+from veil.data.formats.numpy_files import NpzTable
+from veil.data.formats.paths import find, is_pattern
+from veil.data.formats.tables import open_table
+from veil.data.recorded.opening import is_recording, recording
 
 TABLES = (".csv", ".parquet", ".npy", ".npz")
 FILES = (*TABLES, ".hdf5", ".h5")

@@ -26,7 +26,7 @@ class Running:
 
     def check(self, select: str | None) -> None:
         """Refuse what does not go together."""
-        from veil.checkpoints import available
+        from veil.host.checkpoints import available
 
         if self.log not in (None, "tensorboard"):
             raise Refusal(f"--log: expected tensorboard; got {self.log!r}")
@@ -65,14 +65,14 @@ class Running:
     @property
     def leads(self) -> bool:
         """Whether this process writes and speaks: the first of several."""
-        from veil.devices import leads
+        from veil.host.devices import leads
 
         return not self.together or leads()
 
     @contextmanager
     def place(self, out: Path, force: bool) -> Iterator[Path]:
         """The directory to write the run into; the leader makes it, and makes it ``out`` at the end."""
-        from veil import run
+        from veil.saved import runs as run
 
         with ExitStack() as stack:
             folder = run.unfinished(out)
@@ -86,9 +86,10 @@ class Running:
 
     def fit(self, model: Any, data: Any, folder: Path, options: dict[str, Any]) -> Any:
         """``veil.fit`` as asked for."""
-        from veil import checkpoints, metrics, run
-        from veil.devices import mesh
-        from veil.fitting import fit
+        from veil.host import checkpoints, metrics
+        from veil.host.devices import mesh
+        from veil.learning.fitting import fit
+        from veil.saved import runs as run
 
         if checkpoints.available() and self.every != 0:
             kept = checkpoints.Checkpoints(folder / run.CHECKPOINTS, every=self.every or EVERY)

@@ -17,7 +17,7 @@ def opened(path: Path, quiet: bool) -> Iterator[tuple[Any, Any]]:
     """A run and its model, in the run's precision."""
     import jax
 
-    from veil import run as runs
+    from veil.saved import runs
 
     run = runs.read(path)
     with notes(quiet), waiting("working", quiet), jax.enable_x64(run.precision == "float64"):

@@ -63,8 +63,8 @@ def choose(
     models: dict[str, Any], data: Any, criterion: str | None, held_out: float | None, options: dict[str, Any]
 ) -> Any:
     """Fit all, keep the best."""
-    from veil.data.columns import suggestion
-    from veil.selection import select
+    from veil.data.core.columns import suggestion
+    from veil.verbs.selection import select
 
     word = criterion or "bic"
     if word not in WORDS:

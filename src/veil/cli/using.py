@@ -28,7 +28,7 @@ def evaluate(
     """Print the log-likelihood of DATA (nats), BIC, AIC; of a bound, what it and the posterior are worth, too."""
     import jax
 
-    from veil.files import plain
+    from veil.host.files import plain
 
     with runs.opened(run, quiet) as (opened, model):
         from veil.evaluation.likelihood import evaluate as measure
@@ -127,8 +127,8 @@ def infer(
 
     check_file(out, data)
     with runs.opened(run, quiet) as (opened, model):
-        from veil.gates import Single
-        from veil.inference import infer as deduce
+        from veil.parts.gates import Single
+        from veil.verbs.inference import infer as deduce
 
         if isinstance(getattr(model, "gate", None), Single):
             raise Refusal(f"{opened.model_name} has no latent variable to infer")
@@ -177,7 +177,7 @@ def sample(
 
     check_file(out, evidence_values)
     with runs.opened(run, quiet) as (opened, model):
-        from veil.prediction import sample as draw
+        from veil.verbs.prediction import sample as draw
 
         columns = opened.columns
         if columns.sequences is not None:
@@ -216,7 +216,7 @@ def _sequences(
     import numpy as np
 
     from veil.cli import reading
-    from veil.prediction import sample as draw
+    from veil.verbs.prediction import sample as draw
 
     columns = run.columns
     if not columns.evidence:
@@ -265,7 +265,7 @@ def check_file(out: Path, source: str | None) -> None:
 
 def write_table(out: Path, columns: list[tuple[str, Any]], quiet: bool) -> None:
     from veil.data import write
-    from veil.data.columns import unique
+    from veil.data.core.columns import unique
 
     unique(tuple(name for name, _ in columns), out)
     write(out, dict(columns))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from veil.progress import PATIENCE
+from veil.host.progress import PATIENCE
 
 
 @contextmanager

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from veil import checks
-from veil.model import Datum, Model
-from veil.prediction import moments
+from veil.model import Datum, Model, checks
+from veil.verbs.prediction import moments
 
 
 class Policy(eqx.Module):

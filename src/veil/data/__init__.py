@@ -1,18 +1,19 @@
 """Data on the host, as numpy arrays: in memory, in files, in streams, and examples."""
 
-from veil.data.arrays import Data
-from veil.data.collecting import collect
-from veil.data.episodes import episodes, grouped, steps
-from veil.data.examples import Example, available, bishop_inverse, load
-from veil.data.minari import write_minari
-from veil.data.recordings import Episode, Recording, recording
-from veil.data.records import BadRecords, DataWarning
-from veil.data.shuffling import Batches
-from veil.data.streaming import Stream
-from veil.data.swings import pendulum
-from veil.data.tables import read, stream
-from veil.data.windows import windows
-from veil.data.writing import write
+from veil.data.bundled.examples import Example, available, bishop_inverse, load
+from veil.data.bundled.pendulum import pendulum
+from veil.data.core.arrays import Data
+from veil.data.core.episodes import episodes, grouped, steps
+from veil.data.core.records import BadRecords, DataWarning
+from veil.data.core.windows import windows
+from veil.data.formats.shuffling import Batches
+from veil.data.formats.streaming import Stream
+from veil.data.formats.tables import read, stream
+from veil.data.formats.writing import write
+from veil.data.recorded.collecting import collect
+from veil.data.recorded.minari import write_minari
+from veil.data.recorded.opening import recording
+from veil.data.recorded.recordings import Episode, Recording
 
 __all__ = [
     "BadRecords",

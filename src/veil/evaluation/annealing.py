@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from veil import checks, distributions
+from veil import distributions
 from veil.distributions import Distribution
-from veil.evaluation import blocks
 from veil.evaluation.average import Average, average
 from veil.evaluation.moments import mean_and_variance
+from veil.host.progress import Progress
 from veil.maths import hamiltonian, importance
-from veil.model import Datum, Model
+from veil.model import Datum, Model, blocks, checks
+from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
-from veil.progress import Progress
 
 SEGMENT = 50  # temperatures in one compiled run, between looks at the progress bar
 COARSER = 4  # how many times fewer temperatures the preliminary run has
@@ -309,8 +309,8 @@ def annealed_bound(
     >>> sigmoidal(4).round(3)
     array([0.   , 0.105, 0.5  , 0.895, 1.   ])
     """
-    blocks.verified(model, start, key)
-    model, data = model.arithmetic(False), blocks.as_data(model, data)
+    verified(model, start, key)
+    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
     rows = _row_count(blocks.size(data), chains)
     settings, betas = _Settings(chains, leaps, target), sigmoidal(temperatures)
     with Progress(progress, "annealing") as bar:
@@ -346,8 +346,8 @@ def sandwich(
 
     Raises TypeError for a discrete latent, ValueError for numbers that are not positive.
     """
-    blocks.verified(model, posterior, key)
-    model = model.arithmetic(False)
+    verified(model, posterior, key)
+    model = model.with_expanded_sums(False)
     key_data, key_lower, key_upper = jax.random.split(key, 3)
     latents, data = blocks.simulated(model, key_data, count, evidence)
     _check(model, blocks.first(data.evidence), temperatures=temperatures, chains=chains, leaps=leaps)

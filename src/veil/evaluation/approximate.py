@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from veil import distributions
-from veil.evaluation import blocks
 from veil.evaluation.annealing import AnnealedBound, Sandwich, annealed_bound, sandwich
 from veil.evaluation.average import plain, text
 from veil.evaluation.bounds import Bounds, bounds, grouping
@@ -18,8 +17,9 @@ from veil.evaluation.gap import Gap, gap
 from veil.evaluation.latents import Latents, collapse, latents
 from veil.evaluation.particles import ParticleBound, particle_bound
 from veil.evaluation.paths import PathLatents, path_latents
-from veil.model import Datum, Model
+from veil.model import Datum, Model, blocks
 from veil.posterior import Posterior
+from veil.posterior.arguments import verified
 
 FEW = 100  # data for the costly parts of a thorough evaluation
 
@@ -150,7 +150,7 @@ def predictive(model: Model, posterior: Posterior, data: Any, *, key: PRNGKeyArr
 
     An estimate in nats (a little low on average, by about half the relative variance of the S terms' mean).
     """
-    blocks.verified(model, posterior, key)
+    verified(model, posterior, key)
     data = blocks.as_data(model, data)
     rows, _ = grouping(blocks.size(data), samples)
     parts, draws = [], None

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from veil import checks, distributions
+from veil import distributions
 from veil.distributions import Distribution
-from veil.evaluation import blocks
 from veil.evaluation.average import Average, average
+from veil.host.progress import Progress
 from veil.maths import importance
-from veil.model import Datum, Model
+from veil.model import Datum, Model, blocks, checks
+from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
-from veil.progress import Progress
 
 UNRELIABLE = 0.7  # of pareto_k: Vehtari et al. 2024, section 3.2.4
 
@@ -140,9 +140,9 @@ def bounds(
     >>> round(found.importance_average.value * 272, 1)
     -1289.8
     """
-    blocks.verified(model, posterior, key)
+    verified(model, posterior, key)
     checks.whole("samples", samples)
-    model, data = model.arithmetic(False), blocks.as_data(model, data)
+    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
     rows, group = grouping(blocks.size(data), samples)
     groups, total = -(-samples // group), -(-blocks.length(data) // rows)
     with Progress(progress, "bounds") as bar:

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from veil import checks
-from veil.evaluation import blocks
 from veil.evaluation.bounds import grouping
+from veil.host.progress import Progress
 from veil.maths.uniformity import chi_square_p
-from veil.model import Datum, Model
+from veil.model import Datum, Model, blocks, checks
+from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
-from veil.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,14 @@ def calibration(
 
     Raises ValueError for numbers that are not positive, bins that do not divide samples + 1, or a count below 5 a bin.
     """
-    blocks.verified(model, posterior, key)
+    verified(model, posterior, key)
     for name, value in {"count": count, "samples": samples, "bins": bins}.items():
         checks.whole(name, value)
     if bins < 2 or (samples + 1) % bins:
         raise ValueError(f"bins: expected 2 or more that divide samples + 1 = {samples + 1}; got {bins}")
     if count < 5 * bins:
         raise ValueError(f"count: expected 5 for each of {bins} bins or more; got {count}")
-    model = model.arithmetic(False)
+    model = model.with_expanded_sums(False)
     key_data, key_ranks = jax.random.split(key)
     truths, data = blocks.simulated(model, key_data, count, evidence)
     rows = min(count, grouping(max(blocks.size(data), truths[0].size), samples)[0])

@@ -10,17 +10,17 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from veil import checks, distributions
+from veil import distributions
 from veil.distributions import Distribution
-from veil.evaluation import blocks
 from veil.evaluation.average import Average, average
 from veil.evaluation.bounds import collected, grouping, log_weights, summary
 from veil.evaluation.moments import mean_and_variance
-from veil.heads import DiagonalGaussian, Head
-from veil.model import Datum, Model
-from veil.nets import Units
+from veil.host.progress import Progress
+from veil.model import Datum, Model, blocks, checks
+from veil.parts.heads import DiagonalGaussian, Head
+from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
-from veil.progress import Progress
+from veil.units import Units
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def gap(
     Raises ValueError for a family that is not on the real line, a ``log_likelihood`` that is not [N], and numbers that
     are not positive; TypeError for a latent that is not real.
     """
-    blocks.verified(model, posterior, key)
+    verified(model, posterior, key)
     for name, value in {"samples": samples, "steps": steps, "draws": draws}.items():
         checks.whole(name, value)
     if not rate > 0:
@@ -181,7 +181,7 @@ def gap(
     family = DiagonalGaussian() if family is None else family
     if not isinstance(family, Head) or not family.real:
         raise ValueError(f"family: expected a head on the real line, such as veil.heads.FullGaussian(); got {family!r}")
-    model, data = model.arithmetic(False), blocks.as_data(model, data)
+    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
     if log_likelihood is not None:
         log_likelihood = _one_each(log_likelihood, blocks.length(data))
     key_begin, key_climb, key_measure = jax.random.split(key, 3)

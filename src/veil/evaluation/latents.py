@@ -9,17 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from veil import checks, distributions
-from veil.batching import as_datum
+from veil import distributions
 from veil.data import Data, Stream
 from veil.distributions import Distribution
-from veil.evaluation import blocks
 from veil.evaluation.average import Average, average, largest, plain, text
 from veil.evaluation.bounds import grouping
 from veil.evaluation.moments import mean_and_variance
-from veil.model import Datum, Model
+from veil.host.progress import Progress
+from veil.model import Datum, Model, blocks, checks
+from veil.model.batching import as_datum
+from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
-from veil.progress import Progress
 
 ACTIVE = 0.01  # variance of the posterior's mean over data, in units of the prior's variance: Burda et al. 2016
 IGNORED = 0.05  # nats: a decoder that loses less with a latent drawn from the prior does not use it
@@ -215,12 +215,12 @@ def latents(
 
     Raises ValueError for numbers that are not positive, or fewer than two data.
     """
-    blocks.verified(model, posterior, key)
+    verified(model, posterior, key)
     checks.whole("samples", samples)
     checks.whole("rows", rows)
     if not threshold > 0:
         raise ValueError(f"threshold: expected a positive number; got {threshold!r}")
-    model, data = model.arithmetic(False), blocks.as_data(model, data)
+    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
     key_all, key_rows, key_draws = jax.random.split(key, 3)
     some = _some(data, rows, key_rows)
     if some.count < 2:

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from veil import checks
 from veil.data import Data, Stream
-from veil.evaluation import blocks
-from veil.model import Datum, Model
+from veil.model import Datum, Model, checks
+from veil.model.blocks import map_blocks
+from veil.model.stepwise import Stepwise
 from veil.posterior import Bootstrap, Optimal, Posterior
-from veil.stepwise import Stepwise
+from veil.posterior.arguments import known_to, parts
 
 
 @dataclass(frozen=True)
@@ -86,27 +86,6 @@ def log_prob(
     return bounds(model, posterior, data, key=key, samples=samples).importance
 
 
-def parts(model: Any, posterior: Posterior | None) -> tuple[Model, Posterior | None]:
-    """A model and its posterior, from those or from a ``Fit``."""
-    if not isinstance(model, Model) and isinstance(getattr(model, "model", None), Model):
-        return model.model, posterior or model.posterior
-    checks.fitted(model)
-    return model, posterior
-
-
-def known_to(posterior: Posterior | None, data: Any) -> Any:
-    """The data, numbered by row where the posterior has a row for each of so many data."""
-    rows = getattr(posterior, "count", None) if posterior is not None and posterior.per_datum else None
-    if rows is None or not isinstance(data, Data) or data.index is not None:
-        return data
-    if len(data) != rows:
-        raise ValueError(
-            f"data: the posterior has one row for each of the {rows} data it was fitted to, and these are {len(data)} "
-            f"without an index; fit a posterior to them with veil.fit(model, data, posterior=..., fixed=True)"
-        )
-    return data.numbered()
-
-
 def _needed(model: Model, posterior: Posterior | None, key: PRNGKeyArray | None) -> tuple[Posterior, PRNGKeyArray]:
     """What an approximation needs. Raises ValueError, TypeError."""
     if posterior is None or not posterior.ready:
@@ -126,17 +105,6 @@ def _asked(key: PRNGKeyArray | None) -> PRNGKeyArray:
 def _by_particles(model: Model, posterior: Posterior | None) -> bool:
     """Whether a particle filter is what a likelihood without closed form comes from: with no posterior over paths."""
     return isinstance(model, Stepwise) and (posterior is None or isinstance(posterior, Bootstrap | Optimal))
-
-
-def map_blocks(function: Any, model: Model, data: Any, *rest: Any) -> Any:
-    """``function(model, block, *rest)`` over all data, blocks of one shape; leaves come back [N, ...] on the host."""
-    checks.fitted(model)
-    model = model.arithmetic(False)
-    parts = []
-    for block in blocks.cached(model, data):
-        result = function(model, block.datum, *rest)
-        parts.append(jax.tree.map(lambda leaf, n=block.count: np.asarray(leaf)[:n], result))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def _sizes(model: Model, data: Data | Stream, count: int) -> np.ndarray:

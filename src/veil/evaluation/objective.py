@@ -7,10 +7,10 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from veil.evaluation import blocks
-from veil.model import Datum, Model
+from veil.model import Datum, Model, blocks
 from veil.objective import Objective
 from veil.posterior import Posterior
+from veil.posterior.arguments import verified
 
 
 @eqx.filter_jit
@@ -28,7 +28,7 @@ def values(objective: Objective, model: Model, posterior: Posterior, data: Any, 
     >>> values(veil.Marginal(), fit.model, fit.posterior, data, key=jax.random.key(1)).shape
     (272,)
     """
-    blocks.verified(model, posterior, key)
+    verified(model, posterior, key)
     parts = []
     for i, block in enumerate(blocks.cached(model, data)):
         found = _values(objective, model, posterior, block.datum, jax.random.fold_in(key, i))

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from veil import checks
-from veil.evaluation import blocks
 from veil.evaluation.average import Average, average, plain
 from veil.evaluation.bounds import grouping
 from veil.maths import importance
-from veil.model import Datum, Model
+from veil.model import Datum, Model, blocks, checks
 from veil.posterior import Bootstrap, Optimal, Posterior, proposals
+from veil.posterior.arguments import verified
 
 
 @dataclass(frozen=True)
@@ -122,12 +121,12 @@ def particle_bound(
     True
     """
     posterior = usual_proposal(model) if posterior is None else posterior
-    blocks.verified(model, posterior, key)
+    verified(model, posterior, key)
     proposals.stepwise(model, posterior)
     checks.whole("particles", particles)
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 2:
         raise ValueError(f"repeats: expected a whole number of runs, two or more; got {repeats!r}")
-    model, data = model.arithmetic(False), blocks.as_data(model, data)
+    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
     rows, _ = grouping(blocks.size(data), particles)
     keys = jax.random.split(key, repeats)
 

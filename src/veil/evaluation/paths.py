@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from veil import checks
-from veil.evaluation import blocks
 from veil.evaluation.average import Average, average, largest, plain, text
 from veil.evaluation.bounds import grouping
-from veil.model import Datum, Model
+from veil.host.progress import Progress
+from veil.model import Datum, Model, blocks, checks
+from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
-from veil.progress import Progress
 
 USED = 0.01  # nats a step: a latent whose KL is below does not carry anything
 
@@ -95,9 +94,9 @@ def path_latents(
     progress: bool | None = None,
 ) -> PathLatents:
     """How the latents of a sequence model are used: see ``PathLatents``; ``samples`` paths of each sequence."""
-    blocks.verified(model, posterior, key)
+    verified(model, posterior, key)
     checks.whole("samples", samples)
-    model, data = model.arithmetic(False), blocks.as_data(model, data)
+    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
     size, _ = grouping(blocks.size(data), samples)
     total = -(-blocks.length(data) // size)
     with Progress(progress, "latents") as bar:

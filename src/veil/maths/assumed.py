@@ -34,7 +34,7 @@ class System(NamedTuple):
     noise: Float[Array, "D D"]
 
 
-class Filtered(NamedTuple):
+class AssumedDensity(NamedTuple):
     """Of p(z_t | y_1..t) ``mean`` and ``covariance``, of p(z_t+1 | y_1..t) ``predicted`` and ``spread``.
 
     ``cross`` [T, L, L] is Cov(z_t, z_t+1 | y_1..t). ``log_likelihoods`` [T], nats, zero at padding.
@@ -113,7 +113,7 @@ def filtered(
     observed: Bool[Array, "T D"] | None,
     starts: Bool[Array, " T"],
     there: Bool[Array, " T"],
-) -> Filtered:
+) -> AssumedDensity:
     """The Gaussian filter of one sequence by a moment rule. Särkkä & Svensson 2023, algorithm 8.3."""
 
     def step(carry: tuple[Array, Array, Array, Array], now: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -126,7 +126,7 @@ def filtered(
         mean, covariance = (jnp.where(real, a, b) for a, b in zip(after, belief, strict=True))
         ahead, spread, cross = rule(lambda z: system.transition(z, onward), mean, covariance)
         spread = linear.symmetric(spread) + system.process
-        found = Filtered(mean, covariance, ahead, spread, cross, jnp.where(real, value, 0.0))
+        found = AssumedDensity(mean, covariance, ahead, spread, cross, jnp.where(real, value, 0.0))
         return (mean, covariance, ahead, spread), found
 
     onward = None if evidence is None else jnp.concatenate([evidence[1:], evidence[-1:]])
@@ -134,7 +134,7 @@ def filtered(
     return jax.lax.scan(step, begin, (query, evidence, observed, starts, there, onward))[1]
 
 
-def smoothed(found: Filtered, starts: Bool[Array, " T"], there: Bool[Array, " T"]) -> Smoothed:
+def smoothed(found: AssumedDensity, starts: Bool[Array, " T"], there: Bool[Array, " T"]) -> Smoothed:
     """The Gaussian smoother, with lag-one covariances. Särkkä & Svensson 2023, algorithm 13.1."""
     ends = jnp.concatenate([starts[1:] | ~there[1:], jnp.ones(1, bool)])
     factors = jax.vmap(linear.cholesky)(found.spread)

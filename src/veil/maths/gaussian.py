@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from veil.maths.linear import after
+
 LOG_2PI = math.log(2.0 * math.pi)
 
 
@@ -90,9 +92,7 @@ def safe_cholesky(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n 
     scale = jnp.sqrt(jnp.maximum(jnp.diagonal(matrix, axis1=-2, axis2=-1), tiny))
     correlation = matrix / scale[..., :, None] / scale[..., None, :]
     factor = jnp.linalg.cholesky(correlation)
-    # One after the other, by adding a zero made of the first result: a batched factorisation waits for threads of the
-    # pool it runs in (jaxlib 0.10), and two at the same time on two processors wait for each other for ever.
-    correlation = correlation + 0.0 * jnp.nan_to_num(factor[..., :1, :1])
+    correlation = after(correlation, factor)
     n = matrix.shape[-1]
     identity = jnp.broadcast_to(jnp.eye(n, dtype=matrix.dtype), matrix.shape)
     second = jnp.linalg.cholesky(correlation + 16 * n * jnp.finfo(matrix.dtype).eps * identity)

@@ -24,7 +24,7 @@ from veil.maths import gaussian, linear
 LONG = 512  # steps from which on a recursion is worked on in chunks
 
 
-class Chain(NamedTuple):
+class LinearSystem(NamedTuple):
     """``mean`` m_0 [L], ``covariance`` P_0 [L, L]; ``transition`` F [L, L], ``drift`` b [T, L], ``noise`` Q [L, L]."""
 
     mean: Float[Array, " L"]
@@ -130,7 +130,7 @@ def _condition(covariance: Array, emission: Array) -> tuple[Array, Array, Array,
 
 
 def filtered(
-    chain: Chain,
+    chain: LinearSystem,
     query: Float[Array, "T D"],
     emission: Float[Array, "*T D L"],
     starts: Bool[Array, " T"] | None,
@@ -240,7 +240,7 @@ def _ages_derivative(count: int, primals: tuple[Any, ...], tangents: tuple[Any, 
 
 
 def _stepwise(
-    chain: Chain,
+    chain: LinearSystem,
     query: Float[Array, "T D"],
     emission: Float[Array, "T D L"],
     starts: Bool[Array, " T"] | None,

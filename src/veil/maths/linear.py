@@ -1,13 +1,37 @@
 """Cholesky factors and triangular solves of small matrices, in plain array code.
 
-Batched LAPACK calls wait for threads of the pool that they run in (see ``gaussian.safe_cholesky``); inside a scan over
-time, under ``vmap``, that is slow and can hang. These are as fast or faster up to about 10 x 10 (8192 factorisations of
-10 x 10: 5.3 against 8.5 ms on two cores) and cannot hang. Each is a loop of n steps of O(n²), whatever the batch.
+Batched LAPACK calls wait for threads of the pool that they run in (see ``after``); inside a scan over time, under
+``vmap``, that is slow and can hang. These are as fast or faster up to about 10 x 10 (8192 factorisations of 10 x 10:
+5.3 against 8.5 ms on two cores) and cannot hang. Each is a loop of n steps of O(n²), whatever the batch.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+
+def after(tree: Any, number: Float[Array, "*any"]) -> Any:
+    """The same arrays, which the compiler cannot have before ``number``: a way to run LAPACK calls one by one.
+
+    A batched factorisation waits for threads of the pool it runs in (jaxlib 0.10), and two at the same time on two
+    processors wait for each other for ever. Whatever might meet another one goes through here.
+
+    >>> after({"a": jnp.ones(2), "some": jnp.array(True), "name": "b"}, jnp.array(jnp.nan))
+    {'a': Array([1., 1.], dtype=float32), 'some': Array(True, dtype=bool), 'name': 'b'}
+    """
+    zero = 0.0 * jnp.nan_to_num(jnp.ravel(number)[0])
+
+    def held(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array | np.ndarray):
+            return leaf
+        if leaf.dtype == bool:
+            return leaf ^ (zero != 0)
+        return leaf + zero.astype(leaf.dtype) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+
+    return jax.tree.map(held, tree)
 
 
 def cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:

@@ -21,7 +21,7 @@ LEAST = -1e30  # stands for log 0
 LONG = 1024  # steps from which on a sequence is worked on in chunks
 
 
-class Smoothed(NamedTuple):
+class Marginals(NamedTuple):
     """``log_likelihood``, nats; ``marginals`` p(z_t | y) [T, K]; ``pairs`` p(z_t-1 = i, z_t = j | y) [T, K, K].
 
     Pairs are zero at starts and at padding; marginals at padding are those of the last step.
@@ -95,7 +95,7 @@ def smooth(
     seen: Float[Array, "T K"],
     starts: Bool[Array, " T"],
     there: Bool[Array, " T"],
-) -> Smoothed:
+) -> Marginals:
     """Forward-backward: the marginals of states and of successive pairs given all data. Bishop 2006, section 13.2."""
     first, move, seen = floored(first), floored(move), floored(seen)
     return _smoothed(first, move, seen, starts, there, *_both(first, move, seen, starts, there))
@@ -107,13 +107,13 @@ def expected(
     seen: Float[Array, "T K"],
     starts: Bool[Array, " T"],
     there: Bool[Array, " T"],
-) -> Smoothed:
+) -> Marginals:
     """``smooth`` for learning: of a ``move`` that is the same at every step, ``pairs`` [K, K] is the sum over steps."""
     if move.ndim == 3:
         return smooth(first, move, seen, starts, there)
     first, move, seen = floored(first), floored(move), floored(seen)
 
-    def fast() -> Smoothed:
+    def fast() -> Marginals:
         found = scaled.passes(first, move, seen, starts, there, _length(len(seen)))
         assert found.messages is not None
         beliefs, normalisers = _exact(first, move, seen, starts, there, found.before)
@@ -124,9 +124,9 @@ def expected(
         matrix = jnp.exp(move)
         total = jnp.sum(_product(found.before, matrix) * weighed, 1, keepdims=True)
         after = jnp.where((there & ~starts)[:, None], weighed / total, 0.0)
-        return Smoothed(jnp.sum(normalisers), marginals, matrix * _product(found.before.T, after))
+        return Marginals(jnp.sum(normalisers), marginals, matrix * _product(found.before.T, after))
 
-    def slow() -> Smoothed:
+    def slow() -> Marginals:
         found = _smoothed(first, move, seen, starts, there, *_both_of_logs(first, move, seen, starts, there))
         return found._replace(pairs=jnp.sum(found.pairs, 0))
 
@@ -242,7 +242,7 @@ def _smoothed(
     beliefs: Array,
     normalisers: Array,
     messages: Array,
-) -> Smoothed:
+) -> Marginals:
     count, states = seen.shape
     # messages are known up to a factor for each step, so that everything is normalised here
     marginals = jax.nn.softmax(beliefs + messages, axis=1)
@@ -251,7 +251,7 @@ def _smoothed(
     joint = before_each[:, :, None] + into + (seen + messages)[:, None, :]
     flat = jax.nn.softmax(joint.reshape(count, -1), axis=1).reshape(joint.shape)
     pairs = jnp.where((there & ~starts)[:, None, None], flat, 0.0)
-    return Smoothed(jnp.sum(normalisers), marginals, pairs)
+    return Marginals(jnp.sum(normalisers), marginals, pairs)
 
 
 # -- one recursion, in probabilities where these are exact, else in logarithms -----------------------------------------

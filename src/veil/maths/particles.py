@@ -21,7 +21,7 @@ from veil.maths.markov import LEAST
 Resampling = Callable[[PRNGKeyArray, Float[Array, " K"]], Int[Array, " K"]]
 
 
-class Filtered(NamedTuple):
+class Particles(NamedTuple):
     """What a particle filter found: K weighted particles for p(z_t | y_1..t) at each of T steps.
 
     ``log_likelihoods`` [T]: log of the estimate of p(y_t | y_1..t-1), zero at padding; their sum is log Ẑ. ``latents``
@@ -90,7 +90,7 @@ def filtered(
     threshold: float = 0.5,
     resampling: Resampling = systematic,
     record: Callable[[Any], Any] | None = None,
-) -> Filtered:
+) -> Particles:
     """Sequential importance resampling with ``count`` particles.
 
     ``propose(key, carry, given_t)`` is of one particle: it draws z_t and gives log w = log p(z_t, y_t | past) -
@@ -133,7 +133,7 @@ def filtered(
 
     xs = (given, starts, there, jax.random.split(key, steps))
     last, found = jax.lax.scan(step, (wide, latent, equal), xs)
-    return Filtered(*found)._replace(carries=last[0])
+    return Particles(*found)._replace(carries=last[0])
 
 
 def finite(logarithms: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -145,7 +145,7 @@ def _where(condition: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def paths(found: Filtered) -> Any:
+def paths(found: Particles) -> Any:
     """The paths of the K last particles, traced back through their ancestors: leaves [K, T, ...].
 
     Weighted by the last weights they stand for p(z_1..T | y); early steps have few different values left.
@@ -160,13 +160,13 @@ def paths(found: Filtered) -> Any:
     return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), traced)
 
 
-def sample_path(key: PRNGKeyArray, found: Filtered) -> Any:
+def sample_path(key: PRNGKeyArray, found: Particles) -> Any:
     """One of the traced paths, leaves [T, ...], by the last weights: a draw from nearly p(z_1..T | y)."""
     chosen = jax.random.categorical(key, found.log_weights[-1])
     return jax.tree.map(lambda leaf: leaf[chosen], paths(found))
 
 
-def moments(found: Filtered) -> tuple[Float[Array, "T L"], Float[Array, "T L L"]]:
+def moments(found: Particles) -> tuple[Float[Array, "T L"], Float[Array, "T L L"]]:
     """Mean and covariance of p(z_t | y_1..t) of vector latents [T, K, L]."""
     return weighted_moments(found.latents, jnp.exp(found.log_weights))
 
@@ -182,7 +182,7 @@ def weighted_moments(
 
 def backward_paths(
     key: PRNGKeyArray,
-    found: Filtered,
+    found: Particles,
     log_move: Callable[[Any, Any, Any], Float[Array, ""]],
     given: Any,
     starts: Bool[Array, " T"],

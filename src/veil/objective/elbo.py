@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil import distributions
 from veil.distributions import Distribution
 from veil.model import Datum, Model, frozen
-from veil.nets import positive
 from veil.objective.base import Estimate, Objective, with_gradient
 from veil.objective.estimators import DoublyReparameterised, Estimator, Pathwise, Problem, StickingTheLanding
 from veil.objective.terms import Balanced, Term
+from veil.parts.nets import positive
 from veil.posterior.base import Posterior
 
 

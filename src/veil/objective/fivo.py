@@ -6,8 +6,8 @@ from jaxtyping import PRNGKeyArray
 
 from veil.maths import particles as maths
 from veil.model import Datum, Model
-from veil.nets import positive
 from veil.objective.base import Estimate, Objective
+from veil.parts.nets import positive
 from veil.posterior import Posterior, proposals
 
 
@@ -39,5 +39,5 @@ class FIVO(Objective):
             raise ValueError(f"threshold: expected a share from 0 (never) to 1 (always); got {self.threshold!r}")
 
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
-        found: maths.Filtered = proposals.filtered(model, posterior, datum, key, self.particles, self.threshold)
+        found: maths.Particles = proposals.filtered(model, posterior, datum, key, self.particles, self.threshold)
         return Estimate(found.log_likelihood, {"effective_particles": jnp.mean(found.effective)})

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.chains import NeuralChain, Path, State
 from veil.model import Datum, Model, frozen
-from veil.nets import positive
+from veil.model.chains import NeuralChain, Path, State
 from veil.objective.base import Estimate, Objective
 from veil.objective.elbo import ELBO
+from veil.parts.nets import positive
 from veil.posterior import Posterior
 
 

@@ -9,12 +9,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.flows import Flow
-from veil.heads import DiagonalGaussian, Head
 from veil.model import Datum, Model
-from veil.nets import MLP, Linear, Units
+from veil.parts.flows import Flow
+from veil.parts.heads import DiagonalGaussian, Head
+from veil.parts.nets import MLP, Dense
+from veil.parts.priors import FLOOR
 from veil.posterior.base import Posterior
-from veil.priors import FLOOR
+from veil.units import Units
 
 
 class Reader(eqx.Module):
@@ -66,7 +67,7 @@ class Amortized(Posterior):
     shared: bool = eqx.field(static=True, default=False)
     shape: tuple[int, ...] = eqx.field(static=True, default=())
     reader: Reader = Reader()
-    output: Linear | None = None
+    output: Dense | None = None
 
     @property
     def ready(self) -> bool:
@@ -81,7 +82,7 @@ class Amortized(Posterior):
         inputs = jax.eval_shape(reader, example).shape[0]
         key_net, key_output, key_flow = jax.random.split(key, 3)
         net = self.net.initialise(inputs, key_net)
-        output = Linear.initialise(net.outputs(inputs), head.size(shape), key_output)
+        output = Dense.initialise(net.outputs(inputs), head.size(shape), key_output)
         flow = None if self.flow is None else self.flow.initialise(shape[0], key_flow)
         return Amortized(net, head, flow, False, shape, reader, output)
 
@@ -117,7 +118,7 @@ class Ladder(Posterior):
     net: Any = MLP()
     top: int = eqx.field(static=True, default=0)
     reader: Reader = Reader()
-    output: Linear | None = None
+    output: Dense | None = None
 
     @property
     def ready(self) -> bool:
@@ -129,7 +130,7 @@ class Ladder(Posterior):
         inputs = jax.eval_shape(reader, example).shape[0]
         key_net, key_output = jax.random.split(key)
         net = self.net.initialise(inputs, key_net)
-        return Ladder(net, top, reader, Linear.initialise(net.outputs(inputs), 2 * (top + bottom), key_output))
+        return Ladder(net, top, reader, Dense.initialise(net.outputs(inputs), 2 * (top + bottom), key_output))
 
     def rescaled(self, query: Units | None, evidence: Units | None) -> "Ladder":
         return Ladder(self.net, self.top, self.reader.rescaled(query, evidence), self.output)

@@ -13,10 +13,10 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from veil.chains import GaussianChain, Normal
 from veil.maths import assumed, linear, markov, particles
 from veil.model import Datum
-from veil.nets import positive
+from veil.model.chains import GaussianChain, Normal
+from veil.parts.nets import positive
 from veil.posterior.base import Posterior
 from veil.posterior.proposals import Optimal, filtered, paths
 
@@ -40,7 +40,7 @@ class AssumedGaussian(Posterior):
     def rule(self) -> assumed.Rule:
         """(function, mean, covariance) -> mean, covariance and cross-covariance of its value."""
 
-    def _run(self, model: Any, datum: Datum) -> tuple[assumed.Filtered, Array, Array]:
+    def _run(self, model: Any, datum: Datum) -> tuple[assumed.AssumedDensity, Array, Array]:
         if not hasattr(model, "system"):
             raise TypeError(
                 f"posterior: {type(self).__name__}() is for models with known dynamics (veil.NonlinearGaussian); got "

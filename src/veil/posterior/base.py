@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
 from veil.model import Datum, Model
-from veil.nets import Units
+from veil.units import Units
 
 
 class Posterior(eqx.Module):

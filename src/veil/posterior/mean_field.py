@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from veil.distributions import Distribution
 from veil.model import Datum
-from veil.nets import positive
+from veil.parts.nets import positive
 from veil.posterior.base import Posterior
 
 

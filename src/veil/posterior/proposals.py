@@ -11,8 +11,8 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.maths import markov, particles
 from veil.model import Datum, Model, frozen
+from veil.model.stepwise import Before, Proposal, Stepwise
 from veil.posterior.base import Posterior
-from veil.stepwise import Before, Proposal, Stepwise
 
 
 class Bootstrap(Posterior):
@@ -76,7 +76,7 @@ def filtered(
     threshold: float = 0.5,
     resampling: particles.Resampling = particles.systematic,
     record: Callable[[Any], Any] | None = None,
-) -> particles.Filtered:
+) -> particles.Particles:
     """The particle filter of a stepwise model and its proposal for one sequence (see ``maths.particles.filtered``).
 
     Where draws are no differentiable function of the proposal's parameters, no gradient passes through it.
@@ -108,7 +108,7 @@ def filtered(
     )
 
 
-def paths(model: Any, found: particles.Filtered, datum: Datum, key: PRNGKeyArray, count: int) -> Any:
+def paths(model: Any, found: particles.Particles, datum: Datum, key: PRNGKeyArray, count: int) -> Any:
     """``count`` paths from nearly p(z_1..T | y, x), leaves [count, T, ...], of what ``filtered`` found.
 
     Of models that are Markov in their latent (their carry is a ``Before``) each is drawn backwards through all

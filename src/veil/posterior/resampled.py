@@ -8,7 +8,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from veil.distributions import Distribution
 from veil.model import Datum, Model
-from veil.nets import positive
+from veil.parts.nets import positive
 from veil.posterior.base import Derived
 
 

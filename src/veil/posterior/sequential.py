@@ -10,15 +10,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil import distributions
-from veil.chains import Chain, Conditionals, GaussianChain, NeuralChain, Normals, Path, State
 from veil.distributions import Distribution
-from veil.dynamics import LinearGaussian
-from veil.heads import Head
 from veil.maths import kalman, markov
 from veil.model import Datum, Model
-from veil.nets import GRU, MLP, Linear, Units
+from veil.model.chains import Chain, Conditionals, GaussianChain, NeuralChain, Normals, Path, State
+from veil.parts.dynamics import LinearDynamics
+from veil.parts.heads import Head
+from veil.parts.nets import GRU, MLP, Dense
 from veil.posterior.amortized import Reader
 from veil.posterior.base import Posterior
+from veil.units import Units
 
 
 class Summary(eqx.Module):
@@ -198,7 +199,7 @@ class Step(eqx.Module):
     shape: tuple[int, ...] = eqx.field(static=True)
     structured: bool = eqx.field(static=True)
     net: MLP
-    output: Linear
+    output: Dense
 
     def __call__(self, memory: Float[Array, " M"], features: Float[Array, " F"]) -> Distribution:
         seen = jnp.concatenate([memory, features]) if self.structured else features
@@ -261,7 +262,7 @@ class Sequential(Posterior):
         memory = dynamics.start().memory.size if self.structured else 0
         told = memory + sees.outputs(width)
         combiner = self.combiner.initialise(told, key_one)
-        output = Linear.initialise(combiner.outputs(told), dynamics.head.size(dynamics.shape), key_output)
+        output = Dense.initialise(combiner.outputs(told), dynamics.head.size(dynamics.shape), key_output)
         one = Step(dynamics.head, dynamics.shape, self.structured, combiner, output)
         return Sequential(net, sees, self.structured, self.combiner, reader, one)
 
@@ -326,13 +327,13 @@ class MessagePassing(Posterior):
     """q(z_1..T | y, x) ∝ p(z | x) Π_t N(z_t; m(y_t), diag s(y_t)²): a network's guesses, joined by the exact smoother.
 
     The prior's linear-Gaussian dynamics carry the messages, so that every z_t sees all of the sequence, in both
-    directions, without another network, and a step without data gets none. For ``StateSpace(LinearGaussian(...))``.
+    directions, without another network, and a step without data gets none. For ``StateSpace(LinearDynamics(...))``.
     Johnson et al. 2016, section 4; Fraccaro et al. 2017. ``net`` encodes the observation of one step.
     """
 
     net: Any = MLP()
     reader: Reader = Reader()
-    output: Linear | None = None
+    output: Dense | None = None
 
     @property
     def ready(self) -> bool:
@@ -340,16 +341,16 @@ class MessagePassing(Posterior):
 
     def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "MessagePassing":
         _state_space(model)
-        if not isinstance(model.dynamics, LinearGaussian):
+        if not isinstance(model.dynamics, LinearDynamics):
             raise TypeError(
-                f"posterior: MessagePassing needs LinearGaussian dynamics; these are {type(model.dynamics).__name__}: "
+                f"posterior: MessagePassing needs LinearDynamics; these are {type(model.dynamics).__name__}: "
                 "use Sequential()"
             )
         key_net, key_output = jax.random.split(key)
         reader = Reader.of(example)
         inputs = jax.eval_shape(lambda: jax.vmap(reader)(_steps(example))).shape[1]
         net = self.net.initialise(inputs, key_net)
-        output = Linear.initialise(net.outputs(inputs), 2 * model.dynamics.shape[0], key_output)
+        output = Dense.initialise(net.outputs(inputs), 2 * model.dynamics.shape[0], key_output)
         return MessagePassing(net, reader, output)
 
     def rescaled(self, query: Units | None, evidence: Units | None) -> "MessagePassing":
@@ -377,7 +378,7 @@ class MessagePassing(Posterior):
             if datum.evidence is None
             else jax.vmap(dynamics.pushed)(datum.evidence)
         )
-        chain = kalman.Chain(mean, jnp.diag(first**2), transition, pushed, jnp.diag(scale**2))
+        chain = kalman.LinearSystem(mean, jnp.diag(first**2), transition, pushed, jnp.diag(scale**2))
         guess, precision = self.messages(datum)
         rows = jnp.eye(mean.size, dtype=mean.dtype)[None] * precision[:, :, None]
         starts, there = markov.steps(count, datum.mask, datum.reset)

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
-from veil.heads import DiagonalGaussian, Head
 from veil.model import Datum, Model
+from veil.parts.heads import DiagonalGaussian, Head
+from veil.parts.priors import FLOOR
 from veil.posterior.amortized import latent_shape
 from veil.posterior.base import Posterior
-from veil.priors import FLOOR
 
 
 class Table(Posterior):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from veil.forecasting import Forecast
 from veil.report import style
+from veil.verbs.forecasting import Forecast
 
 MOST = 6  # panels of one picture
 SHARES = (0.9, 0.5)

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from veil.conditioning import condition
 from veil.data import Data
 from veil.evaluation.likelihood import log_prob
 from veil.report import style
+from veil.verbs.conditioning import condition
 
 Curve = tuple[np.ndarray, np.ndarray]
 

@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 import veil
-from veil import run as runs
 from veil.data import Data
 from veil.report import plots, style
 from veil.report.page import Picture, Section, Table, page
+from veil.saved import runs
 
 MOST_ROWS = 200_000  # data of more rows are not read again for pictures
 DRAWN = 3000  # rows that are drawn

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from veil.progress import Progress
+from veil.host.progress import Progress
 from veil.report import style
 from veil.report.page import page
 from veil.report.station import Station, Visit, stations, visit

@@ -10,11 +10,11 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from veil.covariance import Covariance, Diagonal, Full, Spherical, Tied
 from veil.data import Data
-from veil.fitting import Fit, fit
+from veil.learning.fitting import Fit, fit
 from veil.maths.kmeans import canonical_order
-from veil.start import KMeans, RandomResponsibilities, RandomRows, Start
+from veil.parts.covariance import Covariance, Diagonal, Full, Spherical, Tied
+from veil.parts.start import KMeans, RandomResponsibilities, RandomRows, Start
 
 FLOATS = [np.float64, np.float32]
 FEWEST, MOST = 32, 4096  # between these, row counts are filled up to a power of two

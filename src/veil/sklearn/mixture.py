@@ -10,17 +10,17 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from veil.covariance import Covariance, Diagonal, Full, Spherical, Tied
 from veil.data import Data
 from veil.evaluation.likelihood import log_prob
-from veil.experts import LinearGaussian
-from veil.fitting import Fit
-from veil.gates import Softmax
-from veil.inference import infer
+from veil.learning.fitting import Fit
+from veil.learning.preprocessing import preprocess, starting_responsibilities
 from veil.maths import kmeans
-from veil.prediction import sample
+from veil.parts.covariance import Covariance, Diagonal, Full, Spherical, Tied
+from veil.parts.experts import LinearGaussian
+from veil.parts.gates import Softmax
 from veil.sklearn import common
-from veil.survey import starting_responsibilities, survey
+from veil.verbs.inference import infer
+from veil.verbs.prediction import sample
 from veil.zoo.mixture import Mixture
 
 
@@ -372,7 +372,7 @@ def _starts(
     """Starting parameters of each run: the M-step of starting responsibilities, but for what the user gave."""
     generator = seed.generator()
     blank = Mixture(LinearGaussian(structure), components, start=common.start(init_params))
-    seen = survey(blank, data, generator)
+    seen = preprocess(blank, data, generator)
     points, units = seen.points(), seen.query
     assert units is not None
     shift, scale = np.asarray(units.shift, np.float64), np.asarray(units.scale, np.float64)

@@ -13,13 +13,13 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from veil.data import Data
 from veil.evaluation.likelihood import log_prob
-from veil.experts import Linear, LinearGaussian
-from veil.fitting import Fit, default_optimiser
-from veil.gates import Softmax
-from veil.heads import DiagonalGaussian, FullGaussian
-from veil.nets import MLP
-from veil.prediction import predict, sample
+from veil.learning.fitting import Fit, default_optimiser
+from veil.parts.experts import Linear, LinearGaussian
+from veil.parts.gates import Softmax
+from veil.parts.heads import DiagonalGaussian, FullGaussian
+from veil.parts.nets import MLP
 from veil.sklearn import common
+from veil.verbs.prediction import predict, sample
 from veil.zoo.mixture import Mixture
 
 

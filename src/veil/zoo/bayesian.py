@@ -12,10 +12,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.heads import Head, HomoscedasticGaussian
 from veil.model import Datum, Model
-from veil.nets import Activation, Units, known_activation, positive
+from veil.parts.heads import Head, HomoscedasticGaussian
+from veil.parts.nets import Activation, known_activation, positive
 from veil.posterior import Posterior, Shared
+from veil.units import Units
 
 
 class BayesianNetwork(Model):

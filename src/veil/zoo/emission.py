@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
-from veil.experts import Linear
-from veil.heads import Head, Joint
-from veil.images import Beside, Decoder
-from veil.statistics import contract
+from veil.parts.experts import Linear
+from veil.parts.heads import Head, Joint
+from veil.parts.images import Beside, Decoder
+from veil.parts.statistics import contract
 
 
 def begun(

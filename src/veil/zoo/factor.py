@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.covariance import Diagonal, Spherical
 from veil.distributions import Distribution
 from veil.maths import gaussian
 from veil.model import Datum, Model
-from veil.nets import Units, positive, rescale_features
-from veil.statistics import Outer
+from veil.parts.covariance import Diagonal, Spherical
+from veil.parts.nets import positive
+from veil.parts.statistics import Outer
+from veil.units import Units, rescale_features
 
 Vector = Float[Array, " D"]
 
@@ -92,7 +93,7 @@ class FactorAnalysis(Model):
     def _infer(self, datum: Datum) -> tuple[Float[Array, " L"], Float[Array, "L L"], Float[Array, ""]]:
         """E[z] and Cov[z] of p(z | y, x), and log p(y | x) over the entries that are observed.
 
-        All three hang on one factorisation, and every solve on the one before: see ``gaussian.safe_cholesky``.
+        All three hang on one factorisation, and every solve on the one before: see ``linear.after``.
         """
         loadings, offset, variance = self._parts()
         residual = datum.query - offset @ self._features(datum.evidence)
@@ -171,7 +172,7 @@ class FactorAnalysis(Model):
         inputs = size - self.latent
         return FactorAnalysis(self.latent, noise, coefficients[:, inputs:], coefficients[:, :inputs])
 
-    def moved(self, sums: Any, to: "FactorAnalysis") -> Any:
+    def recentred(self, sums: Any, to: "FactorAnalysis") -> Any:
         """Sums taken under this model as sums under ``to``."""
         return sums
 

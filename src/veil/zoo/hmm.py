@@ -10,21 +10,22 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil import distributions
-from veil.chains import DiscreteChain, Emissions, length
 from veil.distributions import Distribution
-from veil.experts import Experts, LinearGaussian
-from veil.gates import Softmax
-from veil.maths import markov
+from veil.maths import linear, markov
 from veil.model import Datum, Model
-from veil.nets import Units, positive
-from veil.start import KMeans, Start
-from veil.statistics import Outer, contract
-from veil.stepwise import Before
+from veil.model.chains import DiscreteChain, Emissions, length
+from veil.model.stepwise import Before
+from veil.parts.experts import Experts, LinearGaussian
+from veil.parts.gates import Softmax
+from veil.parts.nets import positive
+from veil.parts.start import KMeans, Start
+from veil.parts.statistics import Outer, contract
+from veil.units import Units
 
 SAMPLE = 20_000  # steps from which a start is made
 
 
-class Belief(eqx.Module):
+class DiscreteBelief(eqx.Module):
     """What is known while acting: log p(z_t | y_1..t) [K]; ``fresh`` before the first step of an episode."""
 
     logits: Float[Array, " K"]
@@ -182,11 +183,11 @@ class HMM(Model):
 
     # -- one step at a time --------------------------------------------------------------------------------------------
 
-    def init(self) -> Belief:
+    def init(self) -> DiscreteBelief:
         """The belief before anything is seen."""
-        return Belief(jnp.zeros(self.states), jnp.array(True))
+        return DiscreteBelief(jnp.zeros(self.states), jnp.array(True))
 
-    def step(self, belief: Belief, datum: Datum) -> tuple[Belief, Float[Array, ""]]:
+    def step(self, belief: DiscreteBelief, datum: Datum) -> tuple[DiscreteBelief, Float[Array, ""]]:
         """The belief after one more step, and log p(y_t | y_1..t-1): ``datum`` is that step, query [...], evidence [P].
 
         The numbers are the batch filter's. ``datum.reset`` (a single bool) starts a new episode.
@@ -200,7 +201,7 @@ class HMM(Model):
             markov.floored, (self.initial.logits(jnp.ones(1)), moves.reshape(moves.shape[-2:]), seen)
         )
         logits, value = markov.update(belief.logits, first, move, seen, fresh, there)
-        return Belief(logits, fresh & ~there), value
+        return DiscreteBelief(logits, fresh & ~there), value
 
     # As veil.stepwise asks, of one path:
 
@@ -282,15 +283,13 @@ class HMM(Model):
         """The model that maximises the expected log-likelihood plus log-prior, from summed statistics."""
         emitted, begun, moved = sums
         experts = self.experts.maximise(emitted)
-        # one after the other: see gaussian.safe_cholesky
-        after = 0.0 * jnp.nan_to_num(jax.tree.leaves(eqx.filter(experts, eqx.is_inexact_array))[-1].ravel()[0])
-        moved = jax.tree.map(lambda leaf: leaf + after, moved)
+        moved = linear.after(moved, jax.tree.leaves(eqx.filter(experts, eqx.is_inexact_array))[-1])
         transition = eqx.filter_vmap(lambda gate, sums: gate.maximise(sums))(self.transition, moved)
         return replace(self, experts=experts, initial=self.initial.maximise(begun), transition=transition)
 
-    def moved(self, sums: Any, to: "HMM") -> Any:
+    def recentred(self, sums: Any, to: "HMM") -> Any:
         """Sums taken under this model as sums under ``to``."""
-        return self.experts.moved(sums[0], to.experts), *sums[1:]
+        return self.experts.recentred(sums[0], to.experts), *sums[1:]
 
     def log_prior(self) -> Float[Array, ""]:
         """The penalty of the penalised likelihood that EM raises (nats)."""
@@ -330,8 +329,8 @@ class HMM(Model):
 
     # -- units ---------------------------------------------------------------------------------------------------------
 
-    def arithmetic(self, expanded: bool) -> "HMM":
-        return replace(self, experts=self.experts.arithmetic(expanded))
+    def with_expanded_sums(self, expanded: bool) -> "HMM":
+        return replace(self, experts=self.experts.with_expanded_sums(expanded))
 
     def rescaled(self, query: Units, evidence: Units | None) -> "HMM":
         """The same model in the user's units."""
@@ -341,8 +340,8 @@ class HMM(Model):
         transition = jax.tree.map(lambda *leaves: jnp.stack(leaves), *gates)
         return replace(self, experts=self.experts.rescaled(query, evidence), transition=transition)
 
-    def sharpness(self) -> Float[Array, ""] | float:
-        return self.experts.sharpness()
+    def largest_precision(self) -> Float[Array, ""] | float:
+        return self.experts.largest_precision()
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
         self.experts.check(query, names)

@@ -9,19 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from veil.chains import Emissions, GaussianChain, Normal, length
-from veil.covariance import Covariance, Diagonal
 from veil.distributions import Distribution
 from veil.maths import kalman, linear, markov
 from veil.model import Datum, Model
-from veil.nets import Units, positive, rescale_features
-from veil.statistics import Outer
-from veil.stepwise import Before
+from veil.model.chains import Emissions, GaussianChain, Normal, length
+from veil.model.stepwise import Before
+from veil.parts.covariance import Covariance, Diagonal
+from veil.parts.nets import positive
+from veil.parts.statistics import Outer
+from veil.units import Units, rescale_features
 
 NAMES = ("mean", "factor", "transition", "drift", "process", "emission", "offset", "noise")
 
 
-class Belief(eqx.Module):
+class GaussianBelief(eqx.Module):
     """What is known while acting: p(z_t | y_1..t) = N(mean, covariance); ``fresh`` before the first step."""
 
     mean: Float[Array, " L"]
@@ -112,12 +113,12 @@ class LDS(Model):
         ones = jnp.ones((count, 1))
         return ones if evidence is None else jnp.concatenate([ones, evidence.reshape(count, -1)], 1)
 
-    def _chain(self, datum: Datum) -> kalman.Chain:
+    def _chain(self, datum: Datum) -> kalman.LinearSystem:
         mean, factor, transition, drift, process, _, _ = self._parts()
         pushed = self._features(datum.evidence, len(datum.query)) @ drift.T
-        return kalman.Chain(mean, factor @ factor.T, transition, pushed, process @ process.T)
+        return kalman.LinearSystem(mean, factor @ factor.T, transition, pushed, process @ process.T)
 
-    def _filter(self, datum: Datum) -> tuple[kalman.Chain, kalman.Filtered, Float[Array, ""]]:
+    def _filter(self, datum: Datum) -> tuple[kalman.LinearSystem, kalman.Filtered, Float[Array, ""]]:
         """The chain, its filter and log p(y | x)."""
         chain = self._chain(datum)
         *_, emission, offset = self._parts()
@@ -200,12 +201,12 @@ class LDS(Model):
 
     # -- one step at a time --------------------------------------------------------------------------------------------
 
-    def init(self) -> Belief:
+    def init(self) -> GaussianBelief:
         """The belief before anything is seen."""
         mean, factor, *_ = self._parts()
-        return Belief(mean, factor @ factor.T, jnp.array(True))
+        return GaussianBelief(mean, factor @ factor.T, jnp.array(True))
 
-    def step(self, belief: Belief, datum: Datum) -> tuple[Belief, Float[Array, ""]]:
+    def step(self, belief: GaussianBelief, datum: Datum) -> tuple[GaussianBelief, Float[Array, ""]]:
         """The belief after one more step, and log p(y_t | y_1..t-1): ``datum`` is that step, query [D], evidence [U].
 
         The numbers are the batch filter's. ``datum.reset`` (a single bool) starts a new episode.
@@ -221,7 +222,9 @@ class LDS(Model):
         *_, emission, offset = self._parts()
         white, divided, normaliser = kalman.whitened(one.query - offset[None], emission, self._variance(), one.observed)
         after, spread, _, value = kalman.update(mean, covariance, white[0], divided.reshape(emission.shape))
-        kept = Belief(jnp.where(there, after, belief.mean), jnp.where(there, spread, belief.covariance), fresh & ~there)
+        kept = GaussianBelief(
+            jnp.where(there, after, belief.mean), jnp.where(there, spread, belief.covariance), fresh & ~there
+        )
         return kept, jnp.where(there, value + normaliser[0], 0.0)
 
     # As veil.stepwise asks, of one path:
@@ -413,7 +416,7 @@ class LDS(Model):
             linear.symmetric(scatter + self.floor * jnp.eye(self.latent, dtype=scatter.dtype)) / count
         )
 
-    def moved(self, sums: Any, to: "LDS") -> Any:
+    def recentred(self, sums: Any, to: "LDS") -> Any:
         """Sums taken under this model as sums under ``to``."""
         return sums
 

@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
-from veil.experts import Experts, LinearGaussian
-from veil.gates import Gate, Single, Softmax
-from veil.images import Encoder
 from veil.model import Datum, Model
-from veil.nets import MLP, Identity, Units
-from veil.start import KMeans, Start
-from veil.statistics import contract
+from veil.parts.experts import Experts, LinearGaussian
+from veil.parts.gates import Gate, Single, Softmax
+from veil.parts.images import Encoder
+from veil.parts.nets import MLP, Identity
+from veil.parts.start import KMeans, Start
+from veil.parts.statistics import contract
+from veil.units import Units
 
 
 class Mixture(Model):
@@ -112,9 +113,9 @@ class Mixture(Model):
         gate: Any = self.gate
         return replace(self, gate=gate.maximise(sums[0]), experts=self.experts.maximise(sums[1]))
 
-    def moved(self, sums: Any, to: "Mixture") -> Any:
+    def recentred(self, sums: Any, to: "Mixture") -> Any:
         """Sums taken under this model as sums under ``to``."""
-        return sums[0], self.experts.moved(sums[1], to.experts)
+        return sums[0], self.experts.recentred(sums[1], to.experts)
 
     def log_prior(self) -> Float[Array, ""]:
         """The penalty of the penalised likelihood that EM raises (nats)."""
@@ -141,9 +142,9 @@ class Mixture(Model):
             gate = gate.maximise(sums[0])
         return replace(blank, gate=gate, experts=blank.experts.maximise(sums[1]).scattered(key_experts))
 
-    def arithmetic(self, expanded: bool) -> "Mixture":
+    def with_expanded_sums(self, expanded: bool) -> "Mixture":
         """The same model, its closed-form sums computed the fast or the careful way (see ``LinearGaussian``)."""
-        return replace(self, experts=self.experts.arithmetic(expanded))
+        return replace(self, experts=self.experts.with_expanded_sums(expanded))
 
     def rescaled(self, query: Units, evidence: Units | None) -> "Mixture":
         """The same model in the user's units."""
@@ -157,8 +158,8 @@ class Mixture(Model):
         """Spherical covariances are spherical in one common unit only."""
         return self.experts.isotropic
 
-    def sharpness(self) -> Float[Array, ""] | float:
-        return self.experts.sharpness()
+    def largest_precision(self) -> Float[Array, ""] | float:
+        return self.experts.largest_precision()
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
         """Raise ValueError where data are outside the experts' support."""

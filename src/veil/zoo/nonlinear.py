@@ -9,14 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.chains import Chain, Emissions, Normal, Normals, length
-from veil.covariance import Covariance
 from veil.distributions import Distribution
 from veil.maths import assumed, markov
 from veil.model import Datum, Model
+from veil.model.chains import Chain, Emissions, Normal, Normals, length
+from veil.model.stepwise import Before
+from veil.parts.covariance import Covariance
 from veil.posterior import Extended, Posterior
 from veil.posterior.assumed import proposal
-from veil.stepwise import Before
 
 
 class Function(eqx.Module):

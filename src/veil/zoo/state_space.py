@@ -10,16 +10,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.chains import NeuralChain, Path, State, length
 from veil.distributions import Distribution
-from veil.dynamics import Dynamics, Gated, LinearGaussian, Recurrent
-from veil.experts import Linear
-from veil.heads import DiagonalGaussian, Head
 from veil.maths import markov
 from veil.model import Datum, Model
-from veil.nets import MLP, Units
+from veil.model.chains import NeuralChain, Path, State, length
+from veil.parts.dynamics import Dynamics, Gated, LinearDynamics, Recurrent
+from veil.parts.experts import Linear
+from veil.parts.heads import DiagonalGaussian, Head
+from veil.parts.nets import MLP
 from veil.posterior import Future, MessagePassing, Now, Posterior, Sequential
 from veil.posterior.sequential import fresh
+from veil.units import Units
 from veil.zoo.emission import begun, emitted
 
 
@@ -29,7 +30,7 @@ class StateSpace(Model):
     A datum is a sequence, query [T, ...], with evidence [T, P] (actions; x_t leads into z_t) or none. The dynamics make
     it a deep Markov model (``dynamics.Gated``; ``veil.dmm``), a recurrent state-space model (``dynamics.Recurrent``;
     ``veil.rssm``), a variational recurrent network (``veil.vrnn``), a linear path under neural observations
-    (``dynamics.LinearGaussian``) or a locally linear one for planners (``dynamics.LocallyLinear``). ``decoder`` and
+    (``dynamics.LinearDynamics``) or a locally linear one for planners (``dynamics.LocallyLinear``). ``decoder`` and
     ``head`` are as in ``VAE``: p(y_t | ·) = head(W [1, decoder(·)]), and run on all steps at once. Padding, resets,
     missing steps and missing entries are honoured; a variational recurrent network reads a missing entry as the
     data's centre.
@@ -75,7 +76,7 @@ class StateSpace(Model):
     def usual_posterior(self) -> Posterior:
         """What ``veil.fit`` trains with it: the decoder's mirror image as encoder, and what suits the dynamics."""
         net = self.decoder.mirrored()
-        if isinstance(self.dynamics, LinearGaussian):
+        if isinstance(self.dynamics, LinearDynamics):
             return MessagePassing(net)
         return Sequential(net, Now() if isinstance(self.dynamics, Recurrent) else Future())
 

@@ -10,16 +10,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil import distributions
-from veil.chains import DiscreteChain, length
-from veil.covariance import Covariance, Diagonal
 from veil.distributions import Distribution
-from veil.gates import Softmax
 from veil.maths import kalman, linear, markov, particles, tridiagonal
 from veil.model import Datum, Model
-from veil.nets import Units, positive
+from veil.model.chains import DiscreteChain, length
+from veil.parts.covariance import Covariance, Diagonal
+from veil.parts.gates import Softmax
+from veil.parts.nets import positive
+from veil.parts.start import KMeans, Start
+from veil.parts.statistics import Outer
 from veil.posterior import MeanField, Optimal, proposals
-from veil.start import KMeans, Start
-from veil.statistics import Outer
+from veil.units import Units
 from veil.zoo.lds import LDS
 
 SAMPLE = 20_000  # steps from which a start is made
@@ -52,7 +53,7 @@ class Fields(NamedTuple):
     elbo: Float[Array, ""]
 
 
-class Filtered(NamedTuple):
+class SwitchingMoments(NamedTuple):
     """By particles: p(s_t | y_1..t) [T, K], moments of p(z_t | y_1..t), and log Ẑ, nats (see ``maths.particles``)."""
 
     regimes: Float[Array, "T K"]
@@ -301,7 +302,7 @@ class SwitchingLDS(Model):
         values = jax.vmap(lambda state, white: self._updated(carry, state, datum.evidence, white)[1])(states, white)
         return distributions.categorical(jnp.where(carry.fresh, first, move[carry.state]) + values)
 
-    def filtered(self, datum: Datum, key: PRNGKeyArray, count: int = 200) -> Filtered:
+    def filtered(self, datum: Datum, key: PRNGKeyArray, count: int = 200) -> SwitchingMoments:
         """p(s_t, z_t | y_1..t) of one sequence by ``count`` particles, a Kalman filter in each (Rao-Blackwellised)."""
         record = lambda carry: (carry.mean, carry.covariance)  # noqa: E731
         found = proposals.filtered(self, Optimal(), datum, key, count, record=record)
@@ -310,7 +311,7 @@ class SwitchingLDS(Model):
         means, covariances = found.recorded
         mean, spread = particles.weighted_moments(means, weights)
         covariance = spread + jnp.einsum("tk,tkij->tij", weights, covariances)
-        return Filtered(regimes, mean, covariance, found.log_likelihood)
+        return SwitchingMoments(regimes, mean, covariance, found.log_likelihood)
 
     # -- the mean-field posterior --------------------------------------------------------------------------------------
 
@@ -485,7 +486,7 @@ class SwitchingLDS(Model):
         transition = eqx.filter_vmap(lambda gate, row: gate.maximise((row[:, None],)))(self.transition, moved)
         return replace(self, regimes=tuple(fitted), initial=self.initial.maximise((begun,)), transition=transition)
 
-    def moved(self, sums: Any, to: "SwitchingLDS") -> Any:
+    def recentred(self, sums: Any, to: "SwitchingLDS") -> Any:
         """Sums taken under this model as sums under ``to``."""
         return sums
 

@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
-from veil.experts import Linear
-from veil.heads import DiagonalGaussian, Head
 from veil.model import Datum, Model
-from veil.nets import MLP, Units
+from veil.parts.experts import Linear
+from veil.parts.heads import DiagonalGaussian, Head
+from veil.parts.nets import MLP
+from veil.parts.priors import StandardNormal, TwoLevels, VampPrior, as_prior
 from veil.posterior import Amortized, Ladder, Posterior
-from veil.priors import StandardNormal, TwoLevels, VampPrior, as_prior
+from veil.units import Units
 from veil.zoo.emission import begun, emitted
 
 

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 
 import veil
-from veil import heads, nets, objective
-from veil.fitting import default_optimiser
+from veil import objective
+from veil.learning.fitting import default_optimiser
+from veil.parts import heads, nets
 from veil.report import plots, style
 from veil.report.page import Picture
 from veil.report.station import Findings, Row, Say, Station

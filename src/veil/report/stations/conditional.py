@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 import veil
-from veil import heads, priors
-from veil.fitting import default_optimiser
+from veil.learning.fitting import default_optimiser
+from veil.parts import heads, priors
 from veil.report import plots, style
 from veil.report.page import Picture
 from veil.report.station import Findings, Row, Say, Station

@@ -5,7 +5,7 @@ import numpy as np
 
 import veil
 from veil.data import bishop_inverse
-from veil.heads import DiagonalGaussian, HomoscedasticGaussian
+from veil.parts.heads import DiagonalGaussian, HomoscedasticGaussian
 from veil.report import plots, style
 from veil.report.page import Picture
 from veil.report.station import Findings, Row, Say, Station

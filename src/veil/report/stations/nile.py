@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import veil
-from veil.covariance import Diagonal
+from veil.parts.covariance import Diagonal
 from veil.report import style
 from veil.report.page import Picture
 from veil.report.station import Findings, Row, Say, Station

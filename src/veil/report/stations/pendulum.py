@@ -8,9 +8,10 @@ import jax
 import numpy as np
 
 import veil
-from veil import distributions, heads, images
-from veil.fitting import default_optimiser
+from veil import distributions
+from veil.learning.fitting import default_optimiser
 from veil.objective import ELBO, Balanced
+from veil.parts import heads, images
 from veil.report import forecasts, plots, style
 from veil.report.page import Film, Picture
 from veil.report.station import Findings, Row, Say, Station

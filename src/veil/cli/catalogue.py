@@ -1,0 +1,468 @@
+"""The catalogue: models by name, from options that are plain words and numbers. Here words become strategies."""
+
+import inspect
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
+
+from veil.cli.words import (
+    ACTIVATIONS,
+    COVARIANCES,
+    DECODERS,
+    GAUSSIANS,
+    HEADS,
+    LEVELS,
+    NOISES,
+    SEES,
+    STARTS,
+    choose,
+    made_experts,
+    made_head,
+    made_network,
+)
+from veil.model import Model
+from veil.parts.experts import Linear, LinearGaussian
+from veil.parts.gates import Softmax
+from veil.parts.heads import (
+    HomoscedasticGaussian,
+)
+from veil.parts.images import Convolutional, Decoder, Pyramid
+from veil.parts.nets import MLP
+from veil.parts.priors import (
+    Codes,
+    ConditionalNormal,
+    FlowPrior,
+    MixtureOfNormals,
+    Prior,
+    StandardNormal,
+    TwoLevels,
+    VampPrior,
+)
+from veil.zoo.bayesian import BayesianNetwork
+from veil.zoo.factor import PPCA, FactorAnalysis
+from veil.zoo.hmm import HMM
+from veil.zoo.lds import LDS
+from veil.zoo.mixture import Mixture, density
+from veil.zoo.state_space import dmm, rssm, vrnn
+from veil.zoo.switching import SwitchingLDS
+from veil.zoo.vae import VAE
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the catalogue.
+
+    ``what``: one line. ``conditional``: whether it is p(y|x), which needs evidence columns, or p(y), which has none.
+    ``latent``: whether there is a latent to infer. ``options``: those it takes, with their defaults.
+    """
+
+    name: str
+    what: str
+    conditional: bool
+    latent: bool
+    make: Callable[..., Model]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {name: parameter.default for name, parameter in inspect.signature(self.make).parameters.items()}
+
+    def words(self, option: str) -> tuple[str, ...]:
+        """The words that an option takes; none for one that takes numbers.
+
+        >>> entry("mdn").words("gate")
+        ('evidence', 'constant')
+        """
+        if option == "covariance" and self.make in (_lds, _switching_lds):
+            return tuple(NOISES)
+        linear = self.make in (_gaussian, _linear_gaussian, _mixture, _mixture_of_experts, _hmm)
+        tables: dict[str, Iterable[str]] = {
+            "covariance": COVARIANCES if linear else GAUSSIANS,
+            "head": HEADS,
+            "gate": SEES,
+            "experts": SEES,
+            "activation": ACTIVATIONS,
+            "start": STARTS,
+            "decoder": DECODERS,
+        }
+        return tuple(tables.get(option, ()))
+
+    def build(self, options: Mapping[str, Any]) -> Model:
+        """The model, without parameters.
+
+        Raises:
+            ValueError: an option it does not take, a value of the wrong type or an unknown word.
+
+        >>> entry("mixture").build({"components": 3, "covariance": "tied"}).components
+        3
+        """
+        parameters = inspect.signature(self.make).parameters
+        for name, value in options.items():
+            if name not in parameters:
+                raise ValueError(f"{self.name} does not take the option {name}; it takes {', '.join(parameters)}")
+            if not _is_a(value, parameters[name].annotation):
+                expected = inspect.formatannotation(parameters[name].annotation).replace("collections.abc.", "")
+                raise ValueError(f"{name}: expected {expected}; got {value!r}")
+        return self.make(**options)
+
+
+def entry(name: str) -> Entry:
+    """A model of the catalogue by name.
+
+    Raises ValueError, with the closest match, for a name that is not there.
+
+    >>> entry("gaussian").what
+    'One Gaussian: p(y) = N(y; mean, covariance)'
+    """
+    return choose("model", name, MODELS)
+
+
+def build(name: str, options: Mapping[str, Any]) -> Model:
+    """A model from its name and options, without parameters: ``entry(name).build(options)``.
+
+    >>> build("mdn", {"components": 5, "hidden": [32]}).trunk.widths
+    (32,)
+    """
+    return entry(name).build(options)
+
+
+def _is_a(value: Any, annotation: Any) -> bool:
+    """Whether a JSON value fits an annotation of the functions below."""
+    if get_origin(annotation) is types.UnionType:
+        return any(_is_a(value, part) for part in get_args(annotation))
+    if get_origin(annotation) is Sequence:
+        return isinstance(value, list | tuple) and all(_is_a(part, get_args(annotation)[0]) for part in value)
+    if annotation is None or annotation is type(None):
+        return value is None
+    if isinstance(value, bool):
+        return annotation is bool
+    return isinstance(value, (int, float) if annotation is float else annotation)
+
+
+# -- the models: one function each, whose parameters are its options ---------------------------------------------------
+
+
+def _gaussian(covariance: str = "full") -> Model:
+    return density(LinearGaussian(choose("covariance", covariance, COVARIANCES), evidence=False))
+
+
+def _linear_gaussian(covariance: str = "full") -> Model:
+    return density(LinearGaussian(choose("covariance", covariance, COVARIANCES)))
+
+
+def _generalised_linear(
+    head: str = "gaussian",
+    covariance: str | None = None,
+) -> Model:
+    return density(Linear(made_head(head, covariance)))
+
+
+def _neural(
+    head: str = "gaussian",
+    covariance: str | None = None,
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+) -> Model:
+    return density(Linear(made_head(head, covariance)), trunk=made_network(hidden, activation))
+
+
+def _mixture(
+    components: int = 2,
+    covariance: str | None = None,
+    head: str = "gaussian",
+    start: str = "k-means",
+) -> Model:
+    experts = made_experts(head, covariance, False)
+    return Mixture(experts, components, Softmax(evidence=False), start=choose("start", start, STARTS))
+
+
+def _mixture_of_experts(
+    components: int = 2,
+    covariance: str | None = None,
+    head: str = "gaussian",
+    gate: str = "evidence",
+    experts: str = "evidence",
+    start: str = "k-means",
+) -> Model:
+    given, chosen = choose("experts", experts, SEES), choose("gate", gate, SEES)
+    if not given and not chosen:
+        raise ValueError("gate, experts: with both constant nothing sees the evidence; that is the model mixture")
+    parts = made_experts(head, covariance, given)
+    return Mixture(parts, components, Softmax(evidence=chosen), start=choose("start", start, STARTS))
+
+
+def _mdn(
+    components: int = 5,
+    covariance: str | None = None,
+    head: str = "gaussian",
+    gate: str = "evidence",
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+    start: str = "k-means",
+) -> Model:
+    weights = Softmax(evidence=choose("gate", gate, SEES))
+    begin = choose("start", start, STARTS)
+    return Mixture(Linear(made_head(head, covariance)), components, weights, made_network(hidden, activation), begin)
+
+
+def _ppca(latent: str = "2") -> Model:
+    return PPCA(_dimensions(latent))
+
+
+def _factor_analysis(latent: str = "2") -> Model:
+    return FactorAnalysis(_dimensions(latent))
+
+
+def _dimensions(words: str) -> int:
+    if not words.isdecimal() or int(words) < 1:
+        raise ValueError(f"latent: expected a number of dimensions, such as 2; got {words!r}")
+    return int(words)
+
+
+def _vae(
+    latent: str = "2",
+    head: str = "gaussian",
+    covariance: str | None = None,
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+) -> Model:
+    return VAE(
+        _prior(latent, made_network(hidden, activation)), made_head(head, covariance), made_network(hidden, activation)
+    )
+
+
+def _cvae(
+    latent: str = "2",
+    head: str = "gaussian",
+    covariance: str | None = None,
+    gate: str = "evidence",
+    experts: str = "evidence",
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+) -> Model:
+    net = made_network(hidden, activation)
+    given, chosen = choose("experts", experts, SEES), choose("gate", gate, SEES)
+    if not given and not chosen:
+        raise ValueError("gate, experts: with both constant nothing sees the evidence; that is the model vae")
+    prior = _prior(latent, net)
+    if chosen:
+        if not isinstance(prior, StandardNormal):
+            raise ValueError(
+                f"latent: where the prior sees the evidence (gate evidence) it is a number of dimensions; got "
+                f"{latent!r}"
+            )
+        prior = ConditionalNormal(prior.dimensions, net)
+    return VAE(prior, made_head(head, covariance), net, evidence=given)
+
+
+def _bayesian_network(
+    head: str = "gaussian",
+    hidden: Sequence[int] = (50,),
+    activation: str = "tanh",
+) -> Model:
+    chosen = HomoscedasticGaussian() if head == "gaussian" else made_head(head, None)
+    word: Any = choose("activation", activation, {name: name for name in ACTIVATIONS})
+    return BayesianNetwork(tuple(hidden), word, chosen)
+
+
+def _hmm(
+    components: int = 2,
+    covariance: str | None = None,
+    head: str = "gaussian",
+    gate: str = "constant",
+    experts: str = "constant",
+    start: str = "k-means",
+) -> Model:
+    given, chosen = choose("experts", experts, SEES), choose("gate", gate, SEES)
+    parts = made_experts(head, covariance, given)
+    return HMM(parts, components, Softmax(evidence=chosen), start=choose("start", start, STARTS))
+
+
+def _lds(latent: str = "2", covariance: str = "diagonal") -> Model:
+    return LDS(_dimensions(latent), choose("covariance", covariance, NOISES))
+
+
+def _switching_lds(components: int = 2, latent: str = "2", covariance: str = "diagonal") -> Model:
+    return SwitchingLDS(components, _dimensions(latent), choose("covariance", covariance, NOISES))
+
+
+def _dmm(
+    latent: str = "16",
+    head: str = "gaussian",
+    covariance: str | None = None,
+    hidden: Sequence[int] | None = None,
+    activation: str | None = None,
+    decoder: str | None = None,
+    width: int = 64,
+) -> Model:
+    if not latent.isdecimal():
+        raise ValueError(f"latent: a deep Markov model's has dimensions, such as 16; got {latent!r}")
+    return dmm(_step_latent(latent), made_head(head, covariance), _decoder(decoder, hidden, activation), width)
+
+
+def _rssm(
+    latent: str = "30",
+    head: str = "gaussian",
+    covariance: str | None = None,
+    hidden: Sequence[int] | None = None,
+    activation: str | None = None,
+    decoder: str | None = None,
+    memory: int = 200,
+) -> Model:
+    return rssm(_step_latent(latent), made_head(head, covariance), _decoder(decoder, hidden, activation), memory)
+
+
+def _vrnn(
+    latent: str = "16",
+    head: str = "gaussian",
+    covariance: str | None = None,
+    hidden: Sequence[int] | None = None,
+    activation: str | None = None,
+    decoder: str | None = None,
+    memory: int = 128,
+) -> Model:
+    return vrnn(_step_latent(latent), made_head(head, covariance), _decoder(decoder, hidden, activation), memory)
+
+
+def _step_latent(words: str) -> Prior:
+    """The latent of one step: its dimensions, or codes."""
+    name, *rest = words.split(":")
+    sizes = rest if name == "codes" else [name, *rest]
+    if len(sizes) != (2 if name == "codes" else 1) or not all(part.isdecimal() and int(part) > 0 for part in sizes):
+        raise ValueError(f"latent: expected dimensions, as in 30, or codes:COUNT:CATEGORIES; got {words!r}")
+    return Codes(int(sizes[0]), int(sizes[1])) if name == "codes" else StandardNormal(int(sizes[0]))
+
+
+def _decoder(word: str | None, hidden: Sequence[int] | None, activation: str | None) -> MLP | Decoder:
+    """A network, or for images pyramid:HEIGHTxWIDTHxCHANNELS or convolutional:..., with levels of sizes ``hidden``."""
+    if word is None or word == "network":
+        return made_network((64, 64) if hidden is None else hidden, activation or "tanh")
+    name, _, shape = word.partition(":")
+    kinds: dict[str, Any] = {"pyramid": Pyramid, "convolutional": Convolutional, "network": None}
+    make = choose("decoder", name, kinds)
+    sides = shape.split("x")
+    if make is None or len(sides) != 3 or not all(part.isdecimal() and int(part) > 0 for part in sides):
+        raise ValueError(
+            f"decoder: expected network, or for images pyramid:HEIGHTxWIDTHxCHANNELS or convolutional:..., such as "
+            f"pyramid:32x32x3; got {word!r}"
+        )
+    kind: Any = choose("activation", activation or "relu", {name: name for name in ACTIVATIONS})
+    height, width, channels = map(int, sides)
+    levels = tuple(hidden or LEVELS[: halvings(height, width)])
+    try:
+        return make((height, width, channels), levels, 128, kind).mirrored()
+    except ValueError as error:
+        raise ValueError(f"decoder: {error}; with hidden you give a number for each level") from error
+
+
+def halvings(height: int, width: int) -> int:
+    """How often an image can be halved, as far as the usual image networks do so.
+
+    >>> halvings(32, 24), halvings(28, 28), halvings(9, 8)
+    (3, 2, 0)
+    """
+    count = 0
+    while count < len(LEVELS) and height % 2 == width % 2 == 0:
+        count, height, width = count + 1, height // 2, width // 2
+    return count
+
+
+def _prior(words: str, net: MLP) -> Prior:
+    """A prior from words: 10, mixture:10:5, vamp:10:20, flow:10, codes:10:8, levels:2:10."""
+    name, *rest = words.split(":")
+    if name.isdecimal() and not rest:
+        name, rest = "normal", [name]
+    kinds: dict[str, tuple[int, Callable[..., Prior]]] = {
+        "normal": (1, StandardNormal),
+        "mixture": (2, MixtureOfNormals),
+        "vamp": (2, lambda size, count: VampPrior(size, count, net)),
+        "flow": (1, FlowPrior),
+        "codes": (2, Codes),
+        "levels": (2, lambda top, bottom: TwoLevels(top, bottom, net)),
+    }
+    count, make = choose("latent", name, kinds)
+    if len(rest) != count or not all(part.isdecimal() and int(part) > 0 for part in rest):
+        raise ValueError(
+            f"latent: expected dimensions, as in 10, or mixture:DIMENSIONS:COMPONENTS, vamp:DIMENSIONS:COMPONENTS, "
+            f"flow:DIMENSIONS, codes:COUNT:CATEGORIES, levels:TOP:BOTTOM; got {words!r}"
+        )
+    return make(*map(int, rest))
+
+
+MODELS: dict[str, Entry] = {
+    name: Entry(name, what, conditional, latent, make)
+    for name, what, conditional, latent, make in (
+        ("gaussian", "One Gaussian: p(y) = N(y; mean, covariance)", False, False, _gaussian),
+        (
+            "linear-gaussian",
+            "Linear regression with Gaussian noise: p(y|x) = N(y; W x + b, covariance)",
+            True,
+            False,
+            _linear_gaussian,
+        ),
+        (
+            "generalised-linear",
+            "A head whose parameters are linear in x: logistic, Poisson, Student-t ... regression",
+            True,
+            False,
+            _generalised_linear,
+        ),
+        ("neural", "A head whose parameters are a network of x: p(y|x) = made_head(f(x))", True, False, _neural),
+        ("mixture", "A mixture of Gaussians, or of another head: p(y) = Σ p(z) p(y|z)", False, True, _mixture),
+        (
+            "mixture-of-experts",
+            "Linear experts that a gate chooses between: p(y|x) = Σ p(z|x) p(y|x,z)",
+            True,
+            True,
+            _mixture_of_experts,
+        ),
+        ("mdn", "A mixture density network: gate and components are a network of x", True, True, _mdn),
+        ("ppca", "Probabilistic PCA: p(y) = N(y; m, W W' + s² I), exact", False, True, _ppca),
+        ("factor-analysis", "Factor analysis: p(y) = N(y; m, W W' + diagonal), exact", False, True, _factor_analysis),
+        ("vae", "A variational autoencoder: p(y) = ∫ p(z) p(y|z) dz with a neural p(y|z)", False, True, _vae),
+        (
+            "cvae",
+            "A conditional variational autoencoder: p(y|x) = ∫ p(z|x) p(y|x,z) dz",
+            True,
+            True,
+            _cvae,
+        ),
+        (
+            "bayesian-network",
+            "A network of x whose weights are a latent that all data share: p(y|x) = ∫ p(w) p(y|x,w) dw",
+            True,
+            True,
+            _bayesian_network,
+        ),
+        (
+            "hmm",
+            "A hidden Markov model of sequences: a mixture whose choice remembers, exact; components are states",
+            False,
+            True,
+            _hmm,
+        ),
+        (
+            "lds",
+            "A linear-Gaussian state-space model of sequences, with controls: Kalman filter and smoother, exact",
+            False,
+            True,
+            _lds,
+        ),
+        (
+            "switching-lds",
+            "Linear dynamics that switch between components, variational EM; sequences",
+            False,
+            True,
+            _switching_lds,
+        ),
+        ("dmm", "A deep Markov model of sequences: p(z_t|z_t-1,x_t) and p(y_t|z_t) are networks", False, True, _dmm),
+        (
+            "rssm",
+            "A recurrent state-space model: a memory h_t and a latent z_t, of sequences of vectors or images",
+            False,
+            True,
+            _rssm,
+        ),
+        ("vrnn", "A variational recurrent network: an rssm whose memory also reads the data", False, True, _vrnn),
+    )
+}

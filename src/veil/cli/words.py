@@ -1,0 +1,119 @@
+"""Parts of models from plain words and numbers: the command line's vocabulary."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from veil.data.core.columns import suggestion
+from veil.parts.covariance import Covariance, Diagonal, Full, Spherical, Tied
+from veil.parts.experts import Experts, Linear, LinearGaussian
+from veil.parts.heads import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    DiagonalGaussian,
+    DiscretisedLogistic,
+    FullGaussian,
+    Head,
+    HomoscedasticGaussian,
+    Poisson,
+    StudentT,
+)
+from veil.parts.nets import MLP
+from veil.parts.start import KMeans, RandomResponsibilities, RandomRows, Start
+
+Part = TypeVar("Part")
+
+COVARIANCES: dict[str, Covariance] = {
+    "full": Full(),
+    "tied": Tied(shared=Full()),
+    "diagonal": Diagonal(),
+    "diag": Diagonal(),
+    "spherical": Spherical(),
+    "tied-diagonal": Tied(shared=Diagonal()),
+    "tied-spherical": Tied(shared=Spherical()),
+}
+NOISES: dict[str, Covariance] = {name: COVARIANCES[name] for name in ("diagonal", "diag", "full", "spherical")}
+STARTS: dict[str, Start] = {
+    "k-means": KMeans(),
+    "random-rows": RandomRows(),
+    "random-responsibilities": RandomResponsibilities(),
+}
+SEES = {"evidence": True, "constant": False}
+GAUSSIANS: dict[str, Head] = {
+    "diagonal": DiagonalGaussian(),
+    "diag": DiagonalGaussian(),
+    "full": FullGaussian(),
+    "homoscedastic": HomoscedasticGaussian(),
+}
+ACTIVATIONS = ("tanh", "relu", "silu", "gelu", "elu", "softplus")
+DECODERS = ("network", "pyramid:32x32x3", "convolutional:32x32x3")  # height, width and channels
+LEVELS = (16, 32, 64)  # numbers in a cell of an image network, finest level first
+HEADS: dict[str, Head] = {
+    "gaussian": DiagonalGaussian(),
+    "student-t": StudentT(),
+    "beta": Beta(),
+    "bernoulli": Bernoulli(),
+    "soft-bernoulli": Bernoulli(soft=True),
+    "poisson": Poisson(),
+    "categorical": Categorical(),
+    "discretised-logistic": DiscretisedLogistic(),
+}
+
+
+def choose(option: str, word: str, table: Mapping[str, Part]) -> Part:
+    if word not in table:
+        raise ValueError(f"{option}: there is no {word!r}; {suggestion(str(word), list(table))}")
+    return table[word]
+
+
+def made_head(word: str, covariance: str | None) -> Head:
+    """A head from ``name`` or ``name:numbers``: categorical:COUNT, discretised-logistic:LEVELS[:LOW:HIGH]."""
+    name, *rest = word.split(":")
+    choose("head", name, HEADS)
+    if name == "gaussian":
+        no_numbers(name, rest)
+        return choose("covariance", covariance or "diagonal", GAUSSIANS)
+    if covariance is not None:
+        raise ValueError(f"covariance: only the head gaussian takes it; this one is {name}")
+    if name == "categorical":
+        (categories,) = numbers(word, rest, [2], "categorical:3")
+        return made(Categorical, int(categories))
+    if name == "discretised-logistic":
+        levels, low, high = numbers(word, rest, [256, 0.0, None], "discretised-logistic:256:0:255")
+        return made(DiscretisedLogistic, low, low + levels - 1 if high is None else high, int(levels))
+    no_numbers(name, rest)
+    return HEADS[name]
+
+
+def made(kind: Callable[..., Head], *numbers: Any) -> Head:
+    try:
+        return kind(*numbers)
+    except ValueError as error:
+        raise ValueError(f"head: {error}") from error
+
+
+def no_numbers(name: str, rest: list[str]) -> None:
+    if rest:
+        raise ValueError(f"head: {name} takes no numbers; got {':'.join([name, *rest])!r}")
+
+
+def numbers(word: str, given: list[str], defaults: list[Any], example: str) -> list[Any]:
+    try:
+        numbers = [float(text) for text in given]
+    except ValueError:
+        numbers = []
+    if len(numbers) != len(given) or len(numbers) > len(defaults) or not all(n == n // 1 for n in numbers[:1]):
+        raise ValueError(f"head: expected numbers as in {example}; got {word!r}")
+    return numbers + defaults[len(numbers) :]
+
+
+def made_experts(head: str, covariance: str | None, evidence: bool) -> Experts:
+    """Gaussian experts with a covariance structure, or any other head; linear in the evidence, or constant."""
+    if head == "gaussian":
+        return LinearGaussian(choose("covariance", covariance or "full", COVARIANCES), evidence=evidence)
+    return Linear(made_head(head, covariance), evidence=evidence)
+
+
+def made_network(hidden: Sequence[int], activation: str) -> MLP:
+    word: Any = choose("activation", activation, {name: name for name in ACTIVATIONS})
+    return MLP(tuple(hidden), word)

@@ -1,0 +1,1 @@
+"""Data in memory: arrays, roles, episodes, windows."""

@@ -1,0 +1,212 @@
+"""Sequences of different lengths as data: padded to the longest, with a mask; and back to plain rows of steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from veil.data.core.arrays import Data, Labels, labels, unchecked
+
+
+def episodes(
+    query: Sequence[Any],
+    evidence: Sequence[Any] | None = None,
+    weight: Any = None,
+    query_names: Sequence[str] = (),
+    evidence_names: Sequence[str] = (),
+    name: str = "episodes",
+) -> Data:
+    """N sequences of lengths T_n as one `Data`: query [N, T, ...], T the longest, and a mask [N, T] of what is there.
+
+    Args:
+        query: a list of arrays [T_n, ...]; one of shape [T_n] is taken as [T_n, 1]. NaN marks a missing entry.
+        evidence: a list of arrays [T_n, ...] of the same lengths, or None: what is given at each step.
+        weight: [N], how many times each sequence counts.
+        query_names, evidence_names, name: as in `Data`.
+
+    Raises:
+        TypeError: not a list.
+        ValueError: no sequences, an empty one, or sequences that differ in more than their length.
+
+    >>> episodes([[1.0, 2.0, 3.0], [4.0]])
+    Data('episodes': N=2, query [3, 1], 4 steps)
+    """
+    rows = _arrays(query, "query")
+    given = None
+    if evidence is not None:
+        inputs = _arrays(evidence, "evidence")
+        if [len(part) for part in inputs] != [len(part) for part in rows]:
+            raise ValueError("evidence: expected as many sequences as query has, each of the same length; got others")
+        given = np.concatenate(inputs)
+    names = tuple(query_names), tuple(evidence_names), name
+    return ragged([len(part) for part in rows], np.concatenate(rows), given, weight=weight, names=names)
+
+
+def grouped(data: Data, episode: Any, time: Any = None) -> Data:
+    """Rows as sequences: those with the same `episode` are the steps of one, in the order of `time` or of the rows.
+
+    Sequences come in the order in which they first appear; the steps of one need not be next to each other. What was a
+    row's evidence becomes its step's, as it stands: of a sequence model the evidence of step t leads INTO step t, so
+    an action must stand in the row of what came of it. A row's weight must be that of its whole sequence.
+
+    Args:
+        data: rows, query [M, ...].
+        episode: [M] numbers or text that say which sequence a row belongs to.
+        time: [M] numbers or dates; different ones within a sequence.
+
+    Raises:
+        ValueError: other lengths, missing values, a time that comes twice, weights that differ within a sequence.
+
+    >>> grouped(Data([1.0, 2.0, 3.0]), ["a", "b", "a"], [2, 1, 1]).query[..., 0].tolist()
+    [[3.0, 1.0], [2.0, 0.0]]
+    """
+    fields = data.fields()
+    order, lengths = ordered(episode, time, len(data))
+    given = {name: array[order] for name, array in fields.items() if name not in ("index", "weight")}
+    weight = None
+    if "weight" in fields:
+        first = np.cumsum(lengths) - lengths
+        rows = fields["weight"][order]
+        weight = rows[first]
+        if not np.array_equal(np.repeat(weight, lengths), rows):
+            raise ValueError("weight: all rows of an episode must have the same one, which is that of the sequence")
+    return ragged(lengths, **given, weight=weight, names=labels(data))
+
+
+def ordered(episode: Any, time: Any = None, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows are the steps of the first sequence, of the second, ...: row numbers [M]; and their lengths [N].
+
+    As `grouped` has them, whose errors these are; of `count` rows.
+
+    >>> ordered(["a", "b", "a"], [2, 1, 1])
+    (array([2, 0, 1]), array([2, 1]))
+    """
+    count = len(episode) if count is None else count
+    number = _numbered(_column(episode, count, "episode"))
+    order = np.argsort(number, kind="stable")
+    if time is not None:
+        when = _moments(_column(time, count, "time"))
+        order = np.lexsort((when, number))
+        now, before = order[1:], order[:-1]
+        again = (number[now] == number[before]) & (when[now] == when[before])
+        if again.any():
+            row = int(now[again][0])
+            raise ValueError(
+                f"time: the order of the steps is not known: row {row} (from 0) has the same time, {when[row]}, as "
+                "another row of its episode"
+            )
+    return order, np.bincount(number)
+
+
+def ragged(
+    lengths: Any,
+    query: np.ndarray,
+    evidence: np.ndarray | None = None,
+    observed: np.ndarray | None = None,
+    weight: Any = None,
+    names: Labels = ((), (), "episodes"),
+) -> Data:
+    """Steps [M, ...] that stand one after the other, the first ``lengths[0]`` of them the first sequence, and so on.
+
+    ``weight`` [N] is that of the sequences.
+
+    Raises:
+        ValueError: lengths that are not positive integers or do not add up to M.
+
+    >>> ragged([2, 1], np.array([[1.0], [2.0], [3.0]]))
+    Data('episodes': N=2, query [2, 1], 3 steps)
+    """
+    sizes = np.asarray(lengths)
+    if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or len(sizes) == 0:
+        raise ValueError(f"lengths: expected integers [N], the steps of each sequence; got {sizes.dtype} {sizes.shape}")
+    if np.any(sizes < 1):
+        row = int(np.flatnonzero(sizes < 1)[0])
+        raise ValueError(f"lengths: every sequence has at least one step; sequence {row} (from 0) has {sizes[row]}")
+    arrays = {"query": query, "evidence": evidence, "observed": observed}
+    for name, array in arrays.items():
+        if array is not None and len(array) != sizes.sum():
+            raise ValueError(f"lengths: they add up to {sizes.sum()} steps, and {name} has {len(array)}")
+    mask = np.arange(sizes.max())[None] < sizes[:, None]
+
+    def spread(array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
+        flat = array[:, None] if array.ndim == 1 else array
+        whole = np.zeros((*mask.shape, *flat.shape[1:]), flat.dtype)
+        whole[mask] = flat
+        return whole
+
+    return Data(
+        spread(query),
+        spread(evidence),
+        weight,
+        spread(observed),
+        query_names=names[0],
+        evidence_names=names[1],
+        name=names[2],
+        mask=None if mask.all() else mask,
+    )
+
+
+def steps(data: Data) -> Data:
+    """The steps of all sequences as plain rows, padding left out: query [M, ...], each with its sequence's weight.
+
+    >>> len(steps(episodes([[1.0, 2.0, 3.0], [4.0]])))
+    4
+    """
+    mask = np.ones(data.query.shape[:2], bool) if data.mask is None else data.mask
+    arrays = {
+        field: array[mask] for field, array in data.fields().items() if field in ("query", "evidence", "observed")
+    }
+    if data.weight is not None:
+        arrays["weight"] = np.broadcast_to(data.weight[:, None], mask.shape)[mask]
+    return unchecked(arrays, (data.query_names, data.evidence_names, data.name))
+
+
+def _column(value: Any, count: int, argument: str) -> np.ndarray:
+    column = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    if column.shape != (count,):
+        raise ValueError(f"{argument}: expected one entry for each of the {count} rows; got shape {column.shape}")
+    if column.dtype == object:
+        missing = np.array([each is None or each != each for each in column])
+        column = column if missing.any() else np.array([str(each) for each in column])
+    else:
+        missing = np.isnan(column) if column.dtype.kind == "f" else np.zeros(count, bool)
+    if missing.any():
+        row = int(np.flatnonzero(missing)[0])
+        raise ValueError(f"{argument}: it must be known for every row; in row {row} (from 0) it is missing")
+    return column
+
+
+def _numbered(names: np.ndarray) -> np.ndarray:
+    """0 for the first name that comes, 1 for the next, ..."""
+    _, first, code = np.unique(names, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.intp)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
+    return rank[code]
+
+
+def _moments(times: np.ndarray) -> np.ndarray:
+    if times.dtype.kind in "biufM":
+        return times
+    try:
+        return times.astype("datetime64[ns]")
+    except ValueError as error:
+        raise ValueError(f"time: expected numbers or dates such as 2026-11-22; {error}") from None
+
+
+def _arrays(value: Any, argument: str) -> list[np.ndarray]:
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        value = list(value)
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{argument}: expected a list of arrays, one a sequence; got {type(value).__name__}")
+    found = [np.asarray(part) for part in value]
+    found = [part[:, None] if part.ndim == 1 else part for part in found]
+    if not found or not all(part.ndim >= 2 and len(part) for part in found):
+        raise ValueError(f"{argument}: expected at least one sequence, and at least one step in each, [T, ...]")
+    shapes = {part.shape[1:] for part in found}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{argument}: sequences may differ in length only; their steps have the shapes {sorted(shapes)}"
+        )
+    return found

@@ -1,0 +1,70 @@
+"""Long sequences as training windows of one length."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from veil.data.core.arrays import Data, check_rows, labels, unchecked
+
+
+def windows(data: Data, length: int, stride: int | None = None, *, marked: bool = False) -> Data:
+    """Sequences cut into windows of `length` steps that begin every `stride` steps: truncated sequences.
+
+    Every step is in a window (in several if `stride` is smaller than `length`); the last window of a sequence may be
+    shorter, and is padded. `HMM` and `LDS` begin every window from p(z_1), which costs a little near the cuts, the less
+    the longer the windows. With `marked`, `reset` is True at the first step of a window that begins an episode, and not
+    where the window goes on with one, for models that carry a state from one window to the next; otherwise it is there
+    only if the data have it (resets make the covariances of an `LDS` differ between sequences: 2.5 times the time).
+
+    Weights are those of the sequences; an index is dropped, since a window is not a sequence.
+
+    Args:
+        data: sequences, query [N, T, ...].
+        length: steps in a window.
+        stride: steps from the beginning of one window to that of the next; `length` by default, and not more.
+        marked: whether to mark the windows that begin an episode.
+
+    Raises:
+        ValueError: data that are not sequences, or numbers that are out of range.
+
+    >>> from veil.data import episodes
+    >>> windows(episodes([[1.0, 2.0, 3.0, 4.0, 5.0], [6.0]]), 2).query[..., 0].tolist()
+    [[1.0, 2.0], [3.0, 4.0], [5.0, 0.0], [6.0, 0.0]]
+    """
+    check_rows(length, "length")
+    stride = length if stride is None else check_rows(stride, "stride")
+    if stride > length:
+        raise ValueError(f"stride must be at most length ({length}), or steps would be in no window; got {stride}")
+    if data.query.ndim < 3:
+        raise ValueError(
+            f"data: expected sequences, query [N, T, ...]; got {list(data.query.shape)}. Make them with "
+            "veil.data.episodes or veil.data.grouped"
+        )
+    arrays = data.fields()
+    count, most = data.query.shape[:2]
+    there = arrays.get("mask", np.ones((count, most), bool))
+    length = min(length, most)
+    sizes = there.sum(1)
+    each = 1 + np.maximum(0, -(-(sizes - length) // stride))
+    row = np.repeat(np.arange(count), each)
+    begin = stride * (np.arange(each.sum()) - np.repeat(np.cumsum(each) - each, each))
+    places = begin[:, None] + np.arange(length)[None]
+    inside = places < sizes[row][:, None]
+    places = np.minimum(places, most - 1)
+
+    made: dict[str, np.ndarray] = {}
+    for field in [name for name in arrays if name in ("query", "evidence", "observed")]:
+        picked = arrays[field][row[:, None], places]
+        filler = np.asarray(field == "observed", picked.dtype)
+        wide = inside.reshape(*inside.shape, *[1] * (picked.ndim - 2))
+        made[field] = picked if inside.all() else np.where(wide, picked, filler)
+    if "weight" in arrays:
+        made["weight"] = arrays["weight"][row]
+    if not inside.all():
+        made["mask"] = inside
+    if marked or "reset" in arrays:
+        reset = arrays["reset"][row[:, None], places] & inside if "reset" in arrays else np.zeros_like(inside)
+        if marked:
+            reset[:, 0] |= begin == 0
+        made["reset"] = reset
+    return unchecked(made, labels(data))

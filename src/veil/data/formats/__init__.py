@@ -1,0 +1,1 @@
+"""Data in files: tables, arrays and images, whole or as streams."""

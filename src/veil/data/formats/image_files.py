@@ -1,0 +1,151 @@
+"""Folders of images as data: each file is one datum, its sub-folder its class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from veil.data.core.arrays import Data, Labels, block
+from veil.data.core.chunks import Chunked, chunk_rows, ranges
+from veil.data.core.packages import needed
+from veil.data.core.records import SHOWN, Ledger
+from veil.data.formats.files import UNREADABLE, of_the_system, reading, reason_of, refuse
+
+DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes of 16-bit grey
+
+
+class ImageFiles(Chunked):
+    """Images [H, W, C] with values in [0, 1] as float32, turned as their EXIF data say, transparency dropped.
+
+    C is 1 if the first image is grey and 3 otherwise; grey images among colours have three equal channels, but colours
+    among grey images are bad records.
+
+    Args:
+        files: PNG or JPEG files.
+        root: the folder that they are in.
+        size: height and width to resize to, without regard to the ratio of the sides; None for those of the first
+            image, from which no other may differ.
+        classes: whether the evidence is the class: one number for each sub-folder of `root`, 1 for that of the image
+            and 0 for the others.
+        bad, ledger, name: as for `TableFiles`.
+
+    Raises:
+        ModuleNotFoundError: Pillow is not installed.
+        ValueError: no image can be read; or `classes`, and there are not two sub-folders or images outside of them.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        root: Path,
+        size: tuple[int, int] | None,
+        classes: bool,
+        bad: str,
+        ledger: Ledger,
+        name: str,
+    ) -> None:
+        self._pillow = needed(f"{files[0]}: images need Pillow", "scale", "PIL.Image", "PIL.ImageOps")
+        self._files, self._bad, self._ledger, self._name = files, bad, ledger, name
+        self._size, self._resize = size, size is not None
+        self._channels: int | None = None
+        self._classes = _classes(files, root) if classes else ()
+        self._root = root
+        first = next((array for array in map(self._try, files) if array is not None), None)
+        if first is None:
+            raise ValueError(f"path: none of the {len(files)} images in {root} can be read")
+        self._size, self._channels = (first.shape[0], first.shape[1]), first.shape[2]
+        rows = chunk_rows(len(files), first.size)
+        self._ranges = ranges(len(files), rows)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._ledger
+
+    @property
+    def count(self) -> int | None:
+        """The number of images; unknown if some may be skipped."""
+        return len(self._files) if self._bad == "refuse" else None
+
+    def __call__(self) -> Iterator[Data]:
+        for chunk in range(len(self._ranges)):
+            found = self.load(chunk)
+            if found is not None:
+                yield found
+        self._ledger.warn(self._name)
+
+    def sizes(self) -> Sequence[int]:
+        return [stop - start for start, stop in self._ranges]
+
+    def load(self, chunk: int) -> Data | None:
+        files = self._files[slice(*self._ranges[chunk])]
+        images, good, bad = [], [], []
+        for file in files:
+            try:
+                images.append(self._image(file))
+                good.append(file)
+            except UNREADABLE as error:
+                if of_the_system(error):
+                    refuse(error, file)
+                bad.append(f"{file}: {reason_of(error, file)}")
+                if self._bad == "refuse":
+                    raise ValueError(f"{bad[0]}. Take it out, or skip such files with bad='skip'") from error
+        self._ledger.enter(chunk, len(bad), bad[:SHOWN])
+        if not good:
+            return None
+        fields: dict[str, np.ndarray | None] = {"query": np.stack(images), "evidence": None}
+        if self._classes:
+            places = [self._classes.index(_class(file, self._root)) for file in good]
+            fields["evidence"] = np.eye(len(self._classes), dtype=np.float32)[places]
+        return block(fields, self._labels(), 0)
+
+    def _labels(self) -> Labels:
+        return (), self._classes, self._name
+
+    def _try(self, file: Path) -> np.ndarray | None:
+        if self._bad == "refuse":
+            with reading(file, ""):
+                return self._image(file)
+        try:
+            return self._image(file)
+        except UNREADABLE as error:
+            if of_the_system(error):
+                refuse(error, file)
+            return None  # it is entered into the ledger with its chunk
+
+    def _image(self, file: Path) -> np.ndarray:
+        """One image [H, W, C]; ValueError if it does not fit."""
+        with self._pillow.Image.open(file) as image:
+            deep = image.mode in DEEP
+            grey = deep or image.mode in ("1", "L", "LA")
+            if self._channels == 1 and not grey:
+                raise ValueError("has colours, and the first image is grey")
+            image = self._pillow.ImageOps.exif_transpose(image)
+            fits = self._size is None or (image.height, image.width) == self._size
+            if self._size is not None and not fits and not self._resize:
+                raise ValueError(
+                    f"has {image.height} x {image.width} pixels, and the first image {self._size[0]} x "
+                    f"{self._size[1]}; give image_size to resize all images"
+                )
+            channels = self._channels or (1 if grey else 3)
+            image = image.convert("F") if deep else image.convert("L" if grey else "RGB")
+            if self._size is not None and not fits:
+                image = image.resize((self._size[1], self._size[0]), self._pillow.Image.Resampling.BILINEAR)
+            array = np.asarray(image, np.float32) / np.float32(65535 if deep else 255)
+        array = array.reshape(*array.shape[:2], -1)
+        return np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
+
+
+def _class(file: Path, root: Path) -> str:
+    return file.relative_to(root).parts[0]
+
+
+def _classes(files: Sequence[Path], root: Path) -> tuple[str, ...]:
+    outside = next((file for file in files if file.parent == root), None)
+    if outside is not None:
+        raise ValueError(f"evidence='folder': {outside} is in no sub-folder of {root}, so that it has no class")
+    names = tuple(sorted({_class(file, root) for file in files}))
+    if len(names) < 2:
+        raise ValueError(f"evidence='folder': {root} has one sub-folder with images ({names[0]}); there must be two")
+    return names

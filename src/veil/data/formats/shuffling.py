@@ -1,0 +1,217 @@
+"""Shuffled batches without end, from data of which only a window is in memory, and where one is in them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from veil.data.core.arrays import Data, concatenate, labels, unchecked
+from veil.data.core.packages import needed
+
+WINDOW = 1 << 22  # numbers in a window: its rows are shuffled together
+CHUNKS = (2, 64)  # in a window: at least two, however large, and at most
+THREADS = 4
+
+
+class Windows(ABC):
+    """Windows of rows in a fixed order: those of an epoch, then those of the next, without end."""
+
+    @abstractmethod
+    def __call__(self, epoch: int, window: int) -> Iterator[tuple[int, int, Data | None]]:
+        """From a window on: (epoch, window in it, its rows or None if it has none)."""
+
+    @abstractmethod
+    def source(self) -> dict[str, Any]:
+        """What tells whether a state belongs to these windows: plain JSON values."""
+
+    def end_of_epoch(self) -> None:  # noqa: B027 (most have nothing to say)
+        """Called when all rows of an epoch were handed out."""
+
+
+class ChunkWindows(Windows):
+    """Windows of several chunks, whose order is shuffled anew in each epoch, read ahead by threads.
+
+    The order and the threads are those of grain: a map over the chunks, globally shuffled and repeated.
+
+    Args:
+        load: reads a chunk by its number; None if there is nothing in it.
+        sizes: the rows of each chunk.
+        width: the numbers of each row.
+        seed: of the order.
+        warn: called at the end of each epoch.
+
+    Raises:
+        ModuleNotFoundError: grain is not installed; the message has the command that installs it.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[int], Data | None],
+        sizes: Sequence[int],
+        width: int,
+        seed: Sequence[int],
+        warn: Callable[[], None],
+    ) -> None:
+        self._grain = needed("shuffled batches of a stream need grain", "scale", "grain")
+        self._load, self._sizes, self._warn = load, sizes, warn
+        mean = max(1, sum(sizes) * width // len(sizes))
+        self._chunks = min(int(np.clip(WINDOW // mean, *CHUNKS)), len(sizes))
+        # Of 32 bits and mixed, as grain shuffles epoch e of seed s like epoch 0 of seed s + e.
+        self._seed = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+
+    def __call__(self, epoch: int, window: int) -> Iterator[tuple[int, int, Data | None]]:
+        total = len(self._sizes)
+        order = self._grain.MapDataset.source(range(total)).shuffle(seed=self._seed).repeat()
+        ahead = self._grain.ReadOptions(num_threads=min(THREADS, self._chunks), prefetch_buffer_size=self._chunks)
+        chunks = iter(order.map(self._load).to_iter_dataset(ahead, allow_nones=True))
+        chunks.set_state({"next_index": epoch * total + min(window * self._chunks, total)})
+        try:
+            for now in count(epoch):
+                for start in range(window * self._chunks, total, self._chunks):
+                    parts = [next(chunks) for _ in range(min(self._chunks, total - start))]
+                    parts = [part for part in parts if part is not None]
+                    found = concatenate(parts) if parts else None
+                    del parts
+                    yield now, start // self._chunks, found
+                    del found  # or it would stay until the next window is there
+                window = 0
+        finally:
+            chunks.close()
+
+    def source(self) -> dict[str, Any]:
+        return {"chunks": len(self._sizes), "rows": int(sum(self._sizes))}
+
+    def end_of_epoch(self) -> None:
+        self._warn()
+
+
+class PassingWindows(Windows):
+    """Windows of a source that can only be read in order: consecutive blocks; going on in the middle skips forward."""
+
+    def __init__(self, blocks: Callable[[int], Iterator[Data]], width: int) -> None:
+        self._blocks, self._rows = blocks, max(1, WINDOW // max(1, width))
+
+    def __call__(self, epoch: int, window: int) -> Iterator[tuple[int, int, Data | None]]:
+        for now in count(epoch):
+            for number, found in enumerate(self._blocks(self._rows)):
+                if number >= window:
+                    yield now, number, found
+                del found
+            window = 0
+
+    def source(self) -> dict[str, Any]:
+        return {}
+
+
+class Batches(Iterator[Data]):
+    """Batches without end, each of exactly `batch_size` rows: what `Stream.batches` returns.
+
+    The rows of a window come in an order of their own, all windows of an epoch one after the other, and the next epoch
+    right after the last row: each row is handed out once an epoch, and none is left over. A batch may hold the last
+    rows of an epoch and the first of the next.
+
+    After an error `next` may be called again, once its cause is gone: nothing is lost.
+    """
+
+    def __init__(
+        self,
+        windows: Windows,
+        batch_size: int,
+        seed: Sequence[int],
+        order: dict[str, int],
+        state: dict[str, Any] | None,
+    ) -> None:
+        self._windows, self._batch_size, self._seed = windows, batch_size, list(seed)
+        self._same = {**order, **windows.source()}
+        self._place = (0, 0, 0) if state is None else _place(state, self._same)  # of the first row not handed out
+        self._rewind()
+
+    def __next__(self) -> Data:
+        try:
+            taken, needed = [], self._batch_size
+            while needed:
+                if self._row >= len(self._order):
+                    self._advance()
+                    continue
+                rows = self._order[self._row : self._row + needed]
+                assert self._window is not None
+                taken.append(self._window[rows])
+                self._row += len(rows)
+                needed -= len(rows)
+        except BaseException:
+            self._rewind()
+            raise
+        self._place = (self._epoch, self._number, self._row)
+        return without_needless_mask(concatenate(taken))
+
+    def state(self) -> dict[str, Any]:
+        """Where the last batch that was handed out ended, as plain JSON values.
+
+        `Stream.batches(..., state=...)` goes on from there with exactly the batches that would have come. It holds the
+        epoch, the window in it, the rows of it that were handed out, and what must be the same then: the seed, the
+        process and their number, and the number of chunks and rows of the source.
+        """
+        epoch, window, row = self._place
+        return {"epoch": epoch, "window": window, "row": row, **self._same}
+
+    def close(self) -> None:
+        """Stop reading ahead; the next batch begins again."""
+        self._rewind()
+
+    def _rewind(self) -> None:
+        passing = getattr(self, "_passing", None)
+        if passing is not None:
+            passing.close()
+        self._passing: Any = None
+        self._window: Data | None = None
+        self._order = np.zeros(0, np.int64)
+        self._epoch, self._number, self._row = self._place
+        self._empty = 0
+
+    def _advance(self) -> None:
+        """The next window, or at first the one where the last batch ended."""
+        first = self._passing is None
+        if first:
+            self._passing = self._windows(self._epoch, self._number)
+        before = self._epoch
+        self._window = None  # before the next one comes, so that they are not in memory together
+        self._epoch, self._number, self._window = next(self._passing)
+        if self._epoch > before:
+            self._windows.end_of_epoch()
+            self._empty += 1
+            if self._empty > 1:
+                raise ValueError("the stream gave no rows in a whole epoch: all of them are bad and were skipped")
+        if not first:
+            self._row = 0
+        rows = 0 if self._window is None else len(self._window)
+        if rows:
+            self._empty = 0
+        self._order = np.random.default_rng([*self._seed, self._epoch, self._number]).permutation(rows)
+
+
+def _place(state: dict[str, Any], same: dict[str, Any]) -> tuple[int, int, int]:
+    for key in ("epoch", "window", "row", *same):
+        if not isinstance(state.get(key), int):
+            raise ValueError(f"state must be what Batches.state() returned; it has no {key!r}: {state!r}")
+    for key, value in same.items():
+        if state[key] != value:
+            raise ValueError(
+                f"state: it was made with {key} {state[key]}, and here it is {value}. Batches go on only over the same "
+                "data, with the same seed and the same processes; without state they begin anew"
+            )
+    return state["epoch"], state["window"], state["row"]
+
+
+def without_needless_mask(data: Data) -> Data:
+    """The same data, with `observed` None if nothing is missing.
+
+    >>> without_needless_mask(Data([1.0, 2.0])).observed is None
+    True
+    """
+    if data.observed is None or not data.observed.all():
+        return data
+    return unchecked({**data.fields(), "observed": None}, labels(data))

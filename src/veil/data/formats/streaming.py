@@ -1,0 +1,334 @@
+"""Data larger than memory: a source that can be read again and again, in blocks of the same size."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from veil.data.core.arrays import Data, check_rows, concatenate, labels, unchecked
+from veil.data.core.chunks import Chunked, Mapped, Shared
+from veil.data.core.records import BadRecords
+from veil.data.formats.shuffling import Batches, ChunkWindows, PassingWindows, Windows, without_needless_mask
+
+
+class Stream:
+    """Blocks of data, read anew from the source in every pass; never more than a block or two of it in memory.
+
+    Iterating yields `Data` of exactly `rows` data each, whatever the size of the source's own blocks; the last one may
+    be shorter. The first block of the source is read once at construction, to learn names and shapes. `observed` is
+    None in blocks where nothing is missing. `batches` gives shuffled batches without end, and `share` a process's part.
+
+    Args:
+        source: called at the beginning of each pass; returns an iterator over `Data` blocks of any sizes. If it is
+            `Chunked`, as those of `veil.data.stream` are, its chunks can be read in any order.
+        rows: the number of data in each block.
+        count: the number of data in the whole, where the source knows it.
+        name: instead of the name of the first block.
+
+    Attributes:
+        rows, count, name: as given.
+        query_names, evidence_names: the column names.
+        query_shape, evidence_shape: the shapes of one datum's query and evidence (None without evidence).
+        dtype: the float type of the query.
+        bad: the records that were skipped until now.
+
+    Raises:
+        TypeError: `source` is not callable: a generator or iterator can be read only once, and learning takes many
+            passes.
+        ValueError: an empty source, one that returns the same iterator twice, or a block whose columns or fields differ
+            from the first block's (while iterating).
+
+    >>> data = Data(np.arange(5.0))
+    >>> [len(block) for block in Stream(lambda: data.blocks(2), rows=3)]
+    [3, 2]
+    """
+
+    def __init__(
+        self,
+        source: Callable[[], Iterable[Data]],
+        rows: int = 65536,
+        *,
+        count: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not callable(source):
+            once = isinstance(source, Iterator)
+            raise TypeError(
+                "source must be a function that starts a new pass and returns an iterator over Data blocks; got "
+                + (
+                    f"a {type(source).__name__}, which can be read only once. "
+                    if once
+                    else f"{type(source).__name__}. "
+                )
+                + "Learning takes several passes over the data: give the function that makes the iterator, without "
+                "calling it, as in Stream(my_blocks) for a generator function, or Stream(lambda: blocks) for a list"
+            )
+        self._source: Callable[[], Iterable[Data]] = source
+        self.rows = check_rows(rows)
+        self.count = count
+        # Kept to notice a source that hands out one exhausted iterator again and again.
+        self._peeked = iter(source())
+        first = next(self._peeked, None)
+        if first is None:
+            raise ValueError("source gave no data: its first pass has no blocks")
+        _check_block(first, 0)
+        close = getattr(self._peeked, "close", None)
+        if close is not None:
+            close()
+        # One row in memory carries all that later blocks are compared with, and its conversion tells the dtype.
+        row = next(first[:1].blocks(1))
+        self._like = unchecked({field: array.copy() for field, array in row.fields().items()}, labels(row))
+        self.name = self._like.name if name is None else name
+
+    @property
+    def query_names(self) -> tuple[str, ...]:
+        """The names of the query's columns."""
+        return self._like.query_names
+
+    @property
+    def evidence_names(self) -> tuple[str, ...]:
+        """The names of the evidence's columns."""
+        return self._like.evidence_names
+
+    @property
+    def query_shape(self) -> tuple[int, ...]:
+        """The shape of one datum's query."""
+        return self._like.query_shape
+
+    @property
+    def evidence_shape(self) -> tuple[int, ...] | None:
+        """The shape of one datum's evidence, or None without evidence."""
+        return self._like.evidence_shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The float type of the query."""
+        return self._like.query.dtype
+
+    def __iter__(self) -> Iterator[Data]:
+        return self.blocks(self.rows)
+
+    def blocks(self, rows: int) -> Iterator[Data]:
+        """One pass, in blocks of `rows` data each but the last.
+
+        >>> [len(block) for block in Stream(lambda: Data(np.arange(5.0)).blocks(1)).blocks(2)]
+        [2, 2, 1]
+        """
+        return self._reblock(check_rows(rows))
+
+    def map(self, function: Callable[[Data], Data]) -> Stream:
+        """The stream of `function(block)`, applied to each block of the source; the number of rows must stay.
+
+        >>> source = Data([1.0, 2.0], evidence=[3.0, 4.0])
+        >>> Stream(lambda: source.blocks(1)).map(Data.joint).query_names
+        ('x0', 'y0')
+        """
+        source = self._source
+        if isinstance(source, Chunked):
+            return Stream(Mapped(source, function), self.rows, count=self.count, name=self.name)
+        return Stream(lambda: (function(block) for block in source()), self.rows, count=self.count, name=self.name)
+
+    # -- shuffled, shared, resumed -------------------------------------------------------------------------------------
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        process: int = 0,
+        processes: int = 1,
+        state: dict[str, Any] | None = None,
+    ) -> Batches:
+        """Shuffled batches without end, each of exactly `batch_size` rows; every row of this process's share once an
+        epoch.
+
+        Files are read in chunks, whose order is new in each epoch; windows of several chunks (about 4 million numbers,
+        two chunks at least) are in memory, and their rows come in a random order, while threads read the next ones. The
+        batches of one epoch are followed by those of the next without a gap, so that no row is left over; a batch may
+        hold the last rows of one epoch and the first of the next. The same seed gives the same batches.
+
+        The iterator's `state()` says, in plain JSON values, where the last batch that it gave ended; with `state` a new
+        iterator goes on with exactly the batches that would have followed. It reads one window again.
+
+        A stream made from a Python function has no chunks: its rows come in the order of the function, shuffled within
+        windows of about 4 million numbers, and `state` skips forward to the window. The function must give the same
+        data in every pass.
+
+        Args:
+            batch_size: the number of data in a batch.
+            seed: of the order; not negative.
+            process, processes: the share that this process reads, as in `share`.
+            state: from an earlier iterator over the same data, with the same seed and processes.
+
+        Raises:
+            ModuleNotFoundError: a stream of files without grain; the message has the command that installs it.
+            ValueError: an argument out of range, fewer chunks than processes, a state of other data; while iterating
+                whatever a pass would raise.
+
+        >>> batches = Stream(lambda: Data(np.arange(10.0)).blocks(4)).batches(5, seed=0)
+        >>> sorted(float(value) for batch in (next(batches), next(batches)) for value in batch.query[:, 0])
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
+        """
+        check_rows(batch_size, "batch_size")
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise ValueError(f"seed must be an integer that is not negative; got {seed!r}")
+        order = {"seed": int(seed), "process": int(process), "processes": int(processes)}
+        return Batches(
+            self.share(process, processes)._windows(seed, process), batch_size, (seed, process), order, state
+        )
+
+    def share(self, process: int, processes: int) -> Stream:
+        """What one of several processes reads: disjoint shares, which together are all; one process has all of it.
+
+        Of files these are whole chunks, every `processes`-th; of a stream made from a Python function every
+        `processes`-th row, for which each process goes through the whole.
+
+        Raises:
+            ValueError: not 0 <= process < processes, or fewer chunks than processes.
+
+        >>> shares = [Stream(lambda: Data(np.arange(5.0)).blocks(2)).share(i, 2) for i in range(2)]
+        >>> [next(iter(share)).query[:, 0].tolist() for share in shares]
+        [[0.0, 2.0, 4.0], [1.0, 3.0]]
+        """
+        if not 0 <= process < processes:
+            raise ValueError(
+                f"process must be a number from 0 to processes - 1; got process={process}, processes={processes}"
+            )
+        if processes == 1:
+            return self
+        made = copy.copy(self)
+        if not isinstance(self._source, Chunked):
+            source = self._source
+            made._source = lambda: _every(source(), process, processes)
+            made.count = None if self.count is None else len(range(process, self.count, processes))
+            return made
+        chunks = len(self._source.sizes())
+        if chunks < processes:
+            raise ValueError(
+                f"processes: {self.name!r} has {chunks} chunks, which cannot be shared by {processes} processes. Use "
+                "fewer processes, or write more and smaller files, or Parquet with smaller row groups (row_group_size)"
+            )
+        made._source = Shared(self._source, process, processes, self.name)
+        made.count = None if self.count is None else sum(made._source.sizes())
+        return made
+
+    @property
+    def bad(self) -> BadRecords:
+        """The records that were skipped until now, in files opened with `bad="skip"`."""
+        return self._source.ledger.report() if isinstance(self._source, Chunked) else BadRecords(0, ())
+
+    def _windows(self, seed: int, process: int) -> Windows:
+        width = int(np.prod(self.query_shape)) + int(np.prod(self.evidence_shape or (0,)))
+        source = self._source
+        if not isinstance(source, Chunked):
+            return PassingWindows(self.blocks, width)
+
+        def load(chunk: int) -> Data | None:
+            found = source.load(chunk)
+            return None if found is None else self._checked(found, chunk)
+
+        return ChunkWindows(load, source.sizes(), width, (seed, process), lambda: source.ledger.warn(self.name))
+
+    def _checked(self, found: Data, number: int) -> Data:
+        _check_block(found, number)
+        self._compare(found, number)
+        return self._conform(found)
+
+    # -- a pass --------------------------------------------------------------------------------------------------------
+
+    def _reblock(self, rows: int) -> Iterator[Data]:
+        waiting: deque[Data] = deque()
+        held = 0
+        for part in self._parts(rows):
+            waiting.append(part)
+            held += len(part)
+            while held >= rows:
+                taken, needed = [], rows
+                while needed:
+                    head = waiting.popleft()
+                    if len(head) > needed:
+                        waiting.appendleft(head[needed:])
+                        head = head[:needed]
+                    taken.append(head)
+                    needed -= len(head)
+                held -= rows
+                yield without_needless_mask(concatenate(taken))
+        if waiting:
+            yield without_needless_mask(concatenate(list(waiting)))
+
+    def _parts(self, rows: int) -> Iterator[Data]:
+        """The source's blocks, checked against the first one, and in memory."""
+        pass_ = iter(self._source())
+        if pass_ is self._peeked:
+            raise ValueError(
+                "source returned the same iterator twice, which can be read only once; "
+                "it must begin a new pass at every call"
+            )
+        number = -1
+        for number, found in enumerate(pass_):
+            _check_block(found, number)
+            self._compare(found, number)
+            for part in found.blocks(rows) if found.mapped else (found,):
+                # The stream's own name; its dtype too, as a later block of another type would compile everything again.
+                yield self._conform(part)
+        if number < 0:
+            raise ValueError(
+                "source gave no data in a later pass; it must begin a new pass over all data at every call"
+            )
+
+    def _conform(self, part: Data) -> Data:
+        arrays = part._arrays()
+        for field in ("query", "evidence", "weight"):
+            like = getattr(self._like, field)
+            if like is not None:
+                arrays[field] = arrays[field].astype(like.dtype, copy=False)
+        return unchecked(arrays, (part.query_names, part.evidence_names, self.name))
+
+    def _compare(self, found: Data, number: int) -> None:
+        like = self._like
+        for role in ("query", "evidence"):
+            expected, came = getattr(like, f"{role}_shape"), getattr(found, f"{role}_shape")
+            if expected != came:
+                raise ValueError(
+                    f"block {number} (from 0) has {role} of shape {came} per datum; the first block has {expected}. "
+                    "All blocks must have the same columns"
+                )
+            expected, came = getattr(like, f"{role}_names"), getattr(found, f"{role}_names")
+            if expected != came:
+                raise ValueError(
+                    f"block {number} (from 0) has {role} columns {came}; the first block has {expected}. "
+                    "All blocks must have the same columns in the same order"
+                )
+        for field in ("weight", "index"):
+            if (getattr(like, field) is None) != (getattr(found, field) is None):
+                has, had = ("no", "one") if getattr(found, field) is None else ("a", "none")
+                raise ValueError(
+                    f"block {number} (from 0) has {has} {field}, the first block has {had}; "
+                    "all blocks must have the same fields"
+                )
+
+    def __repr__(self) -> str:
+        size = "unknown" if self.count is None else str(self.count)
+        given = "" if self.evidence_shape is None else f", evidence {list(self.evidence_shape)}"
+        return f"Stream({self.name!r}: N={size}, query {list(self.query_shape)}{given}, blocks of {self.rows})"
+
+
+def _every(blocks: Iterable[Data], process: int, processes: int) -> Iterator[Data]:
+    """Rows number process, process + processes, ... of all blocks."""
+    row = 0
+    for found in blocks:
+        first = (process - row) % processes
+        row += len(found)
+        if first < len(found):
+            yield found[first::processes]
+
+
+def _check_block(found: object, number: int) -> None:
+    if not isinstance(found, Data):
+        raise TypeError(
+            f"source must give Data blocks; block {number} (from 0) is {type(found).__name__}. Wrap it: Data(...)"
+        )

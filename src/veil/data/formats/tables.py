@@ -1,0 +1,312 @@
+"""Files of numbers as data: whole (`read`) or in blocks (`stream`), with columns chosen for their roles."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from veil.data.core.arrays import Data, labels
+from veil.data.core.columns import check_roles, resolve
+from veil.data.core.episodes import grouped, ragged
+from veil.data.core.records import DataWarning, Ledger, check_policy
+from veil.data.formats.delimited import DelimitedTable
+from veil.data.formats.files import TableFiles, opened
+from veil.data.formats.image_files import ImageFiles
+from veil.data.formats.layouts import ByRole, Layout, OneArray, Roles, Table, is_one_array
+from veil.data.formats.layouts import Columns as ColumnLayout
+from veil.data.formats.numpy_files import NpyTable, NpzTable
+from veil.data.formats.parquet import ParquetTable
+from veil.data.formats.paths import Found, Paths, check_table, find
+from veil.data.formats.streaming import Stream
+from veil.data.recorded.minari import ENDINGS
+from veil.data.recorded.opening import is_recording, recording
+
+Columns = Sequence[str | int] | str | int | None
+
+
+def read(
+    path: str | os.PathLike[str],
+    query: Columns = None,
+    evidence: Columns = None,
+    weight: str | int | None = None,
+    name: str | None = None,
+    *,
+    episode: str | int | None = None,
+    time: str | int | None = None,
+) -> Data:
+    """Read a .csv, .parquet, .npy or .npz file, or a recording, into memory.
+
+    Columns are named by their name or position (from 0). Without `query` it is every column that is not evidence or
+    weight; if no `evidence` is named either, columns that are not numeric are left out with a `DataWarning`. Missing
+    cells and nulls are missing entries of the query. The columns of a file without names are column0, column1, ...
+
+    A .npy holds one array [N, columns], or [N, ...] all of which is the query. An .npz holds the arrays query and, if
+    needed, evidence, weight, observed, index, mask, reset; or a single array as in a .npy; or columns, one array each.
+    Files with Python objects are never loaded.
+
+    **Sequences.** With `episode` the rows that have the same value in that column are the steps of one sequence, in the
+    order of the file or of the column `time` (`grouped`). An .npz may hold them padded (query [N, T, ...] and a mask),
+    or one after the other: query [M, ...] with lengths [N] (and weight [N]), or with episode [M] and perhaps time [M].
+    A recording of an environment (`recording`: a folder that `collect` made, one of Minari, an .hdf5 file) has parts in
+    place of columns: `query` and `evidence` are names of observations, "action", "reward" or "terminated"; the query is
+    the observation by default.
+
+    Args:
+        path: the file.
+        query, evidence: columns.
+        weight: one column.
+        name: of the data; the file's name without its ending by default.
+        episode: the column that says which sequence a row belongs to, of numbers or text.
+        time: the column that orders the steps of a sequence, of numbers or dates.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: Parquet without pyarrow; the message has the command that installs it.
+        ValueError: an unknown ending or column, a used column that is not numeric, or anything `Data` would refuse.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "cars.csv")
+    ...     _ = path.write_text("speed,distance\\n4,2\\n7,\\n")
+    ...     read(path, evidence="speed")
+    Data('cars': N=2, query (distance), evidence (speed), 1 of 2 entries missing)
+    """
+    if is_recording(Path(path)) or Path(path).suffix.lower() in ENDINGS:
+        for argument, column in (("weight", weight), ("episode", episode), ("time", time)):
+            if column is not None:
+                raise ValueError(f"{argument}: {path} is a recording, which has no columns; leave it out")
+        return recording(path).data(query, evidence, name=name)
+    table = open_table(Path(path))
+    name = table.path.stem if name is None else name
+    if time is not None and episode is None:
+        raise ValueError("time: it orders the steps of episodes; name their column with episode, too")
+    # Loaded whole, arrays in Fortran order can be read too, which a stream cannot.
+    fields = table.load_all() if isinstance(table, NpzTable) else {}
+    if episode is not None and (is_one_array(table) or (isinstance(table, NpzTable) and table.roles)):
+        raise ValueError(
+            f"episode: {table.path} holds arrays, which have no columns; leave it out. In an .npz of steps [M, ...] "
+            "the array named episode [M] says which sequence they belong to"
+        )
+    if isinstance(table, NpzTable) and table.ragged:
+        _no_weight(weight, table)
+        return _ragged(fields, name, query, evidence)
+    if isinstance(table, NpzTable) and table.roles:
+        _no_weight(weight, table)
+        data = Data(
+            fields["query"],
+            fields.get("evidence"),
+            fields.get("weight"),
+            fields.get("observed"),
+            fields.get("index"),
+            name=name,
+            mask=fields.get("mask"),
+            reset=fields.get("reset"),
+        )
+        return data if query is None and evidence is None else data.select(query, evidence)
+    if is_one_array(table):
+        _no_columns(table, query, evidence, weight)
+        return Data(np.concatenate([part["query"] for part in OneArray().parts(table)]), name=name)
+    apart = [
+        resolve(table.names, column, argument)[0]
+        for argument, column in (("episode", episode), ("time", time))
+        if column is not None
+    ]
+    roles = _roles(table, query, evidence, weight, apart)
+    whole = np.concatenate(list(table.chunks(roles.wanted)))
+    arrays = roles.arrays(whole)
+    names = roles.labels(table, name)
+    data = Data(
+        whole[:, : len(roles.query)],
+        evidence=arrays["evidence"],
+        weight=arrays["weight"],
+        query_names=names[0],
+        evidence_names=names[1],
+        name=name,
+    )
+    return grouped(data, *(table.cells(column) for column in apart)) if apart else data
+
+
+def _ragged(fields: dict[str, np.ndarray], name: str, query: Columns, evidence: Columns) -> Data:
+    """Sequences that lie one after the other in an .npz."""
+    if "lengths" in fields and "time" in fields:
+        raise ValueError("time: sequences with lengths are in order; leave it out, or give episode [M] in their place")
+    rows = Data(
+        fields["query"],
+        fields.get("evidence"),
+        None if "lengths" in fields else fields.get("weight"),
+        fields.get("observed"),
+        name=name,
+    )
+    if query is not None or evidence is not None:
+        rows = rows.select(query, evidence)
+    if "episode" in fields:
+        return grouped(rows, fields["episode"], fields.get("time"))
+    return ragged(fields["lengths"], rows.query, rows.evidence, rows.observed, fields.get("weight"), names=labels(rows))
+
+
+def stream(
+    path: Paths,
+    query: Columns = None,
+    evidence: Columns = None,
+    weight: str | int | None = None,
+    rows: int = 65536,
+    name: str | None = None,
+    *,
+    bad: str = "refuse",
+    image_size: int | tuple[int, int] | None = None,
+) -> Stream:
+    """Read one file or many in blocks of `rows` data, with the rules and errors of `read`, in memory bounded by the
+    block; or shuffled (`Stream.batches`).
+
+    `path` is a file, a folder, a pattern such as "shards/*.parquet", or a list of files, all of one kind and with the
+    same columns, which are read one after the other. Parquet, .npy and .npz are the fastest; a CSV is parsed anew in
+    every pass, and once more before the first shuffled batch. Values are checked while they are read, so an error in a
+    later block is raised in the middle of a pass.
+
+    A folder without tables is a folder of images (.png, .jpg, .jpeg), its sub-folders included: each is a query
+    [H, W, C] with values in [0, 1], C 1 or 3 as in the first image. `evidence="folder"` makes the sub-folder the
+    evidence, a class as zeros and a one; without it sub-folders mean nothing.
+
+    Args:
+        path: the files.
+        query, evidence, weight: columns, as for `read`.
+        rows: the number of data in a block.
+        name: of the data; the name of the file or folder by default.
+        bad: "refuse" ends the pass at the first record that cannot be read: a file that is cut off, a row of another
+            length, text in place of a number, an infinite value, other columns than in the first file. "skip" leaves
+            such records out, counts them in `Stream.bad`, and says how many there were in a `DataWarning` at the end of
+            a pass. A file that vanishes or changes while it is in use is never skipped.
+        image_size: height and width (or one number for both) that images are resized to. Without it all must have the
+            size of the first one.
+
+    Raises:
+        FileNotFoundError: there are no such files; or one that was there is gone.
+        ModuleNotFoundError: Parquet without pyarrow, images without Pillow; the message has the command.
+        ValueError: as for `read`; files of several kinds or with different columns; a bad record.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for shard in range(2):
+    ...         np.save(pathlib.Path(folder, f"numbers{shard}.npy"), np.zeros((5, 2)))
+    ...     stream(f"{folder}/numbers*.npy", rows=2, name="numbers")
+    Stream('numbers': N=10, query [2], blocks of 2)
+    """
+    check_policy(bad)
+    found = find(path)
+    name = found.name if name is None else name
+    ledger = Ledger()
+    if found.images:
+        return _images(found, query, evidence, weight, image_size, bad, ledger, name, rows)
+    if image_size is not None:
+        raise ValueError(f"image_size: only images have a size; {found.files[0].name} is a table")
+    tables = opened(found.files, open_table, bad, ledger)
+    first = tables[0]
+    layout: Layout
+    if isinstance(first, NpzTable) and first.ragged:
+        raise ValueError(
+            f"path: {first.path} holds sequences one after the other (lengths or episode), which are read whole: use "
+            "veil.data.read. To stream sequences write them padded: query [N, T, ...] and mask [N, T]"
+        )
+    if isinstance(first, NpzTable) and first.roles:
+        _no_weight(weight, first)
+        source = TableFiles(tables, ByRole(), bad, ledger, name)
+        made = Stream(source, rows, count=source.count, name=name)
+        return made if query is None and evidence is None else made.map(lambda part: part.select(query, evidence))
+    if is_one_array(first):
+        _no_columns(first, query, evidence, weight)
+        layout = OneArray()
+    else:
+        layout = ColumnLayout(_roles(first, query, evidence, weight), first)
+    source = TableFiles(tables, layout, bad, ledger, name)
+    return Stream(source, rows, count=source.count, name=name)
+
+
+def _images(
+    found: Found,
+    query: Columns,
+    evidence: Columns,
+    weight: str | int | None,
+    image_size: int | tuple[int, int] | None,
+    bad: str,
+    ledger: Ledger,
+    name: str,
+    rows: int,
+) -> Stream:
+    for argument, value in (("query", query), ("weight", weight)):
+        if value is not None:
+            raise ValueError(f"{argument}: images have no columns; the whole image is the query. Leave it out")
+    if evidence not in (None, "folder", ["folder"]):
+        raise ValueError(f"evidence: images have only 'folder', the class by sub-folder; got {evidence!r}")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(f"image_size must be height and width in pixels, such as (32, 32); got {image_size!r}")
+    assert found.root is not None
+    source = ImageFiles(found.files, found.root, size, evidence is not None, bad, ledger, name)
+    return Stream(source, rows, count=source.count, name=name)
+
+
+# -- formats -----------------------------------------------------------------------------------------------------------
+
+
+def open_table(path: Path) -> Table:
+    """A .csv, .parquet, .npy or .npz file, by its ending; raises as `read` does."""
+    check_table(path)
+    formats: dict[str, Callable[[Path], Table]] = {
+        ".csv": DelimitedTable,
+        ".parquet": ParquetTable,
+        ".npy": NpyTable,
+        ".npz": NpzTable,
+    }
+    return formats[path.suffix.lower()](path)
+
+
+# -- roles -------------------------------------------------------------------------------------------------------------
+
+
+def _roles(
+    table: Table, query: Columns, evidence: Columns, weight: str | int | None, apart: Sequence[int] = ()
+) -> Roles:
+    """The columns in their roles; those in `apart` have another one."""
+    given = [] if evidence is None else resolve(table.names, evidence, "evidence")
+    weighing = None if weight is None else resolve(table.names, weight, "weight")[0]
+    if query is not None:
+        chosen = resolve(table.names, query, "query")
+    else:
+        chosen = [i for i in range(len(table.names)) if i not in given and i != weighing and i not in apart]
+        texts = [] if evidence is not None else [i for i in chosen if not table.numeric[i]]
+        chosen = [i for i in chosen if i not in texts]
+        if texts and not chosen:
+            raise ValueError(f"{table.path} has no numeric column for the query; it has {', '.join(table.names)}")
+        if texts:
+            left = ", ".join(table.names[i] for i in texts)
+            warnings.warn(
+                f"{table.path.name}: left out what is not numeric: {left}. Name the query to choose the columns",
+                DataWarning,
+                stacklevel=3,
+            )
+    check_roles(table.names, chosen, given, weighing)
+    twice = next((i for i in apart if i in (*chosen, *given, weighing)), None)
+    if twice is not None or len(set(apart)) < len(apart):
+        column = table.names[apart[0] if twice is None else twice]
+        raise ValueError(
+            f"column {column!r} is the episode or the time, and in another role too; a column has one role"
+        )
+    return Roles(chosen, given, weighing)
+
+
+def _no_weight(weight: str | int | None, table: Table) -> None:
+    if weight is not None:
+        raise ValueError(f"weight: {table.path} holds arrays by role; save the weights as the array named weight in it")
+
+
+def _no_columns(table: Table, query: Columns, evidence: Columns, weight: str | int | None) -> None:
+    for argument, value in (("query", query), ("evidence", evidence), ("weight", weight)):
+        if value is not None:
+            raise ValueError(
+                f"{argument}: {table.path} holds one array with more than two axes, which has no columns to choose; "
+                f"leave {argument} out, or save an .npz with arrays named query and evidence"
+            )

@@ -1,0 +1,122 @@
+"""Columns to a file, which is either complete or not there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from veil.data.core.columns import unique
+from veil.data.formats.parquet import GROUP, pyarrow_for
+
+
+def write(path: str | os.PathLike[str], columns: Mapping[str, Any]) -> None:
+    """Write named columns to .csv, .parquet, .npz or .npy, atomically: a failure leaves what was there before.
+
+    Each column is [N]; an [N, D] array named a becomes the columns a0, a1, ... (an .npz keeps the arrays as they are,
+    of any shape). NaN is an empty cell in a CSV, where numbers keep every digit. A .npy is one [N, columns] array
+    without names.
+
+    Raises:
+        ValueError: no columns, columns of different lengths, names that come twice, or an unknown ending.
+        TypeError: a column of Python objects, or of text in a .npy.
+        FileNotFoundError: the folder does not exist.
+
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "table.csv")
+    ...     write(path, {"a": np.array([1.5, 2.0]), "b": np.array([[1, 2], [3, 4]])})
+    ...     path.read_text().split()
+    ['a,b0,b1', '1.5,1,2', '2.0,3,4']
+    """
+    path = Path(path)
+    writers = {".csv": _csv, ".parquet": _parquet, ".npz": _npz, ".npy": _npy}
+    if path.suffix not in writers:
+        raise ValueError(f"path must end in {', '.join(writers)}; got {path.name!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: the folder {path.parent} does not exist; create it first")
+    arrays = _arrays(columns, path)
+    if path.suffix != ".npz":
+        arrays = _flat(arrays, path)
+    # In the same folder, since only a rename within one file system is atomic.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("xb") as file:
+            writers[path.suffix](file, arrays, path)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _arrays(columns: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
+    if not columns:
+        raise ValueError(f"columns must have at least one column to write to {path}; got none")
+    arrays = {str(name): np.asarray(values) for name, values in columns.items()}
+    for name, array in arrays.items():
+        if array.dtype == object:
+            raise TypeError(f"columns: {name!r} holds Python objects; give an array of numbers or text")
+        if array.ndim == 0:
+            raise ValueError(f"columns: {name!r} is a single value; give one value per row, shape [N]")
+    if len({len(array) for array in arrays.values()}) > 1:
+        lengths = ", ".join(f"{name} has {len(array)}" for name, array in arrays.items())
+        raise ValueError(f"columns must have the same number of rows; {lengths}")
+    return arrays
+
+
+def _flat(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    flat: list[tuple[str, np.ndarray]] = []
+    for name, array in arrays.items():
+        if array.ndim > 2:
+            raise ValueError(f"columns: {name!r} has shape {array.shape}; a table takes [N] or [N, D]. Write an .npz")
+        parts = [(name, array)] if array.ndim == 1 else [(f"{name}{i}", array[:, i]) for i in range(array.shape[1])]
+        flat += parts
+    unique(tuple(name for name, _ in flat), path)
+    return dict(flat)
+
+
+def _csv(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(arrays)
+    count = len(next(iter(arrays.values())))
+    # In parts, as the text of all cells at once would be many times the size of the numbers.
+    for start in range(0, count, 8192):
+        writer.writerows(zip(*(_cells(array[start : start + 8192]) for array in arrays.values()), strict=True))
+    text.flush()
+    text.detach()
+
+
+def _cells(array: np.ndarray) -> list[str]:
+    if array.dtype.kind == "b":
+        array = array.astype(np.int8)
+    cells: list[str] = array.astype(str).tolist()  # the shortest text that reads back as the same number
+    if array.dtype.kind == "f":
+        cells = ["" if missing else cell for cell, missing in zip(cells, np.isnan(array).tolist(), strict=True)]
+    return cells
+
+
+def _parquet(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:
+    pyarrow = pyarrow_for(path)
+    table = pyarrow.table({name: pyarrow.array(np.ascontiguousarray(array)) for name, array in arrays.items()})
+    # Row groups are what can be read on their own: small enough to shuffle, and several even in a small file.
+    rows = max(1, min(GROUP // len(arrays), -(-table.num_rows // 16)))
+    pyarrow.parquet.write_table(table, file, row_group_size=rows)
+
+
+def _npz(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:
+    named: dict[str, Any] = dict(arrays)
+    np.savez(file, **named)
+
+
+def _npy(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise TypeError(
+                f"columns: {name!r} holds {array.dtype}, which a .npy of numbers cannot; write a .csv or .parquet"
+            )
+    np.save(file, np.stack(list(arrays.values()), axis=1), allow_pickle=False)

@@ -1,0 +1,251 @@
+"""Episodes of a Gymnasium environment, written to disk as they are played."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from veil.data.core.arrays import check_rows
+from veil.data.core.packages import needed
+from veil.data.recorded import folders
+from veil.data.recorded.recordings import Episode, Recording
+
+MUJOCO = "pip install 'gymnasium[mujoco]'"
+CONTROL = "pip install 'veil[control]'"
+
+
+def collect(
+    env: Any,
+    episodes: int,
+    *,
+    out: str | os.PathLike[str],
+    seed: int,
+    policy: Callable[[Any, np.random.Generator], Any] | None = None,
+    frames: int | None = None,
+    max_steps: int | None = None,
+    force: bool = False,
+    watch: Callable[[int, int, str], None] | None = None,
+) -> Recording:
+    """Play episodes of a Gymnasium environment and keep them in a folder, one file each.
+
+    Each episode is written when it is over, whole or not at all: a process that is stopped leaves those that were
+    finished, and the same call goes on to the number asked for (a larger number collects more). Episode k depends on
+    the seed and on k only, so that going on gives what one go would have.
+
+    With `frames` what the environment renders is kept as well, as the observation "frame": 8-bit [T+1, S, S, 3],
+    which `Recording.data` turns into numbers in [0, 1]. MuJoCo renders small images without shadows and reflections,
+    which is some fifty times faster, and from the camera that follows the body if the model has one; without a display
+    MUJOCO_GL=egl and SDL_VIDEODRIVER=dummy are set.
+
+    Args:
+        env: the name of an environment, such as "Pendulum-v1", or an environment (for frames with
+            render_mode="rgb_array").
+        episodes: how many the folder is to hold.
+        out: the folder.
+        seed: not negative.
+        policy: from an observation, as the environment gives it, and a numpy generator to an action; actions drawn
+            from the action space by default.
+        frames: the side of the images in pixels, or None for no images.
+        max_steps: actions after which an episode is cut off, in place of the environment's own limit.
+        force: delete a collection that is there, and begin anew.
+        watch: called as (done, total, words) after each episode.
+
+    Returns:
+        the recording in the folder.
+
+    Raises:
+        ModuleNotFoundError: gymnasium, pygame, MuJoCo or Pillow is not installed; the message has the command.
+        ValueError: an unknown environment, an environment that cannot render, numbers out of range, or a folder with
+            episodes of other settings.
+        FileExistsError: the folder holds other things.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = collect("CartPole-v1", 2, out=f"{folder}/carts", seed=0, max_steps=5)
+    ...     made.data(evidence="action")
+    Data('carts': N=2, query [6, 4], evidence [6, 2])
+    """
+    check_rows(episodes, "episodes")
+    for name, number in (("frames", frames), ("max_steps", max_steps)):
+        if number is not None:
+            check_rows(number, name)
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"seed must be an integer that is not negative; got {seed!r}")
+    gymnasium = needed("collecting needs gymnasium", "control", "gymnasium")
+    folder = Path(out)
+    made = isinstance(env, str)
+    about: dict[str, Any] = {
+        "environment": env if made else str(getattr(getattr(env, "spec", None), "id", type(env.unwrapped).__name__)),
+        "seed": int(seed),
+        "frames": frames,
+        "max_steps": max_steps,
+        "policy": "random" if policy is None else "given",
+    }
+    _check_place(folder, about, force)
+    world = _make(gymnasium, env, frames, max_steps) if made else env
+    try:
+        if frames is not None and world.render_mode != "rgb_array":
+            raise ValueError(f'env: frames need an environment with render_mode="rgb_array"; got {world.render_mode!r}')
+        categories = {
+            **_categories(gymnasium, world.observation_space, "observation"),
+            **_categories(gymnasium, world.action_space, "action"),
+        }
+        _begin(folder, {**about, "categories": categories}, force)
+        for number in range(episodes):
+            if not folders.place_of(folder, number).exists():
+                try:
+                    episode = _play(world, int(seed), number, policy, frames, max_steps)
+                except gymnasium.error.DependencyNotInstalled as error:
+                    raise _missing(error) from error
+                folders.write_episode(folder, number, episode)
+            if watch is not None:
+                watch(number + 1, episodes, about["environment"])
+    finally:
+        if made:
+            world.close()
+    return folders.read(folder)
+
+
+def _check_place(folder: Path, about: dict[str, Any], force: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not folders.is_here(folder):
+        raise FileExistsError(f"out: {folder} exists and holds other things; choose another place")
+    before = folders.read_about(folder)
+    differs = [name for name in about if before.get(name) != about[name]]
+    if differs and not force:
+        text = ", ".join(f"{name} {before.get(name)!r} in place of {about[name]!r}" for name in differs)
+        raise ValueError(
+            f"out: {folder} holds episodes with {text}; ask for the same to go on, choose another place, or begin anew "
+            "with force"
+        )
+
+
+def _begin(folder: Path, about: dict[str, Any], force: bool) -> None:
+    if force and folders.is_here(folder):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not folders.is_here(folder):
+        folders.write_about(folder, about)
+
+
+# -- the environment ---------------------------------------------------------------------------------------------------
+
+
+def _make(gymnasium: Any, name: str, frames: int | None, max_steps: int | None) -> Any:
+    if not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    options: dict[str, Any] = {} if max_steps is None else {"max_episode_steps": max_steps}
+    try:
+        physical = "mujoco" in str(gymnasium.spec(name).entry_point)
+        if frames is not None:
+            needed("frames need Pillow", "control", "PIL.Image")
+            options["render_mode"] = "rgb_array"
+            if physical:
+                # "track" is by custom the camera that follows the body; without one in the model it is the default
+                options |= {"width": frames, "height": frames, "camera_name": "track"}
+        world = gymnasium.make(name, **options)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise _missing(error) from error
+    except gymnasium.error.Error as error:
+        raise ValueError(f"env: {error}") from error
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    if frames is not None and physical:
+        _plain(world.unwrapped.model)
+    return world
+
+
+def _plain(model: Any) -> None:
+    """MuJoCo without what costs most of the time of a small image: shadows, reflections and smoothing."""
+    model.vis.quality.shadowsize = 0
+    model.vis.quality.offsamples = 0
+    model.light_castshadow[:] = 0
+    model.mat_reflectance[:] = 0
+
+
+def _missing(error: BaseException) -> ModuleNotFoundError:
+    text = str(error)
+    if "mujoco" in text.lower():
+        return ModuleNotFoundError(f"env: this environment needs MuJoCo; install it with: {MUJOCO}")
+    if "pygame" in text.lower():
+        return ModuleNotFoundError(f"env: this environment is drawn by pygame; install it with: {CONTROL}")
+    return ModuleNotFoundError(f"env: {text}")
+
+
+def _categories(gymnasium: Any, space: Any, name: str) -> dict[str, tuple[int, int]]:
+    """The values of the parts that are choices."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return {name: (int(space.start), int(space.start + space.n))}
+    inside = [_categories(gymnasium, each, key) for key, each in _inside(gymnasium, space, name)]
+    return {key: values for part in inside for key, values in part.items()}
+
+
+def _inside(gymnasium: Any, space: Any, name: str) -> list[tuple[str, Any]]:
+    top = name in ("observation", "action")
+    if isinstance(space, gymnasium.spaces.Dict):
+        return [(key if top else f"{name}/{key}", each) for key, each in space.spaces.items()]
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return [(f"_index_{i}" if top else f"{name}/_index_{i}", each) for i, each in enumerate(space.spaces)]
+    return []
+
+
+# -- an episode --------------------------------------------------------------------------------------------------------
+
+
+def _play(world: Any, seed: int, number: int, policy: Any, frames: int | None, max_steps: int | None) -> Episode:
+    reset, act, draw = (int(each) for each in np.random.SeedSequence([seed, number]).generate_state(3))
+    world.action_space.seed(act)
+    rng = np.random.default_rng(draw)
+    observation, _ = world.reset(seed=reset)
+    seen: dict[str, list[Any]] = {}
+    done: dict[str, list[Any]] = {}
+    rewards: list[float] = []
+    _keep(seen, observation, "observation")
+    _look(seen, world, frames)
+    terminated = truncated = False
+    while not (terminated or truncated):
+        action = world.action_space.sample() if policy is None else policy(observation, rng)
+        observation, reward, terminated, truncated, _ = world.step(action)
+        _keep(done, action, "action")
+        _keep(seen, observation, "observation")
+        _look(seen, world, frames)
+        rewards.append(float(reward))
+        truncated = truncated or (max_steps is not None and len(rewards) >= max_steps)
+    return Episode(
+        {name: np.stack(each) for name, each in seen.items()},
+        {name: np.stack(each) for name, each in done.items()},
+        np.array(rewards),
+        bool(terminated),
+        bool(truncated),
+        seed=reset,
+    )
+
+
+def _keep(kept: dict[str, list[Any]], value: Any, name: str) -> None:
+    """One entry more of each part; text is left out."""
+    if isinstance(value, dict | tuple):
+        items = value.items() if isinstance(value, dict) else ((f"_index_{i}", each) for i, each in enumerate(value))
+        for key, each in items:
+            _keep(kept, each, str(key) if name in ("observation", "action") else f"{name}/{key}")
+    elif not isinstance(value, str):
+        # a copy: some environments give the same array again and again
+        kept.setdefault(name, []).append(np.array(value))
+
+
+def _look(kept: dict[str, list[Any]], world: Any, frames: int | None) -> None:
+    if frames is None:
+        return
+    image = world.render()
+    if image.shape[:2] != (frames, frames):
+        pillow = needed("frames need Pillow", "control", "PIL.Image").Image
+        image = np.asarray(
+            pillow.fromarray(image).resize((frames, frames), pillow.Resampling.BILINEAR, reducing_gap=2.0)
+        )
+    kept.setdefault("frame", []).append(np.array(image, np.uint8))

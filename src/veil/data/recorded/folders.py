@@ -1,0 +1,118 @@
+"""The folder that `collect` makes: an .npz for each episode, whole or not there, and collection.json beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from veil.data.recorded.recordings import Episode, Recording
+
+ABOUT = "collection.json"
+FORMAT, VERSION = "veil collection", 1
+OBSERVATIONS, ACTIONS = "observations/", "actions/"
+
+
+def is_here(path: Path) -> bool:
+    """Whether a folder is one of these."""
+    return (path / ABOUT).is_file()
+
+
+def read(folder: Path) -> Recording:
+    """The episodes that are there.
+
+    Raises:
+        ValueError: none yet, or a damaged collection.json.
+    """
+    about = read_about(folder)
+    files = sorted(file for file in folder.glob("episode_*.npz") if not file.name.startswith("."))
+    if not files:
+        raise ValueError(f"{folder} holds no whole episode yet; collect some")
+    try:
+        categories = {name: range(int(low), int(high)) for name, (low, high) in about.get("categories", {}).items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{folder / ABOUT}: categories must be pairs of numbers by name: {error}") from None
+    return Recording(_Episodes(files), categories, folder.resolve().name, about)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What collection.json says.
+
+    Raises ValueError if it is damaged or of another format.
+    """
+    file = folder / ABOUT
+    try:
+        about = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not valid JSON: {error}") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
+        raise ValueError(f"{file}: expected format {FORMAT!r}, version {VERSION}; collect anew")
+    return about
+
+
+def write_about(folder: Path, about: dict[str, Any]) -> None:
+    """collection.json, atomically."""
+    part = folder / f".{ABOUT}.{os.getpid()}.part"
+    part.write_text(json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n", "utf-8")
+    part.replace(folder / ABOUT)
+
+
+def place_of(folder: Path, number: int) -> Path:
+    """Where an episode is, or is to be."""
+    return folder / f"episode_{number:06d}.npz"
+
+
+def write_episode(folder: Path, number: int, episode: Episode) -> None:
+    """One episode, atomically: whoever stops the process leaves it whole or not there."""
+    arrays: dict[str, Any] = {OBSERVATIONS + name: array for name, array in episode.observations.items()}
+    arrays |= {ACTIONS + name: array for name, array in episode.actions.items()}
+    arrays |= {
+        "rewards": episode.rewards,
+        "terminated": np.array(episode.terminated),
+        "truncated": np.array(episode.truncated),
+        "seed": np.array(-1 if episode.seed is None else episode.seed, np.int64),
+    }
+    place = place_of(folder, number)
+    part = folder / f".{place.name}.{os.getpid()}.part"
+    try:
+        with part.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class _Episodes(Sequence[Episode]):
+    """Episodes that are read when they are asked for."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        file = self._files[index]
+        try:
+            # opened here, as numpy leaves a damaged file open
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            seed = int(arrays["seed"])
+            return Episode(
+                {name.removeprefix(OBSERVATIONS): arrays[name] for name in arrays if name.startswith(OBSERVATIONS)},
+                {name.removeprefix(ACTIONS): arrays[name] for name in arrays if name.startswith(ACTIONS)},
+                arrays["rewards"],
+                bool(arrays["terminated"]),
+                bool(arrays["truncated"]),
+                seed=None if seed < 0 else seed,
+            )
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{file} is not a whole episode ({error}); delete it and collect again") from error

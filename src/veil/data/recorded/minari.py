@@ -1,0 +1,319 @@
+"""Recordings in Minari's layout: an HDF5 file with a group for each episode, and metadata.json beside it.
+
+Minari itself is not needed. `metadata.json` has the spaces of observations and actions as JSON; an .hdf5 file alone is
+read as well, then without knowing which actions are choices.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from veil.data.core.packages import needed
+from veil.data.recorded.recordings import Episode, Recording
+
+MAIN, METADATA = "main_data.hdf5", "metadata.json"
+ENDINGS = (".hdf5", ".h5")
+VERSION = "0.5.0"  # of Minari, whose layout is written
+IDENTITY = re.compile(r"[A-Za-z0-9_.-]+-v\d+")
+
+
+def find(path: Path) -> Path | None:
+    """The HDF5 file of a recording: itself, or the one in Minari's folder; None if there is none."""
+    if path.suffix.lower() in ENDINGS and path.is_file():
+        return path
+    return next((file for file in (path / MAIN, path / "data" / MAIN) if file.is_file()), None)
+
+
+def read(file: Path) -> Recording:
+    """The recording in an HDF5 file, with the metadata beside it if there are any.
+
+    Raises:
+        ModuleNotFoundError: h5py is not installed.
+        ValueError: no HDF5 file, or one without episodes.
+    """
+    about = _metadata(file.with_name(METADATA))
+    if about.get("data_format", "hdf5") != "hdf5":
+        raise ValueError(
+            f"{file.with_name(METADATA)}: data_format is {about['data_format']!r}, and only hdf5 can be read; write it "
+            "with minari as hdf5"
+        )
+    spaces = {kind: _space(about, f"{kind}_space", file) for kind in ("observation", "action")}
+    categories: dict[str, range] = {}
+    for kind, space in spaces.items():
+        for name, leaf in _leaves(space, kind).items():
+            if leaf.get("type") == "Discrete":
+                categories[name] = range(int(leaf.get("start", 0)), int(leaf.get("start", 0)) + int(leaf["n"]))
+    pictures: frozenset[str] = frozenset()
+    if about.get("jpeg_encoding", True):
+        pictures = frozenset(
+            name for name, leaf in _leaves(spaces["observation"], "observation").items() if _encoded(leaf)
+        )
+    found = _Episodes(file, pictures)
+    folder = file.parent.parent if file.parent.name == "data" else file.parent
+    name = file.stem if file.name != MAIN else str(about.get("dataset_id") or folder.name)
+    return Recording(found, categories, name, about)
+
+
+def write_minari(recording: Recording, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Write a recording as a data set of Minari: ``path``/data with main_data.hdf5 and metadata.json, images unchanged.
+
+    Minari finds it if the folder above is in MINARI_DATASETS_PATH. The folder appears whole or not at all.
+
+    Args:
+        recording: what to write.
+        path: the folder to make; its name is the data set's and ends in a version: "cartpole-random-v0".
+        force: replace a data set of Minari that is there.
+
+    Raises:
+        ValueError: a name without a version.
+        FileExistsError: something is there; with ``force``, something that is no data set of Minari.
+        ModuleNotFoundError: h5py is not installed; the message has the command that installs it.
+
+    >>> one = Episode({"observation": np.zeros((3, 2))}, {"action": np.array([0, 1])}, np.ones(2))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_minari(Recording([one], {"action": range(2)}), f"{folder}/nothing-v0")
+    ...     read(Path(folder, "nothing-v0/data/main_data.hdf5"))
+    Recording('nothing-v0': 1 episodes, observation, action, reward, terminated)
+    """
+    h5py = needed(f"{path}: HDF5 needs h5py", "sequences", "h5py")
+    place = Path(path)
+    if not IDENTITY.fullmatch(place.name):
+        raise ValueError(
+            f"path: Minari wants a version at the end of the name, such as {place.name}-v0; got {place.name}"
+        )
+    if place.exists() and not (force and find(place) is not None):
+        why = "holds a data set: replace it with force=True" if find(place) else "exists and is no data set of Minari"
+        raise FileExistsError(f"{place} {why}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        part.chmod(0o755)
+        (part / "data").mkdir()
+        steps = 0
+        with h5py.File(part / "data" / MAIN, "w", track_order=True) as file:
+            for number, episode in enumerate(recording.episodes):
+                _write_episode(file.create_group(f"episode_{number}"), episode, number)
+                steps += len(episode)
+        first = recording.episodes[0]
+        about = {
+            name: value for name, value in recording.about.items() if name in ("env_spec", "author", "author_email")
+        }
+        about |= {
+            "dataset_id": place.name,
+            "minari_version": VERSION,
+            "data_format": "hdf5",
+            "jpeg_encoding": False,
+            "total_episodes": len(recording),
+            "total_steps": steps,
+            "dataset_size": round((part / "data" / MAIN).stat().st_size / 1e6, 1),
+            "observation_space": json.dumps(_space_of(first.observations, recording.categories, "observation")),
+            "action_space": json.dumps(_space_of(first.actions, recording.categories, "action")),
+        }
+        (part / "data" / METADATA).write_text(json.dumps(about), "utf-8")
+        if place.exists():
+            shutil.rmtree(place)
+        part.rename(place)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+class _Episodes(Sequence[Episode]):
+    """The episodes of a file, each read when it is asked for."""
+
+    def __init__(self, file: Path, pictures: frozenset[str]) -> None:
+        self._file, self._pictures = file, pictures
+        with self._open() as opened:
+            numbers = [re.fullmatch(r"episode_(\d+)", name) for name in opened]
+            self._numbers = sorted(int(found[1]) for found in numbers if found is not None)
+            names = ", ".join(list(opened)[:8])
+        if not self._numbers:
+            raise ValueError(f"{file}: expected groups named episode_0, episode_1, ...; it has {names or 'nothing'}")
+
+    def _open(self) -> Any:
+        h5py = needed(f"{self._file}: HDF5 needs h5py", "sequences", "h5py")
+        try:
+            return h5py.File(self._file, "r")
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise ValueError(f"{self._file} is not a readable HDF5 file: {error}") from None
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = self._numbers[index]
+        where = f"{self._file}, episode_{number}"
+        try:
+            with self._open() as file:
+                return self._episode(file[f"episode_{number}"], where)
+        except (ValueError, OSError) as error:
+            text = str(error)
+            raise ValueError(text if text.startswith(str(self._file)) else f"{where}: {text}") from error
+
+    def _episode(self, group: Any, where: str) -> Episode:
+        missing = [name for name in ("observations", "actions", "rewards") if name not in group]
+        if missing:
+            raise ValueError(f"{where}: {missing[0]} is missing; there are {', '.join(group)}")
+        seed = group.attrs.get("seed")
+        ends = {name: np.asarray(group[name][()]) if name in group else np.zeros(1, bool) for name in ENDS}
+        return Episode(
+            _named(_arrays(group["observations"], self._pictures, "observation"), "observation"),
+            _named(_arrays(group["actions"], frozenset(), "action"), "action"),
+            np.asarray(group["rewards"][()]),
+            bool(ends[ENDS[0]].any()),
+            bool(ends[ENDS[1]].any()),
+            infos=_arrays(group["infos"], frozenset(), "") if "infos" in group else {},
+            seed=None if seed is None else int(seed),
+        )
+
+
+ENDS = ("terminations", "truncations")
+
+
+def _arrays(node: Any, pictures: frozenset[str], name: str) -> dict[str, np.ndarray]:
+    """The arrays in a group and its groups, named as a path; those of text are left out."""
+    if hasattr(node, "keys"):
+        inside = [_arrays(node[key], pictures, _join(name, key)) for key in node]
+        return {key: array for part in inside for key, array in part.items()}
+    array = node[()]
+    if name in pictures:
+        return {name: _decoded(array)}
+    return {name: np.asarray(array)} if np.asarray(array).dtype.kind in "biuf" else {}
+
+
+def _join(name: str, key: str) -> str:
+    # The parts of a dictionary are called by their own names.
+    return key if name in ("observation", "action", "") else f"{name}/{key}"
+
+
+def _named(arrays: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
+    if not arrays:
+        raise ValueError(f"{kind}s: there are none that are numbers")
+    return arrays
+
+
+def _decoded(codes: Any) -> np.ndarray:
+    """Images [T, H, W, ...] from one JPEG file a row, as Minari writes them."""
+    image = needed("images in a recording need Pillow", "sequences", "PIL.Image").Image
+    return np.stack([np.asarray(image.open(io.BytesIO(np.asarray(code, np.uint8).tobytes()))) for code in codes])
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} must hold an object; got {type(found).__name__}")
+    return found
+
+
+def _space(about: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(about.get(name) or "{}")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file.with_name(METADATA)}: {name} is not valid JSON: {error}") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _leaves(space: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:
+    """The spaces that hold numbers, named as the arrays are."""
+    kind, inside = space.get("type"), space.get("subspaces")
+    if kind == "Dict" and isinstance(inside, dict):
+        parts = [_leaves(each, _join(name, key)) for key, each in inside.items()]
+    elif kind == "Tuple" and isinstance(inside, list):
+        parts = [_leaves(each, _join(name, f"_index_{i}")) for i, each in enumerate(inside)]
+    else:
+        return {name: dict(space)}
+    return {key: leaf for part in parts for key, leaf in part.items()}
+
+
+def _encoded(leaf: Mapping[str, Any]) -> bool:
+    """Whether Minari keeps arrays of this space as JPEG files."""
+    shape = leaf.get("shape") or []
+    if leaf.get("type") != "Box" or leaf.get("dtype") != "uint8" or len(shape) not in (2, 3) or min(shape[:2]) < 32:
+        return False
+    return bool(np.all(np.asarray(leaf["low"]) == 0) and np.all(np.asarray(leaf["high"]) == 255))
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def _write_episode(group: Any, episode: Episode, number: int) -> None:
+    group.attrs["id"] = number
+    group.attrs["total_steps"] = len(episode)
+    if episode.seed is not None:
+        group.attrs["seed"] = episode.seed
+    _write_arrays(group, "observations", episode.observations, "observation")
+    _write_arrays(group, "actions", episode.actions, "action")
+    infos = group.create_group("infos")  # empty as well: Minari expects it
+    for name, array in episode.infos.items():
+        infos.create_dataset(name, data=array)
+    group.create_dataset("rewards", data=np.asarray(episode.rewards, np.float64))
+    for name, ended in zip(ENDS, (episode.terminated, episode.truncated), strict=True):
+        flags = np.zeros(len(episode), bool)
+        flags[-1] = ended
+        group.create_dataset(name, data=flags)
+
+
+def _write_arrays(group: Any, place: str, arrays: Mapping[str, np.ndarray], kind: str) -> None:
+    for name, array in arrays.items():
+        path = place if list(arrays) == [kind] else f"{place}/{name}"
+        group.create_dataset(path, data=array, compression="gzip" if array.dtype == np.uint8 else None)
+
+
+def _space_of(arrays: Mapping[str, np.ndarray], categories: Mapping[str, range], kind: str) -> dict[str, Any]:
+    """A space that holds these arrays, as Minari writes it: a Dict of names with "/" for a Dict in it."""
+    if list(arrays) == [kind]:
+        return _leaf(kind, arrays[kind], categories)
+    tree: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *above, last = name.split("/")
+        inside = tree
+        for key in above:
+            inside = inside.setdefault(key, {})
+        inside[last] = _leaf(name, array, categories)
+    return _dict_space(tree)
+
+
+def _dict_space(tree: dict[str, Any]) -> dict[str, Any]:
+    inside = {
+        key: each if isinstance(each.get("type"), str) else _dict_space(each) for key, each in sorted(tree.items())
+    }
+    numbers = [f"_index_{i}" for i in range(len(inside))]
+    if sorted(inside) == sorted(numbers):
+        return {"type": "Tuple", "subspaces": [inside[key] for key in numbers]}
+    return {"type": "Dict", "subspaces": inside}
+
+
+def _leaf(name: str, array: np.ndarray, categories: Mapping[str, range]) -> dict[str, Any]:
+    if name in categories:
+        values = categories[name]
+        return {"type": "Discrete", "dtype": "int64", "start": values.start, "n": len(values)}
+    shape, dtype = array.shape[1:], array.dtype
+    if dtype.kind == "f":
+        low, high = -np.inf, np.inf
+    elif dtype.kind == "b":
+        low, high = 0, 1
+    else:
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    limits = {name: np.full(shape, value).tolist() for name, value in (("low", low), ("high", high))}
+    return {"type": "Box", "dtype": "int8" if dtype.kind == "b" else str(dtype), "shape": list(shape), **limits}

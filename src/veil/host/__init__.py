@@ -1,0 +1,1 @@
+"""What has no probability in it: files, signals, progress, devices, metrics, checkpoints."""

@@ -1,0 +1,1 @@
+"""What models are made of: networks, heads, priors, gates, experts, covariances, dynamics."""

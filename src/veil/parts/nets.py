@@ -1,0 +1,219 @@
+"""Networks that turn evidence into features: vectors in, vectors out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from veil.maths.rows import affine, product
+from veil.units import Units
+
+Activation = Literal["tanh", "relu", "silu", "gelu", "elu", "softplus"]
+
+
+def positive(name: str, value: object) -> None:
+    """Raise ValueError, naming the argument, for what is not a positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}: expected a positive whole number; got {value!r}")
+
+
+def known_activation(name: object) -> None:
+    """Raise ValueError for what is not the name of an activation."""
+    if name not in get_args(Activation):
+        raise ValueError(f"activation: expected one of {', '.join(get_args(Activation))}; got {name!r}")
+
+
+def lowered(tree: Any) -> Any:
+    """The same model or posterior, the weights of its networks' layers in bfloat16, their biases as they are."""
+    layer = lambda node: hasattr(node, "lowered")  # noqa: E731
+    return jax.tree.map(lambda node: node.lowered() if layer(node) else node, tree, is_leaf=layer)
+
+
+class Dense(eqx.Module):
+    """W x + b; weight [out, in], bias [out]."""
+
+    weight: Float[Array, "out in"]
+    bias: Float[Array, " out"]
+
+    @staticmethod
+    def initialise(inputs: int, outputs: int, key: PRNGKeyArray) -> "Dense":
+        """Weights as in Glorot & Bengio 2010 (uniform, fan average), biases zero."""
+        limit = (6.0 / (inputs + outputs)) ** 0.5
+        return Dense(jax.random.uniform(key, (outputs, inputs), minval=-limit, maxval=limit), jnp.zeros(outputs))
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        return affine(x, self.weight, self.bias)
+
+    def lowered(self) -> "Dense":
+        """With its weight in bfloat16."""
+        return replace(self, weight=self.weight.astype(jnp.bfloat16))
+
+    def rescaled(self, units: Units) -> "Dense":
+        """The same function of inputs in the user's units."""
+        weight = self.weight / jnp.asarray(units.scale).ravel()[None]
+        return Dense(weight, self.bias - weight @ jnp.asarray(units.shift, self.bias.dtype).ravel())
+
+
+class GRU(eqx.Module):
+    """A gated recurrent unit, (h, x) -> h. Cho et al. 2014, eqs. 5-8, the reset gate after the product.
+
+    h' = u ⊙ h + (1 - u) ⊙ tanh(a_x + r ⊙ a_h), r = σ(·), u = σ(·). State [size]; without parameters until
+    ``initialise``.
+    """
+
+    size: int = eqx.field(static=True, default=128)
+    inner: Dense | None = None
+    outer: Dense | None = None
+
+    def __check_init__(self) -> None:
+        positive("size", self.size)
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "GRU":
+        key_inner, key_outer = jax.random.split(key)
+        inner = Dense.initialise(self.size, 3 * self.size, key_inner)
+        return GRU(self.size, inner, Dense.initialise(inputs, 3 * self.size, key_outer))
+
+    def read(self, x: Float[Array, " in"]) -> Float[Array, " three_sizes"]:
+        """The input's part, which needs no state: of many steps it is one matrix product."""
+        if self.outer is None:
+            raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
+        return self.outer(x)
+
+    def __call__(self, state: Float[Array, " size"], read: Float[Array, " three_sizes"]) -> Float[Array, " size"]:
+        if self.inner is None:
+            raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
+        return _gated(self.inner(state), read, state)
+
+    def along(
+        self,
+        begin: Float[Array, " size"],
+        reads: Float[Array, "T three_sizes"],
+        starts: Bool[Array, " T"],
+        there: Bool[Array, " T"],
+        reverse: bool = False,
+    ) -> Float[Array, "T size"]:
+        """The state after every step of what was ``read``: from zero at ``starts``, as it was where none is ``there``.
+
+        ``begin`` is the state before the first, where that is no start.
+
+        With ``reverse`` the last step is the first. The gradient of the weights is one matrix product over all steps:
+        adding up the steps' own, as a scan's gradient does, would read and write all weights at each of them.
+        """
+        if self.inner is None:
+            raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
+        if reverse:
+            reads, starts, there = reads[::-1], starts[::-1], there[::-1]
+        states = _states(self.inner, begin, reads, starts, there)
+        return states[::-1] if reverse else states
+
+
+def _gated(own: Float[Array, " three"], read: Float[Array, " three"], state: Float[Array, " size"]) -> Array:
+    """The gates of ``GRU``, from the products with the state and the input."""
+    own, given = own.reshape(3, -1), read.reshape(3, -1)
+    reset, update = jax.nn.sigmoid(own[0] + given[0]), jax.nn.sigmoid(own[1] + given[1])
+    return update * state + (1.0 - update) * jnp.tanh(given[2] + reset * own[2])
+
+
+@jax.custom_vjp
+def _states(inner: Dense, begin: Array, reads: Array, starts: Array, there: Array) -> Array:
+    def step(before: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        read, fresh, real = now
+        state = jnp.where(fresh, 0.0, before)
+        after = jnp.where(real, _gated(inner(state), read, state), before)
+        return after, after
+
+    return jax.lax.scan(step, begin, (reads, starts, there))[1]
+
+
+def _states_forward(inner: Dense, begin: Array, reads: Array, starts: Array, there: Array) -> tuple[Array, Any]:
+    states = _states(inner, begin, reads, starts, there)
+    return states, (inner, begin, reads, starts, there, states)
+
+
+def _states_backward(saved: Any, slopes: Array) -> tuple[Dense, Array, Array, None, None]:
+    inner, begin, reads, starts, there, states = saved
+    before = jnp.concatenate([begin[None], states[:-1]])
+    before = jnp.where(starts[:, None], 0.0, before)
+    own = jax.vmap(inner)(before)  # anew, of all steps at once: cheaper than to keep it
+
+    def step(carry: Array, now: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
+        slope, own, read, state, fresh, real = now
+        whole = carry + slope
+        _, back = jax.vjp(_gated, own, read, state)
+        to_own, to_read, to_state = back(jnp.where(real, whole, 0.0))
+        through = to_state + product(to_own, inner.weight.T)
+        return jnp.where(real, jnp.where(fresh, 0.0, through), whole), (to_own, to_read)
+
+    steps = (slopes, own, reads, before, starts, there)
+    to_begin, (to_own, to_read) = jax.lax.scan(step, jnp.zeros_like(states[0]), steps, reverse=True)
+    weight = product(to_own.T, before.T).astype(inner.weight.dtype)
+    return Dense(weight, jnp.sum(to_own, 0)), to_begin, to_read, None, None
+
+
+_states.defvjp(_states_forward, _states_backward)
+
+
+class Identity(eqx.Module):
+    """Evidence as it is: the trunk of linear models."""
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Identity":
+        return self
+
+    def outputs(self, inputs: int) -> int:
+        return inputs
+
+    def mirrored(self) -> "Identity":
+        """The encoder that goes with it as a decoder."""
+        return self
+
+    def rescaled(self, units: Units) -> "Identity":
+        """Nothing to take in: the linear layers that follow do."""
+        return self
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " in"]:
+        return x
+
+
+class MLP(eqx.Module):
+    """A multilayer perceptron whose every layer has an activation; a linear layer of the gate or the experts follows.
+
+    ``widths`` are the hidden sizes, in order. Weights start as in Glorot & Bengio 2010 (uniform, fan average), biases
+    at zero. Without parameters until ``initialise(inputs, key)``.
+    """
+
+    widths: tuple[int, ...] = eqx.field(static=True, default=(64, 64), converter=tuple)
+    activation: Activation = eqx.field(static=True, default="tanh")
+    layers: tuple[Dense, ...] | None = None
+
+    def __check_init__(self) -> None:
+        if not self.widths or any(int(w) != w or w < 1 for w in self.widths):
+            raise ValueError(f"widths: expected one or more positive integers, such as (64, 64); got {self.widths}")
+        known_activation(self.activation)
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "MLP":
+        sizes = (inputs, *self.widths)
+        keys = jax.random.split(key, len(self.widths))
+        return MLP(self.widths, self.activation, tuple(map(Dense.initialise, sizes[:-1], sizes[1:], keys)))
+
+    def outputs(self, inputs: int) -> int:
+        return self.widths[-1]
+
+    def mirrored(self) -> "MLP":
+        """The encoder that goes with it as a decoder: the same layers in reverse order, without parameters."""
+        return MLP(self.widths[::-1], self.activation)
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        if self.layers is None:
+            raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
+        for layer in self.layers:
+            x = getattr(jax.nn, self.activation)(layer(x))
+        return x
+
+    def rescaled(self, units: Units) -> "MLP":
+        """The same function of inputs in the user's units."""
+        layers: Sequence[Dense] = self.layers or ()
+        return MLP(self.widths, self.activation, (layers[0].rescaled(units), *layers[1:]))

@@ -1,0 +1,295 @@
+"""Priors p(z | x) of an array-valued latent, as strategies: each makes the distribution and its own parameters.
+
+A latent is one array; a network sees it as a vector of ``dimensions`` numbers.
+"""
+
+import functools
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil import distributions
+from veil.distributions import Distribution
+from veil.parts.flows import Flow
+from veil.parts.heads import DiagonalGaussian, Head, OneHot
+from veil.parts.nets import MLP, Dense, positive
+from veil.units import Units
+
+FLOOR = 1e-4  # the smallest scale of a latent; its prior's is about one
+
+
+class Prior(eqx.Module):
+    """p(z | x) of one latent; ``head`` is the family that a network's approximation takes by default.
+
+    Its whole-number fields are sizes. Raises ValueError for one that is not positive.
+    """
+
+    def __check_init__(self) -> None:
+        for field in fields(self):
+            if field.type is int:
+                positive(field.name, getattr(self, field.name))
+
+    @property
+    @abstractmethod
+    def dimensions(self) -> int:
+        """How many numbers a network sees of one latent."""
+
+    @property
+    def head(self) -> Head:
+        """The family of an amortized posterior, unless another is chosen."""
+        return DiagonalGaussian(FLOOR)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are parameters (a prior without any always is)."""
+        return True
+
+    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> Self:
+        """With starting parameters, for ``inputs`` numbers of evidence; ``queries`` [N, ·] are standardised data."""
+        return self
+
+    def rescaled(self, query: Units | None, evidence: Units | None) -> Self:
+        """The same prior of evidence (and data) in the user's units."""
+        return self
+
+    @abstractmethod
+    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        """p(z | x)."""
+
+
+def _not_ready(prior: Prior) -> ValueError:
+    return ValueError(f"{type(prior).__name__} has no parameters yet: call veil.fit on the model first")
+
+
+class StandardNormal(Prior):
+    """z ~ N(0, I) in ``dimensions``.
+
+    >>> import jax
+    >>> StandardNormal(3)(None).sample(jax.random.key(0)).shape
+    (3,)
+    """
+
+    dimensions: int = eqx.field(static=True, default=2)
+
+    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        return distributions.normal(jnp.zeros(self.dimensions), jnp.ones(self.dimensions))
+
+
+class MixtureOfNormals(Prior):
+    """z ~ Σ_k w_k N(m_k, diag s_k²), all learned: weights [K], means and scales [K, dimensions]."""
+
+    dimensions: int = eqx.field(static=True, default=2)
+    components: int = eqx.field(static=True, default=10)
+    logits: Float[Array, " K"] | None = None
+    means: Float[Array, "K L"] | None = None
+    log_scales: Float[Array, "K L"] | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.logits is not None
+
+    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "MixtureOfNormals":
+        # spread over a standard normal: together they are about one
+        means = 0.8 * jax.random.normal(key, (self.components, self.dimensions))
+        scales = jnp.full_like(means, math.log(0.6))
+        return MixtureOfNormals(self.dimensions, self.components, jnp.zeros(self.components), means, scales)
+
+    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        if self.logits is None or self.means is None or self.log_scales is None:
+            raise _not_ready(self)
+        return distributions.MixtureOfNormals(self.logits, self.means, jnp.exp(self.log_scales) + 1e-3)
+
+
+class VampPrior(Prior):
+    """z ~ 1/K Σ_k q(z | u_k): a mixture of the encoder's answers to learned pseudo-data u_k. Tomczak & Welling 2018.
+
+    The encoder is the prior's own ``net``; give the posterior as ``Amortized(shared=True)`` (the default of a VAE with
+    this prior), which uses it too.
+    """
+
+    dimensions: int = eqx.field(static=True, default=2)
+    components: int = eqx.field(static=True, default=20)
+    net: MLP = MLP()
+    output: Dense | None = None
+    pseudo: Float[Array, "K D"] | None = None
+    units: Units | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.pseudo is not None
+
+    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "VampPrior":
+        key_net, key_output, key_pseudo = jax.random.split(key, 3)
+        points = jnp.asarray(queries).reshape(len(queries), -1)
+        size = points.shape[1]
+        net = self.net.initialise(size, key_net)
+        output = Dense.initialise(net.outputs(size), 2 * self.dimensions, key_output)
+        chosen = jax.random.choice(key_pseudo, len(points), (self.components,))
+        return VampPrior(self.dimensions, self.components, net, output, points[chosen], self.units)
+
+    def rescaled(self, query: Units | None, evidence: Units | None) -> "VampPrior":
+        # pseudo-data stay standardised: only what the encoder is given from outside is in the user's units
+        return VampPrior(
+            self.dimensions, self.components, self.net, self.output, self.pseudo, Units.composed(self.units, query)
+        )
+
+    def encode(self, standardised: Float[Array, " D"]) -> Float[Array, " V"]:
+        """The parameters of q(z | y) for standardised y."""
+        if self.output is None:
+            raise _not_ready(self)
+        return self.output(self.net(standardised))
+
+    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        if self.pseudo is None:
+            raise _not_ready(self)
+        parts = jax.vmap(self.encode)(self.pseudo)
+        means, log_scales = parts[:, : self.dimensions], parts[:, self.dimensions :]
+        return distributions.MixtureOfNormals(jnp.zeros(self.components), means, jnp.exp(log_scales) + FLOOR)
+
+
+class FlowPrior(Prior):
+    """z = T(e), e ~ N(0, I), T a normalising flow of coupling layers (needs ``pip install 'veil[flows]'``)."""
+
+    dimensions: int = eqx.field(static=True, default=2)
+    flow: Flow = Flow()
+
+    @property
+    def ready(self) -> bool:
+        return self.flow.ready
+
+    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "FlowPrior":
+        return FlowPrior(self.dimensions, self.flow.initialise(self.dimensions, key))
+
+    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        base = distributions.normal(jnp.zeros(self.dimensions), jnp.ones(self.dimensions))
+        return self.flow.pushed(base)
+
+
+class Codes(Prior):
+    """``count`` independent categorical codes of ``categories`` values, as one-hot rows [count, categories].
+
+    Uniform, or with ``learned`` each with its own probabilities. Discrete: train with ``ELBO(GumbelSoftmax())``,
+    ``StraightThrough()``, ``ScoreFunction()`` or, if there are few values in all, ``Enumerated()``.
+    """
+
+    count: int = eqx.field(static=True, default=10)
+    categories: int = eqx.field(static=True, default=10)
+    learned: bool = eqx.field(static=True, default=False)
+    logits: Float[Array, "L C"] | None = None
+
+    @property
+    def dimensions(self) -> int:
+        return self.count * self.categories
+
+    @property
+    def head(self) -> Head:
+        return OneHot()
+
+    @property
+    def ready(self) -> bool:
+        return not self.learned or self.logits is not None
+
+    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "Codes":
+        uniform = jnp.zeros((self.count, self.categories))
+        return Codes(self.count, self.categories, self.learned, uniform if self.learned else None)
+
+    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        if not self.ready:
+            raise _not_ready(self)
+        return distributions.Codes(jnp.zeros((self.count, self.categories)) if self.logits is None else self.logits)
+
+
+class ConditionalNormal(Prior):
+    """z ~ N(m(x), diag s(x)²): a prior that sees the evidence through a network. Sohn et al. 2015, eq. 4."""
+
+    dimensions: int = eqx.field(static=True, default=2)
+    net: MLP = MLP()
+    output: Dense | None = None
+    units: Units | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.output is not None
+
+    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "ConditionalNormal":
+        if not inputs:
+            raise ValueError("ConditionalNormal: this prior sees the evidence, and the data have none")
+        key_net, key_output = jax.random.split(key)
+        net = self.net.initialise(inputs, key_net)
+        return ConditionalNormal(
+            self.dimensions, net, Dense.initialise(net.outputs(inputs), 2 * self.dimensions, key_output)
+        )
+
+    def rescaled(self, query: Units | None, evidence: Units | None) -> "ConditionalNormal":
+        return ConditionalNormal(self.dimensions, self.net, self.output, Units.composed(self.units, evidence))
+
+    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        if self.output is None:
+            raise _not_ready(self)
+        if evidence is None:
+            raise ValueError("evidence: this model's prior is p(z | x), and there is none")
+        mean, log_scale = self.output(self.net(Units.applied(self.units, evidence).ravel())).reshape(2, -1)
+        return distributions.normal(mean, jnp.exp(log_scale) + FLOOR)
+
+
+class TwoLevels(Prior):
+    """z = [z_2, z_1] with z_2 ~ N(0, I) [top] and z_1 ~ N(m(z_2), diag s(z_2)²) [bottom]: a hierarchy.
+
+    Its default posterior is the ladder (Sønderby et al. 2016): q(z_1 | y, z_2) is the precision-weighted product of a
+    message from y and p(z_1 | z_2).
+    """
+
+    top: int = eqx.field(static=True, default=2)
+    bottom: int = eqx.field(static=True, default=10)
+    net: MLP = MLP()
+    output: Dense | None = None
+
+    @property
+    def dimensions(self) -> int:
+        return self.top + self.bottom
+
+    @property
+    def ready(self) -> bool:
+        return self.output is not None
+
+    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "TwoLevels":
+        key_net, key_output = jax.random.split(key)
+        net = self.net.initialise(self.top, key_net)
+        output = Dense.initialise(net.outputs(self.top), 2 * self.bottom, key_output)
+        return TwoLevels(self.top, self.bottom, net, output)
+
+    def below(self, top: Float[Array, " A"]) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+        """Mean and scale of p(z_1 | z_2)."""
+        if self.output is None:
+            raise _not_ready(self)
+        mean, log_scale = self.output(self.net(top)).reshape(2, -1)
+        return mean, jnp.exp(log_scale) + FLOOR
+
+    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+        first = distributions.normal(jnp.zeros(self.top), jnp.ones(self.top))
+        then: Callable[[Any], Distribution] = lambda top: distributions.normal(*self.below(top))  # noqa: E731
+        return distributions.Chained(first, jax.tree_util.Partial(then), self.top)
+
+
+@functools.singledispatch
+def as_prior(latent: Any) -> Prior:
+    """A prior as it is; a number of dimensions becomes a standard normal."""
+    raise TypeError(f"latent: expected a prior, such as StandardNormal(10), or its dimensions; got {latent!r}")
+
+
+@as_prior.register
+def _(latent: Prior) -> Prior:
+    return latent
+
+
+@as_prior.register
+def _(latent: int) -> Prior:
+    return StandardNormal(latent)

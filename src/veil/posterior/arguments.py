@@ -1,0 +1,39 @@
+"""What the verbs are given: a model and its posterior, from those or from a ``Fit``."""
+
+from typing import Any
+
+from veil.data import Data
+from veil.model import Model, checks
+from veil.posterior.base import Posterior
+
+
+def verified(model: Any, posterior: Any, key: Any) -> None:
+    """Raise TypeError or ValueError, naming the argument, unless these are a fitted model, a posterior and a key.
+
+    ``posterior`` may be None where the prior stands in for it.
+    """
+    checks.fitted(model)
+    checks.random_key(key)
+    if posterior is not None and not isinstance(posterior, Posterior):
+        raise TypeError(f"posterior: expected a veil posterior, such as a Fit's .posterior; got {posterior!r}")
+
+
+def parts(model: Any, posterior: Posterior | None) -> tuple[Model, Posterior | None]:
+    """A model and its posterior, from those or from a ``Fit``."""
+    if not isinstance(model, Model) and isinstance(getattr(model, "model", None), Model):
+        return model.model, posterior or model.posterior
+    checks.fitted(model)
+    return model, posterior
+
+
+def known_to(posterior: Posterior | None, data: Any) -> Any:
+    """The data, numbered by row where the posterior has a row for each of so many data."""
+    rows = getattr(posterior, "count", None) if posterior is not None and posterior.per_datum else None
+    if rows is None or not isinstance(data, Data) or data.index is not None:
+        return data
+    if len(data) != rows:
+        raise ValueError(
+            f"data: the posterior has one row for each of the {rows} data it was fitted to, and these are {len(data)} "
+            f"without an index; fit a posterior to them with veil.fit(model, data, posterior=..., fixed=True)"
+        )
+    return data.numbered()

@@ -1,0 +1,374 @@
+"""The run directory: what was fitted to what, the model, its metrics; later its plots and its report.
+
+    config.json             what was asked for: model, data and columns, options, seed, precision, versions
+    model.json              the structure of the fitted model      (veil.save)
+    parameters.safetensors  its arrays
+    metrics.jsonl           one line a step, and a last one with how the fit ended
+    plots/, report.html     made by ``veil report``
+
+Reading one executes no code from it.
+"""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from veil.host.files import check_format, parse_json, plain, read_bytes, read_json
+from veil.model import Datum, Model
+from veil.posterior import Exact
+from veil.saved import models as checkpoint
+
+FORMAT, VERSION = "veil run", 1
+CONFIG, METRICS = "config.json", "metrics.jsonl"
+CHECKPOINTS, UNFINISHED, LOCK = "checkpoints", ".unfinished", "lock"
+# what an unfinished run may hold
+PARTS = {CONFIG, METRICS, CHECKPOINTS, LOCK, "tensorboard", "selection.json", "model.json", "parameters.safetensors"}
+PARTS |= {"posterior", "plots", "report.html"}
+LARGEST_CONFIG, LARGEST_METRICS = 64 * 2**20, 2**30  # bytes
+PRECISIONS = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of the data that the model was fitted to, in the order the model knows them.
+
+    ``sequences``: of sequences, how they were found: the columns of their names and of time, in a table or not, and
+    the parts of a recording. Shapes have the axis of the steps first.
+    """
+
+    query: tuple[str, ...]
+    evidence: tuple[str, ...]
+    weight: str | None
+    query_shape: tuple[int, ...]
+    evidence_shape: tuple[int, ...]
+    sequences: dict[str, Any] | None = None
+
+    @property
+    def step_evidence(self) -> tuple[int, ...]:
+        """The shape of the evidence of what a model calls a row: of sequences, a step."""
+        return self.evidence_shape if self.sequences is None else self.evidence_shape[1:]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory that was read: its ``config``, and from it what the verbs need."""
+
+    path: Path
+    config: dict[str, Any]
+    columns: Columns
+    precision: str
+
+    @property
+    def model_name(self) -> str:
+        return str(self.config["model"]["name"])
+
+    @property
+    def data_name(self) -> str:
+        return str(self.config["data"]["name"])
+
+    def load(self) -> Any:
+        """The fitted model, in the run's ``precision`` if JAX is set to it.
+
+        Raises ValueError if the files are damaged, altered, or not of one run.
+        """
+        model = checkpoint.load(self.path)
+        dtype = jnp.result_type(float)
+        given = jax.ShapeDtypeStruct(self.columns.evidence_shape, dtype) if self.columns.evidence else None
+        expected = math.prod(self.columns.step_evidence) if self.columns.evidence else 0
+        steps = (self.columns.query_shape[0],) if self.columns.sequences is not None and given is None else ()
+        try:
+            if not isinstance(model, Model):
+                raise TypeError(f"{checkpoint.STRUCTURE} holds a {type(model).__name__}")
+            drawn = jax.eval_shape(lambda key, x: model.sample(key, x, *steps)[1], jax.random.key(0), given).shape
+            inputs = getattr(model, "inputs", None)
+        except Exception as error:  # a model that was altered can fail anywhere
+            raise ValueError(f"{self.path}: {CONFIG} and the model do not belong together: {error!s:.400}") from error
+        if drawn != self.columns.query_shape or (inputs is not None and inputs != expected):
+            raise ValueError(
+                f"{self.path}: {CONFIG} and the model do not belong together: {CONFIG} has "
+                f"{list(self.columns.query_shape)} query and {expected} evidence columns, the model {list(drawn)} "
+                f"and {expected if inputs is None else inputs}"
+            )
+        return model
+
+    def load_posterior(self) -> Any:
+        """The posterior it was fitted with; ``Exact()`` where that is exact.
+
+        Raises ValueError if the files are damaged, altered, or not of this run's model.
+        """
+        posterior = checkpoint.load_posterior(self.path)
+        if isinstance(posterior, Exact):
+            return posterior
+        model, dtype = self.load(), jnp.result_type(float)
+        evidence = jax.ShapeDtypeStruct(self.columns.evidence_shape, dtype) if self.columns.evidence else None
+        query = jax.ShapeDtypeStruct(self.columns.query_shape, dtype)
+        index = jax.ShapeDtypeStruct((), int) if posterior.per_datum else None
+
+        steps = (self.columns.query_shape[0],) if self.columns.sequences is not None and evidence is None else ()
+
+        def draw(y: Any, x: Any, n: Any, key: Any) -> tuple[Any, Any]:
+            datum = Datum(y, x, index=n)
+            prior = model.prior_for(datum) if hasattr(model, "prior_for") else model.prior(x, *steps)
+            return posterior(model, datum).sample(key), prior.sample(key)
+
+        try:
+            one, other = jax.eval_shape(draw, query, evidence, index, jax.random.key(0))
+            latents, expected = ([list(leaf.shape) for leaf in jax.tree.leaves(path)] for path in (one, other))
+            if latents != expected:  # of a deep chain a path is latents and memory
+                raise ValueError(f"a latent of shape {latents}, where the model's is {expected}")
+        except Exception as error:
+            place = self.path / checkpoint.POSTERIOR
+            raise ValueError(f"{place}: the posterior and the model do not belong together: {error!s:.400}") from error
+        return posterior
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, each a dictionary; the last one says how the fit ended."""
+        path = self.path / METRICS
+        try:
+            lines = [parse_json(line) for line in read_bytes(path, LARGEST_METRICS).splitlines() if line.strip()]
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: cannot be read: {error}") from error
+        if not all(isinstance(line, dict) for line in lines):
+            raise ValueError(f"{path}: expected one JSON object a line")
+        for name in ("status", "evaluation"):
+            if not all(isinstance(line.get(name, {}), dict) for line in lines):
+                raise ValueError(f"{path}: {name} must be an object")
+        return lines
+
+
+def read(path: str | os.PathLike[str]) -> Run:
+    """Read a run directory's configuration, and check it.
+
+    Raises:
+        FileNotFoundError: no such directory, or no run in it.
+        ValueError: not this format, damaged, or altered.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no run directory {folder}; make one with: veil fit MODEL DATA --out {folder}"
+        )
+    file = folder / CONFIG
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} is not a run directory: {CONFIG} is missing")
+    config = read_json(file, LARGEST_CONFIG)
+    check_format(config, file, FORMAT, VERSION, "the configuration of a run")
+    data, model = _object(config, "data", file), _object(config, "model", file)
+    if not isinstance(model.get("name"), str) or not isinstance(data.get("name"), str):
+        raise ValueError(f"{file}: model.name and data.name must be text")
+    if config.get("precision") not in PRECISIONS:
+        raise ValueError(
+            f"{file}: precision must be one of {', '.join(PRECISIONS)}; got {config.get('precision')!r:.40}"
+        )
+    weight = data.get("weight")
+    if weight is not None and not isinstance(weight, str):
+        raise ValueError(f"{file}: data.weight must be text or null; got {weight!r:.80}")
+    sequences = data.get("sequences")
+    if sequences is not None:
+        _check_sequences(sequences, file)
+    columns = Columns(
+        _list(data, "query", str, file),
+        _list(data, "evidence", str, file),
+        weight,
+        _list(data, "query_shape", int, file),
+        _list(data, "evidence_shape", int, file),
+        sequences,
+    )
+    if not columns.query or not columns.query_shape:
+        raise ValueError(f"{file}: data.query and data.query_shape must not be empty")
+    return Run(folder, config, columns, config["precision"])
+
+
+def _check_sequences(sequences: Any, file: Path) -> None:
+    """Refuse what no fit to sequences wrote."""
+    kinds: dict[str, type] = {"table": bool, "episode": str, "time": str, "query": list, "evidence": list}
+    if not isinstance(sequences, dict) or set(sequences) != set(kinds):
+        raise ValueError(f"{file}: data.sequences must have {', '.join(kinds)}; got {sequences!r:.80}")
+    for name, kind in kinds.items():
+        value = sequences[name]
+        good = type(value) is kind or (value is None and kind is not bool)
+        if not good or (type(value) is list and any(type(part) is not str for part in value)):
+            raise ValueError(f"{file}: data.sequences.{name} must be {kind.__name__}; got {value!r:.80}")
+
+
+def _object(config: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
+    value = config.get(name)
+    if not isinstance(value, dict):
+        raise ValueError(f"{file}: {name} must be an object; got {value!r:.80}")
+    return value
+
+
+def _list(data: dict[str, Any], name: str, kind: type, file: Path) -> tuple[Any, ...]:
+    value = data.get(name)
+    if not isinstance(value, list) or any(type(part) is not kind for part in value):
+        raise ValueError(f"{file}: data.{name} must be a list of {kind.__name__}; got {value!r:.80}")
+    if kind is int and any(part < 1 for part in value):
+        raise ValueError(f"{file}: data.{name} must hold positive numbers; got {value!r:.80}")
+    return tuple(value)
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def configuration(
+    *,
+    model: str,
+    options: dict[str, Any],
+    data: dict[str, Any],
+    fit: dict[str, Any],
+    precision: str,
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """What config.json holds: everything that was asked for, and the versions of what did it."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "command": list(command),
+        "model": {"name": model, "options": options},
+        "data": data,
+        "fit": fit,
+        "precision": precision,
+        "versions": {name: version(name) for name in ("veil", "jax", "numpy", "equinox", "numpyro", "optax")},
+    }
+
+
+def check_free(path: str | os.PathLike[str], force: bool) -> None:
+    """Refuse a place for a run that is taken: by anything, or with ``force`` by anything but another run.
+
+    Raises FileExistsError.
+    """
+    place = Path(path)
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        return
+    if not _is_run(place):
+        raise FileExistsError(
+            f"{place} exists and is not a run directory: it is never overwritten; choose another place"
+        )
+    if not force:
+        raise FileExistsError(f"{place} holds a run already; choose another place, or overwrite it with --force")
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return bool(json.loads((path / CONFIG).read_bytes())["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+@contextmanager
+def creating(path: str | os.PathLike[str], force: bool = False, resume: bool = False) -> Iterator[Path]:
+    """A directory to write a run into, ``path`` with .unfinished at its end, which becomes ``path`` when all is done.
+
+    If anything goes wrong it vanishes again, and so do folders above it that were made for it; unless there are
+    checkpoints in it: then it stays, and ``resume=True`` opens it again. A process that was killed leaves it, too.
+
+    Raises:
+        FileExistsError: the place is taken (see ``check_free``); an unfinished run with checkpoints is there, and
+            neither ``resume`` nor ``force`` (which deletes it) was asked for; or another process is writing it.
+    """
+    check_free(path, force)
+    place, part = Path(path).resolve(), unfinished(path)
+    made = [folder for folder in place.parents if not folder.exists()]
+    _check_unfinished(part)
+    part.mkdir(parents=True, exist_ok=True)
+    with _locked(part / LOCK):
+        if _has_checkpoints(part) and not (resume or force):
+            raise FileExistsError(
+                f"{part} holds a fit that was stopped: go on with --resume, or begin anew with --force"
+            )
+        if not (_has_checkpoints(part) and resume):
+            _empty(part)
+        try:
+            yield part
+            check_free(place, force)
+            (part / LOCK).unlink()
+            _replace(part, place)
+            shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
+        except BaseException:
+            if not _has_checkpoints(part):
+                shutil.rmtree(part, ignore_errors=True)
+                for folder in made:
+                    if not any(folder.iterdir()):
+                        folder.rmdir()
+            raise
+
+
+def unfinished(path: str | os.PathLike[str]) -> Path:
+    """Where a run is written before it is whole."""
+    place = Path(path).resolve()
+    return place.with_name(place.name + UNFINISHED)
+
+
+def is_finished(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a run at this place."""
+    return Path(path).is_dir() and _is_run(Path(path))
+
+
+def _has_checkpoints(folder: Path) -> bool:
+    kept = folder / CHECKPOINTS
+    return kept.is_dir() and any(name.name.isdigit() for name in kept.iterdir())
+
+
+def _check_unfinished(part: Path) -> None:
+    """Refuse a directory that is not what an unfinished run left."""
+    if not part.exists():
+        return
+    strange = [] if not part.is_dir() else [each.name for each in part.iterdir() if each.name not in PARTS]
+    if not part.is_dir() or strange:
+        what = f"holds {', '.join(sorted(strange)[:3])}" if strange else "is no directory"
+        raise FileExistsError(f"{part} {what}, which no run left there; it is never overwritten: choose another place")
+
+
+def _empty(part: Path) -> None:
+    for each in part.iterdir():
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        elif each.name != LOCK:
+            each.unlink()
+
+
+@contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    """While inside, no other process may write this run (where the system has file locks)."""
+    with lock.open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass
+        except BlockingIOError as error:
+            raise FileExistsError(f"{lock.parent} is being written by another process") from error
+        yield
+
+
+def _replace(temporary: Path, place: Path) -> None:
+    """Put a directory where another may be, which is put back if that fails."""
+    if not place.exists():
+        temporary.rename(place)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".old", dir=place.parent))
+    place.rename(aside / place.name)
+    try:
+        temporary.rename(place)
+    except BaseException:
+        (aside / place.name).rename(place)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """config.json, in a directory from ``creating``."""
+    (folder / CONFIG).write_text(json.dumps(plain(config), indent=1, allow_nan=False) + "\n", "utf-8")

@@ -1,0 +1,1 @@
+"""What is asked of a fitted model: inference, prediction, forecasting, conditioning, selection."""

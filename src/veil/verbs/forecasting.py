@@ -1,0 +1,308 @@
+"""The verb ``forecast``: what a sequence model says about the steps that are still to come."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil import distributions
+from veil.data import Data, Stream
+from veil.data.core.arrays import labels, unchecked
+from veil.evaluation.particles import usual_proposal
+from veil.maths import markov
+from veil.maths import particles as maths
+from veil.model import Datum, Model, checks
+from veil.model.batching import as_datum
+from veil.model.stepwise import Stepwise
+from veil.posterior import Bootstrap, Exact, Optimal, Posterior, proposals
+from veil.posterior.arguments import parts
+
+PARTICLES = 1000  # at least, of a filter from which futures go on
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Draws of y_T+1..T+H given y_1..T, and what they amount to; every axis H is steps into the future.
+
+    ``paths`` [N, S, H, ...]: each of the S is one future, drawn as a whole. ``mean`` and ``standard_deviation``
+    [N, H, ...] of each entry: averages over the futures of the latents, in which the noise of y is not drawn but
+    counted exactly. ``truth`` [N, H, ...]: what the data have there, NaN where they do not go on; None without any.
+    ``log_likelihood`` [N, H]: log 1/S Σ_s p(y_T+h | path s) of the truth, nats, summed over the entries that are known
+    (zero if none is): how well each horizon is predicted on its own. An estimate of log p(y_T+h | y_1..T), in
+    expectation from below, the closer the more futures; of models that see what they draw, given those draws.
+    ``states`` [N, S, H, ...], if asked for: what the model carries from each step of each future to the next (see
+    ``veil.stepwise``): of a ``StateSpace`` its ``memory`` and ``latent``.
+    """
+
+    paths: np.ndarray
+    mean: np.ndarray
+    standard_deviation: np.ndarray
+    truth: np.ndarray | None = None
+    log_likelihood: np.ndarray | None = None
+    states: Any = None
+
+    def quantile(self, share: float) -> np.ndarray:
+        """The value [N, H, ...] below which a share of the paths is at each step and entry.
+
+        Raises ValueError for a share that is not between 0 and 1.
+        """
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"share: expected a number between 0 and 1; got {share!r}")
+        return np.asarray(np.quantile(self.paths, share, axis=1), self.paths.dtype)
+
+    def interval(self, share: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """Two values [N, H, ...] between which a share of the paths is, as much below as above: (low, high)."""
+        return self.quantile(0.5 - share / 2), self.quantile(0.5 + share / 2)
+
+
+def forecast(
+    model: Any,
+    data: Any,
+    horizon: int,
+    samples: int,
+    *,
+    key: PRNGKeyArray,
+    after: int | None = None,
+    evidence_future: Any = None,
+    posterior: Posterior | None = None,
+    states: bool = False,
+) -> Forecast:
+    """Draw p(y_T+1..T+H | y_1..T, x_1..T+H), ``samples`` times for each sequence, H = ``horizon``.
+
+    Of each draw z_1..T comes from the posterior given all that was seen, and what follows from the model, open loop:
+    z_t from p(z_t | z_t-1, x_t) and y_t from p(y_t | z_t, x_t). Exact up to the number of draws where the posterior is
+    (``HMM``, ``LDS``); otherwise as good as the ``Fit``'s posterior of the last step. A model given without one
+    (``NonlinearGaussian``, ``SwitchingLDS``), or with one that only proposes steps (``veil.posterior.Bootstrap()``,
+    ``Optimal()``), goes on from the last states of a particle filter with ``samples`` particles, at least 1000: exact
+    as they become many. With missing entries, ragged sequences (each goes on from its own last step) and resets in what
+    was seen.
+
+    ``after``: see only the first so many steps of each sequence; the steps behind them are the ``truth``, and their
+    evidence is used. ``evidence_future`` (actions to come, for models that take some): [N, H, P], one for each
+    sequence; [H, P], the same for all; or [P], held. It takes the place of the data's. ``states``: keep the futures'
+    states, for probes of what they know.
+
+    Raises:
+        TypeError: a model that cannot be run step by step, or a stream.
+        ValueError: a model without parameters or of single rows, data of another shape, numbers out of range, a
+            sequence shorter than ``after``, or evidence that is needed and not known.
+
+    >>> import jax, veil
+    >>> data = veil.data.episodes([[0.0, 1.1, 1.9, 3.2, 3.9, 5.1]])
+    >>> model = veil.fit(veil.LDS(latent=1), data, key=jax.random.key(0)).model
+    >>> forecast(model, data, 4, 100, key=jax.random.key(1)).paths.shape
+    (1, 100, 4, 1)
+    """
+    model, posterior = parts(model, posterior)
+    checks.fitted(model)
+    for name, value in (("horizon", horizon), ("samples", samples)):
+        checks.whole(name, value)
+    checks.random_key(key)
+    if isinstance(data, Stream):
+        raise TypeError(
+            "data: a forecast is of sequences in memory; give some of the stream's blocks, or a part of them"
+        )
+    given = data if isinstance(data, Data) else Data(data)
+    if not model.sequential:
+        raise ValueError(f"model: {type(model).__name__} is a model of single rows; only sequences have a future")
+    checks.shapes(model, given)
+    if not _steps(model):
+        raise TypeError(
+            f"model: {type(model).__name__} cannot be run step by step: it needs carry, advance, step_prior and "
+            "step_likelihood (see veil.stepwise)"
+        )
+    exact = model.tractable and (posterior is None or isinstance(posterior, Exact))
+    particles = not exact and (posterior is None or isinstance(posterior, Bootstrap | Optimal))
+    chosen = Exact() if exact else usual_proposal(model) if posterior is None else posterior
+    if not chosen.ready:
+        raise ValueError(
+            f"posterior: that of {type(model).__name__} has no closed form; give the Fit, or its .posterior (or "
+            "veil.posterior.Bootstrap(), which needs none, for a particle filter)"
+        )
+    if particles:
+        proposals.stepwise(model, chosen)
+    seen, behind = (given, None) if after is None else _cut(given, after)
+    future = _future(model, given, evidence_future, behind, horizon)
+    datum = jax.tree.map(jnp.asarray, as_datum(seen))
+    truth = None if behind is None else _truth(behind, horizon)
+    known = None
+    if truth is not None:
+        missing = np.isnan(truth)
+        known = jnp.asarray(np.where(missing, 0, truth)), jnp.asarray(~missing) if missing.any() else None
+    keys = jax.random.split(key, len(given))
+    found = _all(model, chosen, datum, future, known, keys, horizon, samples, states, particles)
+    paths, mean, variance, scores, carried = found
+    deviation = np.sqrt(np.asarray(variance))
+    return Forecast(
+        np.asarray(paths),
+        np.asarray(mean),
+        deviation,
+        truth,
+        None if truth is None else np.asarray(scores),
+        jax.tree.map(np.asarray, carried),
+    )
+
+
+@eqx.filter_jit
+def _all(
+    model: Any,
+    posterior: Any,
+    datum: Datum,
+    future: Array | None,
+    truth: tuple[Array, Array | None] | None,
+    keys: Array,
+    horizon: int,
+    samples: int,
+    states: bool,
+    particles: bool,
+) -> tuple[Any, ...]:
+    # one sequence after the other: the futures of one are a batch already
+    def one(each: tuple[Any, ...]) -> tuple[Any, ...]:
+        datum, future, truth, key = each
+        return _one(model, posterior, datum, future, truth, key, horizon, samples, states, particles)
+
+    return jax.lax.map(one, (datum, future, truth, keys))
+
+
+def _one(
+    model: Any,
+    posterior: Any,
+    datum: Datum,
+    future: Array | None,
+    truth: tuple[Array, Array | None] | None,
+    key: PRNGKeyArray,
+    horizon: int,
+    samples: int,
+    states: bool,
+    particles: bool,
+) -> tuple[Any, ...]:
+    """Futures [S, H, ...] of one sequence, mean and variance [H, ...], log-likelihoods of the truth [H], states."""
+
+    def onward(carry: Any, now: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        evidence, known, key = now
+        key_latent, key_query = jax.random.split(key)
+        latent = model.step_prior(carry, evidence).sample(key_latent)
+        seen = model.step_likelihood(carry, latent, evidence)
+        query = seen.sample(key_query).astype(datum.query.dtype)
+        mean, variance = distributions.moments(seen)
+        score = jnp.zeros(()) if known is None else distributions.log_prob(seen, *known)
+        after = model.advance(carry, latent, query, evidence, None)
+        return after, (query, mean, variance, score, after if states else None)
+
+    def path(carry: Any, key: PRNGKeyArray) -> tuple[Any, ...]:
+        return jax.lax.scan(onward, carry, (future, truth, jax.random.split(key, horizon)))[1]
+
+    key_past, key_future = jax.random.split(key)
+    last = (_filtered if particles else _replayed)(model, posterior, datum, key_past, samples)
+    found = jax.vmap(path)(last, jax.random.split(key_future, samples))
+    paths, means, variances, scores, carried = found
+    mean = jnp.mean(means, 0)
+    variance = jnp.mean(variances + (means - mean[None]) ** 2, 0)
+    return paths, mean, variance, jax.scipy.special.logsumexp(scores, axis=0) - jnp.log(samples), carried
+
+
+def _replayed(model: Any, posterior: Any, datum: Datum, key: PRNGKeyArray, samples: int) -> Any:
+    """What the model carries after each of so many draws of the path that the posterior gives: leaves [S, ...]."""
+    q = posterior(model, datum)
+    starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+    begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
+
+    def again(carry: Any, now: tuple[Any, ...]) -> tuple[Any, None]:
+        latent, query, evidence, observed, start, real = now
+        before = _where(start, begin, carry)
+        after = model.advance(before, latent, query, evidence, observed)
+        return _where(real, after, carry), None
+
+    def one(key: PRNGKeyArray) -> Any:
+        known = q.sample(key)
+        xs = (getattr(known, "latent", known), datum.query, datum.evidence, datum.observed, starts, there)
+        return jax.lax.scan(again, begin, xs)[0]
+
+    return jax.vmap(one)(jax.random.split(key, samples))
+
+
+def _filtered(model: Any, proposal: Any, datum: Datum, key: PRNGKeyArray, samples: int) -> Any:
+    """The same from the particles of a filter, chosen by their weights."""
+    key_filter, key_choice = jax.random.split(key)
+    found = proposals.filtered(model, proposal, datum, key_filter, max(samples, PARTICLES))
+    chosen = maths.systematic(key_choice, found.log_weights[-1], samples)
+    return jax.tree.map(lambda leaf: leaf[chosen], found.carries)
+
+
+def _steps(model: Any) -> bool:
+    return isinstance(model, Stepwise)
+
+
+def _where(condition: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+# -- what is seen, and what is behind it -------------------------------------------------------------------------------
+
+
+def _lengths(data: Data) -> np.ndarray:
+    return np.full(len(data), data.query.shape[1]) if data.mask is None else np.asarray(data.mask.sum(1))
+
+
+def _cut(data: Data, after: int) -> tuple[Data, Data | None]:
+    """The first ``after`` steps, and what comes behind them."""
+    checks.whole("after", after)
+    short = np.flatnonzero(_lengths(data) < after)
+    if len(short):
+        raise ValueError(
+            f"after: sequence {short[0]} (from 0) has {_lengths(data)[short[0]]} steps, fewer than {after}"
+        )
+    whole = {name: array for name, array in data.fields().items() if name not in ("weight", "index")}
+    first = {name: array[:, :after] for name, array in whole.items() if name != "mask"}
+    rest = {name: array[:, after:] for name, array in whole.items()}
+    # of some sequences nothing may be left, which data would refuse
+    return unchecked(first, labels(data)), unchecked(rest, labels(data)) if after < data.query.shape[1] else None
+
+
+def _truth(behind: Data, horizon: int) -> np.ndarray:
+    query = behind.query[:, :horizon]
+    known = np.ones(query.shape, bool) if behind.observed is None else behind.observed[:, :horizon]
+    if behind.mask is not None:
+        known = known & behind.mask[:, :horizon].reshape(*query.shape[:2], *[1] * (query.ndim - 2))
+    truth = np.full((len(query), horizon, *query.shape[2:]), np.nan, query.dtype)
+    truth[:, : query.shape[1]] = np.where(known, query, np.nan)
+    return truth
+
+
+def _future(model: Model, data: Data, given: Any, behind: Data | None, horizon: int) -> Float[Array, "N H *P"] | None:
+    """Evidence of the steps to come, one row a step of every sequence."""
+    shape = None if data.evidence_shape is None else data.evidence_shape[1:]
+    if given is not None:
+        if shape is None:
+            raise ValueError("evidence_future: the data have no evidence; leave it out")
+        array = np.asarray(given)
+        wanted = (len(data), horizon, *shape)
+        fits = array.shape in (wanted, wanted[1:], wanted[2:])
+        if not fits or array.dtype.kind not in "biuf":
+            raise ValueError(
+                f"evidence_future: expected numbers {list(wanted)}, {list(wanted[1:])} (the same for all sequences) or "
+                f"{list(wanted[2:])} (held); got {array.dtype} {list(array.shape)}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError("evidence_future: it must be complete and finite; some of it is not")
+        return jnp.asarray(np.broadcast_to(array, wanted), jnp.result_type(float))
+    if shape is None:
+        return None
+    if getattr(model, "blind", False):
+        return jnp.zeros((len(data), horizon, *shape))
+    rest = None if behind is None else behind.evidence
+    known = 0 if behind is None else int(_lengths(behind).min())
+    if rest is None or known < horizon:
+        text = (
+            "there is none behind them" if known == 0 else f"there are {known} steps of it behind them in some sequence"
+        )
+        raise ValueError(
+            f"evidence_future: the model takes evidence ({', '.join(data.evidence_names[:4])}), and of the {horizon} "
+            f"steps to come {text}. Give it, [{horizon}, {', '.join(map(str, shape))}], or one value to be held, "
+            f"[{', '.join(map(str, shape))}]; or see fewer steps with after"
+        )
+    return jnp.asarray(rest[:, :horizon], jnp.result_type(float))

@@ -1,0 +1,178 @@
+"""Heads: scipy's densities, the moments they start from, their supports, and their change of variables."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import veil
+from cases import HEADS, head_log_prob, make_data
+from veil import distributions
+from veil.parts import heads
+from veil.units import Units
+
+pytestmark = pytest.mark.usefixtures("x64")
+SHAPE = (2,)
+REAL = [name for name, head in HEADS.items() if head.real]
+
+
+def ready(name):
+    return HEADS[name].blank(SHAPE)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_log_density_is_scipys(name):
+    head, rng = ready(name), np.random.default_rng(0)
+    for row in make_data(name, 6).query:
+        vector = 0.7 * rng.normal(size=head.size(SHAPE))
+        found = distributions.log_prob(head(jnp.asarray(vector), SHAPE), jnp.asarray(row))
+        np.testing.assert_allclose(found, head_log_prob(head, vector, row), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_missing_entries_are_integrated_out(name):
+    head, rng = ready(name), np.random.default_rng(1)
+    vector, row = 0.7 * rng.normal(size=head.size(SHAPE)), make_data(name, 1).query[0]
+    distribution = head(jnp.asarray(vector), SHAPE)
+    for observed in ([True, False], [False, True], [False, False]):
+        found = distributions.log_prob(distribution, jnp.asarray(row), jnp.asarray(observed))
+        np.testing.assert_allclose(found, head_log_prob(head, vector, row, np.array(observed)), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_samples_have_the_moments(name):
+    head, rng, draws = ready(name), np.random.default_rng(2), 20_000
+    vector = 0.5 * rng.normal(size=head.size(SHAPE))
+    if name == "student":
+        vector[:2] = np.log(6.0)  # seven degrees of freedom: variances whose estimates have a variance
+    distribution = head(jnp.asarray(vector), SHAPE)
+    y = np.asarray(jax.vmap(distribution.sample)(jax.random.split(jax.random.key(0), draws)), np.float64)
+    mean, variance = map(np.asarray, distributions.moments(distribution))
+    assert y.shape == (draws, 2)
+    np.testing.assert_array_less(np.abs(y.mean(0) - mean), 5 * y.std(0) / np.sqrt(draws))
+    spread = (y - mean) ** 2
+    np.testing.assert_array_less(np.abs(spread.mean(0) - variance), 6 * spread.std(0) / np.sqrt(draws))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_from_sums_gives_the_data_s_moments(name):
+    """The start of a gradient fit; the maximum-likelihood answer where the head is closed-form."""
+    head, data = ready(name), make_data(name, 400, seed=3).query
+    observed = np.random.default_rng(0).random(data.shape) < 0.8
+    sums = sum(head.features(jnp.asarray(y), jnp.asarray(o)) for y, o in zip(data, observed, strict=True))
+    vector = head.from_sums(sums)
+    mean, variance = map(np.asarray, distributions.moments(head(vector, SHAPE)))
+    wanted = np.array([[f(data[observed[:, j], j]) for j in range(2)] for f in (np.mean, np.var)])
+    # a floor is added to scales, and a logistic is rounded and clipped to its grid
+    np.testing.assert_allclose(mean, wanted[0], atol=0.15 if name == "logistic" else 1e-6)
+    if name in ("diagonal", "full", "beta", "student", "logistic"):
+        np.testing.assert_allclose(np.sqrt(variance), np.sqrt(wanted[1]), rtol=0.15)
+    if head.closed_form:
+        rows = [(jnp.asarray(y), jnp.asarray(o)) for y, o in zip(data[:40], observed[:40], strict=True)]
+
+        def value(v):
+            return sum(distributions.log_prob(head(v, SHAPE), y, o) for y, o in rows)
+
+        best = head.from_sums(sum(head.features(y, o) for y, o in rows))
+        np.testing.assert_allclose(jax.grad(value)(best), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson"])
+def test_exponential_family_form(name):
+    head, rng = ready(name), np.random.default_rng(4)
+    vector = jnp.asarray(rng.normal(size=head.size(SHAPE)))
+    for row in make_data(name, 5).query:
+        for observed in (None, jnp.asarray([True, False])):
+            form = jnp.sum(head.features(jnp.asarray(row), observed) * head.coefficients(vector, SHAPE))
+            form = form + head.base(jnp.asarray(row), observed)
+            expected = head_log_prob(head, vector, row, None if observed is None else np.asarray(observed))
+            np.testing.assert_allclose(form, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_rescaled_is_the_change_of_variables(name):
+    """log p(y) in the user's units is log p(standardised y) - Σ log scale; once more for a second rescaling."""
+    head, rng = ready(name), np.random.default_rng(5)
+    units = Units(np.array([3.0, -200.0]), np.array([0.01, 50.0]))
+    again = Units(np.array([1.0, 2.0]), np.array([10.0, 0.3]))
+    vector = jnp.asarray(0.5 * rng.normal(size=head.size(SHAPE)))
+    standard = rng.normal(size=2)
+    base = head_log_prob(head, vector, standard)
+    once = units.shift + units.scale * standard
+    found = head.rescaled(units)(vector, SHAPE).log_prob(jnp.asarray(once))
+    np.testing.assert_allclose(found, base - np.sum(np.log(units.scale)), rtol=1e-10)
+    twice = again.shift + again.scale * once
+    found = head.rescaled(units).rescaled(again)(vector, SHAPE).log_prob(jnp.asarray(twice))
+    np.testing.assert_allclose(found, base - np.sum(np.log(units.scale * again.scale)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_units_are_not_trained(name):
+    head = ready(name).rescaled(Units(np.zeros(2), np.ones(2)))
+    vector = jnp.zeros(head.size(SHAPE))
+    gradient = jax.grad(lambda shift: head.rescaled(Units(shift, jnp.ones(2)))(vector, SHAPE).log_prob(jnp.ones(2)))
+    np.testing.assert_array_equal(gradient(jnp.zeros(2)), 0)
+
+
+@pytest.mark.parametrize("mean", [-3.0, 0.4, 2.0])
+@pytest.mark.parametrize("log_scale", [-30.0, -2.0, 3.0])
+def test_discretised_logistic_sums_to_one_tails_included(mean, log_scale):
+    head = heads.DiscretisedLogistic(-1.0, 1.0, 9)
+    distribution = head(jnp.asarray([mean, log_scale]), (1,))
+    grid = np.linspace(-1, 1, 9)
+    log_p = np.array([distribution.log_prob(jnp.asarray([y])) for y in grid])
+    assert np.all(np.isfinite(log_p))
+    np.testing.assert_allclose(np.sum(np.exp(log_p)), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(distribution.mean, [grid @ np.exp(log_p)], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        distribution.variance, [grid**2 @ np.exp(log_p) - (grid @ np.exp(log_p)) ** 2], rtol=1e-6, atol=1e-12
+    )
+    draws = jax.vmap(distribution.sample)(jax.random.split(jax.random.key(0), 500))
+    assert set(np.unique(np.round(draws, 9))) <= set(np.round(grid, 9))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("beta", 1.0, "strictly between 0 and 1"),
+        ("beta", 0.0, "strictly between 0 and 1"),
+        ("bernoulli", 0.5, "values 0 or 1"),
+        ("categorical", 3.0, "whole numbers from 0 to 2"),
+        ("categorical", 0.5, "whole numbers from 0 to 2"),
+        ("poisson", -1.0, "counts"),
+        ("poisson", 1.5, "counts"),
+        ("logistic", 7.0, "7 levels from 0 to 6"),
+        ("logistic", 0.5, "7 levels from 0 to 6"),
+    ],
+)
+def test_values_outside_the_support_are_refused_by_column_and_row(name, value, words):
+    query = make_data(name, 4).query.copy()
+    query[2, 1] = value
+    data = veil.Data(query, query_names=("fine", "wrong"))
+    with pytest.raises(ValueError, match=rf"query: .*{words}.*; column wrong has {value:g} in row 2"):
+        veil.fit(veil.Mixture(veil.Linear(HEADS[name]), 2), data, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: heads.Categorical(1), "categories"),
+        (lambda: heads.DiscretisedLogistic(0.0, 1.0, 1), "levels"),
+        (lambda: heads.DiscretisedLogistic(1.0, 1.0, 4), "levels"),
+        (lambda: veil.MLP(()), "widths"),
+        (lambda: veil.MLP((3, 0)), "widths"),
+        (lambda: veil.Mixture(components=0), "components"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(make, argument):
+    with pytest.raises(ValueError, match=argument):
+        make()
+
+
+def test_a_distribution_without_known_marginals_refuses_missing_entries():
+    class Strange:
+        def log_prob(self, value):
+            return jnp.zeros(())
+
+    with pytest.raises(TypeError, match="observed"):
+        distributions.log_prob(Strange(), jnp.zeros(2), jnp.asarray([True, False]))
