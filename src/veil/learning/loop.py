@@ -297,7 +297,8 @@ def train(
 
     ``models`` and the state have a leading axis of restarts. ``records`` are those of one stretch of steps: arrays
     [steps, restarts] of value, penalty, code, skipped and largest_precision. With ``period`` no stretch goes beyond a
-    multiple of it, so that what is done between stretches can be done at known steps. ``seed``: the data of a key, uint32 [2].
+    multiple of it, so that what is done between stretches can be done at known steps. ``seed``: the data of a key,
+    uint32 [2].
     With ``memory`` the loop starts from its last checkpoint, writes others when they are due, and one more before it
     raises ``Interrupted`` on Ctrl-C or SIGTERM, or the error of data that cannot be read any more.
     """

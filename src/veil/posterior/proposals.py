@@ -58,12 +58,12 @@ def stepwise(model: Any, posterior: Any) -> None:
     if not isinstance(model, Stepwise):
         raise TypeError(
             f"model: {type(model).__name__} cannot be run step by step; a particle filter needs carry, advance, "
-            "step_prior and step_likelihood (see veil.stepwise)"
+            "step_prior and step_likelihood (see veil.model.stepwise)"
         )
     if not isinstance(posterior, Proposal):
         raise TypeError(
             f"posterior: {type(posterior).__name__} cannot propose step by step; use veil.posterior.Bootstrap(), or "
-            "give it step_proposals and step (see veil.stepwise)"
+            "give it step_proposals and step (see veil.model.stepwise)"
         )
 
 

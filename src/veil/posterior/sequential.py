@@ -287,7 +287,7 @@ class Sequential(Posterior):
         return Belief(start, self.sees.init(), jnp.zeros(model.dynamics.shape), jnp.array(True))
 
     def step_proposals(self, model: Any, datum: Datum) -> Float[Array, "T S"]:
-        """What every step is told: see ``veil.stepwise``."""
+        """What every step is told: see ``veil.model.stepwise``."""
         starts, there = markov.steps(len(datum.query), datum.mask, datum.reset, fresh(datum))
         before = None if datum.begin is None else datum.begin.summary
         return self.sees(self.encoded(datum), starts, there, before)

@@ -35,7 +35,7 @@ class Forecast:
     (zero if none is): how well each horizon is predicted on its own. An estimate of log p(y_T+h | y_1..T), in
     expectation from below, the closer the more futures; of models that see what they draw, given those draws.
     ``states`` [N, S, H, ...], if asked for: what the model carries from each step of each future to the next (see
-    ``veil.stepwise``): of a ``StateSpace`` its ``memory`` and ``latent``.
+    ``veil.model.stepwise``): of a ``StateSpace`` its ``memory`` and ``latent``.
     """
 
     paths: np.ndarray
@@ -113,7 +113,7 @@ def forecast(
     if not _steps(model):
         raise TypeError(
             f"model: {type(model).__name__} cannot be run step by step: it needs carry, advance, step_prior and "
-            "step_likelihood (see veil.stepwise)"
+            "step_likelihood (see veil.model.stepwise)"
         )
     exact = model.tractable and (posterior is None or isinstance(posterior, Exact))
     particles = not exact and (posterior is None or isinstance(posterior, Bootstrap | Optimal))

@@ -203,7 +203,7 @@ class HMM(Model):
         logits, value = markov.update(belief.logits, first, move, seen, fresh, there)
         return DiscreteBelief(logits, fresh & ~there), value
 
-    # As veil.stepwise asks, of one path:
+    # As veil.model.stepwise asks, of one path:
 
     def carry(self, evidence: Float[Array, "T *P"] | None) -> Before:
         """No state before."""

@@ -227,7 +227,7 @@ class LDS(Model):
         )
         return kept, jnp.where(there, value + normaliser[0], 0.0)
 
-    # As veil.stepwise asks, of one path:
+    # As veil.model.stepwise asks, of one path:
 
     def carry(self, evidence: Float[Array, "T *P"] | None) -> Before:
         """No state before."""

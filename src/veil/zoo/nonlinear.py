@@ -150,7 +150,7 @@ class NonlinearGaussian(Model):
         path = self.prior(evidence, steps).sample(key_path)
         return path, self.likelihood(path, evidence).sample(key_query)
 
-    # As veil.stepwise asks, of one path:
+    # As veil.model.stepwise asks, of one path:
 
     def carry(self, evidence: Float[Array, "T *P"] | None) -> Before:
         """No state before."""

@@ -229,7 +229,7 @@ class SwitchingLDS(Model):
 
         return states, jax.vmap(seen)(jax.random.split(key_query, len(path)), path, states)
 
-    # As veil.stepwise asks, of one path of regimes, each step's z integrated out:
+    # As veil.model.stepwise asks, of one path of regimes, each step's z integrated out:
 
     def carry(self, evidence: Float[Array, "T *P"] | None) -> Tracked:
         """No regime before."""
