@@ -14,8 +14,8 @@ from veil.posterior import Posterior, proposals
 class FIVO(Objective):
     """log Ẑ of a particle filter with ``particles`` draws a step from ``posterior.step``: E[log Ẑ] ≤ log p(y | x).
 
-    For sequence models that run step by step (``veil.model.stepwise``): ``HMM``, ``LDS``, nonlinear and deep ones. With a
-    posterior that has seen all of y and no resampling it is the importance-weighted bound; resampling, when the
+    For sequence models that run step by step (``veil.model.stepwise``): ``HMM``, ``LDS``, nonlinear and deep ones. With
+    a posterior that has seen all of y and no resampling it is the importance-weighted bound; resampling, when the
     effective number of particles falls below ``threshold`` times theirs, keeps it tight for long sequences.
 
     Its gradient leaves out the choice of ancestors, whose score has a large variance: it is biased, as in the paper.

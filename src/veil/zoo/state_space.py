@@ -132,7 +132,7 @@ class StateSpace(Model):
         """Σ_t log p(y_t | z_t, past), nats, over the steps that are there and the entries that are present."""
         return jnp.sum(self.log_likelihoods(latent, datum))
 
-    # -- one step at a time: see ``veil.model.stepwise`` ---------------------------------------------------------------------
+    # -- one step at a time: see ``veil.model.stepwise`` ---------------------------------------------------------------
 
     def carry(self, evidence: Float[Array, "T *P"] | None) -> State:
         """What the first step of an episode has before it."""
