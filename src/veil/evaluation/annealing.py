@@ -310,7 +310,7 @@ def annealed_bound(
     array([0.   , 0.105, 0.5  , 0.895, 1.   ])
     """
     verified(model, start, key)
-    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
+    data = blocks.as_data(model, data)
     rows = _row_count(blocks.size(data), chains)
     settings, betas = _Settings(chains, leaps, target), sigmoidal(temperatures)
     with Progress(progress, "annealing") as bar:
@@ -347,7 +347,6 @@ def sandwich(
     Raises TypeError for a discrete latent, ValueError for numbers that are not positive.
     """
     verified(model, posterior, key)
-    model = model.with_expanded_sums(False)
     key_data, key_lower, key_upper = jax.random.split(key, 3)
     latents, data = blocks.simulated(model, key_data, count, evidence)
     _check(model, blocks.first(data.evidence), temperatures=temperatures, chains=chains, leaps=leaps)

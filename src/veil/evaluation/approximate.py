@@ -17,9 +17,10 @@ from veil.evaluation.gap import Gap, gap
 from veil.evaluation.latents import Latents, collapse, latents
 from veil.evaluation.particles import ParticleBound, particle_bound
 from veil.evaluation.paths import PathLatents, path_latents
-from veil.model import Datum, Model, blocks
+from veil.model import Datum, Model, Stepwise, blocks
 from veil.posterior import Posterior
 from veil.posterior.arguments import verified
+from veil.posterior.base import per_datum
 
 FEW = 100  # data for the costly parts of a thorough evaluation
 
@@ -116,12 +117,12 @@ def approximation(
     """Bounds of log p(y | x) and what they are worth: see ``Approximation``; ``thorough`` adds the costly parts."""
     keys = jax.random.split(key, 6)
     measured = bounds(model, posterior, data, key=keys[0], samples=samples, progress=progress)
-    look: Any = path_latents if model.sequential else latents
+    look: Any = path_latents if isinstance(model, Stepwise) else latents
     used = look(model, posterior, data, key=keys[1], progress=progress)
     more: dict[str, Any] = {}
     if particles is not None:
         more["particles"] = particle_bound(model, posterior, data, key=keys[0], particles=particles)
-    if thorough and model.sequential:
+    if thorough and isinstance(model, Stepwise):
         raise ValueError("thorough: annealing, the gap's parts and calibration are not for sequences; leave it out")
     if thorough:
         found = blocks.as_data(model, data)
@@ -131,7 +132,7 @@ def approximation(
             more["annealed"] = annealed_bound(model, few, key=keys[2], progress=progress)
             more["sandwich"] = sandwich(model, None, keys[3], FEW, few.evidence, progress=progress)
             more["gap"] = gap(model, posterior, few, key=keys[4], progress=progress)
-        if not posterior.per_datum:
+        if per_datum(posterior) is None:
             more["calibration"] = calibration(model, posterior, keys[5], evidence=few.evidence, progress=progress)
     return Approximation(measured, used, collapse(used), **more)
 

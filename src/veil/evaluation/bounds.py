@@ -142,7 +142,7 @@ def bounds(
     """
     verified(model, posterior, key)
     checks.whole("samples", samples)
-    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
+    data = blocks.as_data(model, data)
     rows, group = grouping(blocks.size(data), samples)
     groups, total = -(-samples // group), -(-blocks.length(data) // rows)
     with Progress(progress, "bounds") as bar:

@@ -90,7 +90,6 @@ def calibration(
         raise ValueError(f"bins: expected 2 or more that divide samples + 1 = {samples + 1}; got {bins}")
     if count < 5 * bins:
         raise ValueError(f"count: expected 5 for each of {bins} bins or more; got {count}")
-    model = model.with_expanded_sums(False)
     key_data, key_ranks = jax.random.split(key)
     truths, data = blocks.simulated(model, key_data, count, evidence)
     rows = min(count, grouping(max(blocks.size(data), truths[0].size), samples)[0])

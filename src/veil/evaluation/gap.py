@@ -17,10 +17,10 @@ from veil.evaluation.bounds import collected, grouping, log_weights, summary
 from veil.evaluation.moments import mean_and_variance
 from veil.host.progress import Progress
 from veil.model import Datum, Model, blocks, checks
+from veil.model.scales import Scale
 from veil.parts.heads import DiagonalGaussian, Head
 from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
-from veil.units import Units
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,21 @@ class Gap:
         return average(self.log_likelihood - self.amortised, self.weight, error)
 
 
-def _member(family: Head, units: Units, vector: Array) -> Distribution:
+def _member(family: Head, units: Scale, vector: Array) -> Distribution:
     """The family's member in the units of the amortised posterior, where its own vector is that of a unit normal."""
     shape = np.shape(units.shift)
-    return family.blank(shape).rescaled(units)(vector, shape)
+    return distributions.affine(family.blank(shape)(vector, shape), units.shift, units.scale)
 
 
 @eqx.filter_jit
 def _begin(
     model: Model, posterior: Posterior, family: Head, block: Datum, rows: Array, key: PRNGKeyArray
-) -> tuple[Units, Array]:
-    def one(datum: Datum, row: Array) -> tuple[Units, Array]:
+) -> tuple[Scale, Array]:
+    def one(datum: Datum, row: Array) -> tuple[Scale, Array]:
         mean, variance = mean_and_variance(posterior(model, datum), jax.random.fold_in(key, row))
         scale = jnp.sqrt(jnp.where(jnp.isfinite(variance) & (variance > 0), variance, 1.0))
         standard = jnp.stack([jnp.ones_like(mean), jnp.zeros_like(mean), jnp.ones_like(mean)])
-        return Units(jnp.where(jnp.isfinite(mean), mean, 0.0), scale), family.blank(mean.shape).from_sums(standard)
+        return Scale(jnp.where(jnp.isfinite(mean), mean, 0.0), scale), family.blank(mean.shape).from_sums(standard)
 
     return jax.vmap(one)(block, rows)
 
@@ -86,7 +86,7 @@ def _begin(
 def _climb(
     model: Model,
     family: Head,
-    units: Units,
+    units: Scale,
     block: Datum,
     rows: Array,
     key: PRNGKeyArray,
@@ -99,7 +99,7 @@ def _climb(
     draws, steps, rate = settings
 
     def loss(vectors: Array) -> Array:
-        def one(datum: Datum, row: Array, units: Units, vector: Array) -> Array:
+        def one(datum: Datum, row: Array, units: Scale, vector: Array) -> Array:
             q = _member(family, units, vector)
             # the draw carries the gradient and log q does not: no noise where q is exact (Roeder et al. 2017, eq. 7)
             held = _member(family, units, jax.lax.stop_gradient(vector))
@@ -127,7 +127,7 @@ def _pairs(
     model: Model,
     posterior: Posterior,
     family: Head,
-    units: Units,
+    units: Scale,
     vectors: Array,
     block: Datum,
     rows: Array,
@@ -138,7 +138,7 @@ def _pairs(
     """log-weights [B, S] of the amortised posterior and of the family's member, from the same random numbers."""
     draws = first + jnp.arange(count)
 
-    def one(datum: Datum, row: Array, units: Units, vector: Array) -> tuple[Array, Array]:
+    def one(datum: Datum, row: Array, units: Scale, vector: Array) -> tuple[Array, Array]:
         own = jax.random.fold_in(key, row)
         pair = posterior(model, datum), _member(family, units, vector)
         amortised, found = (log_weights(model, q, datum, own, draws) for q in pair)
@@ -181,7 +181,7 @@ def gap(
     family = DiagonalGaussian() if family is None else family
     if not isinstance(family, Head) or not family.real:
         raise ValueError(f"family: expected a head on the real line, such as veil.heads.FullGaussian(); got {family!r}")
-    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
+    data = blocks.as_data(model, data)
     if log_likelihood is not None:
         log_likelihood = _one_each(log_likelihood, blocks.length(data))
     key_begin, key_climb, key_measure = jax.random.split(key, 3)

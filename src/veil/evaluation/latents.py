@@ -220,7 +220,7 @@ def latents(
     checks.whole("rows", rows)
     if not threshold > 0:
         raise ValueError(f"threshold: expected a positive number; got {threshold!r}")
-    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
+    data = blocks.as_data(model, data)
     key_all, key_rows, key_draws = jax.random.split(key, 3)
     some = _some(data, rows, key_rows)
     if some.count < 2:

@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from veil.data import Data, Stream
-from veil.model import Datum, Model, checks
+from veil.model import Datum, Model, Plate, Stepwise, Tractable, checks
+from veil.model.abilities import free_parameters
+from veil.model.batching import there
 from veil.model.blocks import map_blocks
-from veil.model.stepwise import Stepwise
-from veil.posterior import Bootstrap, Optimal, Posterior
+from veil.posterior import Posterior
 from veil.posterior.arguments import known_to, parts
+from veil.posterior.choice import by_particles, chosen
 
 
 @dataclass(frozen=True)
@@ -69,30 +71,21 @@ def log_prob(
     -1289.8
     """
     model, posterior = parts(model, posterior)
-    if model.tractable:
+    if isinstance(model, Tractable):
         return map_blocks(_log_prob, model, data)
-    if _by_particles(model, posterior):
+    if by_particles(model, posterior):
         from veil.evaluation.particles import particle_bound
 
         return particle_bound(model, posterior, data, key=_asked(key), particles=samples).combined
-    posterior, key = _needed(model, posterior, key)
+    posterior, key = chosen(model, posterior), _asked(key)
     data = known_to(posterior, data if isinstance(data, Data | Stream) else Data(data))
-    if model.shared_by > 1:
+    if isinstance(model, Plate):
         from veil.evaluation.approximate import predictive
 
         return predictive(model, posterior, data, key=key)
     from veil.evaluation.bounds import bounds
 
     return bounds(model, posterior, data, key=key, samples=samples).importance
-
-
-def _needed(model: Model, posterior: Posterior | None, key: PRNGKeyArray | None) -> tuple[Posterior, PRNGKeyArray]:
-    """What an approximation needs. Raises ValueError, TypeError."""
-    if posterior is None or not posterior.ready:
-        raise ValueError(
-            f"posterior: the likelihood of {type(model).__name__} has no closed form; give the Fit, or its .posterior"
-        )
-    return posterior, _asked(key)
 
 
 def _asked(key: PRNGKeyArray | None) -> PRNGKeyArray:
@@ -102,17 +95,11 @@ def _asked(key: PRNGKeyArray | None) -> PRNGKeyArray:
     return key
 
 
-def _by_particles(model: Model, posterior: Posterior | None) -> bool:
-    """Whether a particle filter is what a likelihood without closed form comes from: with no posterior over paths."""
-    return isinstance(model, Stepwise) and (posterior is None or isinstance(posterior, Bootstrap | Optimal))
-
-
 def _sizes(model: Model, data: Data | Stream, count: int) -> np.ndarray:
     """How many observations each datum is: the steps of a sequence, else one."""
-    if not model.sequential:
+    if not isinstance(model, Stepwise):
         return np.ones(count)
-    length = data.query_shape[0]
-    each = [np.full(len(b), length) if b.mask is None else np.sum(b.mask, 1) for b in data.blocks(65536)]
+    each = [np.sum(there(block), 1) for block in data.blocks(65536)]
     return np.concatenate(each).astype(np.float64)
 
 
@@ -147,13 +134,13 @@ def evaluate(
     model, posterior = parts(model, posterior)
     found: Any = None
     noise = 0.0
-    if model.tractable:
+    if isinstance(model, Tractable):
         kind, values = "exact", np.asarray(log_prob(model, data), np.float64)
         if particles is not None:
             from veil.evaluation.particles import particle_bound
 
             found = particle_bound(model, posterior, data, key=_asked(key), particles=particles)
-    elif _by_particles(model, posterior):
+    elif by_particles(model, posterior):
         from veil.evaluation.particles import particle_bound
 
         particles = particles or samples
@@ -161,13 +148,13 @@ def evaluate(
         kind = f"lower bound, particle filter with {particles} particles"
         values = np.asarray(found.combined, np.float64)
         noise = found.combined_average.monte_carlo_error
-    elif model.shared_by > 1:
+    elif isinstance(model, Plate):
         kind = "estimate of the log predictive density"
         values = np.asarray(log_prob(model, data, posterior=posterior, key=key), np.float64)
     else:
         from veil.evaluation.approximate import approximation
 
-        posterior, key = _needed(model, posterior, key)
+        posterior, key = chosen(model, posterior), _asked(key)
         data = known_to(posterior, data)
         options: dict[str, Any] = {"samples": samples, "thorough": thorough, "particles": particles}
         found = approximation(model, posterior, data, key=key, progress=progress, **options)
@@ -185,9 +172,9 @@ def evaluate(
     # a datum of weight two is two data, as it is in n
     deviation = np.where(weights > 0, weights * (values - mean) ** 2, 0.0) if np.isfinite(mean) else np.zeros(rows)
     error = float(np.sqrt(np.sum(deviation)) / n)
-    free = model.parameters()
+    free = free_parameters(model)
     # criteria made of a bound would be neither the criterion nor a bound on differences of it
     bic, aic = free * float(np.log(weights @ sizes)) - 2 * total, 2 * free - 2 * total
-    if not model.tractable:
+    if not isinstance(model, Tractable):
         bic = aic = float("nan")
     return Evaluation(total, mean, error, n, rows, free, bic, aic, kind, noise, found)

@@ -13,8 +13,9 @@ from veil.evaluation.average import Average, average, plain
 from veil.evaluation.bounds import grouping
 from veil.maths import importance
 from veil.model import Datum, Model, blocks, checks
-from veil.posterior import Bootstrap, Optimal, Posterior, proposals
+from veil.posterior import Posterior, proposals
 from veil.posterior.arguments import verified
+from veil.posterior.choice import proposal
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,6 @@ def _summary(values: Array) -> tuple[Array, ...]:
     )
 
 
-def usual_proposal(model: Model) -> Posterior:
-    """What proposes where nothing else is given: the model's own, the locally optimal one, or the prior."""
-    own = getattr(model, "usual_posterior", None)
-    if own is not None and hasattr(own, "step"):
-        return own
-    return Optimal() if hasattr(model, "step_posterior") else Bootstrap()
-
-
 def particle_bound(
     model: Model,
     posterior: Posterior | None,
@@ -120,13 +113,13 @@ def particle_bound(
     >>> bool(abs(found.combined_average.value - veil.log_prob(model, data)[0]) < 1)
     True
     """
-    posterior = usual_proposal(model) if posterior is None else posterior
+    posterior = proposal(model) if posterior is None else posterior
     verified(model, posterior, key)
     proposals.stepwise(model, posterior)
     checks.whole("particles", particles)
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 2:
         raise ValueError(f"repeats: expected a whole number of runs, two or more; got {repeats!r}")
-    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
+    data = blocks.as_data(model, data)
     rows, _ = grouping(blocks.size(data), particles)
     keys = jax.random.split(key, repeats)
 

@@ -96,7 +96,7 @@ def path_latents(
     """How the latents of a sequence model are used: see ``PathLatents``; ``samples`` paths of each sequence."""
     verified(model, posterior, key)
     checks.whole("samples", samples)
-    model, data = model.with_expanded_sums(False), blocks.as_data(model, data)
+    data = blocks.as_data(model, data)
     size, _ = grouping(blocks.size(data), samples)
     total = -(-blocks.length(data) // size)
     with Progress(progress, "latents") as bar:

@@ -22,13 +22,15 @@ from veil.learning.learner import (
     where_each,
 )
 from veil.maths import linear
-from veil.model import Datum, Model
+from veil.model import Datum, Model, Stepwise
+from veil.model.abilities import values
 from veil.objective import ExpectedLogLikelihood
+from veil.parts.experts import largest_precision
 from veil.parts.statistics import contract
 from veil.posterior import Posterior
 
 
-class ClosedFormState(eqx.Module):
+class EMState(eqx.Module):
     model: Any
     previous: Any
     running: Any
@@ -39,7 +41,7 @@ class ClosedFormState(eqx.Module):
     step: Int[Array, ""]
 
 
-class ClosedForm(Learner):
+class ExpectationMaximisation(Learner):
     """Expectation maximisation: posterior weights, summed sufficient statistics, the exact M-step.
 
     With ``stochastic=False`` every step sees all data: the penalised log-likelihood must not fall. A step at which it
@@ -60,46 +62,51 @@ class ClosedForm(Learner):
     stepwise: bool = eqx.field(static=True)
     precision_limit: Float[Array, ""] | np.ndarray | None = None
 
+    def learned(self, state: EMState) -> tuple[Any, None]:
+        return state.model, None
+
     def done(self, codes: Any) -> Any:
         failed = (codes >= FELL).any() if self.precision_limit is not None else False
         return (codes != RUNNING).all() | failed
 
-    def _watched(self, code: Array, largest_precision: Array) -> Array:
+    def _watched(self, code: Array, precision: Array) -> Array:
         if self.precision_limit is None:
             return code
-        return jnp.where((code < FELL) & ~(largest_precision <= self.precision_limit), UNSAFE, code)
+        return jnp.where((code < FELL) & ~(precision <= self.precision_limit), UNSAFE, code)
 
-    def init(self, model: Model, block: Datum) -> ClosedFormState:
+    def init(self, model: Model, block: Datum) -> EMState:
         nothing = -jnp.inf * jnp.ones(())
         zero = jnp.zeros((), int)
-        state = ClosedFormState(model, model, None, nothing, nothing, jnp.zeros(0), zero, zero)
+        state = EMState(model, model, None, nothing, nothing, jnp.zeros(0), zero, zero)
         running = None
         if self.stepwise:
             shapes = eqx.filter_eval_shape(self.accumulate, state, block, jax.random.key(0)).terms
             running = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        counts = jnp.zeros(getattr(model, "components", 0))
-        return ClosedFormState(model, model, running, nothing, nothing, counts, zero, zero)
+        counts = jnp.zeros(_shares_of(model))
+        return EMState(model, model, running, nothing, nothing, counts, zero, zero)
 
-    def accumulate(self, state: ClosedFormState, block: Datum, key: PRNGKeyArray) -> Sums:
-        weight = jnp.ones(len(block.query)) if block.weight is None else block.weight
+    def accumulate(self, state: EMState, block: Datum, key: PRNGKeyArray) -> Sums:
+        weight = jnp.ones(len(block)) if block.weight is None else block.weight
+
+        shares = _shares_of(state.model)
 
         def one(datum: Datum, key: PRNGKeyArray) -> tuple[Any, Array, Any]:
             weights, value = self.objective.weights(state.model, self.posterior, datum, key)
-            return state.model.statistics(datum, weights), value, state.model.used(weights)
+            return state.model.statistics(datum, weights), value, _shares(weights, shares)
 
         if self.objective.samples is None:
             terms, values, weights = jax.vmap(lambda datum: one(datum, key))(block)
         else:
-            terms, values, weights = jax.vmap(one)(block, jax.random.split(key, len(block.query)))
+            terms, values, weights = jax.vmap(one)(block, jax.random.split(key, len(block)))
         return Sums(contract(terms, weight), weight @ values, jnp.sum(weight), weight @ weights)
 
-    def update(self, state: ClosedFormState, sums: Sums, total: Float[Array, ""]) -> tuple[ClosedFormState, Info]:
+    def update(self, state: EMState, sums: Sums, total: Float[Array, ""]) -> tuple[EMState, Info]:
         model = state.model
-        if model.sequential:
+        if isinstance(model, Stepwise):
             # One after the other (see linear.after): E-step with its scans, log-prior, M-step.
             model = linear.after(model, sums.value)
         penalty = model.log_prior() / total
-        if model.sequential:
+        if isinstance(model, Stepwise):
             sums = eqx.tree_at(lambda sums: sums.terms, sums, linear.after(sums.terms, penalty))
         value = sums.value / sums.weight + penalty
         if self.stochastic:
@@ -124,14 +131,14 @@ class ClosedForm(Learner):
         stay = where_each(worse, state.previous, state.model)
         model = where_each(code == RUNNING, state.model.maximise(sums.terms), stay)
         kept = jnp.where(undone | worse, state.value, value)
-        largest_precision = jnp.asarray(model.largest_precision())
-        code = self._watched(code, largest_precision)
-        state = ClosedFormState(model, stay, None, kept, change, sums.counts, code, state.step + 1)
-        return state, Info(kept, penalty, code, jnp.zeros((), int), largest_precision)
+        precision = largest_precision(model)
+        code = self._watched(code, precision)
+        state = EMState(model, stay, None, kept, change, sums.counts, code, state.step + 1)
+        return state, Info(kept, penalty, code, jnp.zeros((), int), precision)
 
     def _blend(
-        self, state: ClosedFormState, sums: Sums, total: Float[Array, ""], value: Array, penalty: Array
-    ) -> tuple[ClosedFormState, Info]:
+        self, state: EMState, sums: Sums, total: Float[Array, ""], value: Array, penalty: Array
+    ) -> tuple[EMState, Info]:
         # scaled to all data, then averaged with the batches before (the first batch replaces the zeros)
         size = jnp.where(state.step == 0, 1.0, (state.step + 2.0) ** -0.6) if self.stepwise else jnp.ones(())
         old = sums.terms if state.running is None else state.running
@@ -145,7 +152,21 @@ class ClosedForm(Learner):
         skipped = (~fine).astype(int)
         counts = sums.counts * (total / sums.weight)
         kept = running if self.stepwise else None
-        largest_precision = jnp.asarray(model.largest_precision())
-        code = self._watched(state.code, largest_precision)
-        state = ClosedFormState(model, state.model, kept, value, value, counts, code, state.step + 1)
-        return state, Info(value, penalty, code, skipped, largest_precision)
+        precision = largest_precision(model)
+        code = self._watched(state.code, precision)
+        state = EMState(model, state.model, kept, value, value, counts, code, state.step + 1)
+        return state, Info(value, penalty, code, skipped, precision)
+
+
+def _shares_of(model: Model) -> int:
+    """How many values of a discrete latent are counted; none of a single one."""
+    count = values(model)
+    return count if count > 1 else 0
+
+
+def _shares(expectations: Any, count: int) -> Float[Array, " K"]:
+    """How much of a datum each value of a discrete latent has (see ``ClosedForm.expectations``)."""
+    if not count:
+        return jnp.zeros(0)
+    first = jax.tree.leaves(expectations)[0]
+    return jnp.sum(first.reshape(-1, count), 0)

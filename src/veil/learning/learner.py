@@ -47,6 +47,14 @@ class Learner(eqx.Module):
     def update(self, state: Any, sums: Any, total: Float[Array, ""]) -> tuple[Any, Info]:
         """The next state from summed blocks; ``total`` is the weight of all data, batch or not."""
 
+    @abstractmethod
+    def learned(self, state: Any) -> tuple[Any, Any]:
+        """The model and the posterior of a state as a fit returns them; None for a posterior that learns nothing."""
+
+    def step(self, state: Any, block: Datum, key: PRNGKeyArray, total: Float[Array, ""]) -> tuple[Any, Info]:
+        """The next state from one batch."""
+        return self.update(state, self.accumulate(state, block, key), total)
+
     def done(self, codes: Any) -> Any:
         """Whether no restart goes on, from their codes [restarts] (a JAX or numpy array)."""
         return (codes != RUNNING).all()

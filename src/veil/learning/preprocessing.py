@@ -1,4 +1,4 @@
-"""What a fit learns about its data before it starts."""
+"""What a fit learns about its data before it starts: units, a sample, what is missing."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 
 from veil.data import Data, Stream
+from veil.data.core import trees
 from veil.data.core.arrays import concatenate
 from veil.data.core.episodes import steps
-from veil.model import Model
-from veil.units import Units, refuse_huge, standardised, table_units
+from veil.model import Model, Startable, Stepwise
+from veil.model.scales import Scale
+from veil.units import Units
 
 SAMPLE = 20_000  # rows that set units and starting points
 FAR = 1e12  # standardised; beyond it a starting point is far away and no more
+LARGEST = 1e150  # whose square float64 can hold
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,7 @@ class Preprocessing:
 
     sample: Data
     total: float
-    query: Units | None
-    evidence: Units | None
+    units: Units
     log_scale: float
     largest: float
     missing: bool
@@ -39,7 +41,8 @@ class Preprocessing:
         weights = np.ones(len(self.sample)) if given is None else np.asarray(given, np.float64)
         if not self.sequential:
             return weights
-        mask = np.ones(self.sample.query.shape[:2], bool) if self.sample.mask is None else self.sample.mask
+        shape = trees.leaves(self.sample.query)[0][1].shape[:2]
+        mask = np.ones(shape, bool) if self.sample.mask is None else self.sample.mask
         return (weights[:, None] * mask).ravel()
 
     @property
@@ -52,14 +55,28 @@ class Preprocessing:
 
         Of sequences each step is a point, padding included: [n T, query and evidence of a step].
         """
-        rows = len(self.weights) if self.sequential else len(self.sample)
-        query = np.asarray(standardised(self.query, self.sample.query)).reshape(rows, -1)
-        if self.sample.observed is not None:
-            query = np.where(self.sample.observed.reshape(rows, -1), query, 0.0)
-        parts = [query]
+        rows = len(self.weights)
+        parts = [_standard(*leaf, rows) for leaf in _paired(self.units.query, self.sample.query, self.sample.observed)]
         if self.sample.evidence is not None:
-            parts.append(np.asarray(standardised(self.evidence, self.sample.evidence)).reshape(rows, -1))
+            parts += [_standard(*leaf, rows) for leaf in _paired(self.units.evidence, self.sample.evidence, None)]
         return np.clip(np.concatenate(parts, 1), -FAR, FAR)
+
+
+def _standard(scale: Scale | None, array: np.ndarray, observed: np.ndarray | None, rows: int) -> np.ndarray:
+    exact = np.asarray(array, np.float64) if scale is None else scale.exactly(array)
+    found = exact.reshape(rows, -1)
+    return found if observed is None else np.where(observed.reshape(rows, -1), found, 0.0)
+
+
+def _paired(scales: Any, values: Any, observed: Any) -> list[tuple[Scale | None, np.ndarray, np.ndarray | None]]:
+    """Scale, array and mask of every leaf."""
+    if not isinstance(values, dict):
+        return [(scales, values, observed)]
+    found = []
+    for name, value in values.items():
+        scale = None if scales is None else scales[name]
+        found += _paired(scale, value, None if observed is None else observed[name])
+    return found
 
 
 class Extent:
@@ -68,58 +85,99 @@ class Extent:
     def __init__(self, model: Model) -> None:
         self._model = model
         self.total, self.missing = 0.0, False
-        self._ranges: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._present: np.ndarray | float = 0.0
+        self._ranges: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        self._present: list[np.ndarray | float] = []
 
     def add(self, block: Data) -> None:
         """Look at a block. Raises ValueError for numbers no fit can hold, or outside the model's support."""
         refuse_huge(block)
-        rows = steps(block) if self._model.sequential else block
-        query = rows.query
-        if rows.observed is not None and np.any(rows.observed):  # what stands in for a missing entry is nobody's value
-            query = np.where(rows.observed, query, query[rows.observed][0])
-        self._model.check(query, rows.query_names)
+        rows = steps(block) if isinstance(self._model, Stepwise) else block
+        if isinstance(self._model, Startable):
+            self._model.space.check(known_values(rows), rows.query_names)
         self.total += block.total_weight
-        for role, array in (("query", rows.query), ("evidence", rows.evidence)):
-            if array is not None:
-                low, high = np.min(array, axis=0), np.max(array, axis=0)
-                before = self._ranges.get(role, (low, high))
-                self._ranges[role] = np.minimum(before[0], low), np.maximum(before[1], high)
-        if block.observed is None:
-            self._present = self._present + rows.total_weight
-        else:
-            weight = np.ones(len(rows)) if rows.weight is None else np.asarray(rows.weight, np.float64)
-            self._present, self.missing = self._present + np.tensordot(weight, np.asarray(rows.observed), 1), True
+        for role, tree in (("query", rows.query), ("evidence", rows.evidence)):
+            if tree is not None:
+                ends = [(np.min(leaf, axis=0), np.max(leaf, axis=0)) for _, leaf in trees.leaves(tree)]
+                before = self._ranges.get(role, ends)
+                pairs = zip(before, ends, strict=True)
+                self._ranges[role] = [(np.minimum(a[0], b[0]), np.maximum(a[1], b[1])) for a, b in pairs]
+        weight = np.ones(len(rows)) if rows.weight is None else np.asarray(rows.weight, np.float64)
+        present: list[np.ndarray | float] = [rows.total_weight] * len(trees.leaves(rows.query))
+        if rows.observed is not None:
+            present = [np.tensordot(weight, np.asarray(leaf), 1) for _, leaf in trees.leaves(rows.observed)]
+            self.missing = True
+        before = self._present or [0.0] * len(present)
+        self._present = [a + b for a, b in zip(before, present, strict=True)]
 
-    def largest(self, role: str, units: Units | None) -> float:
+    def largest(self, units: Units) -> float:
         """The largest absolute standardised number."""
-        ends = [np.abs(np.asarray(standardised(units, end))) for end in self._ranges.get(role, ())]
-        return float(np.max(ends)) if ends else 0.0
+        found = [0.0]
+        for role, scales in (("query", units.query), ("evidence", units.evidence)):
+            ranges = self._ranges.get(role, [])
+            for scale, ends in zip(_leaves(scales, len(ranges)), ranges, strict=True):
+                found += [float(np.max(np.abs(end if scale is None else scale.exactly(end)))) for end in ends]
+        return max(found)
 
-    def log_scale(self, units: Units | None) -> float:
+    def log_scale(self, units: Units) -> float:
         """Σ log scale over observed entries, averaged over data (nats): what standardising adds to log p."""
-        return 0.0 if units is None else float(np.sum(self._present / self.total * np.log(np.asarray(units.scale))))
+        pairs = zip(_leaves(units.query, len(self._present)), self._present, strict=True)
+        return sum(
+            float(np.sum(present / self.total * np.log(np.asarray(scale.scale))))
+            for scale, present in pairs
+            if scale is not None
+        )
 
 
-def preprocess(model: Model, data: Data | Stream, rng: np.random.Generator) -> Preprocessing:
-    """Look at all data once. Raises ValueError for numbers no fit can hold, or outside the model's support."""
+def known_values(rows: Data) -> Any:
+    """The query, with values that are there in the place of those that are missing: what stands in is nobody's."""
+    if rows.observed is None:
+        return rows.query
+
+    def one(query: np.ndarray, observed: np.ndarray) -> np.ndarray:
+        return np.where(observed, query, query[observed][0]) if np.any(observed) else query
+
+    return trees.map(one, rows.query, rows.observed)
+
+
+def _leaves(scales: Any, count: int) -> list[Scale | None]:
+    """The scales of ``count`` leaves in order."""
+    if isinstance(scales, dict):
+        return [leaf for value in scales.values() for leaf in _leaves(value, 1)]
+    return [scales] * count
+
+
+def refuse_huge(data: Data) -> None:
+    """Raise ValueError for numbers whose squares overflow even float64."""
+    for role, tree, names in (
+        ("query", data.query, data.query_names),
+        ("evidence", data.evidence, data.evidence_names),
+    ):
+        for path, array in [] if tree is None else trees.leaves(tree):
+            if float(np.max(np.abs(array))) > LARGEST:
+                place = np.unravel_index(np.argmax(np.abs(array)), array.shape)
+                column = names[place[-1]] if array.ndim == 2 and len(names) == array.shape[1] else place[1:]
+                raise ValueError(
+                    f"{'.'.join((role, *path))}: expected numbers up to {LARGEST:g} in size; column {column} has "
+                    f"{array[place]:g} in row {place[0]}: rescale the column or drop the row"
+                )
+
+
+def preprocess(
+    model: Model, data: Data | Stream, rng: np.random.Generator, units: Units | None = None
+) -> Preprocessing:
+    """Look at all data once; ``units`` are measured unless given.
+
+    Raises ValueError for numbers no fit can hold, or outside the model's support.
+    """
     extent = Extent(model)
     if isinstance(data, Stream):
         sample = _reservoir(data, extent, rng)
     else:
         extent.add(data)
         sample = data if len(data) <= SAMPLE else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
-    query = evidence = None
-    rows = steps(sample) if model.sequential else sample
-    weights = np.ones(len(rows)) if rows.weight is None else np.asarray(rows.weight, np.float64)
-    if model.standardised and model.real:
-        query = table_units(rows.query, weights, rows.observed, model.isotropic)
-    if model.standardised and rows.evidence is not None:
-        evidence = table_units(rows.evidence, weights, None, False)
-    largest = max(extent.largest("query", query), extent.largest("evidence", evidence))
-    return Preprocessing(
-        sample, extent.total, query, evidence, extent.log_scale(query), largest, extent.missing, model.sequential
-    )
+    units = Units.of(sample, model) if units is None else units
+    numbers = units, extent.log_scale(units), extent.largest(units)
+    return Preprocessing(sample, extent.total, *numbers, extent.missing, isinstance(model, Stepwise))
 
 
 def _reservoir(stream: Stream, extent: Extent, rng: np.random.Generator) -> Data:
@@ -141,8 +199,3 @@ def _reservoir(stream: Stream, extent: Extent, rng: np.random.Generator) -> Data
     if kept is None:
         raise ValueError("data: the stream gave no rows")
     return kept
-
-
-def starting_responsibilities(model: Any, seen: Preprocessing, rng: np.random.Generator) -> Any:
-    """What the model wants prepared on the host before ``initialise``: [n, K], or None."""
-    return model.responsibilities(seen.points(), seen.weights, rng)

@@ -101,39 +101,70 @@ def filtered(
 
     No gradient passes through the choice of ancestors: gradients are those of FIVO (Maddison et al. 2017, section 4).
     """
-    steps = len(there)
-    wide = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), carry)
-    one = jax.tree.map(lambda leaf: leaf[0], given)
-    shapes = jax.eval_shape(propose, key, carry, one)[0]
-    latent = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), shapes)
-    dtype = jnp.result_type(float)
-    equal = jnp.full(count, -jnp.log(count), dtype)
-    each = jnp.arange(count)
+    shapes = jax.eval_shape(propose, key, carry, jax.tree.map(lambda leaf: leaf[0], given))[0]
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), shapes)
 
-    def step(state: tuple[Any, Any, Array], now: tuple[Any, ...]) -> tuple[Any, Any]:
-        carries, latents, log_weights = state
+    def step(before: tuple[Swarm, Any], now: tuple[Any, ...]) -> tuple[tuple[Swarm, Any], Any]:
         given, start, real, key = now
-        key_choice, key_draws = jax.random.split(key)
-        poor = effective_sample_size(log_weights) < threshold * count
-        choose = real & (poor | start) if threshold < 1 else real
-        drawn = resampling(key_choice, jax.lax.stop_gradient(log_weights))
-        ancestors = jnp.where(choose, drawn, each)
-        before = jax.tree.map(lambda leaf: leaf[ancestors], carries)
-        before = _where(start, wide, before)
-        prior = jnp.where(choose, equal, log_weights)
-        fresh, weights = jax.vmap(propose, (0, 0, None))(jax.random.split(key_draws, count), before, given)
-        joint = prior + finite(weights.astype(dtype))
-        most = jax.lax.stop_gradient(jnp.max(joint))
-        total = jnp.log(jnp.sum(jnp.exp(joint - most))) + most
-        normalised = jnp.where(most > 0.5 * LEAST, joint - total, equal)
-        after = jax.vmap(advance, (0, 0, None))(before, fresh, given)
-        kept = (_where(real, after, carries), _where(real, fresh, latents), jnp.where(real, normalised, log_weights))
-        found = (jnp.where(real, total, 0.0), kept[1], kept[2], ancestors, effective_sample_size(kept[2]))
-        return kept, (*found, None if record is None else jax.vmap(record)(kept[0]))
+        after, latents, value, ancestors = stepped(
+            key, before[0], carry, propose, advance, given, start, real, threshold, resampling
+        )
+        latents = _where(real, latents, before[1])
+        found = (value, latents, after.log_weights, ancestors, effective_sample_size(after.log_weights))
+        return (after, latents), (*found, None if record is None else jax.vmap(record)(after.carries))
 
-    xs = (given, starts, there, jax.random.split(key, steps))
-    last, found = jax.lax.scan(step, (wide, latent, equal), xs)
-    return Particles(*found)._replace(carries=last[0])
+    xs = (given, starts, there, jax.random.split(key, len(there)))
+    (last, _), found = jax.lax.scan(step, (swarm(carry, count), nothing), xs)
+    return Particles(*found)._replace(carries=last.carries)
+
+
+class Swarm(NamedTuple):
+    """K weighted particles after a step: ``carries``, leaves [K, ...], and ``log_weights`` [K], normalised."""
+
+    carries: Any
+    log_weights: Float[Array, " K"]
+
+
+def swarm(carry: Any, count: int) -> Swarm:
+    """Particles before the first step."""
+    return Swarm(_wide(carry, count), jnp.full(count, -jnp.log(count), jnp.result_type(float)))
+
+
+def stepped(
+    key: PRNGKeyArray,
+    before: Swarm,
+    carry: Any,
+    propose: Callable[[PRNGKeyArray, Any, Any], tuple[Any, Float[Array, ""]]],
+    advance: Callable[[Any, Any, Any], Any],
+    given: Any,
+    start: Bool[Array, ""],
+    there: Bool[Array, ""],
+    threshold: float = 0.5,
+    resampling: Resampling = systematic,
+) -> tuple[Swarm, Any, Float[Array, ""], Int[Array, " K"]]:
+    """One step of ``filtered``: particles, latents [K, ...], log of the estimate of p(y_t | past), ancestors [K]."""
+    count = before.log_weights.size
+    equal = jnp.full(count, -jnp.log(count), before.log_weights.dtype)
+    key_choice, key_draws = jax.random.split(key)
+    poor = effective_sample_size(before.log_weights) < threshold * count
+    choose = there & (poor | start) if threshold < 1 else there
+    drawn = resampling(key_choice, jax.lax.stop_gradient(before.log_weights))
+    ancestors = jnp.where(choose, drawn, jnp.arange(count))
+    carries = jax.tree.map(lambda leaf: leaf[ancestors], before.carries)
+    carries = _where(start, _wide(carry, count), carries)
+    prior = jnp.where(choose, equal, before.log_weights)
+    latents, weights = jax.vmap(propose, (0, 0, None))(jax.random.split(key_draws, count), carries, given)
+    joint = prior + finite(weights.astype(equal.dtype))
+    most = jax.lax.stop_gradient(jnp.max(joint))
+    total = jnp.log(jnp.sum(jnp.exp(joint - most))) + most
+    normalised = jnp.where(most > 0.5 * LEAST, joint - total, equal)
+    after = jax.vmap(advance, (0, 0, None))(carries, latents, given)
+    kept = Swarm(_where(there, after, before.carries), jnp.where(there, normalised, before.log_weights))
+    return kept, latents, jnp.where(there, total, 0.0), ancestors
+
+
+def _wide(carry: Any, count: int) -> Any:
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *jnp.shape(leaf))), carry)
 
 
 def finite(logarithms: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

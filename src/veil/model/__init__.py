@@ -1,5 +1,30 @@
-"""The first contract: a model p(y, z | x) of one datum, and what a datum is."""
+"""The first contract: a model p(y, z | x) of one datum, what it can do beyond that, and what a datum is."""
 
-from veil.model.contract import Datum, Model, frozen
+from veil.model.abilities import (
+    ClosedForm,
+    Enumerable,
+    Guided,
+    Plate,
+    Rescalable,
+    Sized,
+    Startable,
+    Tractable,
+)
+from veil.model.contract import Model
+from veil.model.datum import Datum, frozen
+from veil.model.stepwise import Stepwise
 
-__all__ = ["Datum", "Model", "frozen"]
+__all__ = [
+    "ClosedForm",
+    "Datum",
+    "Enumerable",
+    "Guided",
+    "Model",
+    "Plate",
+    "Rescalable",
+    "Sized",
+    "Startable",
+    "Stepwise",
+    "Tractable",
+    "frozen",
+]

@@ -1,6 +1,5 @@
 """From data on the host to blocks on the device."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -8,79 +7,96 @@ import jax.numpy as jnp
 import numpy as np
 
 from veil.data import Data
+from veil.data.core import trees
 from veil.data.core.episodes import steps
-from veil.model import Datum
-from veil.units import Units, standardised
+from veil.model.abilities import values as latent_values
+from veil.model.datum import Datum
+from veil.model.scales import Scale
+from veil.model.stepwise import Stepwise
 
 
-def as_datum(
-    data: Data,
-    query: Units | None = None,
-    evidence: Units | None = None,
-    masked: bool = False,
-    limit: float | None = None,
-) -> Datum:
-    """All data as one batched ``Datum`` of numpy arrays, standardised, always with weights.
+def as_datum(data: Data, units: Any = None, masked: bool = False, limit: float | None = None) -> Datum:
+    """All data as one batched ``Datum`` of numpy arrays, standardised (``veil.Units``), always with weights.
 
     ``masked``: with ``observed`` even if these rows are complete, so that all blocks are alike. ``limit`` clips
     standardised numbers: only for starting points, where far is far.
     """
     dtype = np.dtype(jnp.result_type(float))
     fields = data.fields()
+    mask = fields.get("mask")
 
-    def convert(array: np.ndarray | None, units: Units | None) -> np.ndarray | None:
-        exact = array if units is None else standardised(units, array)
-        if exact is not None and limit is not None:
+    def convert(scale: Scale | None, array: np.ndarray) -> np.ndarray:
+        exact = array if scale is None else scale.exactly(array)
+        if limit is not None:
             exact = np.clip(exact, -limit, limit)
-        return None if exact is None else np.asarray(exact, dtype)
+        kept = np.asarray(exact, dtype)
+        return kept if mask is None else _blank(kept, mask)
 
-    values = convert(fields["query"], query)
+    def of(role: str, scales: Any) -> Any:
+        return None if fields.get(role) is None else _each(convert, scales, fields[role])
+
+    query = of("query", None if units is None else units.query)
+    evidence = of("evidence", None if units is None else units.evidence)
     observed = fields.get("observed")
     if observed is None and masked:
-        observed = np.ones((len(data), *data.query_shape), bool)
+        observed = trees.map(lambda leaf: np.ones(leaf.shape, bool), query)
     if observed is not None:
-        values = np.where(observed, values, 0).astype(dtype)  # type: ignore[arg-type]
-    given, mask = convert(fields.get("evidence"), evidence), fields.get("mask")
-    if mask is not None:
-        values, given = _blank(values, mask), _blank(given, mask)
+        query = trees.map(lambda value, some: np.where(some, value, dtype.type(0)), query, observed)
     weight = np.asarray(fields.get("weight", np.ones(len(data))), dtype)
-    index = fields.get("index")
-    return Datum(values, given, weight, observed, index, mask, fields.get("reset"))  # type: ignore[arg-type]
+    return Datum(query, evidence, weight, observed, fields.get("index"), mask, fields.get("reset"))
 
 
-def _blank(values: np.ndarray | None, mask: np.ndarray) -> np.ndarray | None:
+def _each(function: Any, scales: Any, tree: Any) -> Any:
+    """``function(scale, leaf)`` of every leaf; None for all scales: of none."""
+    if isinstance(tree, dict):
+        return {name: _each(function, None if scales is None else scales[name], tree[name]) for name in tree}
+    return function(scales, tree)
+
+
+def _blank(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Zeros at the padding, in standardised units too."""
-    if values is None:
-        return None
     return np.where(mask.reshape(*mask.shape, *[1] * (values.ndim - 2)), values, values.dtype.type(0))
 
 
 def padded(datum: Datum, rows: int) -> Datum:
     """A short last block, filled up with data of weight zero so that every block has one shape."""
-    missing = rows - len(datum.query)
+    missing = rows - len(datum)
     if missing == 0:
         return datum
     return jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)), datum)
 
 
-@dataclass(frozen=True)
-class _Steps:
-    """Of a sequence model, what matters for one step."""
-
-    components: int
-    sequential: bool = False
-
-
 def block_rows(sample: Data, model: Any) -> int:
     """How many rows to sum at a time: as many as keep one block's products in the processor's cache."""
-    size = int(np.prod(sample.query_shape)) + (
-        0 if sample.evidence is None else int(np.prod(sample.evidence.shape[1:]))
-    )
-    if model.sequential:  # the products are those of the steps
-        per_step = block_rows(steps(sample[:1]), _Steps(int(getattr(model, "components", 1))))
-        return int(np.clip(per_step // sample.query_shape[0], 1, 16384))
-    components = int(getattr(model, "components", 1))
+    if isinstance(model, Stepwise):  # the products are those of the steps
+        return int(np.clip(_rows(steps(sample[:1]), latent_values(model)) // there(sample[:1]).shape[1], 1, 16384))
+    return _rows(sample, latent_values(model))
+
+
+def _rows(sample: Data, components: int) -> int:
+    size = sum(int(np.prod(leaf.shape[1:])) for tree in (sample.query, sample.evidence) for leaf in _arrays(tree))
     width = (size + 1) * (size + 2) // 2 if size <= 128 else 4 * size
     if sample.observed is not None:
         width = components * size * size * 3
     return int(np.clip(4e6 / (jnp.dtype(jnp.result_type(float)).itemsize * max(width, components)), 256, 16384))
+
+
+def _arrays(tree: Any) -> list[np.ndarray]:
+    return [] if tree is None else [leaf for _, leaf in trees.leaves(tree)]
+
+
+def there(sequences: Data) -> np.ndarray:
+    """Which steps [N, T] are there, of sequences on the host."""
+    if sequences.mask is not None:
+        return sequences.mask
+    return np.ones(trees.leaves(sequences.query)[0][1].shape[:2], bool)
+
+
+def length(tree: Any) -> int:
+    """How many rows the arrays of a tree have."""
+    return int(jax.tree.leaves(tree)[0].shape[0])
+
+
+def on_device(tree: Any) -> Any:
+    """Numbers of a query or evidence as JAX arrays at the present precision; None stays None."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), tree)

@@ -11,8 +11,10 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from veil.data import Data, Stream
+from veil.data.core import trees
 from veil.model import Datum, Model, checks
-from veil.model.batching import as_datum, block_rows, padded
+from veil.model.batching import as_datum, block_rows, on_device, padded
+from veil.model.batching import length as size_of
 
 ENTRIES = 2**22  # numbers in one array of a block: 16 MB in float32, of which a handful live at a time
 
@@ -40,19 +42,21 @@ def as_data(model: Model, data: Any) -> Data | Stream:
 
 def first(evidence: Any) -> Any:
     """The evidence of the first datum, on the device; None if there is none."""
-    return None if evidence is None else jnp.asarray(evidence[0], jnp.result_type(float))
+    return on_device(jax.tree.map(lambda leaf: leaf[0], evidence))
 
 
 def size(data: Data | Stream | Datum) -> int:
     """How many numbers the query of one datum has."""
-    return int(np.prod(data.query.shape[1:] if isinstance(data, Datum) else data.query_shape))
+    if isinstance(data, Datum):
+        return sum(int(np.prod(leaf.shape[1:])) for leaf in jax.tree.leaves(data.query))
+    return sum(int(np.prod(shape)) for _, shape in trees.leaves(data.query_shape))
 
 
 def length(data: Data | Stream | Datum) -> int:
     """How many data there are; 0 for a stream that does not say."""
     if isinstance(data, Stream):
         return data.count or 0
-    return len(data.query)
+    return len(data)
 
 
 def blocks(data: Data | Stream | Datum, rows: int) -> Iterator[Block]:
@@ -68,7 +72,7 @@ def blocks(data: Data | Stream | Datum, rows: int) -> Iterator[Block]:
         parts = (as_datum(block) for block in data.blocks(rows))
     start = 0
     for part in parts:
-        count = len(part.query)
+        count = len(part)
         yield Block(jax.device_put(padded(part, rows)), jax.device_put(np.arange(start, start + rows)), count)
         start += count
 
@@ -96,26 +100,26 @@ def beside(block: Block, array: np.ndarray) -> Array:
 
 
 @eqx.filter_jit
-def _draw(model: Model, keys: Array, evidence: Array | None) -> tuple[Array, Array]:
+def _draw(model: Model, keys: Array, evidence: Any) -> tuple[Any, Any]:
     if evidence is None:
         return jax.vmap(model.sample)(keys)
     return jax.vmap(model.sample)(keys, evidence)
 
 
-def simulated(model: Model, key: PRNGKeyArray, count: int, evidence: Any) -> tuple[np.ndarray, Datum]:
+def simulated(model: Model, key: PRNGKeyArray, count: int, evidence: Any) -> tuple[Any, Datum]:
     """``count`` draws (z, y) of the model: latents [count, ...] and a batched datum; evidence [N, P] is gone round."""
     checks.whole("count", count)
     rows = checks.rows(model, evidence)
     if rows is not None:
-        rows = np.asarray(rows[np.arange(count) % len(rows)], np.dtype(jnp.result_type(float)))
-    latents, queries = _draw(model, jax.random.split(key, count), None if rows is None else jnp.asarray(rows))
-    return np.asarray(latents), Datum(np.asarray(queries), rows)  # type: ignore[arg-type]
+        chosen = np.arange(count) % size_of(rows)
+        rows = jax.tree.map(lambda leaf: np.asarray(leaf[chosen], np.dtype(jnp.result_type(float))), rows)
+    latents, queries = _draw(model, jax.random.split(key, count), jax.tree.map(jnp.asarray, rows))
+    return jax.tree.map(np.asarray, latents), Datum(jax.tree.map(np.asarray, queries), rows)
 
 
 def map_blocks(function: Any, model: Model, data: Any, *rest: Any) -> Any:
     """``function(model, block, *rest)`` over all data, blocks of one shape; leaves come back [N, ...] on the host."""
     checks.fitted(model)
-    model = model.with_expanded_sums(False)
     parts = []
     for block in cached(model, data):
         result = function(model, block.datum, *rest)

@@ -137,6 +137,12 @@ class DiscreteChain(Chain):
         before = jnp.concatenate([jnp.zeros(1, path.dtype), path[:-1]])
         return Categoricals(jnp.take_along_axis(self.move, before[:, None, None], 1)[:, 0])
 
+    def summary(self, draws: Int[Array, "S T"]) -> tuple[Float[Array, "T K"], Float[Array, "T K K"]]:
+        """Of sampled paths how often each state, and each pair of states in a row: what an M-step needs of them."""
+        chosen = jax.nn.one_hot(draws, self.move.shape[2])
+        before = jnp.concatenate([jnp.zeros_like(chosen[:, :1]), chosen[:, :-1]], 1)
+        return jnp.mean(chosen, 0), jnp.einsum("sti,stj->tij", before, chosen) / len(draws)
+
     def given(self, before: Int[Array, ""]) -> Distribution:
         """p(z_t | z_t-1), of the slice of a chain that is its step t."""
         return distributions.categorical(self.move[before])
@@ -183,6 +189,14 @@ class GaussianChain(Chain):
         before = jnp.concatenate([jnp.zeros_like(path[:1]), path[:-1]])
         return Normals(jnp.einsum("tij,tj->ti", self.gain, before) + self.offset, self.factor)
 
+    def summary(self, draws: Float[Array, "S T L"]) -> tuple[Array, Array, Array]:
+        """Of sampled paths mean, covariance and lag-one covariance of every step: what an M-step needs of them."""
+        mean = jnp.mean(draws, 0)
+        away = draws - mean[None]
+        before = jnp.concatenate([jnp.zeros_like(away[:, :1]), away[:, :-1]], 1)
+        moments = [jnp.einsum("sti,stj->tij", away, other) / len(draws) for other in (away, before)]
+        return mean, moments[0], moments[1]
+
     def given(self, before: Float[Array, " L"]) -> Normal:
         """p(z_t | z_t-1), of the slice of a chain that is its step t."""
         return Normal(self.gain @ before + self.offset, self.factor)
@@ -215,11 +229,11 @@ class NeuralChain(Chain):
     before the first step where that does not start an episode.
     """
 
-    recall: Callable[[State, Float[Array, " P"] | None], Float[Array, " M"]]
+    recall: Callable[[State, Any], Float[Array, " M"]]
     one: Callable[[Float[Array, " M"], Float[Array, " F"]], Any]
     start: State
     begin: State
-    evidence: Float[Array, "T P"] | None
+    evidence: Any
     seen: Float[Array, "T S"]
     features: Float[Array, "T F"]
     starts: Bool[Array, " T"]
@@ -309,24 +323,23 @@ class Emissions(eqx.Module):
 
     one: Any
     path: Any
-    evidence: Float[Array, "T *P"] | None
+    evidence: Any
 
     def sample(self, key: PRNGKeyArray) -> Array:
         keys = jax.random.split(key, len(self.path))
-        axes = (0, 0, None if self.evidence is None else 0)
-        return jax.vmap(lambda key, z, x: self.one(z, x).sample(key), axes)(keys, self.path, self.evidence)
+        return jax.vmap(lambda key, z, x: self.one(z, x).sample(key))(keys, self.path, self.evidence)
 
-    def log_prob(self, query: Float[Array, "T *event"]) -> Float[Array, ""]:
-        axes = (0, 0, None if self.evidence is None else 0)
-        return jnp.sum(jax.vmap(lambda y, z, x: self.one(z, x).log_prob(y), axes)(query, self.path, self.evidence))
+    def log_prob(self, query: Any) -> Float[Array, ""]:
+        return jnp.sum(jax.vmap(lambda y, z, x: self.one(z, x).log_prob(y))(query, self.path, self.evidence))
 
 
-def length(evidence: Float[Array, "T *P"] | None, steps: int | None) -> int:
+def length(evidence: Any, steps: int | None) -> int:
     """How many steps a path is to have: as the evidence, or as asked for. Raises ValueError if neither says."""
     if evidence is not None:
-        if steps is not None and steps != len(evidence):
-            raise ValueError(f"steps: the evidence has {len(evidence)} of them; got {steps}: leave it out")
-        return len(evidence)
+        count = int(jax.tree.leaves(evidence)[0].shape[0])
+        if steps is not None and steps != count:
+            raise ValueError(f"steps: the evidence has {count} of them; got {steps}: leave it out")
+        return count
     if steps is None:
         raise ValueError("steps: how long shall the sequence be? A model without evidence does not know; give a number")
     return steps

@@ -6,7 +6,9 @@ import jax
 import numpy as np
 
 from veil.data import Data, Stream
-from veil.model import Model
+from veil.model.abilities import Sized, Sizes, started
+from veil.model.contract import Model
+from veil.model.stepwise import Stepwise
 
 
 def whole(name: str, value: Any) -> None:
@@ -33,15 +35,15 @@ def a_model(model: Any) -> None:
 def fitted(model: Any) -> None:
     """Raise TypeError for what is not a model, ValueError for one without parameters."""
     a_model(model)
-    if not model.ready:
+    if not started(model):
         raise ValueError("model: expected a fitted model; this one has no parameters yet: call veil.fit first")
 
 
 def sequences(model: Any, data: Data | Stream) -> None:
     """Raise ValueError for sequences where the model is not of such, or the other way round."""
     sample = data if isinstance(data, Data) else next(iter(data.blocks(1)))
-    if not model.sequential:
-        marks = [name for name in ("mask", "reset") if getattr(sample, name) is not None]
+    if not isinstance(model, Stepwise):
+        marks = [name for name, array in (("mask", sample.mask), ("reset", sample.reset)) if array is not None]
         if marks:
             raise ValueError(
                 f"data: these are sequences (they have a {' and a '.join(marks)}), and {type(model).__name__} is a "
@@ -58,37 +60,40 @@ def sequences(model: Any, data: Data | Stream) -> None:
 def shapes(model: Any, data: Data | Stream) -> None:
     """Raise ValueError for data of another shape than the fitted model's."""
     sequences(model, data)
-    query, evidence = getattr(model, "query_shape", None), getattr(model, "inputs", None)
-    skip = 1 if model.sequential else 0  # the axis of the steps
+    sizes, skip = _sizes(model), 1 if isinstance(model, Stepwise) else 0  # the axis of the steps
     seen = tuple(data.query_shape)[skip:]
-    if query is not None and seen != tuple(query):
-        wanted = f"[N, {'T, ' * skip}{_text(query)}]"
+    if sizes.query is not None and seen != tuple(sizes.query):
+        wanted = f"[N, {'T, ' * skip}{_text(sizes.query)}]"
         raise ValueError(f"query: this model is of data with shape {wanted}; got [N, {_text(data.query_shape)}]")
     columns = data.evidence_shape and int(np.prod(data.evidence_shape[skip:]))
-    if evidence == 0 and columns and not getattr(model, "blind", False):
+    if sizes.inputs == 0 and columns and not sizes.blind:
         raise ValueError("evidence: this model was fitted without evidence; leave it out, or fit a model of p(y | x)")
-    if evidence and columns != evidence:
+    if sizes.inputs and columns != sizes.inputs:
         came = "none" if columns is None else f"[N, {_text(data.evidence_shape)}]"
-        raise ValueError(f"evidence: this model is p(y | x) with {evidence} evidence columns; got {came}")
+        raise ValueError(f"evidence: this model is p(y | x) with {sizes.inputs} evidence columns; got {came}")
+
+
+def _sizes(model: Model) -> Sizes:
+    return model.sizes if isinstance(model, Sized) else Sizes()
 
 
 def rows(model: Any, evidence: Any) -> np.ndarray | None:
     """Evidence as a complete array [N, P]; raises ValueError for a model that needs some and gets none, or others."""
-    needed = getattr(model, "inputs", None)
+    needed = _sizes(model).inputs
     if evidence is None:
         if needed:
             raise ValueError(f"evidence: this model is p(y | x): give evidence of shape [N, {needed}]")
         return None
-    if needed == 0 and not getattr(model, "blind", False):
+    if needed == 0 and not _sizes(model).blind:
         raise ValueError("evidence: this model was fitted without evidence; leave it out, or fit a model of p(y | x)")
-    shape, skip = np.shape(evidence), 1 if model.sequential else 0  # the axis of the steps
+    shape, skip = np.shape(evidence), 1 if isinstance(model, Stepwise) else 0  # the axis of the steps
     if len(shape) < 2 + skip or (needed and int(np.prod(shape[1 + skip :])) != needed):
         raise ValueError(f"evidence: expected shape [N, {'T, ' * skip}{needed or 'P'}]; got {shape}")
     return Data(np.zeros(shape[0]), evidence=evidence).evidence  # the same checks as for data
 
 
 def _what(value: Any) -> str:
-    shape = f" of shape {value.shape}" if hasattr(value, "shape") else ""
+    shape = f" of shape {value.shape}" if isinstance(value, jax.Array | np.ndarray) else ""
     return f"{type(value).__name__}{shape}"
 
 

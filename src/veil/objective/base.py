@@ -26,6 +26,11 @@ class Objective(eqx.Module):
 
     kind: ClassVar[str] = "lower bound"
 
+    @property
+    def local_noise(self) -> bool:
+        """Whether, of a latent that data share, every datum wants random numbers of its own."""
+        return False
+
     @abstractmethod
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
         """The objective's value for one datum."""

@@ -10,9 +10,17 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.model import Datum, Model, frozen
+from veil.model import Datum, Model, Plate, frozen
+from veil.model.abilities import Local
 from veil.objective.base import Estimate, Objective, with_gradient
-from veil.objective.estimators import DoublyReparameterised, Estimator, Pathwise, Problem, StickingTheLanding
+from veil.objective.estimators import (
+    DoublyReparameterised,
+    Estimator,
+    LocalReparameterisation,
+    Pathwise,
+    Problem,
+    StickingTheLanding,
+)
 from veil.objective.terms import Balanced, Term
 from veil.parts.nets import positive
 from veil.posterior.base import Posterior
@@ -32,6 +40,8 @@ def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term
         return parts if there is None else jnp.where(there, parts, 0.0)
 
     def local(key: PRNGKeyArray) -> Float[Array, ""]:
+        if not isinstance(model, Local):
+            raise TypeError(f"gradient: {type(model).__name__} knows no local reparameterisation; use Pathwise()")
         return distributions.log_prob(model.local(q, datum.evidence, key), datum.query, datum.observed)
 
     def fix() -> Distribution:
@@ -41,7 +51,8 @@ def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term
     there = getattr(p, "there", None)
     balance = next((change.weight for change in terms if isinstance(change, Balanced)), None)
     score = lambda z: model.log_likelihood(z, datum)  # noqa: E731
-    return Problem(q, fix, p, score, term, local, 1.0 / model.shared_by, balance)
+    share = 1.0 / model.shared_by if isinstance(model, Plate) else 1.0
+    return Problem(q, fix, p, score, term, local, share, balance)
 
 
 def _terms(kl: Any) -> tuple[Term, ...]:
@@ -58,7 +69,7 @@ class ELBO(Objective):
     what is done to the KL term, in this order, such as ``(Annealed(1000), FreeNats(0.1))``. With any of those the
     value is no longer the ELBO; the metric ``elbo`` is.
 
-    For a latent that all data share (``model.shared_by``, N data) each datum carries 1/N of the KL, so that the mean
+    For a latent that all data share (a ``Plate``, N data) each datum carries 1/N of the KL, so that the mean
     over data is the ELBO of all of them divided by N.
     """
 
@@ -68,6 +79,10 @@ class ELBO(Objective):
 
     def __check_init__(self) -> None:
         _check(self.gradient, self.samples)
+
+    @property
+    def local_noise(self) -> bool:
+        return isinstance(self.gradient, LocalReparameterisation)
 
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
         parts = self.gradient.elbo(_problem(model, posterior, datum, self.kl), key, self.samples)
@@ -97,7 +112,7 @@ class ImportanceWeighted(Objective):
             )
 
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
-        if model.shared_by != 1:
+        if isinstance(model, Plate):
             raise TypeError("objective: data that share one latent have one bound together; use ELBO()")
         value = self.gradient.weighted(_problem(model, posterior, datum), key, self.samples)
         return Estimate(value, {"signal": jax.lax.stop_gradient(value)})

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.model import Datum, Model
+from veil.model import Datum, Enumerable, Model, Tractable
+from veil.model.chains import DiscreteChain, GaussianChain
 from veil.objective.base import Estimate, Objective
-from veil.posterior.base import Posterior
+from veil.posterior.base import Expecting, Posterior
 from veil.posterior.exact import Exact
 
 
@@ -30,7 +31,7 @@ class ExpectedLogLikelihood(Objective):
             raise ValueError(f"samples: expected a positive integer, or None to enumerate; got {self.samples}")
 
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
-        if posterior.closed and not model.tractable:
+        if isinstance(posterior, Expecting) and not isinstance(model, Tractable):
             return Estimate(posterior.expectations(model, datum)[1])
         q = posterior(jax.lax.stop_gradient(model), datum)
         if self.samples is None:
@@ -51,17 +52,21 @@ class ExpectedLogLikelihood(Objective):
         Of a discrete latent the weights of its values, enumerated or as frequencies of samples; of a continuous one
         the model's own summary (``model.expectations``), of q or of samples.
         """
-        if posterior.closed:
+        if isinstance(posterior, Expecting):
             expectations, value = posterior.expectations(model, datum)
             if self.samples is None:
                 return expectations, value
             if not isinstance(posterior, Exact):
                 raise TypeError(f"objective: {type(posterior).__name__}() needs no samples; leave them out")
             if isinstance(expectations, tuple):
-                draws = jax.vmap(posterior(model, datum).sample)(jax.random.split(key, self.samples))
-                return model.summary(draws), value  # type: ignore[attr-defined]
+                q = posterior(model, datum)
+                return summary(q, jax.vmap(q.sample)(jax.random.split(key, self.samples))), value
             log_q = jnp.log(expectations)
         else:
+            if not isinstance(model, Enumerable):
+                raise TypeError(
+                    f"posterior: EM of {type(model).__name__} needs one that gives expectations; use Exact()"
+                )
             q = posterior(model, datum)
             joints = model.log_joints(datum)
             log_q = jax.vmap(q.log_prob)(distributions.support(q))
@@ -72,3 +77,12 @@ class ExpectedLogLikelihood(Objective):
         cumulative = jnp.cumsum(jnp.exp(log_q)).at[-1].set(1.0)
         draws = jax.random.uniform(key, (self.samples, 1), log_q.dtype)
         return jnp.diff(jnp.mean(draws < cumulative[None], 0), prepend=0.0), value
+
+
+def summary(q: Any, draws: Any) -> Any:
+    """What an M-step needs of draws of a latent: of chains their own, of vectors [S, L] mean and covariance."""
+    if isinstance(q, DiscreteChain | GaussianChain):
+        return q.summary(draws)
+    mean = jnp.mean(draws, 0)
+    away = draws - mean[None]
+    return mean, away.T @ away / len(draws)

@@ -34,7 +34,7 @@ class Problem(eqx.Module):
     log_likelihood: Callable[[Any], Float[Array, ""]]
     term: Callable[[Float[Array, " G"]], Float[Array, " G"]]
     local: Callable[[PRNGKeyArray], Float[Array, ""]]
-    share: float = eqx.field(static=True, default=1.0)
+    share: Any = 1.0
     balance: float | None = eqx.field(static=True, default=None)
 
     def kl(self, value: Any = None) -> Float[Array, " G"] | None:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from jaxtyping import PRNGKeyArray
 
-from veil.model import Datum, Model
+from veil.model import Datum, Model, Tractable
 from veil.objective.base import Estimate, Objective
 from veil.posterior.base import Posterior
 
@@ -18,4 +18,8 @@ class Marginal(Objective):
     kind: ClassVar[str] = "exact"
 
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
+        if not isinstance(model, Tractable):
+            raise TypeError(
+                f"objective: {type(model).__name__} has no exact likelihood; use ELBO() or ImportanceWeighted()"
+            )
         return Estimate(model.log_marginal(datum))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.model import Datum, Model, frozen
+from veil.model import Datum, Model, Stepwise, frozen
 from veil.model.chains import NeuralChain, Path, State
 from veil.objective.base import Estimate, Objective
 from veil.objective.elbo import ELBO
@@ -39,15 +39,15 @@ class Overshooting(Objective):
             raise TypeError(f"elbo: expected an ELBO(...); got {self.elbo!r}")
 
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
-        dynamics = getattr(model, "dynamics", None)
-        if dynamics is None or dynamics.autoregressive:
+        if not isinstance(model, Stepwise) or model.remembers:
             raise TypeError(
                 "objective: Overshooting is for veil.StateSpace models whose prior does not see observations, such as "
                 "veil.rssm() and veil.dmm()"
             )
         estimate = self.elbo(model, posterior, datum, key)
         q, p = posterior(model, datum), model.prior_for(datum)
-        assert isinstance(p, NeuralChain)
+        if not isinstance(p, NeuralChain):
+            raise TypeError(f"objective: Overshooting is for veil.StateSpace models; got {type(model).__name__}")
         path = distributions.drawn(q, key, self.elbo.gradient.draw)  # the ELBO's own draw
         ahead = self._ahead(q, p, path, jax.random.fold_in(key, 1))
         metrics = estimate.metrics | {"overshooting": jax.lax.stop_gradient(ahead)}

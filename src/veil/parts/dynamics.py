@@ -6,7 +6,7 @@ the evidence x_t that leads into it (an action), and p(z_t | memory).
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -15,11 +15,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.model.chains import State
-from veil.parts.heads import Head, SoftplusGaussian
-from veil.parts.nets import GRU, MLP, Dense, positive
+from veil.model import Datum
+from veil.model.abilities import parameter
+from veil.model.chains import NeuralChain, State
+from veil.parts.heads import Head, OneHot, SoftplusGaussian
+from veil.parts.nets import GRU, MLP, Dense, Identity, flat, positive
 from veil.parts.priors import FLOOR, Codes, StandardNormal, as_prior
-from veil.units import Units
 
 TURN = 0.5  # radians or so a step, at first
 SPREAD = 0.1  # smallest scale of a step of networks, its latent being about one: DreamerV1's, against collapse
@@ -32,13 +33,12 @@ class Dynamics(eqx.Module):
     only its shape and family count, since each step's parameters follow from the memory.
     """
 
-    autoregressive: ClassVar[bool] = False  # whether steps remember what was observed, not only latents
     latent: eqx.AbstractVar[Any]
 
     @property
-    @abstractmethod
-    def ready(self) -> bool:
-        """Whether there are parameters."""
+    def autoregressive(self) -> bool:
+        """Whether steps remember what was observed, not only latents."""
+        return False
 
     @abstractmethod
     def initialise(self, inputs: int, query: int, key: PRNGKeyArray) -> Self:
@@ -49,7 +49,7 @@ class Dynamics(eqx.Module):
         """What the first step of an episode has before it."""
 
     @abstractmethod
-    def recall(self, before: State, evidence: Float[Array, " P"] | None) -> Float[Array, " M"]:
+    def recall(self, before: State, evidence: Any) -> Float[Array, " M"]:
         """The memory of a step."""
 
     @abstractmethod
@@ -60,13 +60,9 @@ class Dynamics(eqx.Module):
         """What the decoder sees of a step: its latent."""
         return latent.ravel()
 
-    def seen(self, query: Float[Array, "*query"]) -> Float[Array, " S"]:
+    def seen(self, query: Any) -> Float[Array, " S"]:
         """What later steps remember of an observation: nothing."""
         return jnp.zeros(0)
-
-    def rescaled(self, query: Units | None, evidence: Units | None) -> Self:
-        """The same dynamics of data in the user's units."""
-        return self if evidence is None else replace(self, units=Units.composed(self.units, evidence))  # type: ignore
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,11 +73,11 @@ class Dynamics(eqx.Module):
     @property
     def head(self) -> Head:
         """The family of one latent."""
-        return self.latent.head if isinstance(self.latent, Codes) else SoftplusGaussian(SPREAD)
+        return OneHot() if isinstance(self.latent, Codes) else SoftplusGaussian(SPREAD)
 
-    def _given(self, evidence: Float[Array, " P"] | None) -> Float[Array, " P"]:
-        units: Units | None = self.units  # type: ignore[attr-defined]
-        return jnp.zeros(0) if evidence is None else Units.applied(units, evidence).ravel()
+
+def _given(evidence: Any) -> Float[Array, " P"]:
+    return jnp.zeros(0) if evidence is None else flat(evidence)
 
 
 def _kind(value: Any) -> Any:
@@ -110,19 +106,14 @@ class Gated(Dynamics):
 
     latent: Any = eqx.field(default=StandardNormal(16), converter=_normals)
     width: int = eqx.field(static=True, default=64)
-    first: Float[Array, " L"] | None = None
-    gate: tuple[Dense, Dense] | None = None
-    move: tuple[Dense, Dense] | None = None
-    line: Dense | None = None
-    spread: Dense | None = None
-    units: Units | None = None
+    first: Float[Array, " L"] | None = parameter()
+    gate: tuple[Dense, Dense] | None = parameter()
+    move: tuple[Dense, Dense] | None = parameter()
+    line: Dense | None = parameter()
+    spread: Dense | None = parameter()
 
     def __check_init__(self) -> None:
         positive("width", self.width)
-
-    @property
-    def ready(self) -> bool:
-        return self.first is not None
 
     def initialise(self, inputs: int, query: int, key: PRNGKeyArray) -> "Gated":
         size = self.shape[0]
@@ -142,8 +133,8 @@ class Gated(Dynamics):
             raise ValueError(_UNREADY)
         return State(jnp.zeros(self.line.weight.shape[1]), self.first, jnp.zeros(0))
 
-    def recall(self, before: State, evidence: Float[Array, " P"] | None) -> Float[Array, " M"]:
-        return jnp.concatenate([before.latent, self._given(evidence)])
+    def recall(self, before: State, evidence: Any) -> Float[Array, " M"]:
+        return jnp.concatenate([before.latent, _given(evidence)])
 
     def prior(self, memory: Float[Array, " M"], features: Float[Array, " F"]) -> Distribution:
         if self.gate is None or self.move is None or self.line is None or self.spread is None:
@@ -167,33 +158,26 @@ class Recurrent(Dynamics):
     net: Any = MLP((200,), "elu")
     observes: bool = eqx.field(static=True, default=False)
     reader: Any = MLP((128,), "elu")
-    joined: Dense | None = None
-    cell: GRU | None = None
-    output: Dense | None = None
-    query: Units | None = None
-    units: Units | None = None
+    joined: Dense | None = parameter()
+    cell: GRU | None = parameter()
+    output: Dense | None = parameter()
 
     def __check_init__(self) -> None:
         positive("memory", self.memory)
 
     @property
-    def autoregressive(self) -> bool:  # type: ignore[override]
-        """Whether steps remember what was observed."""
+    def autoregressive(self) -> bool:
         return self.observes
-
-    @property
-    def ready(self) -> bool:
-        return self.output is not None
 
     def initialise(self, inputs: int, query: int, key: PRNGKeyArray) -> "Recurrent":
         keys = jax.random.split(key, 5)
-        reader = self.reader.initialise(query, keys[0]) if self.observes else self.reader
+        reader = self.reader.initialise(query, keys[0]) if self.observes else Identity()
         seen = reader.outputs(query) if self.observes else 0
         joined = Dense.initialise(self._size() + inputs + seen, self.memory, keys[1])
         net = self.net.initialise(self.memory, keys[2])
         output = Dense.initialise(net.outputs(self.memory), self.head.size(self.shape), keys[3])
         cell = GRU(self.memory).initialise(self.memory, keys[4])
-        return replace(self, net=net, reader=reader, joined=joined, cell=cell, output=output, query=None, units=None)
+        return replace(self, net=net, reader=reader, joined=joined, cell=cell, output=output)
 
     def _size(self) -> int:
         size = 1
@@ -205,10 +189,10 @@ class Recurrent(Dynamics):
         seen = jnp.zeros(self.reader.outputs(0) if self.observes else 0)
         return State(jnp.zeros(self.memory), jnp.zeros(self.shape), seen)
 
-    def recall(self, before: State, evidence: Float[Array, " P"] | None) -> Float[Array, " M"]:
+    def recall(self, before: State, evidence: Any) -> Float[Array, " M"]:
         if self.joined is None or self.cell is None:
             raise ValueError(_UNREADY)
-        inputs = jnp.concatenate([before.latent.ravel(), self._given(evidence), before.seen])
+        inputs = jnp.concatenate([before.latent.ravel(), _given(evidence), before.seen])
         return self.cell(before.memory, self.cell.read(jax.nn.elu(self.joined(inputs))))
 
     def prior(self, memory: Float[Array, " M"], features: Float[Array, " F"]) -> Distribution:
@@ -219,11 +203,8 @@ class Recurrent(Dynamics):
     def shown(self, memory: Float[Array, " M"], latent: Array) -> Float[Array, " D"]:
         return jnp.concatenate([memory, latent.ravel()])
 
-    def seen(self, query: Float[Array, "*query"]) -> Float[Array, " S"]:
-        return self.reader(Units.applied(self.query, query).ravel()) if self.observes else jnp.zeros(0)
-
-    def rescaled(self, query: Units | None, evidence: Units | None) -> "Recurrent":
-        return replace(self, query=Units.composed(self.query, query), units=Units.composed(self.units, evidence))
+    def seen(self, query: Any) -> Float[Array, " S"]:
+        return self.reader(flat(query)) if self.observes else jnp.zeros(0)
 
 
 class LinearDynamics(Dynamics):
@@ -234,16 +215,11 @@ class LinearDynamics(Dynamics):
     """
 
     latent: Any = eqx.field(default=StandardNormal(8), converter=_normals)
-    transition: Float[Array, "L L"] | None = None
-    drift: Dense | None = None
-    log_scale: Float[Array, " L"] | None = None
-    mean: Float[Array, " L"] | None = None
-    first_log_scale: Float[Array, " L"] | None = None
-    units: Units | None = None
-
-    @property
-    def ready(self) -> bool:
-        return self.transition is not None
+    transition: Float[Array, "L L"] | None = parameter()
+    drift: Dense | None = parameter()
+    log_scale: Float[Array, " L"] | None = parameter()
+    mean: Float[Array, " L"] | None = parameter()
+    first_log_scale: Float[Array, " L"] | None = parameter()
 
     def initialise(self, inputs: int, query: int, key: PRNGKeyArray) -> "LinearDynamics":
         size, (key_drift, key_turn) = self.shape[0], jax.random.split(key)
@@ -261,20 +237,20 @@ class LinearDynamics(Dynamics):
         scales = (jnp.exp(each) + FLOOR for each in (self.log_scale, self.first_log_scale))
         return self.transition, next(scales), self.mean, next(scales)
 
-    def pushed(self, evidence: Float[Array, " P"] | None) -> Float[Array, " L"]:
+    def pushed(self, evidence: Any) -> Float[Array, " L"]:
         """B [1, x]."""
         assert self.drift is not None
-        return self.drift(self._given(evidence))
+        return self.drift(_given(evidence))
 
     def start(self) -> State:
         size = self.shape[0]
         return State(jnp.zeros(2 * size + 1), jnp.zeros(size), jnp.ones(1))
 
-    def seen(self, query: Float[Array, "*query"]) -> Float[Array, " 1"]:
+    def seen(self, query: Any) -> Float[Array, " 1"]:
         """Zero: not the start."""
         return jnp.zeros(1)
 
-    def recall(self, before: State, evidence: Float[Array, " P"] | None) -> Float[Array, " M"]:
+    def recall(self, before: State, evidence: Any) -> Float[Array, " M"]:
         return jnp.concatenate([before.latent, self.pushed(evidence), before.seen])
 
     def prior(self, memory: Float[Array, " M"], features: Float[Array, " F"]) -> Distribution:
@@ -294,14 +270,9 @@ class LocallyLinear(Dynamics):
 
     latent: Any = eqx.field(default=StandardNormal(8), converter=_normals)
     net: Any = MLP((64,), "elu")
-    first: Float[Array, " L"] | None = None
-    output: Dense | None = None
-    log_scale: Float[Array, " L"] | None = None
-    units: Units | None = None
-
-    @property
-    def ready(self) -> bool:
-        return self.output is not None
+    first: Float[Array, " L"] | None = parameter()
+    output: Dense | None = parameter()
+    log_scale: Float[Array, " L"] | None = parameter()
 
     def initialise(self, inputs: int, query: int, key: PRNGKeyArray) -> "LocallyLinear":
         size, (key_net, key_output) = self.shape[0], jax.random.split(key)
@@ -325,8 +296,8 @@ class LocallyLinear(Dynamics):
         size = self.shape[0]
         return State(jnp.zeros(self.output.bias.size // size - 3 + size), self.first, jnp.zeros(0))
 
-    def recall(self, before: State, evidence: Float[Array, " P"] | None) -> Float[Array, " M"]:
-        return jnp.concatenate([before.latent, self._given(evidence)])
+    def recall(self, before: State, evidence: Any) -> Float[Array, " M"]:
+        return jnp.concatenate([before.latent, _given(evidence)])
 
     def prior(self, memory: Float[Array, " M"], features: Float[Array, " F"]) -> Distribution:
         size = self.shape[0]
@@ -334,3 +305,24 @@ class LocallyLinear(Dynamics):
         mean = gain @ memory[:size] + control @ memory[size:] + offset
         assert self.log_scale is not None
         return distributions.normal(mean, jnp.exp(self.log_scale) + FLOOR)
+
+
+def neural_chain(dynamics: Dynamics, one: Any, features: Float[Array, "T F"], datum: Datum) -> NeuralChain:
+    """Steps ``one(memory, features)`` with the dynamics' memory over the steps of a datum.
+
+    Dynamics that see observations read a missing entry as zero, the centre of standardised data.
+    """
+    query = datum.query
+    if datum.observed is not None:
+        query = jax.tree.map(lambda value, some: jnp.where(some, value, 0.0), query, datum.observed)
+    return NeuralChain(
+        recall=dynamics.recall,
+        one=one,
+        start=dynamics.start(),
+        begin=dynamics.start() if datum.begin is None else datum.begin.state.path,
+        evidence=datum.evidence,
+        seen=jax.vmap(dynamics.seen)(query),
+        features=features,
+        starts=datum.starts,
+        there=datum.there,
+    )

@@ -14,17 +14,28 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.maths import linear
 from veil.maths.gaussian import evaluate, pack_outer, pack_quadratic, packed_size, unpack_symmetric
+from veil.model.abilities import RealLine, Redundant, Space, free_parameters, parameter
+from veil.model.scales import Scale, rescale_features
 from veil.parts.covariance import Covariance, Full
 from veil.parts.heads import Head
 from veil.parts.statistics import Outer
-from veil.units import Units, rescale_features
 
 Latent = Int[Array, ""] | int
 Observed = Bool[Array, "*event"] | None
 
 
-class Experts(eqx.Module):
+class Experts(Redundant):
     """K conditional densities over the same query."""
+
+    @property
+    @abstractmethod
+    def sees(self) -> bool:
+        """Whether they look at evidence, where there is some."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> int:
+        """How many numbers of evidence they have weights for."""
 
     @property
     @abstractmethod
@@ -33,8 +44,8 @@ class Experts(eqx.Module):
 
     @property
     @abstractmethod
-    def real(self) -> bool:
-        """Whether the query lives on the real line, so that it is standardised before a fit."""
+    def space(self) -> Space:
+        """Where the query lives."""
 
     @property
     @abstractmethod
@@ -74,12 +85,8 @@ class Experts(eqx.Module):
         """The penalty that ``maximise`` includes (nats)."""
 
     @abstractmethod
-    def rescaled(self, query: Units, evidence: Units | None) -> Self:
-        """The same experts in the user's units."""
-
-    @abstractmethod
-    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
-        """Raise ValueError where data are outside the support."""
+    def rescaled(self, query: Scale | None, evidence: Scale | None) -> Self | None:
+        """The same experts in the user's units; None if they cannot be written in them."""
 
     def recentred(self, sums: Any, to: Self) -> Any:
         """Sums that were taken under these experts as sums under ``to``, for running averages."""
@@ -89,11 +96,6 @@ class Experts(eqx.Module):
         """The same experts with whatever randomness a gradient fit should start from."""
         return self
 
-    @property
-    def isotropic(self) -> bool:
-        """Whether all entries of the query must share one unit."""
-        return False
-
     def largest_precision(self) -> Float[Array, ""] | float:
         """The largest precision along any direction."""
         return 0.0
@@ -101,10 +103,6 @@ class Experts(eqx.Module):
     def with_expanded_sums(self, expanded: bool) -> Self:
         """The same experts, their sums computed the fast way or the careful one, where they know two."""
         return self
-
-    @abstractmethod
-    def parameters(self) -> int:
-        """How many numbers are free."""
 
 
 class LinearGaussian(Experts):
@@ -123,19 +121,23 @@ class LinearGaussian(Experts):
     evidence: bool = eqx.field(static=True, default=True)
     ridge: float = eqx.field(static=True, default=1e-6)
     expanded: bool = eqx.field(static=True, default=False)
-    weight: Float[Array, "K D P"] | None = None
+    weight: Float[Array, "K D P"] | None = parameter()
 
     @property
     def closed_form(self) -> bool:
         return True
 
     @property
-    def real(self) -> bool:
-        return True
+    def space(self) -> Space:
+        return RealLine(self.covariance.isotropic)
 
     @property
-    def isotropic(self) -> bool:
-        return self.covariance.isotropic
+    def sees(self) -> bool:
+        return self.evidence
+
+    @property
+    def inputs(self) -> int:
+        return 0 if self.weight is None else self.weight.shape[-1] - 1
 
     @property
     def query_shape(self) -> tuple[int, ...]:
@@ -297,7 +299,9 @@ class LinearGaussian(Experts):
             return prior - 0.5 * self.ridge * jnp.einsum("kdp,kde,kep->", slopes, precision, slopes)
         return prior - 0.5 * self.ridge * jnp.sum(precision[:, :, None] * slopes**2)
 
-    def rescaled(self, query: Units, evidence: Units | None) -> "LinearGaussian":
+    def rescaled(self, query: Scale | None, evidence: Scale | None) -> "LinearGaussian":
+        if query is None:
+            return replace(self, weight=rescale_features(self._weight(), evidence))
         weight = np.asarray(rescale_features(self._weight(), evidence), np.float64)
         scale = np.asarray(query.scale, np.float64)
         weight = weight * scale[:, None]
@@ -306,9 +310,6 @@ class LinearGaussian(Experts):
         least = np.finfo(jnp.result_type(float)).eps * np.abs(weight[..., 0])
         covariance = self.covariance.rescaled(scale, least)
         return replace(self, weight=jax.device_put(weight.astype(jnp.result_type(float))), covariance=covariance)
-
-    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
-        return None
 
     def parameters(self) -> int:
         components, size, inputs = self._weight().shape
@@ -327,7 +328,7 @@ class Linear(Experts):
     evidence: bool = eqx.field(static=True, default=True)
     pseudo: float = eqx.field(static=True, default=1e-3)
     shape: tuple[int, ...] = eqx.field(static=True, default=())
-    weight: Float[Array, "K S P"] | None = None
+    weight: Float[Array, "K S P"] | None = parameter()
 
     @property
     def closed_form(self) -> bool:
@@ -335,8 +336,16 @@ class Linear(Experts):
         return self.head.closed_form and constant
 
     @property
-    def real(self) -> bool:
-        return self.head.real
+    def space(self) -> Space:
+        return self.head
+
+    @property
+    def sees(self) -> bool:
+        return self.evidence
+
+    @property
+    def inputs(self) -> int:
+        return 0 if self.weight is None else self.weight.shape[-1] - 1
 
     @property
     def query_shape(self) -> tuple[int, ...]:
@@ -412,16 +421,13 @@ class Linear(Experts):
         coefficients = jax.vmap(lambda vector: head.coefficients(vector, self.shape))(self._weight()[..., 0])
         return self.pseudo * jnp.sum(coefficients * head.pseudo(self.shape)[None])
 
-    def rescaled(self, query: Units, evidence: Units | None) -> "Linear":
-        head = self.head.rescaled(query) if self.real else self.head
-        return replace(self, weight=rescale_features(self._weight(), evidence), head=head)
-
-    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
-        self.head.check(query, names)
+    def rescaled(self, query: Scale | None, evidence: Scale | None) -> "Linear | None":
+        """Heads know no units: None where the query has some."""
+        return None if query is not None else replace(self, weight=rescale_features(self._weight(), evidence))
 
     def parameters(self) -> int:
         free = self._weight().size * self.head.free(self.shape) // self.head.size(self.shape)
-        return free + self.head.parameters()
+        return free + free_parameters(self.head)
 
 
 def _above_rounding(scatter: Float[Array, "K ..."], raw: Float[Array, "K ..."]) -> Float[Array, "K ..."]:
@@ -444,3 +450,16 @@ def _keep(new: Covariance, old: Covariance, alive: Bool[Array, " K"]) -> Covaria
         return after if shared else jnp.where(alive.reshape(-1, *[1] * (after.ndim - 1)), after, before)
 
     return jax.tree.map(choose, new, old)
+
+
+def with_expanded_sums(tree: Any, expanded: bool) -> Any:
+    """The same model, the closed-form sums of its experts computed the fast way or the careful one."""
+    known = lambda node: isinstance(node, Experts)  # noqa: E731
+    return jax.tree.map(lambda node: node.with_expanded_sums(expanded) if known(node) else node, tree, is_leaf=known)
+
+
+def largest_precision(tree: Any) -> Float[Array, ""]:
+    """The largest precision of any expert of a model along any direction: how small a distance it resolves."""
+    known = lambda node: isinstance(node, Experts)  # noqa: E731
+    found = [node.largest_precision() for node in jax.tree.leaves(tree, is_leaf=known) if known(node)]
+    return jnp.max(jnp.stack([jnp.asarray(each) for each in found])) if found else jnp.zeros(())

@@ -9,6 +9,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
+from veil.model.abilities import parameter
 
 
 class Flow(eqx.Module):
@@ -21,12 +22,7 @@ class Flow(eqx.Module):
     layers: int = eqx.field(static=True, default=4)
     width: int = eqx.field(static=True, default=32)
     size: int = eqx.field(static=True, default=0)
-    arrays: tuple[Array, ...] | None = None
-
-    @property
-    def ready(self) -> bool:
-        """Whether there are parameters."""
-        return self.arrays is not None
+    arrays: tuple[Array, ...] | None = parameter()
 
     def initialise(self, size: int, key: PRNGKeyArray) -> "Flow":
         """With starting parameters, near the identity, for vectors of ``size`` (2 or more)."""

@@ -13,15 +13,26 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.maths import logistic
 from veil.maths.gaussian import pack_outer, unpack_symmetric
+from veil.model.abilities import Redundant, parameter
+from veil.model.scales import Scale, rescale_features
 from veil.parts.covariance import Full
 from veil.parts.statistics import Outer
-from veil.units import Units, rescale_features
 
 
-class Gate(eqx.Module):
+class Gate(Redundant):
     """log p(z | x) for all z at once; with ``closed_form``, its M-step as well."""
 
     closed_form: ClassVar[bool] = False
+
+    @property
+    def sees(self) -> bool:
+        """Whether it looks at evidence, where there is some."""
+        return False
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers of evidence it has weights for."""
+        return 0
 
     @abstractmethod
     def logits(self, features: Float[Array, " P"]) -> Float[Array, " K"]:
@@ -40,12 +51,8 @@ class Gate(eqx.Module):
         return self
 
     @abstractmethod
-    def rescaled(self, evidence: Units | None) -> Self:
+    def rescaled(self, evidence: Scale | None) -> Self:
         """The same gate of evidence in the user's units."""
-
-    @abstractmethod
-    def parameters(self) -> int:
-        """How many numbers are free."""
 
 
 class Single(Gate):
@@ -71,7 +78,7 @@ class Single(Gate):
     def log_prior(self) -> Float[Array, ""]:
         return jnp.zeros(())
 
-    def rescaled(self, evidence: Units | None) -> "Single":
+    def rescaled(self, evidence: Scale | None) -> "Single":
         return self
 
     def parameters(self) -> int:
@@ -89,7 +96,15 @@ class Softmax(Gate):
     closed_form: ClassVar[bool] = True
     evidence: bool = eqx.field(static=True, default=True)
     ridge: float = eqx.field(static=True, default=1e-3)
-    weight: Float[Array, "*before K P"] | None = None
+    weight: Float[Array, "*before K P"] | None = parameter()
+
+    @property
+    def sees(self) -> bool:
+        return self.evidence
+
+    @property
+    def inputs(self) -> int:
+        return 0 if self.weight is None else self.weight.shape[-1] - 1
 
     def blank(self, components: int, features: int) -> "Softmax":
         return Softmax(self.evidence, self.ridge, jnp.zeros((components, features if self.evidence else 1)))
@@ -130,12 +145,12 @@ class Softmax(Gate):
         slopes = jnp.ones(weight.shape[1]).at[0].set(1e-6)
         return -0.5 * self.ridge * jnp.sum(slopes[None] * weight**2)
 
-    def rescaled(self, evidence: Units | None) -> "Softmax":
+    def rescaled(self, evidence: Scale | None) -> "Softmax":
         return Softmax(self.evidence, self.ridge, rescale_features(self._weight(), evidence))
 
     def parameters(self) -> int:
-        components, features = self._weight().shape
-        return (components - 1) * features
+        *before, components, features = self._weight().shape
+        return int(np.prod(before)) * (components - 1) * features
 
 
 class Discriminant(Gate):
@@ -145,10 +160,18 @@ class Discriminant(Gate):
     mean: Float[Array, "K P"]
     covariance: Full
 
+    @property
+    def sees(self) -> bool:
+        return True
+
+    @property
+    def inputs(self) -> int:
+        return self.mean.shape[1]
+
     def logits(self, features: Float[Array, " P"]) -> Float[Array, " K"]:
         return jax.nn.log_softmax(self.log_weight + self.covariance.log_density(features[None, 1:] - self.mean, None))
 
-    def rescaled(self, evidence: Units | None) -> "Discriminant":
+    def rescaled(self, evidence: Scale | None) -> "Discriminant":
         if evidence is None:
             return self
         scale = np.asarray(evidence.scale)

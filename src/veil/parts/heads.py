@@ -1,7 +1,6 @@
 """Heads: from a vector of unconstrained numbers to a distribution over one event.
 
-A head is what a linear layer, a network or a table of constants ends in. Heads on the real line carry ``units``, so
-that their parameters live in standardised coordinates and their distributions in the user's.
+A head is what a linear layer, a network or a table of constants ends in, and says where a query lives.
 """
 
 import itertools
@@ -17,12 +16,12 @@ from jaxtyping import Array, Bool, Float
 from veil import distributions
 from veil.distributions import Distribution
 from veil.maths.gaussian import packed_size
-from veil.units import Units
+from veil.model.abilities import Space
 
 Shape = tuple[int, ...]
 
 
-class Head(eqx.Module):
+class Head(Space):
     """vector [size(shape)] -> Distribution over an event of ``shape``.
 
     ``features`` and ``from_sums`` give method-of-moments parameters from sums over data: the start of a gradient fit
@@ -31,7 +30,6 @@ class Head(eqx.Module):
     """
 
     closed_form: ClassVar[bool] = False
-    real: ClassVar[bool] = False
 
     @abstractmethod
     def size(self, shape: Shape) -> int:
@@ -40,12 +38,6 @@ class Head(eqx.Module):
     def free(self, shape: Shape) -> int:
         """How many of those numbers are free: all, unless several vectors stand for one distribution."""
         return self.size(shape)
-
-    def parameters(self) -> int:
-        """How many numbers of its own it learns: its arrays but for its units."""
-        units = getattr(self, "units", None)
-        own, given = (jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)) for tree in (self, units))
-        return sum(leaf.size for leaf in own) - sum(leaf.size for leaf in given)
 
     @abstractmethod
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
@@ -65,21 +57,9 @@ class Head(eqx.Module):
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         """The vector whose distribution has these average features."""
 
-    @property
-    def isotropic(self) -> bool:
-        """Whether all entries of the query must share one unit."""
-        return False
-
     def blank(self, shape: Shape) -> Self:
         """This head with placeholders for whatever parameters of its own it trains (the identity for most)."""
         return self
-
-    def rescaled(self, units: Units) -> Self:
-        """This head in the user's units (the identity for all but heads on the real line)."""
-        return self
-
-    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
-        """Raise ValueError, naming column and value, where data are outside the distribution's support."""
 
 
 def _present(features: Float[Array, "S *event"], observed: Bool[Array, "*event"] | None) -> Float[Array, "S *event"]:
@@ -102,13 +82,6 @@ def _refuse(bad: np.ndarray, query: np.ndarray, names: tuple[str, ...], head: st
         )
 
 
-def _place(units: Units | None, mean: Array, scale: Array) -> tuple[Array, Array]:
-    if units is None:
-        return mean, scale
-    shift, factor = jax.lax.stop_gradient((jnp.asarray(units.shift), jnp.asarray(units.scale)))
-    return shift + factor * mean, factor * scale
-
-
 class DiagonalGaussian(Head):
     """Independent normals: mean m and scale exp(s) + floor from a vector [m, s].
 
@@ -118,25 +91,17 @@ class DiagonalGaussian(Head):
 
     real: ClassVar[bool] = True
     floor: float = eqx.field(static=True, default=1e-3)
-    units: Units | None = None
 
     def size(self, shape: Shape) -> int:
         return 2 * int(np.prod(shape))
 
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
         mean, log_scale = vector.reshape(2, *shape)
-        return distributions.normal(*_place(self.units, mean, jnp.exp(log_scale) + self.floor))
+        return distributions.normal(mean, jnp.exp(log_scale) + self.floor)
 
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         mean, scale = _moments(sums)
         return jnp.concatenate([mean.ravel(), jnp.log(scale).ravel()])
-
-    def blank(self, shape: Shape) -> "DiagonalGaussian":
-        """Without the units of data it was fitted to before."""
-        return DiagonalGaussian(self.floor)
-
-    def rescaled(self, units: Units) -> "DiagonalGaussian":
-        return DiagonalGaussian(self.floor, Units.composed(self.units, units))
 
 
 class HomoscedasticGaussian(Head):
@@ -148,7 +113,6 @@ class HomoscedasticGaussian(Head):
 
     real: ClassVar[bool] = True
     log_scale: Float[Array, "*event"] | float = 0.0
-    units: Units | None = None
     shared: bool = eqx.field(static=True, default=False)
 
     @property
@@ -162,7 +126,7 @@ class HomoscedasticGaussian(Head):
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
         mean = vector.reshape(shape)
         scale = jnp.exp(jnp.broadcast_to(jnp.asarray(self.log_scale, mean.dtype), shape))
-        return distributions.normal(*_place(self.units, mean, scale))
+        return distributions.normal(mean, scale)
 
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         return _moments(sums)[0].ravel()
@@ -171,16 +135,12 @@ class HomoscedasticGaussian(Head):
         """One scale for each entry, or one for all."""
         return HomoscedasticGaussian(jnp.zeros(() if self.shared else shape), shared=self.shared)
 
-    def rescaled(self, units: Units) -> "HomoscedasticGaussian":
-        return HomoscedasticGaussian(self.log_scale, Units.composed(self.units, units), self.shared)
-
 
 class FullGaussian(Head):
     """A multivariate normal over a vector event: mean, log-diagonal and lower triangle of its Cholesky factor."""
 
     real: ClassVar[bool] = True
     floor: float = eqx.field(static=True, default=1e-3)
-    units: Units | None = None
 
     def size(self, shape: Shape) -> int:
         (n,) = shape
@@ -192,21 +152,11 @@ class FullGaussian(Head):
             raise ValueError(f"vector: expected {self.size(shape)} numbers for an event {shape}; got {vector.size}")
         mean, log_diagonal, lower = jnp.split(vector, [n, 2 * n])
         factor = jnp.diag(jnp.exp(log_diagonal) + self.floor).at[np.tril_indices(n, -1)].set(lower)
-        if self.units is not None:
-            shift, scale = jax.lax.stop_gradient((jnp.asarray(self.units.shift), jnp.asarray(self.units.scale)))
-            mean, factor = shift + scale * mean, scale[:, None] * factor
         return distributions.multivariate_normal(mean, factor)
 
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         mean, scale = _moments(sums)
         return jnp.concatenate([mean, jnp.log(scale), jnp.zeros(packed_size(mean.size) - mean.size, mean.dtype)])
-
-    def blank(self, shape: Shape) -> "FullGaussian":
-        """Without the units of data it was fitted to before."""
-        return FullGaussian(self.floor)
-
-    def rescaled(self, units: Units) -> "FullGaussian":
-        return FullGaussian(self.floor, Units.composed(self.units, units))
 
 
 class StudentT(Head):
@@ -214,26 +164,17 @@ class StudentT(Head):
 
     real: ClassVar[bool] = True
     floor: float = eqx.field(static=True, default=1e-3)
-    units: Units | None = None
 
     def size(self, shape: Shape) -> int:
         return 3 * int(np.prod(shape))
 
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
         log_degrees, mean, log_scale = vector.reshape(3, *shape)
-        placed = _place(self.units, mean, jnp.exp(log_scale) + self.floor)
-        return distributions.student_t(1.0 + jnp.exp(log_degrees), *placed)
+        return distributions.student_t(1.0 + jnp.exp(log_degrees), mean, jnp.exp(log_scale) + self.floor)
 
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         mean, scale = _moments(sums)
         return jnp.concatenate([jnp.full(mean.size, jnp.log(4.0)), mean.ravel(), jnp.log(0.77 * scale).ravel()])
-
-    def blank(self, shape: Shape) -> "StudentT":
-        """Without the units of data it was fitted to before."""
-        return StudentT(self.floor)
-
-    def rescaled(self, units: Units) -> "StudentT":
-        return StudentT(self.floor, Units.composed(self.units, units))
 
 
 class DiscretisedLogistic(Head):

@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.maths.rows import affine, product
 from veil.parts.nets import Activation, Dense, positive
-from veil.units import Units
 
 Shape = tuple[int, ...]  # (H, W, C), which `_check` says in the user's words
 WIDTHS = (32, 64, 128)
@@ -160,7 +159,6 @@ class Encoder(eqx.Module):
     level: Level
     layers: tuple[Dense | Kernel, ...] | None = None
     dense: Dense | None = None
-    units: Units | None = None
 
     def __check_init__(self) -> None:
         _check(self.shape, self.widths, self.features, self.activation)
@@ -174,7 +172,7 @@ class Encoder(eqx.Module):
         key_layers, key_dense = jax.random.split(key)
         layers = _chain(self.level.halving, (self.shape[2], *self.widths), key_layers, 1.0)
         read = _coarsest(self.shape, self.widths) + inputs - size
-        return replace(self, layers=layers, dense=_linear(read, self.features, key_dense, SMALL), units=None)
+        return replace(self, layers=layers, dense=_linear(read, self.features, key_dense, SMALL))
 
     @property
     def inputs(self) -> int | None:
@@ -190,14 +188,10 @@ class Encoder(eqx.Module):
         """The decoder that goes with it: the same levels in reverse order, without parameters."""
         return Decoder(self.shape, self.widths, self.features, self.activation, self.level)
 
-    def rescaled(self, units: Units) -> "Encoder":
-        """The same function of inputs in the user's units."""
-        return replace(self, units=Units.composed(self.units, Units(jnp.ravel(units.shift), jnp.ravel(units.scale))))
-
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
         if self.layers is None or self.dense is None:
             raise ValueError(_UNREADY)
-        x, size = Units.applied(self.units, x), int(np.prod(self.shape))
+        size = int(np.prod(self.shape))
         seen, beyond = self.level.opened(x[:size].reshape(self.shape), len(self.widths)), x[size:]
         for layer in self.layers:
             seen = _activated(self.activation, self.level.down(layer, seen))

@@ -1,16 +1,17 @@
 """Networks that turn evidence into features: vectors in, vectors out."""
 
-from collections.abc import Sequence
+from abc import abstractmethod
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil.maths.rows import affine, product
-from veil.units import Units
+from veil.model.abilities import parameter
 
 Activation = Literal["tanh", "relu", "silu", "gelu", "elu", "softplus"]
 
@@ -29,11 +30,30 @@ def known_activation(name: object) -> None:
 
 def lowered(tree: Any) -> Any:
     """The same model or posterior, the weights of its networks' layers in bfloat16, their biases as they are."""
-    layer = lambda node: hasattr(node, "lowered")  # noqa: E731
+    layer = lambda node: isinstance(node, Lowerable)  # noqa: E731
     return jax.tree.map(lambda node: node.lowered() if layer(node) else node, tree, is_leaf=layer)
 
 
-class Dense(eqx.Module):
+def flat(tree: Any) -> Float[Array, " D"]:
+    """All numbers of a query or evidence, an array or a dictionary of them, as one vector."""
+    leaves = [jnp.asarray(leaf).ravel() for leaf in jax.tree.leaves(tree)]
+    return jnp.concatenate(leaves) if len(leaves) > 1 else leaves[0]
+
+
+def flat_size(tree: Any, batch: int = 0) -> int:
+    """How many numbers that is, of arrays whose first ``batch`` axes are of data (or steps); 0 of None."""
+    return sum(int(np.prod(leaf.shape[batch:])) for leaf in jax.tree.leaves(tree))
+
+
+class Lowerable(eqx.Module):
+    """A layer whose weights may be of lower precision."""
+
+    @abstractmethod
+    def lowered(self) -> Self:
+        """With its weights in bfloat16."""
+
+
+class Dense(Lowerable):
     """W x + b; weight [out, in], bias [out]."""
 
     weight: Float[Array, "out in"]
@@ -52,11 +72,6 @@ class Dense(eqx.Module):
         """With its weight in bfloat16."""
         return replace(self, weight=self.weight.astype(jnp.bfloat16))
 
-    def rescaled(self, units: Units) -> "Dense":
-        """The same function of inputs in the user's units."""
-        weight = self.weight / jnp.asarray(units.scale).ravel()[None]
-        return Dense(weight, self.bias - weight @ jnp.asarray(units.shift, self.bias.dtype).ravel())
-
 
 class GRU(eqx.Module):
     """A gated recurrent unit, (h, x) -> h. Cho et al. 2014, eqs. 5-8, the reset gate after the product.
@@ -66,8 +81,8 @@ class GRU(eqx.Module):
     """
 
     size: int = eqx.field(static=True, default=128)
-    inner: Dense | None = None
-    outer: Dense | None = None
+    inner: Dense | None = parameter()
+    outer: Dense | None = parameter()
 
     def __check_init__(self) -> None:
         positive("size", self.size)
@@ -166,12 +181,13 @@ class Identity(eqx.Module):
     def outputs(self, inputs: int) -> int:
         return inputs
 
+    @property
+    def inputs(self) -> int | None:
+        """How many numbers it takes; None: any."""
+        return None
+
     def mirrored(self) -> "Identity":
         """The encoder that goes with it as a decoder."""
-        return self
-
-    def rescaled(self, units: Units) -> "Identity":
-        """Nothing to take in: the linear layers that follow do."""
         return self
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " in"]:
@@ -187,7 +203,7 @@ class MLP(eqx.Module):
 
     widths: tuple[int, ...] = eqx.field(static=True, default=(64, 64), converter=tuple)
     activation: Activation = eqx.field(static=True, default="tanh")
-    layers: tuple[Dense, ...] | None = None
+    layers: tuple[Dense, ...] | None = parameter()
 
     def __check_init__(self) -> None:
         if not self.widths or any(int(w) != w or w < 1 for w in self.widths):
@@ -202,6 +218,11 @@ class MLP(eqx.Module):
     def outputs(self, inputs: int) -> int:
         return self.widths[-1]
 
+    @property
+    def inputs(self) -> int | None:
+        """How many numbers it takes; None before it has parameters."""
+        return None if self.layers is None else self.layers[0].weight.shape[1]
+
     def mirrored(self) -> "MLP":
         """The encoder that goes with it as a decoder: the same layers in reverse order, without parameters."""
         return MLP(self.widths[::-1], self.activation)
@@ -212,8 +233,3 @@ class MLP(eqx.Module):
         for layer in self.layers:
             x = getattr(jax.nn, self.activation)(layer(x))
         return x
-
-    def rescaled(self, units: Units) -> "MLP":
-        """The same function of inputs in the user's units."""
-        layers: Sequence[Dense] = self.layers or ()
-        return MLP(self.widths, self.activation, (layers[0].rescaled(units), *layers[1:]))

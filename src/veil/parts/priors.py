@@ -13,21 +13,19 @@ from typing import Any, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
+from veil.model.abilities import parameter
 from veil.parts.flows import Flow
-from veil.parts.heads import DiagonalGaussian, Head, OneHot
-from veil.parts.nets import MLP, Dense, positive
-from veil.units import Units
+from veil.parts.nets import MLP, Dense, flat, positive
 
 FLOOR = 1e-4  # the smallest scale of a latent; its prior's is about one
 
 
 class Prior(eqx.Module):
-    """p(z | x) of one latent; ``head`` is the family that a network's approximation takes by default.
+    """p(z | x) of one latent, an array.
 
     Its whole-number fields are sizes. Raises ValueError for one that is not positive.
     """
@@ -42,22 +40,8 @@ class Prior(eqx.Module):
     def dimensions(self) -> int:
         """How many numbers a network sees of one latent."""
 
-    @property
-    def head(self) -> Head:
-        """The family of an amortized posterior, unless another is chosen."""
-        return DiagonalGaussian(FLOOR)
-
-    @property
-    def ready(self) -> bool:
-        """Whether there are parameters (a prior without any always is)."""
-        return True
-
-    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> Self:
-        """With starting parameters, for ``inputs`` numbers of evidence; ``queries`` [N, ·] are standardised data."""
-        return self
-
-    def rescaled(self, query: Units | None, evidence: Units | None) -> Self:
-        """The same prior of evidence (and data) in the user's units."""
+    def initialise(self, inputs: int, queries: Any, key: PRNGKeyArray) -> Self:
+        """With starting parameters, for ``inputs`` numbers of evidence; ``queries`` [N, ...] are standardised data."""
         return self
 
     @abstractmethod
@@ -88,15 +72,11 @@ class MixtureOfNormals(Prior):
 
     dimensions: int = eqx.field(static=True, default=2)
     components: int = eqx.field(static=True, default=10)
-    logits: Float[Array, " K"] | None = None
-    means: Float[Array, "K L"] | None = None
-    log_scales: Float[Array, "K L"] | None = None
+    logits: Float[Array, " K"] | None = parameter()
+    means: Float[Array, "K L"] | None = parameter()
+    log_scales: Float[Array, "K L"] | None = parameter()
 
-    @property
-    def ready(self) -> bool:
-        return self.logits is not None
-
-    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "MixtureOfNormals":
+    def initialise(self, inputs: int, queries: Any, key: PRNGKeyArray) -> "MixtureOfNormals":
         # spread over a standard normal: together they are about one
         means = 0.8 * jax.random.normal(key, (self.components, self.dimensions))
         scales = jnp.full_like(means, math.log(0.6))
@@ -118,34 +98,23 @@ class VampPrior(Prior):
     dimensions: int = eqx.field(static=True, default=2)
     components: int = eqx.field(static=True, default=20)
     net: MLP = MLP()
-    output: Dense | None = None
-    pseudo: Float[Array, "K D"] | None = None
-    units: Units | None = None
+    output: Dense | None = parameter()
+    pseudo: Float[Array, "K D"] | None = parameter()
 
-    @property
-    def ready(self) -> bool:
-        return self.pseudo is not None
-
-    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "VampPrior":
+    def initialise(self, inputs: int, queries: Any, key: PRNGKeyArray) -> "VampPrior":
         key_net, key_output, key_pseudo = jax.random.split(key, 3)
-        points = jnp.asarray(queries).reshape(len(queries), -1)
+        points = jax.vmap(flat)(queries)
         size = points.shape[1]
         net = self.net.initialise(size, key_net)
         output = Dense.initialise(net.outputs(size), 2 * self.dimensions, key_output)
         chosen = jax.random.choice(key_pseudo, len(points), (self.components,))
-        return VampPrior(self.dimensions, self.components, net, output, points[chosen], self.units)
+        return VampPrior(self.dimensions, self.components, net, output, points[chosen])
 
-    def rescaled(self, query: Units | None, evidence: Units | None) -> "VampPrior":
-        # pseudo-data stay standardised: only what the encoder is given from outside is in the user's units
-        return VampPrior(
-            self.dimensions, self.components, self.net, self.output, self.pseudo, Units.composed(self.units, query)
-        )
-
-    def encode(self, standardised: Float[Array, " D"]) -> Float[Array, " V"]:
-        """The parameters of q(z | y) for standardised y."""
+    def encode(self, query: Float[Array, " D"]) -> Float[Array, " V"]:
+        """The parameters of q(z | y)."""
         if self.output is None:
             raise _not_ready(self)
-        return self.output(self.net(standardised))
+        return self.output(self.net(query))
 
     def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
         if self.pseudo is None:
@@ -161,11 +130,7 @@ class FlowPrior(Prior):
     dimensions: int = eqx.field(static=True, default=2)
     flow: Flow = Flow()
 
-    @property
-    def ready(self) -> bool:
-        return self.flow.ready
-
-    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "FlowPrior":
+    def initialise(self, inputs: int, queries: Any, key: PRNGKeyArray) -> "FlowPrior":
         return FlowPrior(self.dimensions, self.flow.initialise(self.dimensions, key))
 
     def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
@@ -180,30 +145,27 @@ class Codes(Prior):
     ``StraightThrough()``, ``ScoreFunction()`` or, if there are few values in all, ``Enumerated()``.
     """
 
-    count: int = eqx.field(static=True, default=10)
-    categories: int = eqx.field(static=True, default=10)
-    learned: bool = eqx.field(static=True, default=False)
-    logits: Float[Array, "L C"] | None = None
+    count: int = eqx.field(static=True)
+    categories: int = eqx.field(static=True)
+    learned: bool = eqx.field(static=True)
+    logits: Float[Array, "L C"] | None
+
+    def __init__(
+        self,
+        count: int = 10,
+        categories: int = 10,
+        learned: bool = False,
+        logits: Float[Array, "L C"] | None = None,
+    ) -> None:
+        self.count, self.categories, self.learned = count, categories, learned
+        known = logits is not None or not learned or not (isinstance(count, int) and isinstance(categories, int))
+        self.logits = logits if known else jnp.zeros((count, categories))
 
     @property
     def dimensions(self) -> int:
         return self.count * self.categories
 
-    @property
-    def head(self) -> Head:
-        return OneHot()
-
-    @property
-    def ready(self) -> bool:
-        return not self.learned or self.logits is not None
-
-    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "Codes":
-        uniform = jnp.zeros((self.count, self.categories))
-        return Codes(self.count, self.categories, self.learned, uniform if self.learned else None)
-
     def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
-        if not self.ready:
-            raise _not_ready(self)
         return distributions.Codes(jnp.zeros((self.count, self.categories)) if self.logits is None else self.logits)
 
 
@@ -212,14 +174,9 @@ class ConditionalNormal(Prior):
 
     dimensions: int = eqx.field(static=True, default=2)
     net: MLP = MLP()
-    output: Dense | None = None
-    units: Units | None = None
+    output: Dense | None = parameter()
 
-    @property
-    def ready(self) -> bool:
-        return self.output is not None
-
-    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "ConditionalNormal":
+    def initialise(self, inputs: int, queries: Any, key: PRNGKeyArray) -> "ConditionalNormal":
         if not inputs:
             raise ValueError("ConditionalNormal: this prior sees the evidence, and the data have none")
         key_net, key_output = jax.random.split(key)
@@ -228,15 +185,12 @@ class ConditionalNormal(Prior):
             self.dimensions, net, Dense.initialise(net.outputs(inputs), 2 * self.dimensions, key_output)
         )
 
-    def rescaled(self, query: Units | None, evidence: Units | None) -> "ConditionalNormal":
-        return ConditionalNormal(self.dimensions, self.net, self.output, Units.composed(self.units, evidence))
-
     def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
         if self.output is None:
             raise _not_ready(self)
         if evidence is None:
             raise ValueError("evidence: this model's prior is p(z | x), and there is none")
-        mean, log_scale = self.output(self.net(Units.applied(self.units, evidence).ravel())).reshape(2, -1)
+        mean, log_scale = self.output(self.net(flat(evidence))).reshape(2, -1)
         return distributions.normal(mean, jnp.exp(log_scale) + FLOOR)
 
 
@@ -250,17 +204,13 @@ class TwoLevels(Prior):
     top: int = eqx.field(static=True, default=2)
     bottom: int = eqx.field(static=True, default=10)
     net: MLP = MLP()
-    output: Dense | None = None
+    output: Dense | None = parameter()
 
     @property
     def dimensions(self) -> int:
         return self.top + self.bottom
 
-    @property
-    def ready(self) -> bool:
-        return self.output is not None
-
-    def initialise(self, inputs: int, queries: np.ndarray | Array, key: PRNGKeyArray) -> "TwoLevels":
+    def initialise(self, inputs: int, queries: Any, key: PRNGKeyArray) -> "TwoLevels":
         key_net, key_output = jax.random.split(key)
         net = self.net.initialise(self.top, key_net)
         output = Dense.initialise(net.outputs(self.top), 2 * self.bottom, key_output)

@@ -2,34 +2,54 @@
 
 from veil.posterior.amortized import Amortized, Ladder, Shared
 from veil.posterior.assumed import Extended, ParticleFilter, Unscented
-from veil.posterior.base import Posterior
+from veil.posterior.base import (
+    Continuing,
+    Expecting,
+    Intrinsic,
+    Learned,
+    Online,
+    PerDatum,
+    Posterior,
+    Proposal,
+    Vectorial,
+)
 from veil.posterior.exact import Exact
 from veil.posterior.mean_field import MeanField
+from veil.posterior.messages import MessagePassing
 from veil.posterior.proposals import Bootstrap, Optimal
 from veil.posterior.refined import Refined
 from veil.posterior.resampled import Resampled
-from veil.posterior.sequential import Both, Future, MessagePassing, Now, Past, Sequential
+from veil.posterior.sequential import Sequential
+from veil.posterior.summaries import Both, Future, Now, Past
 from veil.posterior.table import Table
 
 __all__ = [
     "Amortized",
     "Bootstrap",
     "Both",
+    "Continuing",
     "Exact",
+    "Expecting",
     "Extended",
     "Future",
+    "Intrinsic",
     "Ladder",
+    "Learned",
     "MeanField",
     "MessagePassing",
     "Now",
+    "Online",
     "Optimal",
     "ParticleFilter",
     "Past",
+    "PerDatum",
     "Posterior",
+    "Proposal",
     "Refined",
     "Resampled",
     "Sequential",
     "Shared",
     "Table",
     "Unscented",
+    "Vectorial",
 ]

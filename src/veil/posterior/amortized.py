@@ -1,6 +1,6 @@
 """Amortized posteriors: a network that reads the datum and answers with a distribution over its latent."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,24 +10,24 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil import distributions
 from veil.distributions import Distribution
 from veil.model import Datum, Model
+from veil.model.abilities import parameter
 from veil.parts.flows import Flow
-from veil.parts.heads import DiagonalGaussian, Head
-from veil.parts.nets import MLP, Dense
-from veil.parts.priors import FLOOR
-from veil.posterior.base import Posterior
-from veil.units import Units
+from veil.parts.heads import DiagonalGaussian, Head, OneHot
+from veil.parts.nets import MLP, Dense, Identity
+from veil.parts.priors import FLOOR, TwoLevels, VampPrior
+from veil.posterior.base import Learned, Vectorial
+
+T = TypeVar("T")
 
 
 class Reader(eqx.Module):
-    """What an encoder sees of a datum: its query and evidence as one standardised vector.
+    """What an encoder sees of a datum: its query and evidence as one vector.
 
-    Missing entries read as the data's centre; if the training data had any (``masked``), which entries are present
-    is seen, too.
+    Missing entries read as zero, the centre of standardised data; if the training data had any (``masked``), which
+    entries are present is seen, too.
     """
 
     masked: bool = eqx.field(static=True, default=False)
-    query: Units | None = None
-    evidence: Units | None = None
 
     @staticmethod
     def of(example: Datum) -> "Reader":
@@ -35,23 +35,19 @@ class Reader(eqx.Module):
         return Reader(example.observed is not None)
 
     def __call__(self, datum: Datum) -> Float[Array, " D"]:
-        query = Units.applied(self.query, datum.query)
+        query = datum.query
         if datum.observed is not None:
-            query = jnp.where(datum.observed, query, 0.0)
-        parts = [query.ravel()]
+            query = jax.tree.map(lambda value, seen: jnp.where(seen, value, 0.0), query, datum.observed)
+        parts = [query]
         if self.masked:
-            observed = jnp.ones(query.shape) if datum.observed is None else datum.observed
-            parts.append(observed.astype(query.dtype).ravel())
-        if datum.evidence is not None:
-            parts.append(Units.applied(self.evidence, datum.evidence).ravel())
-        return jnp.concatenate(parts) if len(parts) > 1 else parts[0]
-
-    def rescaled(self, query: Units | None, evidence: Units | None) -> "Reader":
-        """The same reader of data in the user's units."""
-        return Reader(self.masked, Units.composed(self.query, query), Units.composed(self.evidence, evidence))
+            given = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), query)
+            parts.append(given if datum.observed is None else datum.observed)
+        leaves = jax.tree.leaves((*parts, datum.evidence))
+        numbers = [leaf.astype(leaves[0].dtype).ravel() for leaf in leaves]
+        return jnp.concatenate(numbers) if len(numbers) > 1 else numbers[0]
 
 
-class Amortized(Posterior):
+class Amortized(Learned, Vectorial):
     """q(z | y, x) = head(W [net(y, x)]): one network for all data. Kingma & Welling 2014.
 
     ``head``: any family over the latent's shape (default: what the model's prior suggests, a diagonal Gaussian or
@@ -65,20 +61,16 @@ class Amortized(Posterior):
     head: Head | None = None
     flow: Flow | None = None
     shared: bool = eqx.field(static=True, default=False)
-    shape: tuple[int, ...] = eqx.field(static=True, default=())
+    shape: tuple[int, ...] | None = parameter(static=True)
     reader: Reader = Reader()
     output: Dense | None = None
 
-    @property
-    def ready(self) -> bool:
-        return self.output is not None or (self.shared and self.shape != ())
-
-    def initialise(self, model: Model, example: Datum, count: int, key: PRNGKeyArray) -> "Amortized":
+    def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Amortized":
         shape = latent_shape(model, example)
-        head = self.head or getattr(getattr(model, "latent", None), "head", None) or DiagonalGaussian(FLOOR)
+        head = self.head or family(model, example)
         reader = Reader.of(example)
         if self.shared:
-            return Amortized(self.net, head, None, True, shape, reader)
+            return Amortized(Identity(), head, None, True, shape, reader)
         inputs = jax.eval_shape(reader, example).shape[0]
         key_net, key_output, key_flow = jax.random.split(key, 3)
         net = self.net.initialise(inputs, key_net)
@@ -86,15 +78,11 @@ class Amortized(Posterior):
         flow = None if self.flow is None else self.flow.initialise(shape[0], key_flow)
         return Amortized(net, head, flow, False, shape, reader, output)
 
-    def rescaled(self, query: Units | None, evidence: Units | None) -> "Amortized":
-        reader = self.reader.rescaled(query, evidence)
-        return Amortized(self.net, self.head, self.flow, self.shared, self.shape, reader, self.output)
-
-    def vector(self, model: Model, datum: Datum) -> Float[Array, " V"]:
+    def vector(self, model: Any, datum: Datum) -> Float[Array, " V"]:
         """The numbers that the head makes a distribution of."""
         seen = self.reader(datum)
         if self.shared:
-            return model.latent.encode(seen)  # type: ignore[attr-defined]
+            return part(model, VampPrior).encode(seen)
         if self.output is None:
             raise ValueError("this posterior has no parameters yet: call veil.fit on the model first")
         return self.output(self.net(seen))
@@ -102,14 +90,15 @@ class Amortized(Posterior):
     def distribution(self, vector: Float[Array, " V"]) -> Distribution:
         """q from the head's numbers."""
         assert self.head is not None
+        assert self.shape is not None
         base = self.head(vector, self.shape)
         return base if self.flow is None else self.flow.pushed(base)
 
-    def __call__(self, model: Model, datum: Datum) -> Distribution:
+    def __call__(self, model: Any, datum: Datum) -> Distribution:
         return self.distribution(self.vector(model, datum))
 
 
-class Ladder(Posterior):
+class Ladder(Learned):
     """q(z_2 | y) q(z_1 | y, z_2) for a ``TwoLevels`` prior: the message of a network meets p(z_1 | z_2).
 
     q(z_1 | y, z_2) ∝ N(z_1; m(y), s(y)²) p(z_1 | z_2), precisions add. Sønderby et al. 2016, eqs. 11-13.
@@ -118,24 +107,17 @@ class Ladder(Posterior):
     net: Any = MLP()
     top: int = eqx.field(static=True, default=0)
     reader: Reader = Reader()
-    output: Dense | None = None
+    output: Dense | None = parameter()
 
-    @property
-    def ready(self) -> bool:
-        return self.output is not None
-
-    def initialise(self, model: Model, example: Datum, count: int, key: PRNGKeyArray) -> "Ladder":
-        top, bottom = model.latent.top, model.latent.bottom  # type: ignore[attr-defined]
+    def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Ladder":
+        top, bottom = part(model, TwoLevels).top, part(model, TwoLevels).bottom
         reader = Reader.of(example)
         inputs = jax.eval_shape(reader, example).shape[0]
         key_net, key_output = jax.random.split(key)
         net = self.net.initialise(inputs, key_net)
         return Ladder(net, top, reader, Dense.initialise(net.outputs(inputs), 2 * (top + bottom), key_output))
 
-    def rescaled(self, query: Units | None, evidence: Units | None) -> "Ladder":
-        return Ladder(self.net, self.top, self.reader.rescaled(query, evidence), self.output)
-
-    def __call__(self, model: Model, datum: Datum) -> Distribution:
+    def __call__(self, model: Any, datum: Datum) -> Distribution:
         if self.output is None:
             raise ValueError("this posterior has no parameters yet: call veil.fit on the model first")
         means, log_scales = self.output(self.net(self.reader(datum))).reshape(2, -1)
@@ -144,49 +126,61 @@ class Ladder(Posterior):
         mean, scale = means[self.top :], scales[self.top :]
 
         def then(top: Float[Array, " A"]) -> Distribution:
-            below, spread = model.latent.below(top)  # type: ignore[attr-defined]
+            below, spread = part(model, TwoLevels).below(top)
             precision = scale**-2 + spread**-2
             return distributions.normal((mean * scale**-2 + below * spread**-2) / precision, precision**-0.5)
 
         return distributions.Chained(first, then, self.top)
 
 
-class Shared(Posterior):
+class Shared(Learned):
     """One q(z) for all data: the variational posterior of a latent that all data share (weights of a network)."""
 
     head: Head = DiagonalGaussian(floor=1e-6)
     scale: float = eqx.field(static=True, default=0.05)
     shape: tuple[int, ...] = eqx.field(static=True, default=())
-    parameters: Float[Array, " V"] | None = None
+    parameters: Float[Array, " V"] | None = parameter()
 
-    @property
-    def ready(self) -> bool:
-        return self.parameters is not None
-
-    def initialise(self, model: Model, example: Datum, count: int, key: PRNGKeyArray) -> "Shared":
+    def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Shared":
         shape = latent_shape(model, example)
         # narrow at first: with the prior's width the data's signal drowns in the weights' noise
         draw = model.prior(example.evidence).sample(key)
         sums = jnp.stack([jnp.ones(shape), draw, draw**2 + self.scale**2])
         return Shared(self.head, self.scale, shape, self.head.from_sums(sums))
 
-    def __call__(self, model: Model, datum: Datum) -> Distribution:
+    def __call__(self, model: Any, datum: Datum) -> Distribution:
         if self.parameters is None:
             raise ValueError("this posterior has no parameters yet: call veil.fit on the model first")
         return self.head(self.parameters, self.shape)
 
 
+def part(model: Any, kind: type[T]) -> T:
+    """The part of this type that a model has. Raises TypeError if there is none."""
+    known = lambda node: isinstance(node, kind)  # noqa: E731
+    found = [node for node in jax.tree.leaves(model, is_leaf=known) if known(node)]
+    if not found:
+        raise TypeError(f"posterior: this one is for models with a {kind.__name__}; got {type(model).__name__}")
+    return found[0]
+
+
+def latent_prior(model: Model, example: Datum) -> Any:
+    """p(z | x) of one datum, for its family and shape only: nothing is computed."""
+    found: list[Any] = []
+    jax.eval_shape(lambda: found.append(model.prior(example.evidence)))
+    return found[0]
+
+
+def family(model: Model, example: Datum) -> Head:
+    """The family that a network's approximation takes by default: of codes codes, else independent normals."""
+    return OneHot() if isinstance(latent_prior(model, example), distributions.Codes) else DiagonalGaussian(FLOOR)
+
+
 def latent_shape(model: Model, example: Datum) -> tuple[int, ...]:
     """The shape of one latent, from the model's prior."""
-    shape: list[tuple[int, ...]] = []
-
-    def ask() -> None:
-        shape.append(tuple(model.prior(example.evidence).event_shape))  # type: ignore[attr-defined]
-
-    jax.eval_shape(ask)
-    if shape[0] in ((), (0,)):
+    shape = tuple(latent_prior(model, example).event_shape)
+    if shape in ((), (0,)):
         raise TypeError(
             f"posterior: {type(model).__name__} has a latent that is a single choice or empty; its posterior is exact: "
             f"use veil.Exact()"
         )
-    return shape[0]
+    return shape

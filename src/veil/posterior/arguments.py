@@ -1,10 +1,11 @@
 """What the verbs are given: a model and its posterior, from those or from a ``Fit``."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from veil.data import Data
 from veil.model import Model, checks
-from veil.posterior.base import Posterior
+from veil.posterior.base import Posterior, per_datum
 
 
 def verified(model: Any, posterior: Any, key: Any) -> None:
@@ -18,9 +19,17 @@ def verified(model: Any, posterior: Any, key: Any) -> None:
         raise TypeError(f"posterior: expected a veil posterior, such as a Fit's .posterior; got {posterior!r}")
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model and its posterior: what every verb takes in the place of a model."""
+
+    model: Any
+    posterior: Posterior
+
+
 def parts(model: Any, posterior: Posterior | None) -> tuple[Model, Posterior | None]:
-    """A model and its posterior, from those or from a ``Fit``."""
-    if not isinstance(model, Model) and isinstance(getattr(model, "model", None), Model):
+    """A model and its posterior, from those or from a ``Fit``. Raises TypeError, ValueError for anything else."""
+    if isinstance(model, Fitted):
         return model.model, posterior or model.posterior
     checks.fitted(model)
     return model, posterior
@@ -28,12 +37,13 @@ def parts(model: Any, posterior: Posterior | None) -> tuple[Model, Posterior | N
 
 def known_to(posterior: Posterior | None, data: Any) -> Any:
     """The data, numbered by row where the posterior has a row for each of so many data."""
-    rows = getattr(posterior, "count", None) if posterior is not None and posterior.per_datum else None
-    if rows is None or not isinstance(data, Data) or data.index is not None:
+    table = per_datum(posterior)
+    if table is None or table.count is None or not isinstance(data, Data) or data.index is not None:
         return data
-    if len(data) != rows:
+    if len(data) != table.count:
         raise ValueError(
-            f"data: the posterior has one row for each of the {rows} data it was fitted to, and these are {len(data)} "
-            f"without an index; fit a posterior to them with veil.fit(model, data, posterior=..., fixed=True)"
+            f"data: the posterior has one row for each of the {table.count} data it was fitted to, and these are "
+            f"{len(data)} without an index; fit a posterior to them with veil.fit(model, data, posterior=..., "
+            "fixed=True)"
         )
     return data.numbered()

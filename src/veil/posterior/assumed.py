@@ -11,14 +11,17 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+import jax.numpy as jnp
+from jaxtyping import Float, PRNGKeyArray
 
-from veil.maths import assumed, linear, markov, particles
+from veil.maths import assumed, linear, particles
 from veil.model import Datum
 from veil.model.chains import GaussianChain, Normal
+from veil.model.filter import Belief, Filter, known, started_anew
+from veil.model.stepwise import Before, Marginal, StepPosterior
 from veil.parts.nets import positive
-from veil.posterior.base import Posterior
-from veil.posterior.proposals import Optimal, filtered, paths
+from veil.posterior.base import Intrinsic, Online, Proposal
+from veil.posterior.proposals import Optimal, ParticleBeliefs, filtered, paths, stepwise
 
 
 class Estimated(NamedTuple):
@@ -29,10 +32,18 @@ class Estimated(NamedTuple):
     log_likelihood: Float[Array, ""]
 
 
-class AssumedGaussian(Posterior):
+class KnownDynamics(StepPosterior):
+    """A model of sequences with known dynamics and Gaussian noise (``veil.NonlinearGaussian``)."""
+
+    @abstractmethod
+    def system(self) -> assumed.System:
+        """What ``maths.assumed`` takes."""
+
+
+class AssumedGaussian(Intrinsic, Proposal, Online):
     """Filters and smoothers that take p(z_t | y_1..t) for a Gaussian; ``rule`` says how a function moves its moments.
 
-    For models with ``system()`` (``veil.NonlinearGaussian``). The log-likelihood is an approximation, no bound.
+    For models of ``KnownDynamics``. The log-likelihood is an approximation, no bound.
     """
 
     @property
@@ -40,31 +51,33 @@ class AssumedGaussian(Posterior):
     def rule(self) -> assumed.Rule:
         """(function, mean, covariance) -> mean, covariance and cross-covariance of its value."""
 
-    def _run(self, model: Any, datum: Datum) -> tuple[assumed.AssumedDensity, Array, Array]:
-        if not hasattr(model, "system"):
+    def _known(self, model: Any) -> KnownDynamics:
+        if not isinstance(model, KnownDynamics):
             raise TypeError(
                 f"posterior: {type(self).__name__}() is for models with known dynamics (veil.NonlinearGaussian); got "
                 f"{type(model).__name__}"
             )
-        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
-        found = assumed.filtered(self.rule, model.system(), datum.query, datum.evidence, datum.observed, starts, there)
-        return found, starts, there
+        return model
+
+    def _run(self, model: Any, datum: Datum) -> assumed.AssumedDensity:
+        system, each = self._known(model).system(), (datum.query, datum.evidence, datum.observed)
+        return assumed.filtered(self.rule, system, *each, datum.starts, datum.there)
 
     def filtered(self, model: Any, datum: Datum, key: PRNGKeyArray | None = None) -> Estimated:
         """Of p(z_t | y_1..t, x). Nothing is drawn: the key is for particles."""
-        found = self._run(model, datum)[0]
+        found = self._run(model, datum)
         return Estimated(found.mean, found.covariance, found.log_likelihoods.sum())
 
     def smoothed(self, model: Any, datum: Datum, key: PRNGKeyArray | None = None) -> Estimated:
         """Of p(z_t | y_1..T, x). Nothing is drawn: the key is for particles."""
-        found, starts, there = self._run(model, datum)
-        after = assumed.smoothed(found, starts, there)
+        found = self._run(model, datum)
+        after = assumed.smoothed(found, datum.starts, datum.there)
         return Estimated(after.mean, after.covariance, found.log_likelihoods.sum())
 
     def __call__(self, model: Any, datum: Datum) -> GaussianChain:
         """The smoother as a chain, q(z_1..T | y, x)."""
-        found, starts, there = self._run(model, datum)
-        return GaussianChain.smoothed(assumed.smoothed(found, starts, there), starts, there)
+        after = assumed.smoothed(self._run(model, datum), datum.starts, datum.there)
+        return GaussianChain.smoothed(after, datum.starts, datum.there)
 
     def step_proposals(self, model: Any, datum: Datum) -> None:
         """Nothing is computed before."""
@@ -73,6 +86,39 @@ class AssumedGaussian(Posterior):
     def step(self, model: Any, features: Any, carry: Any, datum: Datum) -> Normal:
         """p(z_t | z_t-1, y_t, x_t), approximately: this filter's update of the prior."""
         return proposal(self.rule, model, carry, datum)
+
+    def filter(self, model: Any) -> "GaussianFilter":
+        """This filter, one step at a time."""
+        return GaussianFilter(self._known(model), self)
+
+
+class GaussianFilter(Filter):
+    """p(z_t | y_1..t) taken for N(mean [L], covariance [L, L]), by a moment rule."""
+
+    model: Any
+    posterior: AssumedGaussian
+
+    def init(self) -> Belief:
+        system = self.model.system()
+        return Belief((system.mean, system.covariance), jnp.array(True), jnp.zeros(()))
+
+    def update(self, belief: Belief, datum: Datum, key: PRNGKeyArray) -> Belief:
+        fresh, there = started_anew(belief, datum)
+        rule, system = self.posterior.rule, self.model.system()
+        ahead, spread, _ = rule(lambda z: system.transition(z, datum.evidence), *belief.state)
+        mean = jnp.where(fresh, system.mean, ahead)
+        covariance = jnp.where(fresh, system.covariance, linear.symmetric(spread) + system.process)
+        emission = lambda z: system.emission(z, datum.evidence)  # noqa: E731
+        *state, value = assumed.update(rule, emission, system.noise, mean, covariance, datum.query, datum.observed)
+        return known(belief, tuple(state), value, fresh, there)
+
+    def draw(self, belief: Belief, key: PRNGKeyArray) -> Before:
+        mean, covariance = belief.state
+        return Before(Normal(mean, linear.cholesky(covariance)).sample(key), belief.fresh)
+
+    def marginal(self, belief: Belief) -> Marginal:
+        mean, covariance = belief.state
+        return Marginal(None, mean, jnp.diagonal(covariance))
 
 
 def proposal(rule: assumed.Rule, model: Any, carry: Any, datum: Datum) -> Normal:
@@ -149,3 +195,7 @@ class ParticleFilter(eqx.Module):
         weights = jax.numpy.full(drawn.shape[:2], 1.0 / self.paths, drawn.dtype).T
         mean, covariance = particles.weighted_moments(jax.numpy.swapaxes(drawn, 0, 1), weights)
         return Estimated(mean, covariance, found.log_likelihood)
+
+    def filter(self, model: Any) -> ParticleBeliefs:
+        """One step at a time."""
+        return ParticleBeliefs(stepwise(model, self.proposal), self.proposal, self.count, self.threshold)

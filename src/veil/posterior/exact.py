@@ -1,21 +1,21 @@
 """The exact posterior, of models that know theirs."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from veil.distributions import Distribution
-from veil.model import Datum, Model
-from veil.posterior.base import Posterior
+from veil.model import Datum
+from veil.model.abilities import ExactChain
+from veil.model.filter import Filter
+from veil.posterior.base import Expecting, Intrinsic, Online, Proposal
 
 
-class Exact(Posterior):
-    """p(z | y, x): over every value of a discrete latent, or in closed form (``FactorAnalysis``).
+class Exact(Intrinsic, Expecting, Proposal, Online):
+    """p(z | y, x) of a ``Tractable`` model: over every value of a discrete latent, or in closed form.
 
-    Then log p(y, z | x) - log q(z) = log p(y | x) for every z. Raises TypeError for a latent that cannot be listed.
+    Then log p(y, z | x) - log q(z) = log p(y | x) for every z.
     """
 
-    closed: ClassVar[bool] = True
-
-    def __call__(self, model: Model, datum: Datum) -> Distribution:
+    def __call__(self, model: Any, datum: Datum) -> Distribution:
         return model.posterior(datum)
 
     def expectations(self, model: Any, datum: Datum) -> Any:
@@ -29,3 +29,9 @@ class Exact(Posterior):
     def step(self, model: Any, features: Any, carry: Any, datum: Datum) -> Distribution:
         """p(z_t | z_t-1, y, x): unless it resamples, a particle filter's Ẑ is then p(y | x), whatever is drawn."""
         return features.given(carry.latent)
+
+    def filter(self, model: Any) -> Filter:
+        """The model's own. Raises TypeError for a model of single rows, which have no past."""
+        if not isinstance(model, ExactChain):
+            raise TypeError(f"posterior: {type(model).__name__} has no exact filter; use veil.posterior.Bootstrap()")
+        return model.filter()

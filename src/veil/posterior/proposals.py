@@ -3,19 +3,23 @@
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.maths import markov, particles
-from veil.model import Datum, Model, frozen
-from veil.model.stepwise import Before, Proposal, Stepwise
-from veil.posterior.base import Posterior
+from veil.maths import particles
+from veil.model import Datum, Model, Stepwise, frozen
+from veil.model.filter import Belief, Filter, known, started_anew
+from veil.model.stepwise import Before, Marginal, StepPosterior
+from veil.posterior.base import Intrinsic, Online, Proposal
+
+PARTICLES = 1000  # of a filter that is not told how many
 
 
-class Bootstrap(Posterior):
+class Bootstrap(Intrinsic, Proposal, Online):
     """q(z_t | past) = p(z_t | past): the prior proposes, and the weights are the likelihoods. Gordon et al. 1993."""
 
     def __call__(self, model: Model, datum: Datum) -> Distribution:
@@ -30,9 +34,13 @@ class Bootstrap(Posterior):
         """The model's ``step_prior``."""
         return model.step_prior(carry, datum.evidence)
 
+    def filter(self, model: Any) -> "ParticleBeliefs":
+        """A particle filter of 1000 particles."""
+        return ParticleBeliefs(stepwise(model, self), self)
 
-class Optimal(Posterior):
-    """q(z_t | past) = p(z_t | past, y_t), of models that know it (``step_posterior``); of others its approximation.
+
+class Optimal(Intrinsic, Proposal, Online):
+    """q(z_t | past) = p(z_t | past, y_t), of models that know it (``StepPosterior``), exactly or nearly.
 
     It makes the variance of a step's weights, given the past, as small as it can be. Doucet, Godsill & Andrieu 2000.
     ``HMM``, ``LDS`` and ``SwitchingLDS`` know it exactly, ``NonlinearGaussian`` by linearising its emission.
@@ -43,7 +51,7 @@ class Optimal(Posterior):
 
     def step_proposals(self, model: Any, datum: Datum) -> None:
         """Nothing is computed before."""
-        if not hasattr(model, "step_posterior"):
+        if not isinstance(model, StepPosterior):
             raise TypeError(
                 f"posterior: {type(model).__name__} has no step_posterior(carry, datum); use veil.posterior.Bootstrap()"
             )
@@ -52,19 +60,44 @@ class Optimal(Posterior):
         """The model's ``step_posterior``."""
         return model.step_posterior(carry, datum)
 
+    def filter(self, model: Any) -> "ParticleBeliefs":
+        """A particle filter of 1000 particles."""
+        self.step_proposals(model, Datum(jnp.zeros(0)))
+        return ParticleBeliefs(stepwise(model, self), self)
 
-def stepwise(model: Any, posterior: Any) -> None:
-    """Raise TypeError for a model or a proposal that cannot be run step by step."""
+
+def stepwise(model: Any, posterior: Any) -> Any:
+    """The model. Raises TypeError for a model or a proposal that cannot be run step by step."""
     if not isinstance(model, Stepwise):
         raise TypeError(
             f"model: {type(model).__name__} cannot be run step by step; a particle filter needs carry, advance, "
-            "step_prior and step_likelihood (see veil.model.stepwise)"
+            "step_prior and step_likelihood (see veil.Stepwise)"
         )
     if not isinstance(posterior, Proposal):
         raise TypeError(
             f"posterior: {type(posterior).__name__} cannot propose step by step; use veil.posterior.Bootstrap(), or "
-            "give it step_proposals and step (see veil.model.stepwise)"
+            "give it step_proposals and step (see veil.posterior.Proposal)"
         )
+    return model
+
+
+def _propose(
+    model: Any, posterior: Any, key: PRNGKeyArray, carry: Any, now: tuple[Datum, Any]
+) -> tuple[Any, Float[Array, ""]]:
+    """A draw of z_t, and its log-weight log p(z_t, y_t | past) - log q(z_t), nats."""
+    one, features = now
+    q = posterior.step(model, features, carry, one)
+    if not distributions.reparameterised(q):
+        q = frozen(posterior).step(frozen(model), frozen(features), frozen(carry), one)
+    latent = q.sample(key)
+    prior = distributions.log_prob(model.step_prior(carry, one.evidence), latent)
+    seen = distributions.log_prob(model.step_likelihood(carry, latent, one.evidence), one.query, one.observed)
+    return latent, prior + seen - distributions.log_prob(q, latent)
+
+
+def _advance(model: Any, carry: Any, latent: Any, now: tuple[Datum, Any]) -> Any:
+    one = now[0]
+    return model.advance(carry, latent, one.query, one.evidence, one.observed)
 
 
 def filtered(
@@ -84,28 +117,77 @@ def filtered(
     Raises TypeError if the model or the posterior cannot be run step by step.
     """
     stepwise(model, posterior)
-    starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
     features = posterior.step_proposals(model, datum)
-
-    def propose(key: PRNGKeyArray, carry: Any, now: tuple[Datum, Any]) -> tuple[Any, Float[Array, ""]]:
-        one, features = now
-        q = posterior.step(model, features, carry, one)
-        if not distributions.reparameterised(q):
-            q = frozen(posterior).step(frozen(model), frozen(features), frozen(carry), one)
-        latent = q.sample(key)
-        prior = distributions.log_prob(model.step_prior(carry, one.evidence), latent)
-        seen = distributions.log_prob(model.step_likelihood(carry, latent, one.evidence), one.query, one.observed)
-        return latent, prior + seen - distributions.log_prob(q, latent)
-
-    def advance(carry: Any, latent: Any, now: tuple[Datum, Any]) -> Any:
-        one = now[0]
-        return model.advance(carry, latent, one.query, one.evidence, one.observed)
-
-    each = Datum(datum.query, datum.evidence, observed=datum.observed)
     begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
     return particles.filtered(
-        key, begin, propose, advance, (each, features), starts, there, count, threshold, resampling, record
+        key,
+        begin,
+        lambda key, carry, now: _propose(model, posterior, key, carry, now),
+        lambda carry, latent, now: _advance(model, carry, latent, now),
+        (datum.each_step(), features),
+        datum.starts,
+        datum.there,
+        count,
+        threshold,
+        resampling,
+        record,
     )
+
+
+class ParticleBeliefs(Filter):
+    """The particle filter of a stepwise model, one step at a time; its state is a ``maths.particles.Swarm``.
+
+    The proposal must not need what ``step_proposals`` computes of a whole sequence.
+    """
+
+    model: Any
+    posterior: Any
+    count: int = eqx.field(static=True, default=PARTICLES)
+    threshold: float = eqx.field(static=True, default=0.5)
+
+    def _begin(self) -> Any:
+        return jax.tree.map(jnp.asarray, self.model.carry(None))
+
+    def init(self) -> Belief:
+        return Belief(particles.swarm(self._begin(), self.count), jnp.array(True), jnp.zeros(()))
+
+    def update(self, belief: Belief, datum: Datum, key: PRNGKeyArray) -> Belief:
+        fresh, there = started_anew(belief, datum)
+        one = Datum(datum.query, datum.evidence, observed=datum.observed)
+        after, _, value, _ = particles.stepped(
+            key,
+            belief.state,
+            self._begin(),
+            lambda key, carry, now: _propose(self.model, self.posterior, key, carry, now),
+            lambda carry, latent, now: _advance(self.model, carry, latent, now),
+            (one, None),
+            fresh,
+            there,
+            self.threshold,
+        )
+        return known(belief, after, value, fresh, there)
+
+    def draw(self, belief: Belief, key: PRNGKeyArray) -> Any:
+        """The carry of a particle, chosen by its weight."""
+        chosen = jax.random.categorical(key, belief.state.log_weights)
+        return jax.tree.map(lambda leaf: leaf[chosen], belief.state.carries)
+
+    def marginal(self, belief: Belief) -> Marginal:
+        """The particles' own, by their weights (the mean and variance of a mixture)."""
+        each = jax.vmap(self.model.latent_of)(belief.state.carries)
+        return mixed(each, jnp.exp(belief.state.log_weights))
+
+
+def mixed(each: Marginal, weights: Float[Array, " K"]) -> Marginal:
+    """The marginal of a mixture of K."""
+    logs = mean = variance = None
+    if each.log_probabilities is not None:
+        shares = weights @ jnp.exp(each.log_probabilities)
+        logs = jnp.where(shares > 0, jnp.log(jnp.where(shares > 0, shares, 1.0)), -jnp.inf)
+    if each.mean is not None:
+        mean = jnp.tensordot(weights, each.mean, 1)
+        variance = jnp.tensordot(weights, each.variance + (each.mean - mean[None]) ** 2, 1)
+    return Marginal(logs, mean, variance)
 
 
 def paths(model: Any, found: particles.Particles, datum: Datum, key: PRNGKeyArray, count: int) -> Any:
@@ -118,10 +200,9 @@ def paths(model: Any, found: particles.Particles, datum: Datum, key: PRNGKeyArra
     if not isinstance(begin, Before):
         chosen = jax.random.categorical(key, found.log_weights[-1], shape=(count,))
         return jax.tree.map(lambda leaf: leaf[chosen], particles.paths(found))
-    starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
 
     def move(before: Array, after: Array, x: Array | None) -> Array:
         carry = model.advance(begin, before, None, x, None)
         return distributions.log_prob(model.step_prior(carry, x), after)
 
-    return particles.backward_paths(key, found, move, datum.evidence, starts, there, count)
+    return particles.backward_paths(key, found, move, datum.evidence, datum.starts, datum.there, count)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from veil.distributions import Distribution
 from veil.maths.gaussian import LOG_2PI
 from veil.model import Datum, Model, frozen
-from veil.posterior.base import Derived
+from veil.posterior.base import Derived, Vectorial
 
 
 class Refined(Derived):
@@ -30,7 +30,7 @@ class Refined(Derived):
     def __check_init__(self) -> None:
         if self.steps < 0:
             raise ValueError(f"steps: expected a whole number, zero or more; got {self.steps}")
-        if not hasattr(self.base, "vector"):
+        if not isinstance(self.base, Vectorial):
             raise TypeError(f"base: expected Amortized or Table, whose parameters can be refined; got {self.base!r}")
 
     def __call__(self, model: Model, datum: Datum) -> Distribution:

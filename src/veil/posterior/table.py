@@ -1,18 +1,20 @@
 """Variational inference proper: each datum has variational parameters of its own."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
-from veil.model import Datum, Model
-from veil.parts.heads import DiagonalGaussian, Head
-from veil.parts.priors import FLOOR
-from veil.posterior.amortized import latent_shape
-from veil.posterior.base import Posterior
+from veil.model import Datum
+from veil.model.abilities import parameter
+from veil.parts.heads import Head
+from veil.posterior.amortized import family, latent_shape
+from veil.posterior.base import Learned, PerDatum, Vectorial
 
 
-class Table(Posterior):
+class Table(Learned, Vectorial, PerDatum):
     """q_n(z) = head(row n): per-datum variational parameters, found by the datum's ``index``. No amortization gap.
 
     ``head``: the family, ``DiagonalGaussian()`` (mean field) or ``FullGaussian()``; default: what the prior suggests.
@@ -22,26 +24,18 @@ class Table(Posterior):
 
     head: Head | None = None
     shape: tuple[int, ...] = eqx.field(static=True, default=())
-    rows: Float[Array, "N V"] | None = None
-
-    @property
-    def per_datum(self) -> bool:
-        return True
+    rows: Float[Array, "N V"] | None = parameter()
 
     @property
     def count(self) -> int | None:
         return None if self.rows is None else len(self.rows)
 
-    @property
-    def ready(self) -> bool:
-        return self.rows is not None
-
-    def initialise(self, model: Model, example: Datum, count: int, key: PRNGKeyArray) -> "Table":
+    def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Table":
         shape = latent_shape(model, example)
-        head = self.head or getattr(getattr(model, "latent", None), "head", None) or DiagonalGaussian(FLOOR)
+        head = self.head or family(model, example)
         return Table(head, shape, jnp.zeros((count, head.size(shape))))
 
-    def vector(self, model: Model, datum: Datum) -> Float[Array, " V"]:
+    def vector(self, model: Any, datum: Datum) -> Float[Array, " V"]:
         """The row of this datum."""
         if self.rows is None:
             raise ValueError("this posterior has no parameters yet: call veil.fit on the model first")
@@ -55,5 +49,5 @@ class Table(Posterior):
         assert self.head is not None
         return self.head(vector, self.shape)
 
-    def __call__(self, model: Model, datum: Datum) -> Distribution:
+    def __call__(self, model: Any, datum: Datum) -> Distribution:
         return self.distribution(self.vector(model, datum))

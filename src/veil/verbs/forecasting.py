@@ -12,14 +12,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil import distributions
 from veil.data import Data, Stream
 from veil.data.core.arrays import labels, unchecked
-from veil.evaluation.particles import usual_proposal
-from veil.maths import markov
 from veil.maths import particles as maths
-from veil.model import Datum, Model, checks
-from veil.model.batching import as_datum
-from veil.model.stepwise import Stepwise
-from veil.posterior import Bootstrap, Exact, Optimal, Posterior, proposals
+from veil.model import Datum, Model, Stepwise, checks
+from veil.model.abilities import Sized
+from veil.model.batching import as_datum, on_device, there
+from veil.model.chains import Path
+from veil.model.stepwise import replayed, rollout
+from veil.posterior import Posterior, proposals
 from veil.posterior.arguments import parts
+from veil.posterior.choice import by_particles, chosen
 
 PARTICLES = 1000  # at least, of a filter from which futures go on
 
@@ -107,24 +108,13 @@ def forecast(
             "data: a forecast is of sequences in memory; give some of the stream's blocks, or a part of them"
         )
     given = data if isinstance(data, Data) else Data(data)
-    if not model.sequential:
+    if not isinstance(model, Stepwise):
         raise ValueError(f"model: {type(model).__name__} is a model of single rows; only sequences have a future")
     checks.shapes(model, given)
-    if not _steps(model):
-        raise TypeError(
-            f"model: {type(model).__name__} cannot be run step by step: it needs carry, advance, step_prior and "
-            "step_likelihood (see veil.model.stepwise)"
-        )
-    exact = model.tractable and (posterior is None or isinstance(posterior, Exact))
-    particles = not exact and (posterior is None or isinstance(posterior, Bootstrap | Optimal))
-    chosen = Exact() if exact else usual_proposal(model) if posterior is None else posterior
-    if not chosen.ready:
-        raise ValueError(
-            f"posterior: that of {type(model).__name__} has no closed form; give the Fit, or its .posterior (or "
-            "veil.posterior.Bootstrap(), which needs none, for a particle filter)"
-        )
+    particles = by_particles(model, posterior)
+    used = chosen(model, posterior, filtering=True)
     if particles:
-        proposals.stepwise(model, chosen)
+        proposals.stepwise(model, used)
     seen, behind = (given, None) if after is None else _cut(given, after)
     future = _future(model, given, evidence_future, behind, horizon)
     datum = jax.tree.map(jnp.asarray, as_datum(seen))
@@ -134,7 +124,7 @@ def forecast(
         missing = np.isnan(truth)
         known = jnp.asarray(np.where(missing, 0, truth)), jnp.asarray(~missing) if missing.any() else None
     keys = jax.random.split(key, len(given))
-    found = _all(model, chosen, datum, future, known, keys, horizon, samples, states, particles)
+    found = _all(model, used, datum, future, known, keys, horizon, samples, states, particles)
     paths, mean, variance, scores, carried = found
     deviation = np.sqrt(np.asarray(variance))
     return Forecast(
@@ -182,45 +172,30 @@ def _one(
 ) -> tuple[Any, ...]:
     """Futures [S, H, ...] of one sequence, mean and variance [H, ...], log-likelihoods of the truth [H], states."""
 
-    def onward(carry: Any, now: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-        evidence, known, key = now
-        key_latent, key_query = jax.random.split(key)
-        latent = model.step_prior(carry, evidence).sample(key_latent)
-        seen = model.step_likelihood(carry, latent, evidence)
-        query = seen.sample(key_query).astype(datum.query.dtype)
-        mean, variance = distributions.moments(seen)
-        score = jnp.zeros(()) if known is None else distributions.log_prob(seen, *known)
-        after = model.advance(carry, latent, query, evidence, None)
-        return after, (query, mean, variance, score, after if states else None)
-
-    def path(carry: Any, key: PRNGKeyArray) -> tuple[Any, ...]:
-        return jax.lax.scan(onward, carry, (future, truth, jax.random.split(key, horizon)))[1]
+    def future_of(state: Any, key: PRNGKeyArray) -> tuple[Any, ...]:
+        found = rollout(model, state, future, horizon, key)
+        mean, variance = found.emissions(model, distributions.moments)
+        scores = jnp.zeros(horizon)
+        if truth is not None:
+            scores = found.emissions(model, lambda seen, *known: distributions.log_prob(seen, *known), *truth)
+        return found.query, mean, variance, scores, found.after if states else None
 
     key_past, key_future = jax.random.split(key)
     last = (_filtered if particles else _replayed)(model, posterior, datum, key_past, samples)
-    found = jax.vmap(path)(last, jax.random.split(key_future, samples))
-    paths, means, variances, scores, carried = found
-    mean = jnp.mean(means, 0)
-    variance = jnp.mean(variances + (means - mean[None]) ** 2, 0)
+    paths, means, variances, scores, carried = jax.vmap(future_of)(last, jax.random.split(key_future, samples))
+    mean = jax.tree.map(lambda each: jnp.mean(each, 0), means)
+    spread = lambda variance, each, centre: jnp.mean(variance + (each - centre[None]) ** 2, 0)  # noqa: E731
+    variance = jax.tree.map(spread, variances, means, mean)
     return paths, mean, variance, jax.scipy.special.logsumexp(scores, axis=0) - jnp.log(samples), carried
 
 
 def _replayed(model: Any, posterior: Any, datum: Datum, key: PRNGKeyArray, samples: int) -> Any:
     """What the model carries after each of so many draws of the path that the posterior gives: leaves [S, ...]."""
     q = posterior(model, datum)
-    starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
-    begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
-
-    def again(carry: Any, now: tuple[Any, ...]) -> tuple[Any, None]:
-        latent, query, evidence, observed, start, real = now
-        before = _where(start, begin, carry)
-        after = model.advance(before, latent, query, evidence, observed)
-        return _where(real, after, carry), None
 
     def one(key: PRNGKeyArray) -> Any:
         known = q.sample(key)
-        xs = (getattr(known, "latent", known), datum.query, datum.evidence, datum.observed, starts, there)
-        return jax.lax.scan(again, begin, xs)[0]
+        return replayed(model, known.latent if isinstance(known, Path) else known, datum)[0]
 
     return jax.vmap(one)(jax.random.split(key, samples))
 
@@ -231,14 +206,6 @@ def _filtered(model: Any, proposal: Any, datum: Datum, key: PRNGKeyArray, sample
     found = proposals.filtered(model, proposal, datum, key_filter, max(samples, PARTICLES))
     chosen = maths.systematic(key_choice, found.log_weights[-1], samples)
     return jax.tree.map(lambda leaf: leaf[chosen], found.carries)
-
-
-def _steps(model: Any) -> bool:
-    return isinstance(model, Stepwise)
-
-
-def _where(condition: Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 # -- what is seen, and what is behind it -------------------------------------------------------------------------------
@@ -292,7 +259,7 @@ def _future(model: Model, data: Data, given: Any, behind: Data | None, horizon: 
         return jnp.asarray(np.broadcast_to(array, wanted), jnp.result_type(float))
     if shape is None:
         return None
-    if getattr(model, "blind", False):
+    if isinstance(model, Sized) and model.sizes.blind:
         return jnp.zeros((len(data), horizon, *shape))
     rest = None if behind is None else behind.evidence
     known = 0 if behind is None else int(_lengths(behind).min())

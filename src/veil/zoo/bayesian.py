@@ -2,24 +2,23 @@
 
 import math
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.model import Datum, Model
+from veil.model import Datum, Guided, Startable
+from veil.model.abilities import Local, Sizes, Space, parameter
 from veil.parts.heads import Head, HomoscedasticGaussian
-from veil.parts.nets import Activation, known_activation, positive
+from veil.parts.nets import Activation, flat, flat_size, known_activation, positive
 from veil.posterior import Posterior, Shared
-from veil.units import Units
 
 
-class BayesianNetwork(Model):
+class BayesianNetwork(Startable, Guided, Local):
     """p(y | x, w) = head(network_w(x)), w ~ N(0, prior scale): one w for all data, its posterior is learned.
 
     The prior is N(0, ``prior_scale``² / fan-in) for weights and N(0, ``prior_scale``²) for biases. With N data the ELBO
@@ -28,16 +27,13 @@ class BayesianNetwork(Model):
     the units' sums instead of the weights, so that each datum has its own (Kingma et al. 2015).
     """
 
-    tractable: ClassVar[bool] = False
-    standardised: ClassVar[bool] = True
     widths: tuple[int, ...] = eqx.field(static=True, default=(50,), converter=tuple)
     activation: Activation = eqx.field(static=True, default="tanh")
     head: Head = HomoscedasticGaussian()
     prior_scale: float = eqx.field(static=True, default=1.0)
-    sizes: tuple[int, ...] = eqx.field(static=True, default=())
-    shape: tuple[int, ...] = eqx.field(static=True, default=())
-    count: int = eqx.field(static=True, default=1)
-    units: Units | None = None
+    layers: tuple[int, ...] | None = parameter(static=True)
+    shape: Any = eqx.field(static=True, default=None)
+    count: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self) -> None:
         known_activation(self.activation)
@@ -47,38 +43,31 @@ class BayesianNetwork(Model):
             raise ValueError(f"prior_scale: expected a positive number; got {self.prior_scale!r}")
 
     @property
-    def ready(self) -> bool:
-        return self.sizes != ()
+    def sizes(self) -> Sizes:
+        return Sizes(self.shape, None if self.layers is None else self.layers[0])
 
     @property
-    def shared_by(self) -> int:
+    def space(self) -> Space:
+        return self.head
+
+    @property
+    def shared_by(self) -> float:
         return self.count
-
-    @property
-    def query_shape(self) -> tuple[int, ...] | None:
-        """The shape of one datum's query, None before a fit."""
-        return self.shape or None
-
-    @property
-    def inputs(self) -> int | None:
-        """How many evidence columns the fitted model takes."""
-        return self.sizes[0] if self.sizes else None
 
     @property
     def usual_posterior(self) -> Posterior:
         """Mean field over all weights."""
         return Shared()
 
-    def counted(self, total: float) -> "BayesianNetwork":
-        """This model of ``total`` data, which decides how much of the KL each datum carries."""
-        return replace(self, count=max(1, round(total)))
+    def shared_among(self, total: float) -> "BayesianNetwork":
+        return replace(self, count=float(max(1, round(total))))
 
     def _layers(self) -> list[tuple[int, int]]:
-        if not self.sizes:
+        if self.layers is None:
             raise ValueError("this model has no parameters yet: call veil.fit on it first")
-        return list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        return list(zip(self.layers[:-1], self.layers[1:], strict=True))
 
-    def prior(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def prior(self, evidence: Any) -> Distribution:
         scale = jnp.concatenate(
             [
                 jnp.full(count, value)
@@ -96,12 +85,12 @@ class BayesianNetwork(Model):
             place += a * b + b
         return found
 
-    def _seen(self, evidence: Float[Array, "*evidence"] | None) -> Float[Array, " in"]:
+    def _seen(self, evidence: Any) -> Float[Array, " in"]:
         if evidence is None:
             raise ValueError("evidence: this model is p(y | x), and there is none")
-        return Units.applied(self.units, evidence).ravel()
+        return flat(evidence)
 
-    def likelihood(self, latent: Float[Array, " V"], evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def likelihood(self, latent: Float[Array, " V"], evidence: Any) -> Distribution:
         value = self._seen(evidence)
         layers = self._split(latent)
         for i, (matrix, bias) in enumerate(layers):
@@ -110,7 +99,7 @@ class BayesianNetwork(Model):
                 value = getattr(jax.nn, self.activation)(value)
         return self.head(value, self.shape)
 
-    def local(self, q: Any, evidence: Float[Array, "*evidence"] | None, key: PRNGKeyArray) -> Distribution:
+    def local(self, q: Any, evidence: Any, key: PRNGKeyArray) -> Distribution:
         """p(y | x, w), w ~ q independent normals, drawn as the sums that the units see: N(M h + b, S² h² + s²)."""
         value = self._seen(evidence)
         means, variances = self._split(q.base_dist.loc), self._split(q.base_dist.scale**2)
@@ -126,14 +115,5 @@ class BayesianNetwork(Model):
         if data.evidence is None:
             raise ValueError("evidence: a Bayesian network is p(y | x), and the data have none")
         shape = data.query.shape[1:]
-        sizes = (int(np.prod(data.evidence.shape[1:])), *self.widths, self.head.size(shape))
-        return replace(self, sizes=sizes, shape=shape, head=self.head.blank(shape), count=len(data.query))
-
-    def rescaled(self, query: Units, evidence: Units | None) -> "BayesianNetwork":
-        """The same model in the user's units."""
-        head = self.head.rescaled(query) if self.real else self.head
-        return replace(self, head=head, units=Units.composed(self.units, evidence))
-
-    def parameters(self) -> int:
-        """How many numbers are free: the head's own. The weights are latent, and integrated over."""
-        return self.head.parameters()
+        layers = (flat_size(data.evidence, 1), *self.widths, self.head.size(shape))
+        return replace(self, layers=layers, shape=shape, head=self.head.blank(shape), count=float(len(data)))

@@ -1,6 +1,6 @@
 """Factor analysis and probabilistic PCA: the linear-Gaussian latent variable models, where everything is exact."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,16 +11,17 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil import distributions
 from veil.distributions import Distribution
 from veil.maths import gaussian
-from veil.model import Datum, Model
+from veil.model import ClosedForm, Datum, Rescalable, Tractable
+from veil.model.abilities import RealLine, Redundant, Sizes, Space, parameter
+from veil.model.scales import Scale, rescale_features
 from veil.parts.covariance import Diagonal, Spherical
-from veil.parts.nets import positive
+from veil.parts.nets import flat, positive
 from veil.parts.statistics import Outer
-from veil.units import Units, rescale_features
 
 Vector = Float[Array, " D"]
 
 
-class FactorAnalysis(Model):
+class FactorAnalysis(Tractable, ClosedForm, Rescalable, Redundant):
     """y = W z + B [1, x] + noise, z ~ N(0, I), noise ~ N(0, Ψ): a Gaussian whose covariance is W Wᵀ + Ψ.
 
     ``noise`` is ``Diagonal()`` (factor analysis, Bishop 2006, section 12.2.4) or ``Spherical()`` (probabilistic PCA,
@@ -35,11 +36,10 @@ class FactorAnalysis(Model):
     -405.0
     """
 
-    standardised: ClassVar[bool] = True
     latent: int = eqx.field(static=True, default=2)
     noise: Any = Diagonal()
-    loadings: Float[Array, "D L"] | None = None
-    offset: Float[Array, "D P"] | None = None
+    loadings: Float[Array, "D L"] | None = parameter()
+    offset: Float[Array, "D P"] | None = parameter()
 
     def __check_init__(self) -> None:
         positive("latent", self.latent)
@@ -47,30 +47,14 @@ class FactorAnalysis(Model):
             raise TypeError(f"noise: expected veil.Diagonal() or veil.Spherical(); got {self.noise!r}")
 
     @property
-    def ready(self) -> bool:
-        return self.loadings is not None
+    def sizes(self) -> Sizes:
+        if self.loadings is None or self.offset is None:
+            return Sizes()
+        return Sizes((self.loadings.shape[0],), self.offset.shape[1] - 1)
 
     @property
-    def closed_form(self) -> bool:
-        return True
-
-    @property
-    def real(self) -> bool:
-        return True
-
-    @property
-    def isotropic(self) -> bool:
-        return self.noise.isotropic
-
-    @property
-    def query_shape(self) -> tuple[int, ...] | None:
-        """The shape of one datum's query, None before a fit."""
-        return None if self.loadings is None else (self.loadings.shape[0],)
-
-    @property
-    def inputs(self) -> int | None:
-        """How many evidence columns the fitted model takes."""
-        return None if self.offset is None else self.offset.shape[1] - 1
+    def space(self) -> Space:
+        return RealLine(self.noise.isotropic)
 
     def _parts(self) -> tuple[Float[Array, "D L"], Float[Array, "D P"], Vector]:
         """W, B and the noise's variances."""
@@ -78,14 +62,14 @@ class FactorAnalysis(Model):
             raise ValueError("this model has no parameters yet: call veil.fit on it first")
         return self.loadings, self.offset, 1.0 / jnp.broadcast_to(self.noise.precision(), (1, len(self.offset)))[0]
 
-    def _features(self, evidence: Float[Array, "*evidence"] | None) -> Float[Array, " P"]:
+    def _features(self, evidence: Any) -> Float[Array, " P"]:
         one = jnp.ones(1)
-        return one if evidence is None else jnp.concatenate([one, evidence.ravel()])
+        return one if evidence is None else jnp.concatenate([one, flat(evidence)])
 
-    def prior(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def prior(self, evidence: Any) -> Distribution:
         return distributions.normal(jnp.zeros(self.latent), jnp.ones(self.latent))
 
-    def likelihood(self, latent: Array, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def likelihood(self, latent: Array, evidence: Any) -> Distribution:
         loadings, offset, variance = self._parts()
         mean = offset @ self._features(evidence) + loadings @ latent
         return distributions.normal(mean, jnp.sqrt(variance))
@@ -127,12 +111,6 @@ class FactorAnalysis(Model):
         mean, covariance, log_marginal = self._infer(datum)
         return (mean, covariance), log_marginal
 
-    def summary(self, draws: Float[Array, "S L"]) -> tuple[Float[Array, " L"], Float[Array, "L L"]]:
-        """(E[z], Cov[z]) of draws, as ``statistics`` takes them (Monte Carlo EM)."""
-        mean = jnp.mean(draws, 0)
-        away = draws - mean[None]
-        return mean, away.T @ away / len(draws)
-
     def statistics(self, datum: Datum, expectations: tuple[Float[Array, " L"], Float[Array, "L L"]]) -> Any:
         """Expected sums of u uᵀ, y uᵀ and y², with u = [1, x, z]; missing entries of y take their own expectations."""
         mean, covariance = expectations
@@ -172,10 +150,6 @@ class FactorAnalysis(Model):
         inputs = size - self.latent
         return FactorAnalysis(self.latent, noise, coefficients[:, inputs:], coefficients[:, :inputs])
 
-    def recentred(self, sums: Any, to: "FactorAnalysis") -> Any:
-        """Sums taken under this model as sums under ``to``."""
-        return sums
-
     def log_prior(self) -> Float[Array, ""]:
         """The penalty of the penalised likelihood that EM raises (nats): the noise's floor."""
         return self.noise.log_prior()
@@ -187,8 +161,8 @@ class FactorAnalysis(Model):
         size = data.query.shape[1]
         if self.latent >= size and isinstance(self.noise, Spherical):
             raise ValueError(f"latent: expected fewer than the query's {size} dimensions; got {self.latent}")
-        weight = jnp.ones(len(data.query)) if data.weight is None else data.weight
-        features = jax.vmap(self._features, 0 if data.evidence is not None else None, axis_size=len(data.query))(
+        weight = jnp.ones(len(data)) if data.weight is None else data.weight
+        features = jax.vmap(self._features, 0 if data.evidence is not None else None, axis_size=len(data))(
             data.evidence
         )
         gram = (features * weight[:, None]).T @ features + 1e-9 * jnp.sum(weight) * jnp.eye(features.shape[1])
@@ -208,7 +182,7 @@ class FactorAnalysis(Model):
         level = jnp.full(size, rest) if isinstance(self.noise, Spherical) else diagonal
         return FactorAnalysis(self.latent, self.noise.maximise((level * count)[None], count), loadings, offset)
 
-    def rescaled(self, query: Units, evidence: Units | None) -> "FactorAnalysis":
+    def rescaled(self, query: Scale, evidence: Scale | None) -> "FactorAnalysis":
         """The same model in the user's units."""
         loadings, offset, _ = self._parts()
         scale = jnp.asarray(query.scale, loadings.dtype)

@@ -1,7 +1,7 @@
 """Linear-Gaussian state-space models: a latent path that moves linearly, seen through a linear map; all exact."""
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,27 +10,22 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
-from veil.maths import kalman, linear, markov
-from veil.model import Datum, Model
-from veil.model.chains import Emissions, GaussianChain, Normal, length
-from veil.model.stepwise import Before
+from veil.maths import kalman, linear, regression
+from veil.model import ClosedForm, Datum, Rescalable
+from veil.model.abilities import RealLine, Redundant, Sizes, Space, parameter, started
+from veil.model.chains import Emissions, GaussianChain, Normal
+from veil.model.filter import ExactChain
+from veil.model.scales import Scale, rescale_features
+from veil.model.stepwise import Before, Marginal
 from veil.parts.covariance import Covariance, Diagonal
-from veil.parts.nets import positive
+from veil.parts.nets import flat, positive
 from veil.parts.statistics import Outer
-from veil.units import Units, rescale_features
+from veil.zoo.filters import KalmanFilter
 
 NAMES = ("mean", "factor", "transition", "drift", "process", "emission", "offset", "noise")
 
 
-class GaussianBelief(eqx.Module):
-    """What is known while acting: p(z_t | y_1..t) = N(mean, covariance); ``fresh`` before the first step."""
-
-    mean: Float[Array, " L"]
-    covariance: Float[Array, "L L"]
-    fresh: Bool[Array, ""]
-
-
-class LDS(Model):
+class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
     """z_t = F z_t-1 + B [1, x_t] + N(0, Q), y_t = H z_t + d + N(0, R); z ~ N(m, P) AT the first step of an episode.
 
     A datum is a sequence, query [T, D], with controls x [T, U] as evidence or none. ``noise`` is the structure of R:
@@ -48,19 +43,17 @@ class LDS(Model):
     (1, 6, 1)
     """
 
-    standardised: ClassVar[bool] = True
-    sequential: ClassVar[bool] = True
     latent: int = eqx.field(static=True, default=2)
     noise: Covariance = Diagonal()
     fixed: tuple[str, ...] = eqx.field(static=True, default=())
     floor: float = eqx.field(static=True, default=1e-6)
-    mean: Float[Array, " L"] | None = None
-    factor: Float[Array, "L L"] | None = None
-    transition: Float[Array, "L L"] | None = None
-    drift: Float[Array, "L P"] | None = None
-    process: Float[Array, "L L"] | None = None
-    emission: Float[Array, "D L"] | None = None
-    offset: Float[Array, " D"] | None = None
+    mean: Float[Array, " L"] | None = parameter()
+    factor: Float[Array, "L L"] | None = parameter()
+    transition: Float[Array, "L L"] | None = parameter()
+    drift: Float[Array, "L P"] | None = parameter()
+    process: Float[Array, "L L"] | None = parameter()
+    emission: Float[Array, "D L"] | None = parameter()
+    offset: Float[Array, " D"] | None = parameter()
 
     def __check_init__(self) -> None:
         positive("latent", self.latent)
@@ -69,37 +62,24 @@ class LDS(Model):
             raise ValueError(f"fixed: expected names among {', '.join(NAMES)}; got {unknown[0]!r}")
 
     @property
-    def ready(self) -> bool:
-        return self.emission is not None
+    def sizes(self) -> Sizes:
+        if self.emission is None or self.drift is None:
+            return Sizes()
+        return Sizes((self.emission.shape[0],), self.drift.shape[1] - 1)
 
     @property
-    def closed_form(self) -> bool:
-        return True
+    def space(self) -> Space:
+        return RealLine(self.noise.isotropic)
 
     @property
-    def real(self) -> bool:
-        return True
-
-    @property
-    def isotropic(self) -> bool:
-        return self.noise.isotropic
-
-    @property
-    def query_shape(self) -> tuple[int, ...] | None:
-        """The shape of one step's query, None before a fit."""
-        return None if self.emission is None else (self.emission.shape[0],)
-
-    @property
-    def inputs(self) -> int | None:
-        """How many controls a step has."""
-        return None if self.drift is None else self.drift.shape[1] - 1
+    def remembers(self) -> bool:
+        return False
 
     def _parts(self) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
         """m, factor of P, F, B, factor of Q, H, d."""
-        names = ("mean", "factor", "transition", "drift", "process", "emission", "offset")
-        found = tuple(getattr(self, name) for name in names)
-        if any(part is None for part in found):
+        if not started(self):
             raise ValueError("this model has no parameters yet: call veil.fit on it first")
+        found: Any = self.mean, self.factor, self.transition, self.drift, self.process, self.emission, self.offset
         return found
 
     def _variance(self) -> Float[Array, "D *D"]:
@@ -109,13 +89,17 @@ class LDS(Model):
         size = self._parts()[-1].size
         return 1.0 / jnp.broadcast_to(self.noise.precision(), (1, size))[0]
 
-    def _features(self, evidence: Float[Array, "T *P"] | None, count: int) -> Float[Array, "T P"]:
+    def _features(self, evidence: Any, count: int) -> Float[Array, "T P"]:
         ones = jnp.ones((count, 1))
-        return ones if evidence is None else jnp.concatenate([ones, evidence.reshape(count, -1)], 1)
+        return ones if evidence is None else jnp.concatenate([ones, jax.vmap(flat)(evidence)], 1)
+
+    def _step_features(self, evidence: Any) -> Float[Array, " P"]:
+        one = jnp.ones(1)
+        return one if evidence is None else jnp.concatenate([one, flat(evidence)])
 
     def _chain(self, datum: Datum) -> kalman.LinearSystem:
         mean, factor, transition, drift, process, _, _ = self._parts()
-        pushed = self._features(datum.evidence, len(datum.query)) @ drift.T
+        pushed = self._features(datum.evidence, len(datum)) @ drift.T
         return kalman.LinearSystem(mean, factor @ factor.T, transition, pushed, process @ process.T)
 
     def _filter(self, datum: Datum) -> tuple[kalman.LinearSystem, kalman.Filtered, Float[Array, ""]]:
@@ -126,24 +110,20 @@ class LDS(Model):
             datum.query - offset[None], emission, self._variance(), datum.observed
         )
         found = kalman.filtered(chain, white, divided, self._starts(datum), datum.mask)
-        normalisers = jnp.broadcast_to(normalisers, (len(datum.query),))
-        there = jnp.ones(len(datum.query), bool) if datum.mask is None else datum.mask
+        normalisers = jnp.broadcast_to(normalisers, (len(datum),))
+        there = jnp.ones(len(datum), bool) if datum.mask is None else datum.mask
         return chain, found, jnp.sum(found.log_likelihoods + jnp.where(there, normalisers, 0.0))
 
     def _starts(self, datum: Datum) -> Bool[Array, " T"] | None:
         # None where only the first step is one: then covariances are the same for all sequences
-        return None if datum.reset is None else markov.steps(len(datum.query), datum.mask, datum.reset)[0]
+        return None if datum.reset is None else datum.starts
 
     # -- the model -----------------------------------------------------------------------------------------------------
-
-    def prior(self, evidence: Float[Array, "*evidence"] | None, steps: int | None = None) -> Distribution:
-        """p(z_1..T | x): a chain of as many steps as the evidence has, or ``steps``."""
-        return self.prior_for(Datum(jnp.zeros(length(evidence, steps)), evidence))
 
     def prior_for(self, datum: Datum) -> GaussianChain:
         """p(z | x) over the steps of a datum, with its resets and padding."""
         mean, factor, transition, _, process, _, _ = self._parts()
-        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+        starts, there = datum.starts, datum.there
         at = starts[:, None, None]
         pushed = self._chain(datum).drift
         offset = jnp.where(starts[:, None], mean[None], pushed)
@@ -151,11 +131,11 @@ class LDS(Model):
             jnp.where(at, 0.0, transition[None]), offset, jnp.where(at, factor[None], process[None]), there
         )
 
-    def _emission(self, state: Float[Array, " L"], evidence: Float[Array, "*P"] | None) -> Distribution:
+    def _emission(self, state: Float[Array, " L"], evidence: Any) -> Distribution:
         *_, emission, offset = self._parts()
         return self.noise.distribution(emission @ state + offset, 0)
 
-    def likelihood(self, latent: Float[Array, "T L"], evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def likelihood(self, latent: Float[Array, "T L"], evidence: Any) -> Distribution:
         return Emissions(self._emission, latent, evidence)
 
     def log_likelihood(self, latent: Float[Array, "T L"], datum: Datum) -> Float[Array, ""]:
@@ -164,8 +144,7 @@ class LDS(Model):
         residual = datum.query - latent @ emission.T - offset[None]
         white, _, normalisers = kalman.whitened(residual, emission, self._variance(), datum.observed)
         each = jnp.broadcast_to(normalisers, (len(latent),)) - 0.5 * jnp.sum(white * white, 1)
-        _, there = markov.steps(len(latent), datum.mask, datum.reset)
-        return jnp.sum(jnp.where(there, each, 0.0))
+        return jnp.sum(jnp.where(datum.there, each, 0.0))
 
     def log_marginal(self, datum: Datum) -> Float[Array, ""]:
         """log p(y | x), the path integrated out by the Kalman filter (nats, exact)."""
@@ -174,62 +153,30 @@ class LDS(Model):
     def posterior(self, datum: Datum) -> Distribution:
         """p(z | y, x), exact: again a chain, from the smoother's moments of successive states."""
         found = self._smooth(datum)[0]
-        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset)
+        starts, there = datum.starts, datum.there
         return GaussianChain.smoothed(found, starts, there)
 
     def _smooth(self, datum: Datum) -> tuple[kalman.Smoothed, Float[Array, ""]]:
         _, found, value = self._filter(datum)
         return kalman.smoothed(found, self._starts(datum), datum.mask), value
 
-    def marginals(self, datum: Datum) -> tuple[Float[Array, "T L"], Float[Array, "T L"]]:
-        """Mean and variance of every z_t given all of the sequence."""
+    def marginals(self, datum: Datum) -> Marginal:
         found = self._smooth(datum)[0]
-        return found.mean, jnp.diagonal(found.covariance, axis1=1, axis2=2)
+        return Marginal(None, found.mean, jnp.diagonal(found.covariance, axis1=1, axis2=2))
 
-    def filtered(self, datum: Datum) -> tuple[Float[Array, "T L"], Float[Array, "T L"]]:
-        """Mean and variance of every z_t given y_1..t: this step and those before it."""
-        found = self._filter(datum)[1]
-        return found.mean, jnp.diagonal(found.covariance, axis1=1, axis2=2)
-
-    def sample(
-        self, key: PRNGKeyArray, evidence: Float[Array, "*evidence"] | None = None, steps: int | None = None
-    ) -> tuple[Array, Array]:
+    def sample(self, key: PRNGKeyArray, evidence: Any = None, steps: int | None = None) -> tuple[Array, Array]:
         """(path [T, L], y [T, D]) drawn from the model, as long as the evidence, or ``steps``."""
         key_path, key_query = jax.random.split(key)
         path = self.prior(evidence, steps).sample(key_path)
         return path, self.likelihood(path, evidence).sample(key_query)
 
-    # -- one step at a time --------------------------------------------------------------------------------------------
+    # -- one step at a time: see ``veil.model.stepwise`` and ``filter`` ------------------------------------------------
 
-    def init(self) -> GaussianBelief:
-        """The belief before anything is seen."""
-        mean, factor, *_ = self._parts()
-        return GaussianBelief(mean, factor @ factor.T, jnp.array(True))
+    def filter(self) -> KalmanFilter:
+        """p(z_t | y_1..t), exact."""
+        return KalmanFilter(self)
 
-    def step(self, belief: GaussianBelief, datum: Datum) -> tuple[GaussianBelief, Float[Array, ""]]:
-        """The belief after one more step, and log p(y_t | y_1..t-1): ``datum`` is that step, query [D], evidence [U].
-
-        The numbers are the batch filter's. ``datum.reset`` (a single bool) starts a new episode.
-        """
-        batch = lambda array: None if array is None else array[None]  # noqa: E731
-        one = Datum(datum.query[None], batch(datum.evidence), observed=batch(datum.observed))
-        chain = self._chain(one)
-        fresh = belief.fresh if datum.reset is None else belief.fresh | datum.reset
-        there = jnp.array(True) if datum.mask is None else datum.mask
-        mean = jnp.where(fresh, chain.mean, chain.transition @ belief.mean + chain.drift[0])
-        moved = linear.symmetric(chain.transition @ belief.covariance @ chain.transition.T) + chain.noise
-        covariance = jnp.where(fresh, chain.covariance, moved)
-        *_, emission, offset = self._parts()
-        white, divided, normaliser = kalman.whitened(one.query - offset[None], emission, self._variance(), one.observed)
-        after, spread, _, value = kalman.update(mean, covariance, white[0], divided.reshape(emission.shape))
-        kept = GaussianBelief(
-            jnp.where(there, after, belief.mean), jnp.where(there, spread, belief.covariance), fresh & ~there
-        )
-        return kept, jnp.where(there, value + normaliser[0], 0.0)
-
-    # As veil.model.stepwise asks, of one path:
-
-    def carry(self, evidence: Float[Array, "T *P"] | None) -> Before:
+    def carry(self, evidence: Any) -> Before:
         """No state before."""
         return Before(jnp.zeros(self.latent), jnp.array(True))
 
@@ -237,14 +184,13 @@ class LDS(Model):
         """The state is what the next step needs."""
         return Before(latent, jnp.array(False))
 
-    def step_prior(self, carry: Before, evidence: Float[Array, "*P"] | None) -> Normal:
+    def step_prior(self, carry: Before, evidence: Any) -> Normal:
         """p(z_t | z_t-1, x_t)."""
         mean, factor, transition, drift, process, _, _ = self._parts()
-        features = self._features(None if evidence is None else evidence[None], 1)[0]
-        onward = transition @ carry.latent + drift @ features
+        onward = transition @ carry.latent + drift @ self._step_features(evidence)
         return Normal(jnp.where(carry.fresh, mean, onward), jnp.where(carry.fresh, factor, process))
 
-    def step_likelihood(self, carry: Before, latent: Array, evidence: Float[Array, "*P"] | None) -> Distribution:
+    def step_likelihood(self, carry: Before, latent: Array, evidence: Any) -> Distribution:
         """p(y_t | z_t)."""
         return self._emission(latent, evidence)
 
@@ -266,14 +212,6 @@ class LDS(Model):
         found, value = self._smooth(datum)
         return tuple(found), value
 
-    def summary(self, draws: Float[Array, "S T L"]) -> tuple[Array, Array, Array]:
-        """The same of sampled paths (Monte Carlo EM)."""
-        mean = jnp.mean(draws, 0)
-        away = draws - mean[None]
-        before = jnp.concatenate([jnp.zeros_like(away[:, :1]), away[:, :-1]], 1)
-        moments = [jnp.einsum("sti,stj->tij", away, other) / len(draws) for other in (away, before)]
-        return mean, moments[0], moments[1]
-
     def statistics(
         self, datum: Datum, expectations: tuple[Array, Array, Array], weights: Float[Array, " T"] | None = None
     ) -> Any:
@@ -282,85 +220,14 @@ class LDS(Model):
         Of the start: z and z zᵀ; of the moves: [z', φ] twice and with z; of the observations: [z, 1] twice and with y.
         """
         mean, covariance, lagged = expectations
-        count = len(mean)
-        starts, there = markov.steps(count, datum.mask, datum.reset)
-        start, real = starts.astype(mean.dtype), there.astype(mean.dtype)
+        start, real = datum.starts.astype(mean.dtype), datum.there.astype(mean.dtype)
         if weights is not None:
             start, real = weights * start, weights * real
-        move = real - start
-        second = covariance + mean[:, :, None] * mean[:, None, :]
-        features = self._features(datum.evidence, count)
-
-        before = jnp.concatenate([jnp.zeros_like(mean[:1]), mean[:-1]])
-        second_before = jnp.concatenate([jnp.zeros_like(second[:1]), second[:-1]])
-        inputs = jnp.concatenate([before, features], 1)
-        size = self.latent
-        moment = jnp.einsum("t,ti,tj->ij", move, inputs, inputs)
-        spread = jnp.einsum("t,tij->ij", move, second_before - before[:, :, None] * before[:, None, :])
-        moment = moment.at[:size, :size].add(spread)
-        cross = jnp.einsum("t,ti,tj->ij", move, mean, inputs)
-        cross = cross.at[:, :size].add(jnp.einsum("t,tij->ij", move, lagged))
-
-        query, slope, rest = self._completed(datum)
-        seen = query + jnp.einsum("tdl,tl->td", slope, mean)
-        states = jnp.concatenate([mean, jnp.ones((count, 1))], 1)
-        states_moment = jnp.einsum("t,ti,tj->ij", real, states, states)
-        states_moment = states_moment.at[:size, :size].add(jnp.einsum("t,tij->ij", real, covariance))
-        seen_cross = jnp.einsum("t,td,ti->di", real, seen, states)
-        seen_cross = seen_cross.at[:, :size].add(jnp.einsum("t,tdi,tij->dj", real, slope, covariance))
-        if self.noise.dense:
-            seen_second = jnp.einsum("t,td,te->de", real, seen, seen) + jnp.einsum("t,tde->de", real, rest)
-            seen_second = seen_second + jnp.einsum("t,tdi,tij,tej->de", real, slope, covariance, slope)
-        else:
-            square = seen**2 + rest + jnp.einsum("tdi,tij,tdj->td", slope, covariance, slope)
-            seen_second = real @ square
-
-        sums = {
-            "starts": jnp.sum(start)[None],
-            "first": start @ mean,
-            "first_second": jnp.einsum("t,tij->ij", start, second),
-            "moves": jnp.sum(move)[None],
-            "moment": moment,
-            "cross": cross,
-            "second": jnp.einsum("t,tij->ij", move, second),
-            "steps": jnp.sum(real)[None],
-            "states": states_moment,
-            "seen": seen_cross,
-            "seen_second": seen_second,
-        }
-        return {name: Outer(jnp.ones(1), total[None]) for name, total in sums.items()}
-
-    def _completed(self, datum: Datum) -> tuple[Array, Array, Array]:
-        """E[y | z] = a + A z with a [T, D], A [T, D, L], and Cov[y | z] [T, D, D] or its diagonal [T, D].
-
-        Of present entries these are the data, 0 and 0.
-        """
         *_, emission, offset = self._parts()
-        count, size = datum.query.shape
-        if datum.observed is None:
-            rest = jnp.zeros((1, size, size) if self.noise.dense else (1, size))
-            slope = jnp.zeros((count, size, self.latent))
-            return datum.query, slope, jnp.broadcast_to(rest, (count, *rest.shape[1:]))
-        variance = self._variance()
-        if not self.noise.dense:
-            slope = jnp.where(datum.observed[:, :, None], 0.0, emission[None])
-            return (
-                jnp.where(datum.observed, datum.query, offset[None]),
-                slope,
-                jnp.where(datum.observed, 0.0, variance[None]),
-            )
-
-        def one(query: Array, seen: Array) -> tuple[Array, Array, Array]:
-            both, missing = seen[:, None] & seen[None, :], ~seen
-            factor = linear.cholesky(jnp.where(both, variance, jnp.eye(size)))
-            across = jnp.where(seen[:, None] & missing[None, :], variance, 0.0)
-            gain = linear.solve_positive(factor, across).T  # R_mo R_oo⁻¹
-            away = jnp.where(seen, query - offset, 0.0)
-            filled = jnp.where(seen, query, offset + gain @ away)
-            hidden = jnp.where(missing[:, None] & missing[None, :], variance - gain @ across, 0.0)
-            return filled, jnp.where(missing[:, None], emission - gain @ emission, 0.0), hidden
-
-        return jax.vmap(one)(datum.query, datum.observed)
+        completed = regression.completed(datum.query, datum.observed, emission, offset, self._variance())
+        moments = mean, covariance, lagged
+        sums = regression.path_sums(moments, self._features(datum.evidence, len(mean)), completed, start, real)
+        return {name: Outer(jnp.ones(1), total[None]) for name, total in sums.items()}
 
     def maximise(self, sums: Any) -> "LDS":
         """The parameters that maximise the expected log-likelihood plus log-prior, but those that are fixed.
@@ -382,22 +249,22 @@ class LDS(Model):
 
         held = jnp.concatenate([transition, drift], 1)
         chosen = [free("transition")[0]] * size + [free("drift")[0]] * drift.shape[1]
-        moved = _regression(total["cross"], total["moment"], held, chosen)
+        moved = regression.least_squares(total["cross"], total["moment"], held, chosen)
         # of sequences of a single step nothing is known about moves
         moved = jnp.where(moves > 0, moved, held)
         transition, drift = moved[:, :size], moved[:, size:]
-        scatter = _residual(total["second"], total["cross"], total["moment"], moved)
+        scatter = regression.residual(total["second"], total["cross"], total["moment"], moved)
         if "process" not in self.fixed:
             process = jnp.where(moves > 0, self._spread(scatter, jnp.maximum(moves, 1.0)), process)
 
         held = jnp.concatenate([emission, offset[:, None]], 1)
         chosen = [free("emission")[0]] * size + free("offset")
-        seen = _regression(total["seen"], total["states"], held, chosen)
+        seen = regression.least_squares(total["seen"], total["states"], held, chosen)
         emission, offset = seen[:, :size], seen[:, size]
         noise = self.noise
         if "noise" not in self.fixed:
             second = total["seen_second"] if noise.dense else jnp.diag(total["seen_second"])
-            left = _residual(second, total["seen"], total["states"], seen)
+            left = regression.residual(second, total["seen"], total["states"], seen)
             noise = noise.maximise((left if noise.dense else jnp.diagonal(left))[None], count[None])
         return replace(
             self,
@@ -415,10 +282,6 @@ class LDS(Model):
         return linear.cholesky(
             linear.symmetric(scatter + self.floor * jnp.eye(self.latent, dtype=scatter.dtype)) / count
         )
-
-    def recentred(self, sums: Any, to: "LDS") -> Any:
-        """Sums taken under this model as sums under ``to``."""
-        return sums
 
     def log_prior(self) -> Float[Array, ""]:
         """The penalty of the penalised likelihood that EM raises (nats): the floors of the free covariances."""
@@ -441,12 +304,7 @@ class LDS(Model):
             raise ValueError(f"query: a linear-Gaussian state-space model takes [N, T, D]; got {data.query.shape}")
         count, steps, width = data.query.shape
         weight = jnp.ones(count) if data.weight is None else data.weight
-        mask = None if data.mask is None else data.mask
-        _, there = jax.vmap(
-            lambda m, r: markov.steps(steps, m, r),
-            (None if mask is None else 0, None if data.reset is None else 0),
-            axis_size=count,
-        )(mask, data.reset)
+        there = jax.vmap(lambda datum: datum.there)(replace(data, index=None, weight=None))
         real = weight[:, None] * there
         query = data.query if data.observed is None else jnp.where(data.observed, data.query, 0.0)
         offset = jnp.einsum("nt,ntd->d", real, query) / jnp.sum(real)
@@ -459,9 +317,7 @@ class LDS(Model):
         states = windows @ vectors / jnp.sqrt(jnp.maximum(values, 1e-6 * jnp.maximum(values[0], 1e-12)))[None, None]
         noise = jax.random.normal(key, (*states.shape[:2], self.latent), states.dtype)
         states = jnp.pad(states, ((0, 0), (0, 0), (0, self.latent - states.shape[2]))) + 0.1 * noise
-        features = jax.vmap(lambda x: self._features(x, steps), None if data.evidence is None else 0, axis_size=count)(
-            data.evidence
-        )
+        features = jax.vmap(lambda x: self._features(x, steps), axis_size=count)(data.evidence)
         identity = jnp.eye(self.latent, dtype=states.dtype)
         blank = replace(
             self,
@@ -486,9 +342,7 @@ class LDS(Model):
         broad = lambda factor: linear.cholesky(factor @ factor.T + 0.1 * identity)  # noqa: E731
         return replace(made, factor=identity, process=broad(made.process))
 
-    # -- units ---------------------------------------------------------------------------------------------------------
-
-    def rescaled(self, query: Units, evidence: Units | None) -> "LDS":
+    def rescaled(self, query: Scale, evidence: Scale | None) -> "LDS":
         """The same model in the user's units; the state keeps its own."""
         _, _, _, drift, _, emission, offset = self._parts()
         scale = np.asarray(query.scale, np.float64)
@@ -517,33 +371,6 @@ class LDS(Model):
         }
         free = sum(size for name, size in sizes.items() if name not in self.fixed)
         return free if self.fixed else free - self.latent * (self.latent + 1)
-
-
-def _regression(
-    cross: Float[Array, "A U"], moment: Float[Array, "U U"], held: Float[Array, "A U"], free: list[bool]
-) -> Float[Array, "A U"]:
-    """Least squares of A outputs on U inputs, from E[a uᵀ] and E[u uᵀ]; the columns that are not free stay as held."""
-    some, others = np.flatnonzero(free), np.flatnonzero(~np.array(free))
-    if len(some) == 0:
-        return held
-    right = cross[:, some]
-    if len(others):
-        right = right - held[:, others] @ moment[np.ix_(others, some)]
-    inner = moment[np.ix_(some, some)]
-    ridge = 8.0 * jnp.finfo(moment.dtype).eps * (jnp.diagonal(inner) + 1e-30)
-    found = linear.solve_positive(linear.cholesky(inner + jnp.diag(ridge)), right.T).T
-    return held.at[:, some].set(found)
-
-
-def _residual(
-    second: Float[Array, "A A"], cross: Float[Array, "A U"], moment: Float[Array, "U U"], slope: Float[Array, "A U"]
-) -> Float[Array, "A A"]:
-    """E[(a - C u)(a - C u)ᵀ], whose diagonal is at least the rounding of E[a aᵀ]'s."""
-    product = slope @ cross.T
-    found = second - product - product.T + slope @ moment @ slope.T
-    least = 16.0 * jnp.finfo(second.dtype).eps * jnp.diagonal(second)
-    i = np.arange(len(second))
-    return found.at[i, i].max(least)
 
 
 def local_level(

@@ -1,7 +1,7 @@
 """Mixtures: a discrete latent that chooses an expert, in every decomposition."""
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,17 +10,18 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
-from veil.model import Datum, Model
+from veil.model import ClosedForm, Datum, Enumerable, Rescalable
+from veil.model.abilities import Sizes, Space, started
+from veil.model.scales import Scale
 from veil.parts.experts import Experts, LinearGaussian
 from veil.parts.gates import Gate, Single, Softmax
 from veil.parts.images import Encoder
-from veil.parts.nets import MLP, Identity
+from veil.parts.nets import MLP, Identity, flat, flat_size
 from veil.parts.start import KMeans, Start
 from veil.parts.statistics import contract
-from veil.units import Units
 
 
-class Mixture(Model):
+class Mixture(Enumerable, ClosedForm, Rescalable):
     """p(y | x) = Σ_z p(z | x) p(y | x, z): a gate over K components and one expert for each.
 
     Gate and experts see features φ = [1, h(x)] of the evidence, h a trunk: the identity (linear) or a network. A factor
@@ -37,7 +38,6 @@ class Mixture(Model):
     -1130
     """
 
-    standardised: ClassVar[bool] = True
     experts: Experts = LinearGaussian()
     components: int = eqx.field(static=True, default=2)
     gate: Gate = Softmax()
@@ -56,50 +56,37 @@ class Mixture(Model):
         return isinstance(self.trunk, Identity) and self.gate.closed_form and self.experts.closed_form
 
     @property
-    def ready(self) -> bool:
-        """Whether there are parameters; if not, a fit starts by making some."""
-        return getattr(self.experts, "weight", None) is not None
+    def sizes(self) -> Sizes:
+        if not started(self.experts):
+            return Sizes(values=self.components)
+        linear = isinstance(self.trunk, Identity)
+        inputs = max(self.gate.inputs, self.experts.inputs) if linear else self.trunk.inputs
+        return Sizes(self.experts.query_shape, inputs, not self.gate.sees and not self.experts.sees, self.components)
 
     @property
-    def inputs(self) -> int | None:
-        """How many evidence columns the fitted model takes: 0 for none, None if that is not known."""
-        if isinstance(self.trunk, Encoder):
-            return self.trunk.inputs
-        if isinstance(self.trunk, MLP):
-            return None if self.trunk.layers is None else self.trunk.layers[0].weight.shape[1]
-        weights = [getattr(part, "weight", None) for part in (self.gate, self.experts)]
-        sizes = [weight.shape[-1] - 1 for weight in weights if weight is not None]
-        return max(sizes, default=0)
+    def space(self) -> Space:
+        return self.experts.space
 
-    @property
-    def query_shape(self) -> tuple[int, ...] | None:
-        """The shape of one datum's query, None before a fit."""
-        return self.experts.query_shape if self.ready else None
-
-    @property
-    def blind(self) -> bool:
-        """Whether every factor ignores evidence on purpose."""
-        return not any(getattr(part, "evidence", False) for part in (self.gate, self.experts))
-
-    @property
-    def real(self) -> bool:
-        """Whether the query is standardised before a fit."""
-        return self.experts.real
-
-    def features(self, evidence: Float[Array, "*evidence"] | None) -> Float[Array, " P"]:
+    def features(self, evidence: Any) -> Float[Array, " P"]:
         """φ = [1, h(x)]; [1] without evidence."""
         one = jnp.ones(1)
-        return one if evidence is None else jnp.concatenate([one, self.trunk(evidence.ravel())])
+        return one if evidence is None else jnp.concatenate([one, self.trunk(flat(evidence))])
 
-    def prior(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def prior(self, evidence: Any) -> Distribution:
         return self.gate.distribution(self.features(evidence))
 
-    def likelihood(self, latent: Array, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def likelihood(self, latent: Array, evidence: Any) -> Distribution:
         return self.experts.distribution(self.gate.expert(latent), self.features(evidence))
 
     def log_joints(self, datum: Datum) -> Float[Array, " K"]:
         seen = self.features(datum.evidence)
         return self.gate.logits(seen) + self.experts.log_probs(datum.query, seen, datum.observed)
+
+    def expectations(self, datum: Datum) -> tuple[Float[Array, " K"], Float[Array, ""]]:
+        """p(z | y, x) [K] and log p(y | x)."""
+        joints = self.log_joints(datum)
+        value = jax.scipy.special.logsumexp(joints)
+        return jnp.exp(joints - value), value
 
     def statistics(self, datum: Datum, weights: Float[Array, " K"]) -> Any:
         """Expected sufficient statistics of one datum under posterior weights r [K], additive over data."""
@@ -118,7 +105,6 @@ class Mixture(Model):
         return sums[0], self.experts.recentred(sums[1], to.experts)
 
     def log_prior(self) -> Float[Array, ""]:
-        """The penalty of the penalised likelihood that EM raises (nats)."""
         gate: Any = self.gate
         return gate.log_prior() + self.experts.log_prior()
 
@@ -129,47 +115,24 @@ class Mixture(Model):
     def initialise(self, data: Datum, responsibilities: Float[Array, "N K"], key: PRNGKeyArray) -> "Mixture":
         """Starting parameters from (a sample of) the data, batched, and responsibilities: one M-step from those."""
         key_trunk, key_experts = jax.random.split(key)
-        inputs = 0 if data.evidence is None else int(np.prod(data.evidence.shape[1:]))
+        inputs = flat_size(data.evidence, 1)
         width = 1 + (self.trunk.outputs(inputs) if inputs else 0)
-        trunk = self.trunk.initialise(inputs, key_trunk) if inputs else self.trunk
+        trunk = self.trunk.initialise(inputs, key_trunk) if inputs else Identity()
         gate = self.gate.blank(self.components, width)
-        blank = replace(
-            self, trunk=trunk, gate=gate, experts=self.experts.blank(self.components, width, data.query.shape[1:])
-        )
+        experts = self.experts.blank(self.components, width, data.query.shape[1:])
+        blank = replace(self, trunk=trunk, gate=gate, experts=experts)
         terms = jax.vmap(blank.statistics)(data, responsibilities)
-        sums = contract(terms, jnp.ones(len(data.query)) if data.weight is None else data.weight)
+        sums = contract(terms, jnp.ones(len(data)) if data.weight is None else data.weight)
         if isinstance(gate, Softmax) and gate.weight is not None and gate.weight.shape[1] == 1:
             gate = gate.maximise(sums[0])
         return replace(blank, gate=gate, experts=blank.experts.maximise(sums[1]).scattered(key_experts))
 
-    def with_expanded_sums(self, expanded: bool) -> "Mixture":
-        """The same model, its closed-form sums computed the fast or the careful way (see ``LinearGaussian``)."""
-        return replace(self, experts=self.experts.with_expanded_sums(expanded))
-
-    def rescaled(self, query: Units, evidence: Units | None) -> "Mixture":
-        """The same model in the user's units."""
-        linear = isinstance(self.trunk, Identity)  # a network takes the units into its first layer
-        trunk = self.trunk if evidence is None else self.trunk.rescaled(evidence)
-        inner = evidence if linear else None
-        return replace(self, trunk=trunk, gate=self.gate.rescaled(inner), experts=self.experts.rescaled(query, inner))
-
-    @property
-    def isotropic(self) -> bool:
-        """Spherical covariances are spherical in one common unit only."""
-        return self.experts.isotropic
-
-    def largest_precision(self) -> Float[Array, ""] | float:
-        return self.experts.largest_precision()
-
-    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
-        """Raise ValueError where data are outside the experts' support."""
-        self.experts.check(query, names)
-
-    def parameters(self) -> int:
-        """How many numbers are free (for BIC and AIC)."""
-        measures = jax.tree.leaves(getattr(self.trunk, "units", None))  # not free
-        trunk = sum(leaf.size for leaf in jax.tree.leaves(self.trunk)) - sum(leaf.size for leaf in measures)
-        return self.gate.parameters() + self.experts.parameters() + trunk
+    def rescaled(self, query: Scale | None, evidence: Scale | None) -> "Mixture | None":
+        """The same model in the user's units; None with a network as its trunk, or a head on the real line."""
+        experts = self.experts.rescaled(query, evidence)
+        if experts is None or not isinstance(self.trunk, Identity):
+            return None
+        return replace(self, gate=self.gate.rescaled(evidence), experts=experts)
 
 
 def density(experts: Experts, trunk: Identity | MLP | Encoder | None = None) -> Mixture:

@@ -1,7 +1,7 @@
 """State-space models with known, nonlinear dynamics and Gaussian noise."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,13 +10,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.maths import assumed, markov
-from veil.model import Datum, Model
-from veil.model.chains import Chain, Emissions, Normal, Normals, length
+from veil.maths import assumed
+from veil.model import Datum, Guided, Sized
+from veil.model.abilities import Sizes
+from veil.model.chains import Chain, Emissions, Normal, Normals
 from veil.model.stepwise import Before
 from veil.parts.covariance import Covariance
 from veil.posterior import Extended, Posterior
-from veil.posterior.assumed import proposal
+from veil.posterior.assumed import KnownDynamics, proposal
 
 
 class Function(eqx.Module):
@@ -24,7 +25,7 @@ class Function(eqx.Module):
 
     call: Callable[..., Array] = eqx.field(static=True)
 
-    def __call__(self, latent: Float[Array, " L"], evidence: Float[Array, "*P"] | None) -> Float[Array, " A"]:
+    def __call__(self, latent: Float[Array, " L"], evidence: Any) -> Float[Array, " A"]:
         return self.call(latent, evidence)
 
 
@@ -41,7 +42,7 @@ class MovedPath(Chain):
     """z_1 ~ N(m, P), z_t ~ N(f(z_t-1, x_t), Q) along a path."""
 
     model: Any
-    evidence: Float[Array, "T *P"] | None
+    evidence: Any
     starts: Any
     there: Any
 
@@ -59,14 +60,13 @@ class MovedPath(Chain):
 
     def conditionals(self, path: Float[Array, "T L"]) -> Normals:
         before = jnp.concatenate([jnp.zeros_like(path[:1]), path[:-1]])
-        axes = (0, 0, None if self.evidence is None else 0)
-        priors = jax.vmap(lambda z, start, x: self.model.step_prior(Before(z, start), x), axes)(
+        priors = jax.vmap(lambda z, start, x: self.model.step_prior(Before(z, start), x))(
             before, self.starts, self.evidence
         )
         return Normals(priors.mean, priors.factor)
 
 
-class NonlinearGaussian(Model):
+class NonlinearGaussian(KnownDynamics, Sized, Guided):
     """z_t = f(z_t-1, x_t) + N(0, Q), y_t = h(z_t, x_t) + N(0, R); z ~ N(m, P) AT the first step of an episode.
 
     ``transition`` f and ``emission`` h are functions of (latent [L], evidence [U] or None), or ``equinox.Module``s,
@@ -93,8 +93,6 @@ class NonlinearGaussian(Model):
     (20, 2)
     """
 
-    tractable: ClassVar[bool] = False
-    sequential: ClassVar[bool] = True
     transition: Any = eqx.field(converter=as_function)
     emission: Any = eqx.field(converter=as_function)
     process: Float[Array, "L L"]
@@ -103,9 +101,12 @@ class NonlinearGaussian(Model):
     factor: Float[Array, "L L"]
 
     @property
-    def query_shape(self) -> tuple[int, ...]:
-        """The shape of one step's query."""
-        return (self.noise.dense_covariance().shape[-1],)
+    def sizes(self) -> Sizes:
+        return Sizes((self.noise.dense_covariance().shape[-1],))
+
+    @property
+    def remembers(self) -> bool:
+        return False
 
     @property
     def usual_posterior(self) -> Posterior:
@@ -119,40 +120,30 @@ class NonlinearGaussian(Model):
             self.mean, covariance, self.transition, process, self.emission, self.noise.dense_covariance()[0]
         )
 
-    def prior(self, evidence: Float[Array, "*evidence"] | None, steps: int | None = None) -> MovedPath:
-        """p(z_1..T | x): a chain of as many steps as the evidence has, or ``steps``."""
-        return self.prior_for(Datum(jnp.zeros(length(evidence, steps)), evidence))
-
     def prior_for(self, datum: Datum) -> MovedPath:
         """p(z | x) over the steps of a datum, with its resets and padding."""
-        return MovedPath(self, datum.evidence, *markov.steps(len(datum.query), datum.mask, datum.reset))
+        return MovedPath(self, datum.evidence, datum.starts, datum.there)
 
-    def _emitted(self, latent: Float[Array, " L"], evidence: Float[Array, "*P"] | None) -> Distribution:
+    def _emitted(self, latent: Float[Array, " L"], evidence: Any) -> Distribution:
         return self.noise.distribution(self.emission(latent, evidence), 0)
 
-    def likelihood(self, latent: Float[Array, "T L"], evidence: Float[Array, "*evidence"] | None) -> Emissions:
+    def likelihood(self, latent: Float[Array, "T L"], evidence: Any) -> Emissions:
         return Emissions(self._emitted, latent, evidence)
 
     def log_likelihood(self, latent: Float[Array, "T L"], datum: Datum) -> Float[Array, ""]:
         """Σ_t log p(y_t | z_t, x_t), nats, over the steps that are there and the entries present."""
-        axes = (0, 0, *(None if part is None else 0 for part in (datum.evidence, datum.observed)))
-        each = jax.vmap(lambda y, z, x, seen: distributions.log_prob(self._emitted(z, x), y, seen), axes)(
+        each = jax.vmap(lambda y, z, x, seen: distributions.log_prob(self._emitted(z, x), y, seen))(
             datum.query, latent, datum.evidence, datum.observed
         )
-        _, there = markov.steps(len(latent), datum.mask, datum.reset)
-        return jnp.sum(jnp.where(there, each, 0.0))
+        return jnp.sum(jnp.where(datum.there, each, 0.0))
 
-    def sample(
-        self, key: PRNGKeyArray, evidence: Float[Array, "*evidence"] | None = None, steps: int | None = None
-    ) -> tuple[Array, Array]:
+    def sample(self, key: PRNGKeyArray, evidence: Any = None, steps: int | None = None) -> tuple[Array, Array]:
         """(path [T, L], y [T, D]) drawn from the model, as long as the evidence, or ``steps``."""
         key_path, key_query = jax.random.split(key)
         path = self.prior(evidence, steps).sample(key_path)
         return path, self.likelihood(path, evidence).sample(key_query)
 
-    # As veil.model.stepwise asks, of one path:
-
-    def carry(self, evidence: Float[Array, "T *P"] | None) -> Before:
+    def carry(self, evidence: Any) -> Before:
         """No state before."""
         return Before(jnp.zeros_like(self.mean), jnp.array(True))
 
@@ -160,12 +151,12 @@ class NonlinearGaussian(Model):
         """The state is what the next step needs."""
         return Before(latent, jnp.array(False))
 
-    def step_prior(self, carry: Before, evidence: Float[Array, "*P"] | None) -> Normal:
+    def step_prior(self, carry: Before, evidence: Any) -> Normal:
         """p(z_t | z_t-1, x_t)."""
         onward = self.transition(jnp.where(carry.fresh, self.mean, carry.latent), evidence)
         return Normal(jnp.where(carry.fresh, self.mean, onward), jnp.where(carry.fresh, self.factor, self.process))
 
-    def step_likelihood(self, carry: Before, latent: Array, evidence: Float[Array, "*P"] | None) -> Distribution:
+    def step_likelihood(self, carry: Before, latent: Array, evidence: Any) -> Distribution:
         """p(y_t | z_t, x_t)."""
         return self._emitted(latent, evidence)
 

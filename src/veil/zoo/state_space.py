@@ -1,30 +1,27 @@
 """Deep state-space models: a latent path whose steps are networks', seen through any head, images included."""
 
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.maths import markov
-from veil.model import Datum, Model
+from veil.model import Datum, Guided, Startable, Stepwise
+from veil.model.abilities import Sizes, Space, parameter
 from veil.model.chains import NeuralChain, Path, State, length
-from veil.parts.dynamics import Dynamics, Gated, LinearDynamics, Recurrent
+from veil.model.stepwise import Marginal, rollout
+from veil.parts.dynamics import Dynamics, Gated, LinearDynamics, Recurrent, neural_chain
 from veil.parts.experts import Linear
 from veil.parts.heads import DiagonalGaussian, Head
-from veil.parts.nets import MLP
+from veil.parts.nets import MLP, flat_size
 from veil.posterior import Future, MessagePassing, Now, Posterior, Sequential
-from veil.posterior.sequential import fresh
-from veil.units import Units
 from veil.zoo.emission import begun, emitted
 
 
-class StateSpace(Model):
+class StateSpace(Stepwise, Startable, Guided):
     """p(y, z | x) = Π_t p(z_t | past, x_t) p(y_t | z_t, past): ``dynamics`` of networks, and a decoder with any head.
 
     A datum is a sequence, query [T, ...], with evidence [T, P] (actions; x_t leads into z_t) or none. The dynamics make
@@ -32,8 +29,7 @@ class StateSpace(Model):
     ``veil.rssm``), a variational recurrent network (``veil.vrnn``), a linear path under neural observations
     (``dynamics.LinearDynamics``) or a locally linear one for planners (``dynamics.LocallyLinear``). ``decoder`` and
     ``head`` are as in ``VAE``: p(y_t | ·) = head(W [1, decoder(·)]), and run on all steps at once. Padding, resets,
-    missing steps and missing entries are honoured; a variational recurrent network reads a missing entry as the
-    data's centre.
+    missing steps and missing entries are honoured.
 
     The path cannot be integrated out: ``veil.fit`` maximises the ELBO with the posterior that suits the dynamics,
     ``veil.evaluate`` reports bounds.
@@ -45,13 +41,10 @@ class StateSpace(Model):
     (3, 5, 1)
     """
 
-    tractable: ClassVar[bool] = False
-    standardised: ClassVar[bool] = True
-    sequential: ClassVar[bool] = True
     dynamics: Any = Gated()  # a Dynamics
     head: Head = DiagonalGaussian()
     decoder: Any = MLP()
-    output: Linear | None = None
+    output: Linear | None = parameter()
     inputs: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
@@ -59,18 +52,16 @@ class StateSpace(Model):
             raise TypeError(f"dynamics: expected one of veil.dynamics, such as Recurrent(); got {self.dynamics!r}")
 
     @property
-    def latent(self) -> Any:
-        """The family of one latent: what gradient estimators ask."""
-        return self.dynamics.latent
+    def sizes(self) -> Sizes:
+        return Sizes(None if self.output is None else self.output.shape, self.inputs)
 
     @property
-    def ready(self) -> bool:
-        return self.output is not None
+    def space(self) -> Space:
+        return self.head
 
     @property
-    def query_shape(self) -> tuple[int, ...] | None:
-        """The shape of one step's query, None before a fit."""
-        return None if self.output is None else self.output.shape
+    def remembers(self) -> bool:
+        return self.dynamics.autoregressive
 
     @property
     def usual_posterior(self) -> Posterior:
@@ -80,53 +71,24 @@ class StateSpace(Model):
             return MessagePassing(net)
         return Sequential(net, Now() if isinstance(self.dynamics, Recurrent) else Future())
 
-    def chain(self, one: Any, features: Float[Array, "T F"], datum: Datum) -> NeuralChain:
-        """Steps ``one(memory, features)`` with this model's memory over the steps of a datum."""
-        starts, there = markov.steps(len(datum.query), datum.mask, datum.reset, fresh(datum))
-        query = datum.query if datum.observed is None else jnp.where(datum.observed, datum.query, self._centre()[None])
-        seen, dynamics = jax.vmap(self.dynamics.seen)(query), self.dynamics
-        return NeuralChain(
-            recall=dynamics.recall,
-            one=one,
-            start=dynamics.start(),
-            begin=dynamics.start() if datum.begin is None else datum.begin.state,
-            evidence=datum.evidence,
-            seen=seen,
-            features=features,
-            starts=starts,
-            there=there,
-        )
-
-    def _centre(self) -> Array:
-        units = getattr(self.dynamics, "query", None)
-        return jnp.zeros((1,) * len(self.query_shape or ())) if units is None else jnp.asarray(units.shift)
-
-    def prior(self, evidence: Float[Array, "*evidence"] | None, steps: int | None = None) -> NeuralChain:
-        """p(z_1..T | x): a chain of as many steps as the evidence has, or ``steps``."""
-        if self.dynamics.autoregressive:
-            raise TypeError("prior: these dynamics see observations, so that there is one for each datum: prior_for()")
-        return self.prior_for(Datum(jnp.zeros((length(evidence, steps), *(self.query_shape or ()))), evidence))
-
     def prior_for(self, datum: Datum) -> NeuralChain:
         """p(z | x) over the steps of a datum, with its resets and padding (and what it shows, if they see it)."""
-        return self.chain(self.dynamics.prior, jnp.zeros((len(datum.query), 0)), datum)
+        return neural_chain(self.dynamics, self.dynamics.prior, jnp.zeros((len(datum), 0)), datum)
 
     def emission(self, memory: Float[Array, " M"], latent: Float[Array, "*latent"]) -> Distribution:
         """p(y_t | z_t, memory_t)."""
         return emitted(self.output, self.decoder, self.dynamics.shown(memory, latent))
 
-    def likelihood(self, latent: Path, evidence: Float[Array, "*evidence"] | None) -> "Emitted":
+    def likelihood(self, latent: Path, evidence: Any) -> "Emitted":
         return Emitted(self, latent)
 
     def log_likelihoods(self, latent: Path, datum: Datum) -> Float[Array, " T"]:
         """log p(y_t | z_t, past) of every step, nats: zero at padding, of missing entries nothing."""
 
-        def one(memory: Array, z: Array, query: Array, observed: Array | None) -> Float[Array, ""]:
+        def one(memory: Array, z: Array, query: Any, observed: Any) -> Float[Array, ""]:
             return distributions.log_prob(self.emission(memory, z), query, observed)
 
-        _, there = markov.steps(len(datum.query), datum.mask, datum.reset)
-        axes = (0, 0, 0, None if datum.observed is None else 0)
-        return jnp.where(there, jax.vmap(one, axes)(latent.memory, latent.latent, datum.query, datum.observed), 0.0)
+        return jnp.where(datum.there, jax.vmap(one)(latent.memory, latent.latent, datum.query, datum.observed), 0.0)
 
     def log_likelihood(self, latent: Path, datum: Datum) -> Float[Array, ""]:
         """Σ_t log p(y_t | z_t, past), nats, over the steps that are there and the entries that are present."""
@@ -134,88 +96,50 @@ class StateSpace(Model):
 
     # -- one step at a time: see ``veil.model.stepwise`` ---------------------------------------------------------------
 
-    def carry(self, evidence: Float[Array, "T *P"] | None) -> State:
+    def carry(self, evidence: Any) -> State:
         """What the first step of an episode has before it."""
         return self.dynamics.start()
 
-    def advance(
-        self,
-        carry: State,
-        latent: Array,
-        query: Float[Array, "*event"],
-        evidence: Float[Array, "*P"] | None,
-        observed: Bool[Array, "*event"] | None,
-    ) -> State:
+    def advance(self, carry: State, latent: Array, query: Any, evidence: Any, observed: Any) -> State:
         """What a step leaves to the next."""
-        query = query if observed is None else jnp.where(observed, query, self._centre())
-        return State(self.dynamics.recall(carry, evidence), latent, self.dynamics.seen(query))
+        if query is not None and observed is not None:
+            query = jax.tree.map(lambda value, some: jnp.where(some, value, 0.0), query, observed)
+        seen = self.dynamics.seen(jnp.zeros(0) if query is None else query)
+        return State(self.dynamics.recall(carry, evidence), latent, seen)
 
-    def step_prior(self, carry: State, evidence: Float[Array, "*P"] | None) -> Distribution:
+    def latent_of(self, carry: State) -> Marginal:
+        return Marginal(None, carry.latent, jnp.zeros_like(carry.latent))
+
+    def step_prior(self, carry: State, evidence: Any) -> Distribution:
         """p(z_t | past, x_t)."""
         return self.dynamics.prior(self.dynamics.recall(carry, evidence), jnp.zeros(0))
 
-    def step_likelihood(self, carry: State, latent: Array, evidence: Float[Array, "*P"] | None) -> Distribution:
+    def step_likelihood(self, carry: State, latent: Array, evidence: Any) -> Distribution:
         """p(y_t | z_t, past, x_t)."""
         return self.emission(self.dynamics.recall(carry, evidence), latent)
 
     # -- draws and learning --------------------------------------------------------------------------------------------
 
-    def ahead(
-        self, state: State, evidence: Float[Array, "H *P"] | None, steps: int, key: PRNGKeyArray
-    ) -> tuple[Path, Float[Array, "H *event"]]:
-        """A draw of the future after a state, open loop: path and observations of so many steps."""
-
-        def step(before: State, now: tuple[Any, ...]) -> tuple[State, tuple[Array, ...]]:
-            key, evidence = now
-            key_latent, key_query = jax.random.split(key)
-            memory = self.dynamics.recall(before, evidence)
-            latent = self.dynamics.prior(memory, jnp.zeros(0)).sample(key_latent).astype(before.latent.dtype)
-            if not self.dynamics.autoregressive:
-                return State(memory, latent, self.dynamics.seen(jnp.zeros(0))), (latent, memory)
-            query = self.emission(memory, latent).sample(key_query).astype(jnp.result_type(float))
-            return State(memory, latent, self.dynamics.seen(query)), (latent, memory, query)
-
-        key_path, key_query = jax.random.split(key)
-        latent, memory, *query = jax.lax.scan(step, state, (jax.random.split(key_path, steps), evidence))[1]
-        path = Path(latent, memory)
-        return path, query[0] if query else Emitted(self, path).sample(key_query)
-
-    def sample(
-        self, key: PRNGKeyArray, evidence: Float[Array, "*evidence"] | None = None, steps: int | None = None
-    ) -> tuple[Path, Array]:
+    def sample(self, key: PRNGKeyArray, evidence: Any = None, steps: int | None = None) -> tuple[Path, Any]:
         """(path, y [T, ...]) drawn from the model, as long as the evidence, or ``steps``."""
-        return self.ahead(self.dynamics.start(), evidence, length(evidence, steps), key)
+        found = rollout(self, self.carry(evidence), evidence, length(evidence, steps), key)
+        return Path(found.latent, found.after.memory), found.query
 
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "StateSpace":
         """Random networks; the likelihood's constant part starts at the data's average."""
         key_dynamics, *keys = jax.random.split(key, 3)
-        count, steps = data.query.shape[:2]
-        flat = lambda array: None if array is None else array.reshape(count * steps, *array.shape[2:])  # noqa: E731
-        inputs = 0 if data.evidence is None else int(np.prod(data.evidence.shape[2:]))
-        query: Any = flat(data.query)
-        dynamics = self.dynamics.initialise(inputs, int(np.prod(query.shape[1:])), key_dynamics)
+        count, steps = jax.tree.leaves(data.query)[0].shape[:2]
+        side = lambda leaf: leaf.reshape(count * steps, *leaf.shape[2:])  # noqa: E731
+        query, observed = jax.tree.map(side, (data.query, data.observed))
+        inputs = flat_size(data.evidence, 2)
+        dynamics = self.dynamics.initialise(inputs, flat_size(query, 1), key_dynamics)
         start = dynamics.start()
         shown = dynamics.shown(start.memory, start.latent).size
         weight = jnp.ones(count) if data.weight is None else data.weight
         there = jnp.ones((count, steps)) if data.mask is None else data.mask.astype(weight.dtype)
         weights = (weight[:, None] * there).ravel()
-        decoder, output = begun(self.head, self.decoder, shown, query, flat(data.observed), weights, *keys)
+        decoder, output = begun(self.head, self.decoder, shown, query, observed, weights, *keys)
         return StateSpace(dynamics, output.head, decoder, output, inputs)
-
-    def rescaled(self, query: Units, evidence: Units | None) -> "StateSpace":
-        """The same model in the user's units."""
-        assert self.output is not None
-        output = self.output.rescaled(query, None)
-        dynamics = self.dynamics.rescaled(query if self.real else None, evidence)
-        return replace(self, dynamics=dynamics, head=output.head, output=output)
-
-    def parameters(self) -> int:
-        """How many numbers are free: those of the dynamics and of the decoder (the posterior's are not the model's)."""
-        assert self.output is not None
-        parts = eqx.filter((self.dynamics, self.decoder), eqx.is_inexact_array)
-        units = eqx.filter([getattr(self.dynamics, name, None) for name in ("query", "units")], eqx.is_inexact_array)
-        sizes = [sum(leaf.size for leaf in jax.tree.leaves(each)) for each in (parts, units)]
-        return sizes[0] - sizes[1] + self.output.parameters()
 
 
 class Emitted(eqx.Module):

@@ -1,25 +1,24 @@
 """Continuous (or coded) latents with a neural likelihood: the model part of variational autoencoders."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from veil.distributions import Distribution
-from veil.model import Datum, Model
+from veil.model import Datum, Guided, Startable
+from veil.model.abilities import Sizes, Space, parameter
 from veil.parts.experts import Linear
 from veil.parts.heads import DiagonalGaussian, Head
-from veil.parts.nets import MLP
+from veil.parts.nets import MLP, flat, flat_size
 from veil.parts.priors import StandardNormal, TwoLevels, VampPrior, as_prior
 from veil.posterior import Amortized, Ladder, Posterior
-from veil.units import Units
 from veil.zoo.emission import begun, emitted
 
 
-class VAE(Model):
+class VAE(Startable, Guided):
     """p(y | x) = ∫ p(y | x, z) p(z | x) dz with p(y | x, z) = head(W [1, decoder(z, x)]). Kingma & Welling 2014.
 
     * ``latent``: the prior of ``veil.priors``, or a number of dimensions (standard normal)
@@ -39,24 +38,20 @@ class VAE(Model):
     (4, 2)
     """
 
-    tractable: ClassVar[bool] = False
-    standardised: ClassVar[bool] = True
     latent: Any = eqx.field(default=StandardNormal(2), converter=as_prior)  # a Prior; a number on the way in
     head: Head = DiagonalGaussian()
     decoder: Any = MLP()
     evidence: bool = eqx.field(static=True, default=True)
-    output: Linear | None = None
-    units: Units | None = None
+    output: Linear | None = parameter()
     inputs: int | None = eqx.field(static=True, default=None)
 
     @property
-    def ready(self) -> bool:
-        return self.output is not None and self.latent.ready
+    def sizes(self) -> Sizes:
+        return Sizes(None if self.output is None else self.output.shape, self.inputs)
 
     @property
-    def query_shape(self) -> tuple[int, ...] | None:
-        """The shape of one datum's query, None before a fit."""
-        return None if self.output is None else self.output.shape
+    def space(self) -> Space:
+        return self.head
 
     @property
     def usual_posterior(self) -> Posterior:
@@ -66,36 +61,21 @@ class VAE(Model):
         net = self.decoder.mirrored()
         return Ladder(net) if isinstance(self.latent, TwoLevels) else Amortized(net)
 
-    def prior(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def prior(self, evidence: Any) -> Distribution:
         return self.latent(evidence)
 
-    def likelihood(self, latent: Array, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def likelihood(self, latent: Array, evidence: Any) -> Distribution:
         inputs = latent.ravel()
         if evidence is not None and self.evidence:
-            inputs = jnp.concatenate([inputs, Units.applied(self.units, evidence).ravel()])
+            inputs = jnp.concatenate([inputs, flat(evidence)])
         return emitted(self.output, self.decoder, inputs)
 
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "VAE":
         """Random networks; the likelihood's constant part starts at the data's average."""
         key_latent, *keys = jax.random.split(key, 3)
-        inputs = 0 if data.evidence is None else int(np.prod(data.evidence.shape[1:]))
+        inputs = flat_size(data.evidence, 1)
         latent = self.latent.initialise(inputs, data.query, key_latent)
         seen = latent.dimensions + (inputs if self.evidence else 0)
-        weight = jnp.ones(len(data.query)) if data.weight is None else data.weight
+        weight = jnp.ones(len(data)) if data.weight is None else data.weight
         decoder, output = begun(self.head, self.decoder, seen, data.query, data.observed, weight, *keys)
-        return VAE(latent, output.head, decoder, self.evidence, output, self.units, inputs)
-
-    def rescaled(self, query: Units, evidence: Units | None) -> "VAE":
-        """The same model in the user's units."""
-        assert self.output is not None
-        output = self.output.rescaled(query, None)
-        units = Units.composed(self.units, evidence)
-        latent = self.latent.rescaled(query if self.real else None, evidence)
-        return VAE(latent, output.head, self.decoder, self.evidence, output, units, self.inputs)
-
-    def parameters(self) -> int:
-        """How many numbers are free: those of the prior and of the decoder (the posterior's are not the model's)."""
-        assert self.output is not None
-        parts = (self.latent, self.decoder)
-        sizes = [leaf.size for leaf in jax.tree.leaves(eqx.filter(parts, eqx.is_inexact_array))]
-        return sum(sizes) + self.output.parameters()
+        return VAE(latent, output.head, decoder, self.evidence, output, inputs)

@@ -1,0 +1,124 @@
+"""What a fit chooses where it is not told, and what it asks of its arguments."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from veil.data import Data, Stream, windows
+from veil.learning.gradient import Optimiser
+from veil.model import Model, Plate, Stepwise, checks
+from veil.model.abilities import started
+from veil.objective import (
+    ELBO,
+    FIVO,
+    Estimator,
+    ExpectedLogLikelihood,
+    LocalReparameterisation,
+    Marginal,
+    Objective,
+    Pathwise,
+    StraightThrough,
+)
+from veil.parts.priors import Codes
+from veil.posterior import Bootstrap, Continuing, Exact, Optimal, Posterior
+
+
+def usual_objective(model: Model, posterior: Posterior, by_sums: bool) -> Objective:
+    """EM where its M-step is closed-form, the exact log-likelihood where there is one, else a lower bound."""
+    if by_sums:
+        return ExpectedLogLikelihood()
+    if isinstance(posterior, Exact):
+        return Marginal()
+    if isinstance(posterior, Bootstrap | Optimal):
+        return FIVO()
+    return ELBO(usual_gradient(model))
+
+
+def usual_gradient(model: Model) -> Estimator:
+    """The gradient estimator that suits a model's latent: pathwise, unless it is of codes or shared by all data."""
+    if isinstance(model, Plate):
+        return LocalReparameterisation()
+    return StraightThrough() if _coded(model) else Pathwise()
+
+
+def _coded(model: Any) -> bool:
+    """Whether a latent, of sequences that of a step, is of codes."""
+    kinds = lambda node: isinstance(node, Codes)  # noqa: E731
+    return any(kinds(node) for node in jax.tree.leaves(model, is_leaf=kinds))
+
+
+@functools.lru_cache(maxsize=32)  # one object for one length: optimisers are compared by identity when jit looks back
+def default_optimiser(steps: int, rate: float = 1e-2) -> Optimiser:
+    """Adam with a learning rate from ``rate`` to zero along a cosine, gradients clipped to norm 10."""
+    import optax
+
+    adam = optax.adam(optax.cosine_decay_schedule(rate, steps))
+    return Optimiser(optax.chain(optax.clip_by_global_norm(10.0), adam), flat=True)
+
+
+def as_optimiser(optimiser: Any) -> Optimiser:
+    """An ``Optimiser``, or an optax transform, which becomes one. Raises TypeError for anything else."""
+    return optimiser if isinstance(optimiser, Optimiser) else Optimiser(optimiser)
+
+
+def as_data(data: Any) -> Data:
+    """``Data``, or whatever its constructor takes as a query."""
+    return data if isinstance(data, Data) else Data(data)
+
+
+def check_arguments(
+    model: Any, data: Any, steps: Any, batch_size: Any, restarts: Any, tolerance: Any, held_out: Any, patience: Any
+) -> None:
+    checks.a_model(model)
+    counts = {"steps": steps, "batch_size": batch_size, "restarts": restarts, "patience": patience}
+    for name, value in counts.items():
+        if value is not None or name in ("restarts", "patience"):
+            checks.whole(name, value)
+    checks.sequences(model, data)
+    if started(model) and restarts == 1:
+        checks.shapes(model, data)
+    if not (isinstance(tolerance, int | float | np.number) and tolerance > 0):
+        raise ValueError(f"tolerance: expected a positive number of nats per datum, such as 1e-6; got {tolerance!r}")
+    fraction = isinstance(held_out, float) and 0 < held_out < 1
+    if held_out is not None and not isinstance(held_out, Data) and not fraction:
+        came = held_out if isinstance(held_out, int | float) else type(held_out).__name__
+        raise ValueError(f"held_out: expected Data, or a fraction between 0 and 1; got {came}")
+    if isinstance(held_out, float) and isinstance(data, Stream):
+        raise ValueError("held_out: a stream cannot be split; give the held-out Data themselves")
+
+
+def check_parts(key: Any, posterior: Any, objective: Any) -> None:
+    checks.random_key(key)
+    if posterior is not None and not isinstance(posterior, Posterior):
+        raise TypeError(f"posterior: expected a posterior, such as veil.Exact(); got {posterior!r}")
+    if objective is not None and not isinstance(objective, Objective):
+        raise TypeError(f"objective: expected an objective, such as veil.Marginal(); got {objective!r}")
+
+
+def in_windows(
+    model: Model, data: Data | Stream, window: int, posterior: Posterior, objective: Objective | None
+) -> Data:
+    """Sequences cut into windows, marked where one begins a sequence. Raises TypeError, ValueError."""
+    checks.whole("window", window)
+    if not isinstance(model, Stepwise) or not isinstance(posterior, Continuing):
+        raise TypeError(
+            f"window: {type(model).__name__} with {type(posterior).__name__} cannot go on from one window to the next; "
+            "StateSpace models (veil.rssm, veil.dmm, veil.vrnn) with Sequential posteriors can. Exact models take "
+            "sequences of any length whole; others can be given veil.data.windows(data, length)"
+        )
+    if isinstance(objective, FIVO):
+        raise TypeError("window: FIVO's particles cannot go on from one window to the next; use ELBO()")
+    if not isinstance(data, Data):
+        raise TypeError("window: windows are cut from data in memory, and these are a stream")
+    return windows(data, window, marked=True)
+
+
+def numbered(data: Data | Stream, held_out: Any) -> Data:
+    """Data with an index, for posteriors with a row for each datum."""
+    if not isinstance(data, Data):
+        raise TypeError("posterior: one row per datum needs data in memory, and these are a stream; use Amortized()")
+    if held_out is not None:
+        raise ValueError("held_out: a posterior with one row per datum knows no other data; use Amortized()")
+    return data.numbered()

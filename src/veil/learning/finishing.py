@@ -1,0 +1,147 @@
+"""The end of a fit: the best restart in the user's units, and notes on what was unusual."""
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from veil.data import Data, Stream
+from veil.evaluation.likelihood import evaluate
+from veil.evaluation.objective import values as objective_values
+from veil.learning import notes
+from veil.learning.em import EMState
+from veil.learning.learner import CONVERGED, FELL, NOT_FINITE, ROUNDED, Learner
+from veil.learning.preprocessing import Preprocessing
+from veil.learning.result import Fit, History, Status
+from veil.learning.starting import cast, chosen
+from veil.learning.watch import Watch, likeliest
+from veil.model import Model, Plate, Startable, Stepwise, Tractable
+from veil.objective import Objective
+from veil.parts.experts import Experts, with_expanded_sums
+from veil.posterior import Exact, Posterior, Resampled
+from veil.units import in_user_units, standardised_posterior
+
+COLLAPSE = 256  # data on which a fit looks whether its latent is used
+
+
+def users_model(models: Any, winner: int, seen: Preprocessing) -> Any:
+    """One restart's model in the user's units."""
+    return in_user_units(with_expanded_sums(chosen(models, winner), False), seen.units)
+
+
+def _learned(learner: Learner, state: Any) -> tuple[Any, Any]:
+    """The models and posteriors of a state with a leading axis of restarts."""
+    return eqx.filter_vmap(learner.learned)(state)
+
+
+def _experts(model: Any) -> Any:
+    known = lambda node: isinstance(node, Experts)  # noqa: E731
+    return next((node for node in jax.tree.leaves(model, is_leaf=known) if known(node)), None)
+
+
+def scorer(
+    held_out: Data,
+    seen: Preprocessing,
+    posterior: Posterior,
+    objective: Objective,
+    watch: Watch,
+    learner: Learner,
+    seed: np.ndarray,
+) -> Callable[[Any], float]:
+    """The mean log-likelihood of held-out data, or the objective where that is out of reach."""
+
+    def score(state: Any) -> float:
+        winner = likeliest(watch.records)
+        models, posteriors = _learned(learner, state)
+        model = users_model(models, winner, seen)
+        if isinstance(model, Tractable):
+            return evaluate(model, held_out).log_likelihood_per_datum
+        learned = posterior
+        if posteriors is not None:
+            learned = standardised_posterior(chosen(posteriors, winner), seen.units)
+        found = objective_values(objective, model, learned, held_out, key=jax.random.wrap_key_data(jnp.asarray(seed)))
+        weight = np.ones(len(found)) if held_out.weight is None else held_out.weight
+        return float(np.average(found, weights=weight))
+
+    return score
+
+
+def finished(
+    learner: Learner,
+    state: Any,
+    posterior: Posterior,
+    seen: Preprocessing,
+    watch: Watch,
+    steps: int,
+    data: Data | Stream,
+) -> Fit:
+    """What the fit returns: the best restart, in the user's units, and notes on what was unusual."""
+    winner = (
+        likeliest(watch.records) if watch.best_restart is None or watch.best_state is not state else watch.best_restart
+    )
+    values, penalties, skipped, codes = (
+        np.concatenate([record[name] for record in watch.records]) for name in ("value", "penalty", "skipped", "code")
+    )
+    remarks = notes.columns(seen, isinstance(state.model, Startable) and state.model.space.isotropic)
+    experts = _experts(state.model)
+    if isinstance(state, EMState) and experts is not None:
+        with jax.enable_x64(True):
+            experts = cast(jax.tree.map(lambda leaf: np.asarray(leaf)[winner], experts), np.float64)
+            largest_precision = float(watch.records[-1]["largest_precision"][-1][winner])
+            remarks += notes.components(experts, np.asarray(state.counts)[winner], largest_precision, seen)
+    converged, reason = _ending(int(codes[-1][winner]), watch.steps, steps)
+    history = History(
+        values[:, winner] - seen.log_scale,
+        penalties[:, winner],
+        np.array(watch.checks).reshape(-1, 2),
+        values[-1] - seen.log_scale,
+    )
+    models, posteriors = _learned(learner, state)
+    model = users_model(models, winner, seen)
+    if posteriors is not None and not isinstance(posterior, Exact):
+        posterior = standardised_posterior(chosen(posteriors, winner), seen.units)
+        remarks += _unused(model, posterior, data)
+    missed = int(np.sum(skipped[:, winner]))
+    if missed:
+        remarks += [
+            f"{missed} steps were skipped because a value, gradient or update was not finite: lower learning rates help"
+        ]
+    if remarks:
+        warnings.warn("; ".join(remarks), UserWarning, stacklevel=3)
+    status = Status(converged, reason, watch.steps, missed, tuple(remarks))
+    return Fit(model, posterior, history, status)
+
+
+def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str]:
+    """A line if the latent is not used (posterior collapse), seen on some of the data."""
+    from veil.evaluation.latents import collapse, latents  # here, because EM need not wait for it
+    from veil.evaluation.paths import path_latents
+
+    learned = jax.tree.leaves(eqx.filter(posterior, eqx.is_inexact_array))  # what has no parameters cannot collapse
+    if isinstance(model, Plate) or isinstance(posterior, Resampled) or not learned:
+        return []
+    some = next(iter(data.blocks(COLLAPSE)))
+    if len(some) < 2:
+        return []
+    look: Any = path_latents if isinstance(model, Stepwise) else functools.partial(latents, rows=COLLAPSE)
+    line = collapse(look(model, posterior, some, key=jax.random.key(0), samples=1, progress=False))
+    return [line] if line is not None and line.startswith("collapse") else []
+
+
+def _ending(code: int, taken: int, allowed: int) -> tuple[bool, str]:
+    if code == CONVERGED:
+        return True, "converged"
+    if code == ROUNDED:
+        return True, "converged to the last digit of its precision"
+    if code == FELL:
+        return False, "stopped: the likelihood fell, and the step was undone"
+    if code == NOT_FINITE:
+        return False, "stopped: the objective was not finite; the last finite model is kept"
+    if taken < allowed:
+        return True, "stopped: held-out data no longer improved; the best model is kept"
+    return False, "all steps taken"

@@ -1,0 +1,166 @@
+"""Where a fit starts and what it goes through: models, posteriors and data in standardised coordinates."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from veil.data import Data, Stream
+from veil.host.devices import Placement
+from veil.learning.loop import InMemory, Streamed, shared_out
+from veil.learning.preprocessing import FAR, Preprocessing
+from veil.model import Datum, Plate, Rescalable, Startable
+from veil.model.abilities import started
+from veil.model.batching import as_datum, block_rows, padded
+from veil.parts.experts import with_expanded_sums
+from veil.posterior import Exact, Learned, Posterior
+from veil.posterior.base import per_datum
+from veil.units import Units, unwrapped, unwrapped_posterior
+
+
+def seeds(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Data of ``count`` random keys, uint32 [count, 2]: made on the host, where it compiles nothing."""
+    return rng.integers(0, 2**32, (count, 2), dtype=np.uint32)
+
+
+def frozen_units(model: Any, posterior: Any, anew: bool) -> tuple[Any, Any, Units | None]:
+    """A model and a posterior of standardised data, and the units in which one of them was learned before.
+
+    Learning that goes on stays in the units it began with. ``anew``: the model starts anew, wherever it came from.
+
+    Raises ValueError for a model and a posterior that were learned in different units.
+    """
+    inner, own = unwrapped(model)
+    learned, theirs = unwrapped_posterior(posterior)
+    if own is not None and theirs is not None and not _same(own, theirs):
+        raise ValueError(
+            "posterior: it was learned in other units than the model; give the posterior of the same Fit, or a new one"
+        )
+    if own is not None and anew:
+        own = None
+    if own is None and theirs is not None and not isinstance(inner, Startable):
+        return model, posterior, None
+    return inner, learned, own if own is not None else theirs
+
+
+def _same(one: Units, other: Units) -> bool:
+    return bool(eqx.tree_equal(jax.tree.map(np.asarray, one), jax.tree.map(np.asarray, other)))
+
+
+def in_standard_units(model: Any, units: Units | None, anew: bool) -> tuple[Any, Units | None]:
+    """A model that came with parameters as one of standardised data, and units where they are not to be measured.
+
+    One whose parameters have meaning in the user's units is written in standardised ones (``units`` None: measured by
+    the caller). Any other that was not learned here is in the user's units, and stays there.
+    """
+    if anew and isinstance(model, Startable):
+        return model, units
+    if units is not None or isinstance(model, Rescalable):
+        return model, units
+    return model, Units()
+
+
+@eqx.filter_jit
+def _initialise(model: Any, data: Any, responsibilities: Any, seeds: Any) -> Any:
+    keys = jax.random.wrap_key_data(seeds)
+    return eqx.filter_vmap(lambda r, key: with_expanded_sums(model.initialise(data, r, key), True))(
+        responsibilities, keys
+    )
+
+
+def starts(model: Any, seen: Preprocessing, restarts: int, rng: np.random.Generator, standard: bool) -> Any:
+    """Models in standardised units with a leading axis of restarts, summing the fast way.
+
+    ``standard``: whether a model with parameters is in standardised units already.
+    """
+    if not isinstance(model, Startable) or (started(model) and restarts == 1):
+        if not standard and not seen.units.none:
+            back = seen.units.inverse()
+            model = model.rescaled(back.query, back.evidence)
+        return several(with_expanded_sums(model, True), restarts)
+    each = [model.responsibilities(seen.points(), seen.weights, rng) for _ in range(restarts)]
+    default = np.dtype(jnp.result_type(float))
+    with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
+        sample = as_datum(seen.sample, seen.units, seen.missing, FAR)
+        stacked = None if each[0] is None else np.stack(each)
+        models = _initialise(model, sample, stacked, seeds(rng, restarts))
+        if isinstance(models, Plate):
+            models = models.shared_among(seen.total)
+    return on_device(cast(models, default))
+
+
+@eqx.filter_jit
+def _guess(posterior: Learned, models: Any, example: Datum, count: int, seeds: Any) -> Any:
+    keys = jax.random.wrap_key_data(seeds)
+    return eqx.filter_vmap(lambda model, key: posterior.initialise(model, example, count, key))(models, keys)
+
+
+def guesses(posterior: Posterior, models: Any, source: InMemory | Streamed, restarts: int, rng: Any) -> Any:
+    """Posteriors of standardised data with a leading axis of restarts."""
+    if isinstance(posterior, Exact):
+        return posterior
+    if not isinstance(posterior, Learned) or (started(posterior) and restarts == 1):
+        return several(posterior, restarts)
+    example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), source.example())
+    count = 0
+    if isinstance(source, InMemory):
+        count = source.rows if per_datum(posterior) is not None else source.count
+    return _guess(posterior, models, example, count, seeds(rng, restarts))
+
+
+def source_of(
+    data: Data | Stream,
+    seen: Preprocessing,
+    model: Any,
+    batch_size: int | None,
+    seed: np.ndarray,
+    place: Placement,
+    lanes: bool = False,
+) -> InMemory | Streamed:
+    """The data as the loop wants them, standardised, at JAX's present precision."""
+    rows = block_rows(seen.sample, model)
+    if isinstance(data, Data):
+        return InMemory(as_datum(data, seen.units, seen.missing), batch_size, rows, seed, place, lanes)
+    if batch_size is not None:
+        shared_out(batch_size, place)
+    rows = batch_size or min(8 * rows, 65536) * place.count
+    mine, stream = rows // place.processes, data
+    convert = lambda block: padded(as_datum(block, seen.units, seen.missing), mine)  # noqa: E731
+    share = jax.process_index(), place.processes
+    passes = batches = None
+    if batch_size is None:
+        part = stream.share(*share) if place.processes > 1 else stream
+        passes = lambda: map(convert, part.blocks(mine))  # noqa: E731
+    else:
+        order = int(np.random.default_rng(seed).integers(2**31))
+        batches = lambda at: stream.batches(mine, seed=order, process=share[0], processes=share[1], state=at)  # noqa: E731
+    return Streamed(passes, batches, convert, convert(seen.sample[:1]), seen.total, place)
+
+
+def several(tree: Any, restarts: int) -> Any:
+    """A tree with a leading axis of restarts, all alike."""
+    wide = lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (restarts, *np.shape(leaf)))  # noqa: E731
+    return jax.tree.map(lambda leaf: wide(leaf) if eqx.is_array_like(leaf) else leaf, tree)
+
+
+def chosen(tree: Any, winner: int) -> Any:
+    """One restart's model or posterior, at JAX's present precision, on the device."""
+    found = jax.tree.map(lambda leaf: np.asarray(leaf)[winner] if eqx.is_array(leaf) else leaf, tree)
+    return on_device(cast(found, np.dtype(jnp.result_type(float))))
+
+
+def on_device(tree: Any) -> Any:
+    """Numbers as JAX arrays, by ``device_put``: ``jnp.asarray`` compiles a program for each new shape."""
+    return jax.tree.map(lambda leaf: jax.device_put(leaf) if eqx.is_array_like(leaf) else leaf, tree)
+
+
+def cast(tree: Any, dtype: Any) -> Any:
+    """Floating leaves as numpy of another precision: numpy, because it is done between two precisions of JAX."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype) if eqx.is_inexact_array(leaf) else leaf, tree)
+
+
+def finite(tree: Any) -> bool:
+    """Whether all numbers are, on the host."""
+    return all(np.all(np.isfinite(np.asarray(leaf))) for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf))

@@ -1,0 +1,87 @@
+"""Standardised coordinates: the affine map that a fit works behind, whatever units and offsets the user's columns have.
+
+The scale is robust (half the distance between the 16th and 84th percentiles), so that one outlier does not set it. What
+is done on the host is numpy in float64: digits are lost once, when standardised numbers become float32.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+class Scale(eqx.Module):
+    """standard = (value - shift) / scale, of one array. Shapes [*event]. Not trained."""
+
+    shift: Float[Array, "*event"] | np.ndarray
+    scale: Float[Array, "*event"] | np.ndarray
+
+    def inverse(self) -> "Scale":
+        """The map back: standard -> the user's units."""
+        return Scale(-self.shift / self.scale, 1.0 / self.scale)
+
+    def standard(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        """In standardised coordinates, on the device; of many values [..., *event] at once."""
+        shift, scale = (jnp.broadcast_to(part, value.shape) for part in self.held())
+        return (value - shift) / scale
+
+    def back(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        """In the user's units, on the device."""
+        shift, scale = (jnp.broadcast_to(part, value.shape) for part in self.held())
+        return shift + scale * value
+
+    def held(self) -> tuple[Float[Array, "*event"], Float[Array, "*event"]]:
+        """Shift and scale as arrays through which no gradient passes."""
+        return jax.lax.stop_gradient((jnp.asarray(self.shift), jnp.asarray(self.scale)))
+
+    def exactly(self, value: np.ndarray) -> np.ndarray:
+        """Standardised numbers in float64, on the host."""
+        return (np.asarray(value, np.float64) - np.asarray(self.shift)) / np.asarray(self.scale)
+
+
+def weighted_quantiles(values: np.ndarray, weights: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
+    """Lower weighted quantiles: the first value at which the cumulated weight reaches the level.
+
+    A row of weight two counts exactly like two rows.
+    """
+    order = np.argsort(values, kind="stable")
+    cumulative = np.cumsum(weights[order])
+    if not cumulative[-1] > 0:
+        return np.zeros(len(levels))
+    place = np.searchsorted(cumulative, np.asarray(levels) * cumulative[-1] * (1 - 1e-12))
+    return values[order][np.minimum(place, len(values) - 1)]
+
+
+def column_scale(column: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """(shift, scale) of one column: the median and a robust scale; never zero, never infinite."""
+    if not np.any(weights > 0):
+        return 0.0, 1.0
+    low, middle, high = weighted_quantiles(column, weights, (0.16, 0.5, 0.84))
+    scale = 0.5 * (high - low)
+    if not scale > 0:  # more than two thirds of the values are one value
+        scale = float(np.sqrt(np.average((column - middle) ** 2, weights=weights)))
+    if not scale > 1e-14 * abs(middle):  # constant, to the last digit
+        scale = abs(middle)
+    return float(middle), float(scale) if scale > 0 else 1.0
+
+
+def table_scale(array: np.ndarray, weights: np.ndarray, observed: np.ndarray | None, isotropic: bool) -> Scale:
+    """Shift and scale of an array [N, *event], one for each entry, or one common scale."""
+    flat = np.asarray(array, np.float64).reshape(len(array), -1)
+    seen = None if observed is None else observed.reshape(len(array), -1)
+    pairs = [column_scale(flat[:, j], weights if seen is None else weights * seen[:, j]) for j in range(flat.shape[1])]
+    shift, scale = (np.array(part).reshape(array.shape[1:]) for part in zip(*pairs, strict=True))
+    if isotropic:
+        scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
+    return Scale(shift, scale)
+
+
+def rescale_features(weight: Float[Array, "*batch P"], evidence: Scale | None) -> Float[Array, "*batch P"]:
+    """Coefficients of [1, (x - shift)/scale] as coefficients of [1, x]."""
+    if evidence is None or weight.shape[-1] == 1:
+        return weight
+    exact = np.asarray(weight, np.float64)
+    slopes = exact[..., 1:] / np.asarray(evidence.scale, np.float64).ravel()
+    offset = exact[..., :1] - np.sum(slopes * np.asarray(evidence.shift, np.float64).ravel(), -1, keepdims=True)
+    return jnp.asarray(np.concatenate([offset, slopes], -1), jnp.result_type(float))
