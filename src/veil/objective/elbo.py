@@ -38,7 +38,7 @@ def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term
         return frozen(posterior)(frozen(model), datum)
 
     q, p = posterior(model, datum), model.prior_for(datum)
-    there = getattr(p, "there", None)
+    there = p.there if isinstance(p, distributions.PathDistribution) else None
     balance = next((change.weight for change in terms if isinstance(change, Balanced)), None)
     score = lambda z: model.log_likelihood(z, datum)  # noqa: E731
     return Problem(q, fix, p, score, term, local, 1.0 / model.shared_by, balance)

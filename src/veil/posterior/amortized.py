@@ -181,7 +181,7 @@ def latent_shape(model: Model, example: Datum) -> tuple[int, ...]:
     shape: list[tuple[int, ...]] = []
 
     def ask() -> None:
-        shape.append(tuple(model.prior(example.evidence).event_shape))  # type: ignore[attr-defined]
+        shape.append(distributions.event_shape(model.prior(example.evidence)))
 
     jax.eval_shape(ask)
     if shape[0] in ((), (0,)):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil import distributions
-from veil.distributions import Distribution
+from veil.distributions import Distribution, Reparameterised, StepDraws
 from veil.maths import kalman, markov
 from veil.model import Datum, Model
 from veil.model.chains import Chain, Conditionals, GaussianChain, NeuralChain, Normals, Path, State
@@ -388,17 +388,12 @@ class MessagePassing(Posterior):
         return Messages(gaussian=gaussian, prior=model.prior_for(datum), there=there)
 
 
-class Messages(Chain):
+class Messages(Chain, StepDraws, Reparameterised):
     """A Gaussian chain over the latents of a ``NeuralChain``, ``prior``, whose memory its paths carry."""
 
     gaussian: GaussianChain
     prior: NeuralChain
     there: Bool[Array, " T"]
-
-    @property
-    def reparameterised(self) -> bool:
-        """Every step is."""
-        return True
 
     def sample(self, key: PRNGKeyArray) -> Path:
         return self.prior.follow(self.gaussian.sample(key))

@@ -17,6 +17,7 @@ from veil.maths import markov
 from veil.maths import particles as maths
 from veil.model import Datum, Model, checks
 from veil.model.batching import as_datum
+from veil.model.chains import without_memory
 from veil.model.stepwise import Stepwise
 from veil.posterior import Bootstrap, Exact, Optimal, Posterior, proposals
 from veil.posterior.arguments import parts
@@ -219,7 +220,7 @@ def _replayed(model: Any, posterior: Any, datum: Datum, key: PRNGKeyArray, sampl
 
     def one(key: PRNGKeyArray) -> Any:
         known = q.sample(key)
-        xs = (getattr(known, "latent", known), datum.query, datum.evidence, datum.observed, starts, there)
+        xs = (without_memory(known), datum.query, datum.evidence, datum.observed, starts, there)
         return jax.lax.scan(again, begin, xs)[0]
 
     return jax.vmap(one)(jax.random.split(key, samples))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from veil import distributions
 from veil.model import Datum, Model, checks
+from veil.model.chains import without_memory
 from veil.posterior import Posterior
 from veil.posterior.arguments import parts
 
@@ -59,7 +60,7 @@ def sample(model: Model, count: int, *, key: PRNGKeyArray, evidence: Any = None,
     else:
         given = jnp.asarray(rows, jnp.result_type(float))
         latent, query = _draw(model, given, jax.random.split(key, (len(rows), count)), None)
-    return Samples(np.asarray(query), np.asarray(getattr(latent, "latent", latent)))
+    return Samples(np.asarray(query), np.asarray(without_memory(latent)))
 
 
 @dataclass(frozen=True)

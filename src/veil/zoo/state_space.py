@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.distributions import Distribution
+from veil.distributions import Distribution, Moments
 from veil.maths import markov
 from veil.model import Datum, Model
 from veil.model.chains import NeuralChain, Path, State, length
@@ -218,7 +218,7 @@ class StateSpace(Model):
         return sizes[0] - sizes[1] + self.output.parameters()
 
 
-class Emitted(eqx.Module):
+class Emitted(Distribution, Moments):
     """p(y_1..T | path): independent steps given the path."""
 
     model: StateSpace
@@ -233,6 +233,11 @@ class Emitted(eqx.Module):
     def mean(self) -> Float[Array, "T *event"]:
         """E[y_t | z_t, past] of every step."""
         return self._each(lambda step: distributions.moments(step)[0])
+
+    @property
+    def variance(self) -> Float[Array, "T *event"]:
+        """Var[y_t | z_t, past] of every step."""
+        return self._each(lambda step: distributions.moments(step)[1])
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "T *event"]:
         draws = self._each(lambda step, key: step.sample(key), jax.random.split(key, len(self.path)))

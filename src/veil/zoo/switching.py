@@ -62,7 +62,7 @@ class SwitchingMoments(NamedTuple):
     log_likelihood: Float[Array, ""]
 
 
-class Switched(eqx.Module):
+class Switched(Distribution):
     """p(y_1..T | s_1..T, x), the continuous path integrated out by the Kalman filter."""
 
     model: Any
