@@ -227,7 +227,8 @@ def _check_latent(model: Model, block: Datum) -> None:
     if not distributions.reparameterised(prior):
         raise TypeError(
             "model: the gap is measured for real latents, and this model's is discrete: its exact posterior "
-            "veil.Exact() has no gap"
+            "veil.Exact() has no gap (a prior of your own that is real: let it inherit "
+            "veil.distributions.Reparameterised)"
         )
 
 
