@@ -67,12 +67,12 @@ def log_likelihood(model, datum):
 def linear_elbo(model, posterior, datum):
     """E_q[log p(y, z)] + H[q] of the linear model, in closed form."""
     q = posterior(model, datum)
-    mean, covariance = q.loc, q.scale_tril @ q.scale_tril.T
+    mean, covariance = q.mean, q.factor @ q.factor.T
     left = datum.query - model.b - model.W @ mean
     s2 = model.s**2
     fit = -0.5 * (left @ left + jnp.trace(model.W @ covariance @ model.W.T)) / s2
     fit = fit - 0.5 * len(left) * jnp.log(2 * jnp.pi * s2)
-    kl = 0.5 * (jnp.trace(covariance) + mean @ mean - len(mean)) - jnp.sum(jnp.log(jnp.diagonal(q.scale_tril)))
+    kl = 0.5 * (jnp.trace(covariance) + mean @ mean - len(mean)) - jnp.sum(jnp.log(jnp.diagonal(q.factor)))
     return fit - kl
 
 

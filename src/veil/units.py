@@ -120,7 +120,7 @@ def _measured(space: Space, values: Any, weights: np.ndarray, observed: Any) -> 
 def _distribution(scales: Any, base: Any) -> Any:
     if isinstance(scales, dict):
         return distributions.Joint({name: _distribution(scales[name], base.parts[name]) for name in scales})
-    return base if scales is None else distributions.affine(base, *scales.held())
+    return base if scales is None else distributions.Affine(base, *scales.held())
 
 
 # -- the wrapper -------------------------------------------------------------------------------------------------------

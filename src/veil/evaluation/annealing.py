@@ -262,7 +262,8 @@ def _check(model: Model, evidence: Any, **whole: int) -> None:
     if not jnp.issubdtype(draw.dtype, jnp.floating) or not distributions.reparameterised(model.prior(evidence)):
         raise TypeError(
             "model: annealing moves a real latent along gradients, and this model's is discrete; "
-            "sum it out with veil.log_prob"
+            "sum it out with veil.log_prob (a prior of your own that is real: let it inherit "
+            "veil.distributions.Reparameterised)"
         )
 
 

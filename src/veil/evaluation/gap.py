@@ -66,7 +66,7 @@ class Gap:
 def _member(family: Head, units: Scale, vector: Array) -> Distribution:
     """The family's member in the units of the amortised posterior, where its own vector is that of a unit normal."""
     shape = np.shape(units.shift)
-    return distributions.affine(family.blank(shape)(vector, shape), units.shift, units.scale)
+    return distributions.Affine(family.blank(shape)(vector, shape), units.shift, units.scale)
 
 
 @eqx.filter_jit
@@ -227,7 +227,8 @@ def _check_latent(model: Model, block: Datum) -> None:
     if not distributions.reparameterised(prior):
         raise TypeError(
             "model: the gap is measured for real latents, and this model's is discrete: its exact posterior "
-            "veil.Exact() has no gap"
+            "veil.Exact() has no gap (a prior of your own that is real: let it inherit "
+            "veil.distributions.Reparameterised)"
         )
 
 

@@ -90,7 +90,7 @@ class Latents:
 
 def _kl(q: Distribution, prior: Distribution, key: PRNGKeyArray, samples: int) -> tuple[Array, Array, Array]:
     """KL by units, its total, and the total's Monte Carlo variance."""
-    entries = int(np.prod(q.event_shape))  # type: ignore[attr-defined]
+    entries = int(np.prod(distributions.event_shape(q)))
     parts = distributions.kl_entries(q, prior)
     if parts is None:
 
@@ -112,7 +112,7 @@ def _kl(q: Distribution, prior: Distribution, key: PRNGKeyArray, samples: int) -
 def _kind(q: Distribution, prior: Distribution) -> str:
     parts = distributions.kl_entries(q, prior)
     discrete = isinstance(q, distributions.Codes) or distributions.enumerable(q)
-    entries = int(np.prod(q.event_shape))  # type: ignore[attr-defined]
+    entries = int(np.prod(distributions.event_shape(q)))
     if parts is not None and (discrete or parts.size == entries):
         return "closed form"
     return "none" if discrete else "Gaussian marginals"

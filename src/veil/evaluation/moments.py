@@ -6,6 +6,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
+from veil.model.chains import without_memory
 
 DRAWS = 256
 
@@ -15,12 +16,10 @@ def mean_and_variance(distribution: Distribution, key: PRNGKeyArray) -> tuple[Ar
 
     Of a single category, its probabilities p and p (1 - p): a category's number means nothing.
     """
-    if getattr(distribution, "event_shape", None) == () and distributions.enumerable(distribution):
+    if distributions.enumerable(distribution) and distributions.event_shape(distribution) == ():
         probabilities = jnp.exp(jax.vmap(distribution.log_prob)(distributions.support(distribution)))
         return probabilities, probabilities * (1.0 - probabilities)
-    try:
+    if distributions.has(distribution, distributions.Moments):
         return distributions.moments(distribution)
-    except (AttributeError, NotImplementedError):
-        draws = jax.vmap(distribution.sample)(jax.random.split(key, DRAWS))
-        draws = getattr(draws, "latent", draws)  # of a path, without its memory
-        return jnp.mean(draws, 0), jnp.var(draws, 0)
+    draws = without_memory(jax.vmap(distribution.sample)(jax.random.split(key, DRAWS)))
+    return jnp.mean(draws, 0), jnp.var(draws, 0)

@@ -4,7 +4,6 @@ A chain says p(z_t | z_t-1) of every step at once, along a path; its ``log_prob`
 there. At a step that starts an episode the condition has no influence.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -14,22 +13,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil import distributions
-from veil.distributions import Distribution
+from veil.distributions import Composed, Distribution, Moments, PathDistribution, Reparameterised, StepDraws
 from veil.maths import gaussian, kalman, linear
 
 
-class Chain(eqx.Module):
-    """p(z_1..T) = Π_t p(z_t | z_t-1). ``sample(key)`` gives a path, ``log_prob(path)`` its density (nats)."""
-
-    there: eqx.AbstractVar[Bool[Array, " T"]]
-
-    @abstractmethod
-    def sample(self, key: PRNGKeyArray) -> Any:
-        """A path [T, ...]; padding repeats the last step."""
-
-    @abstractmethod
-    def conditionals(self, path: Any) -> Any:
-        """All p(z_t | z_t-1) along a path, with ``log_prob(path)`` [T], ``sample(key)`` [T, ...] and ``kl`` [T, G]."""
+class Chain(Distribution, PathDistribution):
+    """p(z_1..T) = Π_t p(z_t | z_t-1). ``sample(key)`` gives a path [T, ...], whose padding repeats the last step."""
 
     def log_prob(self, path: Any) -> Float[Array, ""]:
         """log p(z_1..T) in nats: the sum of the conditionals over the steps that are there."""
@@ -90,15 +79,15 @@ class Normals(eqx.Module):
         return (0.5 * (jnp.sum(white * white, (1, 2)) - self.mean.shape[1]) + next(logs) - next(logs))[:, None]
 
 
-class Normal(eqx.Module):
-    """N(mean, factor factorᵀ) of one step, in plain array code, which scans over time need (see ``maths.linear``)."""
+class Normal(Distribution, Moments, Reparameterised):
+    """N(location, factor factorᵀ) of one step, in plain array code, for scans over time (see ``maths.linear``)."""
 
-    mean: Float[Array, " L"]
+    location: Float[Array, " L"]
     factor: Float[Array, "L L"]
 
     @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.mean.shape
+    def mean(self) -> Float[Array, " L"]:
+        return self.location
 
     @property
     def variance(self) -> Float[Array, " L"]:
@@ -148,7 +137,7 @@ class DiscreteChain(Chain):
         return distributions.categorical(self.move[before])
 
 
-class GaussianChain(Chain):
+class GaussianChain(Chain, Reparameterised):
     """z_t ~ N(A_t z_t-1 + c_t, G_t G_tᵀ), A_t = 0 at starts: ``gain`` A [T, L, L], ``offset`` c [T, L], ``factor`` G.
 
     >>> chain = GaussianChain(jnp.zeros((3, 1, 1)), jnp.zeros((3, 1)), jnp.ones((3, 1, 1)), jnp.ones(3, bool))
@@ -220,7 +209,7 @@ class State(eqx.Module):
     seen: Float[Array, " S"]
 
 
-class NeuralChain(Chain):
+class NeuralChain(Chain, StepDraws, Reparameterised, Composed):
     """z_t ~ one(m_t, f_t), m_t = recall(state after step t-1, x_t): steps of networks, after ``start`` in each episode.
 
     ``recall`` and ``one`` are functions of one step; ``evidence`` x [T, P] or None; ``seen`` [T, S] is what later steps
@@ -239,11 +228,9 @@ class NeuralChain(Chain):
     starts: Bool[Array, " T"]
     there: Bool[Array, " T"]
 
-    @property
-    def reparameterised(self) -> bool:
-        """Whether every step is."""
-        one = jax.eval_shape(self.one, self.start.memory, self.features[0])
-        return distributions.reparameterised(one)
+    def made_of(self) -> tuple[Any]:
+        """A step: they are all alike."""
+        return (eqx.filter_eval_shape(self.one, self.start.memory, self.features[0]),)
 
     def sample(self, key: PRNGKeyArray) -> Path:
         return self.drawn(key, lambda step, key: step.sample(key))
@@ -318,7 +305,7 @@ class Conditionals(eqx.Module):
         return jax.vmap(lambda memory, f: distributions.moments(self.one(memory, f)))(self.memory, self.features)
 
 
-class Emissions(eqx.Module):
+class Emissions(Distribution):
     """p(y_1..T | path): independent steps. ``one(z_t, x_t)`` is the distribution of step t; xs None: no evidence."""
 
     one: Any
@@ -331,6 +318,11 @@ class Emissions(eqx.Module):
 
     def log_prob(self, query: Any) -> Float[Array, ""]:
         return jnp.sum(jax.vmap(lambda y, z, x: self.one(z, x).log_prob(y))(query, self.path, self.evidence))
+
+
+def without_memory(path: Any) -> Any:
+    """A path without what it remembers: its latents z_1..z_T."""
+    return path.latent if isinstance(path, Path) else path
 
 
 def length(evidence: Any, steps: int | None) -> int:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.distributions import Distribution
+from veil.distributions import Composed, Distribution, Reparameterised, StepDraws
 from veil.model.chains import Chain, length
 from veil.model.contract import Model, as_floats
 from veil.model.datum import Datum
@@ -195,7 +195,7 @@ def same_types(after: Any, before: Any) -> Any:
     return jax.tree.map(lambda a, b: a.astype(b.dtype), after, before)
 
 
-class SteppedChain(Chain):
+class SteppedChain(Chain, StepDraws, Reparameterised, Composed):
     """p(z_1..T | x) of a model that runs step by step, over the steps of a datum."""
 
     model: Stepwise
@@ -203,23 +203,36 @@ class SteppedChain(Chain):
     starts: Bool[Array, " T"]
     there: Bool[Array, " T"]
 
+    def _first(self) -> tuple[Any, Datum]:
+        """The carry before the first step, and the shapes of a step."""
+        begin = jax.tree.map(jnp.asarray, self.model.carry(self.steps.evidence))
+        return begin, jax.tree.map(lambda leaf: leaf[0], self.steps)
+
+    def made_of(self) -> tuple[Any]:
+        """A step: they are all alike."""
+        begin, one = self._first()
+        return (eqx.filter_eval_shape(lambda: self.model.step_prior(begin, one.evidence)),)
+
     def sample(self, key: PRNGKeyArray) -> Any:
-        model, steps = self.model, self.steps
-        begin = jax.tree.map(jnp.asarray, model.carry(steps.evidence))
+        return self.drawn(key, lambda step, key: step.sample(key))
+
+    def drawn(self, key: PRNGKeyArray, draw: Callable[[Any, PRNGKeyArray], Any]) -> Any:
+        """A path whose every step is ``draw(distribution, key)``."""
+        model = self.model
+        begin, one = self._first()
 
         def step(carry: Any, now: tuple[Any, ...]) -> tuple[Any, Any]:
             (before, last), (one, start, real, key) = carry, now
             before = where(start, begin, before)
-            latent = same_types(model.step_prior(before, one.evidence).sample(key), last)
+            latent = same_types(draw(model.step_prior(before, one.evidence), key), last)
             after = same_types(model.advance(before, latent, one.query, one.evidence, one.observed), before)
             kept = where(real, (after, latent), (before, last))
             return kept, kept[1]
 
-        one = jax.tree.map(lambda leaf: leaf[0], steps)
-        shape = jax.eval_shape(lambda key: model.step_prior(begin, one.evidence).sample(key), key)
+        shape = jax.eval_shape(lambda key: draw(model.step_prior(begin, one.evidence), key), key)
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
         keys = jax.random.split(key, len(self.there))
-        return jax.lax.scan(step, (begin, nothing), (steps, self.starts, self.there, keys))[1]
+        return jax.lax.scan(step, (begin, nothing), (self.steps, self.starts, self.there, keys))[1]
 
     def conditionals(self, path: Any) -> "SteppedConditionals":
         whole = Datum(
@@ -257,7 +270,7 @@ class SteppedConditionals(eqx.Module):
         )
 
 
-class SteppedEmissions(eqx.Module):
+class SteppedEmissions(Distribution):
     """p(y_1..T | path, x) of a model that runs step by step."""
 
     model: Stepwise

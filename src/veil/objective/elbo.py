@@ -48,7 +48,7 @@ def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term
         return frozen(posterior)(frozen(model), datum)
 
     q, p = posterior(model, datum), model.prior_for(datum)
-    there = getattr(p, "there", None)
+    there = p.there if isinstance(p, distributions.PathDistribution) else None
     balance = next((change.weight for change in terms if isinstance(change, Balanced)), None)
     score = lambda z: model.log_likelihood(z, datum)  # noqa: E731
     share = 1.0 / model.shared_by if isinstance(model, Plate) else 1.0

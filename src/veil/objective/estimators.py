@@ -89,10 +89,12 @@ class Estimator(eqx.Module):
         if not self.discrete and not distributions.reparameterised(q):
             raise TypeError(
                 f"gradient: {type(self).__name__} needs a latent that can be reparameterised, and this posterior is "
-                f"{type(q).__name__}; use GumbelSoftmax(), StraightThrough(), ScoreFunction() or Enumerated()"
+                f"{type(q).__name__}; use GumbelSoftmax(), StraightThrough(), ScoreFunction() or Enumerated(), or, if "
+                "its draws are a differentiable function of its parameters, let it inherit "
+                "veil.distributions.Reparameterised"
             )
         one = lambda key: distributions.drawn(q, key, self.draw)  # noqa: E731
-        if not self.remembers and hasattr(q, "drawn"):
+        if not self.remembers and isinstance(q, distributions.StepDraws):
             raise TypeError(
                 f"gradient: {type(self).__name__} is not for sequence models that remember; use Pathwise(), "
                 "StickingTheLanding() or, for codes, StraightThrough()"

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from veil.distributions import Reparameterised, StepDraws
 from veil.maths import kalman
 from veil.model import Datum
 from veil.model.abilities import parameter
@@ -71,17 +72,12 @@ class MessagePassing(Learned):
         return Messages(gaussian=gaussian, prior=model.prior_for(datum), there=there)
 
 
-class Messages(Chain):
+class Messages(Chain, StepDraws, Reparameterised):
     """A Gaussian chain over the latents of a ``NeuralChain``, ``prior``, whose memory its paths carry."""
 
     gaussian: GaussianChain
     prior: NeuralChain
     there: Bool[Array, " T"]
-
-    @property
-    def reparameterised(self) -> bool:
-        """Every step is."""
-        return True
 
     def sample(self, key: PRNGKeyArray) -> Path:
         return self.prior.follow(self.gaussian.sample(key))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from veil.distributions import Distribution
+from veil.distributions import Distribution, Gaussian, event_shape
 from veil.maths.gaussian import LOG_2PI
 from veil.model import Datum, Model, frozen
 from veil.posterior.base import Derived, Vectorial
@@ -62,16 +62,11 @@ class Refined(Derived):
 
 def _cubature_elbo(q: Any, model: Model, datum: Datum) -> Float[Array, ""]:
     """E_q[log p(y, z | x)] by cubature plus the entropy of a Gaussian q (nats)."""
-    if isinstance(getattr(q, "scale_tril", None), jax.Array):
-        mean, factor = q.loc, q.scale_tril
-    elif hasattr(getattr(q, "base_dist", None), "loc"):
-        shape = q.event_shape
-        mean = jnp.broadcast_to(q.base_dist.loc, shape).ravel()
-        factor = jnp.diag(jnp.broadcast_to(q.base_dist.scale, shape).ravel())
-    else:
+    if not isinstance(q, Gaussian):
         raise TypeError(f"posterior: Refined works for Gaussian families; this one is {type(q).__name__}")
-    size = mean.size
+    mean, factor = q.gaussian()
+    shape, size = event_shape(q), mean.size
     offsets = jnp.sqrt(size) * factor.T
     points = jnp.concatenate([mean[None] + offsets, mean[None] - offsets])
-    joint = jnp.mean(jax.vmap(lambda z: model.log_joint(z.reshape(q.event_shape), datum))(points))
+    joint = jnp.mean(jax.vmap(lambda z: model.log_joint(z.reshape(shape), datum))(points))
     return joint + jnp.sum(jnp.log(jnp.abs(jnp.diagonal(factor)))) + 0.5 * size * (1.0 + LOG_2PI)

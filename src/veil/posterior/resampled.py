@@ -6,23 +6,19 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PRNGKeyArray
 
-from veil.distributions import Distribution
+from veil.distributions import Distribution, Reparameterised
 from veil.model import Datum, Model
 from veil.parts.nets import positive
 from veil.posterior.base import Derived
 
 
-class Chosen(eqx.Module):
+class Chosen(Distribution, Reparameterised):
     """The distribution of one of ``samples`` draws of q, chosen with probability ∝ p(y, z | x) / q(z)."""
 
     q: Any
     model: Any
     datum: Datum
     samples: int = eqx.field(static=True)
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return tuple(self.q.event_shape)
 
     def sample(self, key: PRNGKeyArray) -> Array:
         key_draws, key_choice = jax.random.split(key)

@@ -149,12 +149,12 @@ def decoder(source: Source) -> Program:
     if _chooses(prior):
         latent = Port("component", (ROWS,), "int32", WHOLE, below=len(distributions.support(prior)))
     else:
-        latent = Port("latent", (ROWS, *prior.event_shape), _real(), LATENT_UNIT)
+        latent = Port("latent", (ROWS, *distributions.event_shape(prior)), _real(), LATENT_UNIT)
 
     def decode(z: Array, x: Array | None = None) -> dict[str, Array]:
         likelihood = model.likelihood(z, x)
         chances = distributions.probabilities(likelihood)
-        return {"mean": likelihood.mean} if chances is None else {"probabilities": chances}
+        return {"mean": distributions.moments(likelihood)[0]} if chances is None else {"probabilities": chances}
 
     outputs = {"mean": (DATA_UNIT, source.names["query"]), "probabilities": (CHANCE, source.names["query"])}
     return Program(decode, (latent, *source.given), outputs)

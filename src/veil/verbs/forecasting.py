@@ -15,8 +15,8 @@ from veil.data.core.arrays import labels, unchecked
 from veil.maths import particles as maths
 from veil.model import Datum, Model, Stepwise, checks
 from veil.model.abilities import Sized
-from veil.model.batching import as_datum, on_device, there
-from veil.model.chains import Path
+from veil.model.batching import as_datum
+from veil.model.chains import without_memory
 from veil.model.stepwise import replayed, rollout
 from veil.posterior import Posterior, proposals
 from veil.posterior.arguments import parts
@@ -194,8 +194,7 @@ def _replayed(model: Any, posterior: Any, datum: Datum, key: PRNGKeyArray, sampl
     q = posterior(model, datum)
 
     def one(key: PRNGKeyArray) -> Any:
-        known = q.sample(key)
-        return replayed(model, known.latent if isinstance(known, Path) else known, datum)[0]
+        return replayed(model, without_memory(q.sample(key)), datum)[0]
 
     return jax.vmap(one)(jax.random.split(key, samples))
 

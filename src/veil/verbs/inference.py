@@ -14,6 +14,7 @@ from veil.data import Data, Stream
 from veil.evaluation.moments import DRAWS, mean_and_variance
 from veil.model import Datum, Model, blocks, checks
 from veil.model.blocks import map_blocks
+from veil.model.chains import without_memory
 from veil.posterior import Bootstrap, Exact, MeanField, Optimal, Posterior, proposals
 from veil.posterior.arguments import known_to, parts
 
@@ -326,7 +327,7 @@ def _paths(
         drawn = proposals.paths(model, swarm, datum, key, count)
     else:
         drawn = jax.vmap(posterior(model, datum).sample)(jax.random.split(key, count))
-    found: Array = getattr(drawn, "latent", drawn)  # without what a path remembers
+    found: Array = without_memory(drawn)
     return found
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 from veil import distributions
 from veil.model import Datum, Model, Plate, Stepwise, checks
 from veil.model.batching import length, on_device
-from veil.model.chains import Path
+from veil.model.chains import without_memory
 from veil.posterior import Posterior
 from veil.posterior.arguments import parts
 
@@ -63,8 +63,7 @@ def sample(model: Any, count: int, *, key: PRNGKeyArray, evidence: Any = None, s
         latent, query = _draw(model, None, jax.random.split(key, count), steps)
     else:
         latent, query = _draw(model, on_device(rows), jax.random.split(key, (length(rows), count)), None)
-    latent = latent.latent if isinstance(latent, Path) else latent
-    return Samples(*jax.tree.map(np.asarray, (query, latent)))
+    return Samples(*jax.tree.map(np.asarray, (query, without_memory(latent))))
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,7 @@ def moments(model: Model, evidence: Any) -> tuple[Any, Any]:
     return _total(model, evidence, latents, jnp.exp(jax.vmap(prior.log_prob)(latents)))
 
 
-def _total(
-    model: Model, evidence: Any, latents: Array, weights: Float[Array, " S"]
-) -> tuple[Any, Any]:
+def _total(model: Model, evidence: Any, latents: Array, weights: Float[Array, " S"]) -> tuple[Any, Any]:
     def of(latent: Array) -> tuple[Any, Any]:
         return distributions.moments(model.likelihood(latent, evidence))
 

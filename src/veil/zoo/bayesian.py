@@ -102,7 +102,9 @@ class BayesianNetwork(Startable, Guided, Local):
     def local(self, q: Any, evidence: Any, key: PRNGKeyArray) -> Distribution:
         """p(y | x, w), w ~ q independent normals, drawn as the sums that the units see: N(M h + b, S² h² + s²)."""
         value = self._seen(evidence)
-        means, variances = self._split(q.base_dist.loc), self._split(q.base_dist.scale**2)
+        if not isinstance(q, distributions.Normal):
+            raise TypeError(f"posterior: local noise needs independent normals of the weights; got {type(q).__name__}")
+        means, variances = self._split(q.mean), self._split(q.variance)
         keys = jax.random.split(key, len(means))
         for i, ((matrix, bias), (spread, spread_bias)) in enumerate(zip(means, variances, strict=True)):
             scale = jnp.sqrt(spread @ value**2 + spread_bias)

@@ -38,7 +38,7 @@ def as_function(value: Any) -> eqx.Module:
     return Function(value)
 
 
-class MovedPath(Chain):
+class MovedPath(Chain, distributions.Reparameterised):
     """z_1 ~ N(m, P), z_t ~ N(f(z_t-1, x_t), Q) along a path."""
 
     model: Any

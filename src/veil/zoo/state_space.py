@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.distributions import Distribution
+from veil.distributions import Distribution, Moments
 from veil.model import Datum, Guided, Startable, Stepwise
 from veil.model.abilities import Sizes, Space, parameter
 from veil.model.chains import NeuralChain, Path, State, length
@@ -142,7 +142,7 @@ class StateSpace(Stepwise, Startable, Guided):
         return StateSpace(dynamics, output.head, decoder, output, inputs)
 
 
-class Emitted(eqx.Module):
+class Emitted(Distribution, Moments):
     """p(y_1..T | path): independent steps given the path."""
 
     model: StateSpace
@@ -157,6 +157,11 @@ class Emitted(eqx.Module):
     def mean(self) -> Float[Array, "T *event"]:
         """E[y_t | z_t, past] of every step."""
         return self._each(lambda step: distributions.moments(step)[0])
+
+    @property
+    def variance(self) -> Float[Array, "T *event"]:
+        """Var[y_t | z_t, past] of every step."""
+        return self._each(lambda step: distributions.moments(step)[1])
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, "T *event"]:
         draws = self._each(lambda step, key: step.sample(key), jax.random.split(key, len(self.path)))

@@ -32,7 +32,7 @@ SAMPLE = 20_000  # steps from which a start is made
 STAY = 0.9  # how likely a regime is to stay, before anything is learned
 
 
-class Switched(eqx.Module):
+class Switched(Distribution):
     """p(y_1..T | s_1..T, x), the continuous path integrated out by the Kalman filter."""
 
     model: Any

@@ -1,0 +1,202 @@
+"""Our own simple distributions: of a latent that is not there, codes, soft coins, mixtures of normals, grid values."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil.distributions.protocol import Central, Distribution, Divergence, Entries, Finite, Moments
+from veil.maths.gaussian import LOG_2PI
+
+
+class Empty(Distribution, Finite, Central, Divergence):
+    """The distribution of a latent that is not there: one value, a vector of length zero, with probability one."""
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " 0"]:
+        return jnp.zeros(0)
+
+    def log_prob(self, value: Float[Array, "... 0"]) -> Float[Array, "..."]:
+        return jnp.zeros(value.shape[:-1])
+
+    @property
+    def values(self) -> int:
+        return 1
+
+    def enumerate_support(self) -> Float[Array, "1 0"]:
+        return jnp.zeros((1, 0))
+
+    def central(self) -> Float[Array, " 0"]:
+        return jnp.zeros(0)
+
+    def kl_entries(self, other: Any) -> Float[Array, " 1"] | None:
+        return jnp.zeros(1) if isinstance(other, Empty) else None
+
+
+class Codes(Distribution, Moments, Finite, Central, Divergence):
+    """Independent categorical codes as one-hot rows: logits [L, C], a value is [L, C] with a single one in each row.
+
+    One-hot, because a relaxed value (a point inside the simplex) then goes through the same networks.
+    """
+
+    logits: Float[Array, "L C"]
+
+    @property
+    def log_probabilities(self) -> Float[Array, "L C"]:
+        return jax.nn.log_softmax(self.logits)
+
+    @property
+    def mean(self) -> Float[Array, "L C"]:
+        return jax.nn.softmax(self.logits)
+
+    @property
+    def variance(self) -> Float[Array, "L C"]:
+        return self.mean * (1.0 - self.mean)
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "L C"]:
+        drawn = jax.random.categorical(key, self.logits)
+        return jax.nn.one_hot(drawn, self.logits.shape[1], dtype=self.logits.dtype)
+
+    def relaxed(self, key: PRNGKeyArray, temperature: float) -> Float[Array, "L C"]:
+        """A Gumbel-softmax draw: softmax((logits + Gumbel noise) / temperature). Jang et al. 2017, eq. 2."""
+        noise = jax.random.gumbel(key, self.logits.shape, self.logits.dtype)
+        return jax.nn.softmax((self.logits + noise) / temperature)
+
+    def log_prob(self, value: Float[Array, "... L C"]) -> Float[Array, "..."]:
+        log_probabilities = self.log_probabilities
+        return jnp.sum(value * jnp.broadcast_to(log_probabilities, value.shape), (-2, -1))
+
+    @property
+    def values(self) -> int:
+        """C^L."""
+        rows, categories = self.logits.shape
+        return categories**rows
+
+    def enumerate_support(self) -> Float[Array, "V L C"]:
+        rows, categories = self.logits.shape
+        numbers = np.stack(np.unravel_index(np.arange(self.values), (categories,) * rows), 1)
+        return jax.nn.one_hot(numbers, categories, dtype=self.logits.dtype)
+
+    def central(self) -> Float[Array, "L C"]:
+        """The most probable code."""
+        return jax.nn.one_hot(jnp.argmax(self.mean, -1), self.logits.shape[1])
+
+    def kl_entries(self, other: Any) -> Float[Array, " L"] | None:
+        if not isinstance(other, Codes):
+            return None
+        return jnp.sum(self.mean * (self.log_probabilities - other.log_probabilities), -1)
+
+
+class Coins(Distribution, Moments, Entries):
+    """Independent coins from logits [*event], that score probabilities, too: y log p + (1 - y) log(1 - p).
+
+    For y of 0 and 1 that is the log-probability, in between its expectation over coins y.
+    """
+
+    logits: Float[Array, "*event"]
+
+    @property
+    def mean(self) -> Float[Array, "*event"]:
+        return jax.nn.sigmoid(self.logits)
+
+    @property
+    def variance(self) -> Float[Array, "*event"]:
+        return self.mean * (1.0 - self.mean)
+
+    def entry_log_prob(self, value: Float[Array, "*event"]) -> Float[Array, "*event"]:
+        return value * jax.nn.log_sigmoid(self.logits) + (1.0 - value) * jax.nn.log_sigmoid(-self.logits)
+
+    def log_prob(self, value: Float[Array, "*event"]) -> Float[Array, ""]:
+        return jnp.sum(self.entry_log_prob(value))
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
+        chance = jax.random.uniform(key, self.logits.shape, self.logits.dtype)
+        return (chance < self.mean).astype(self.logits.dtype)
+
+
+class MixtureOfNormals(Distribution, Moments, Central):
+    """Σ_k w_k N(m_k, diag s_k²) of a vector: logits [K], means and scales [K, D]."""
+
+    logits: Float[Array, " K"]
+    means: Float[Array, "K D"]
+    scales: Float[Array, "K D"]
+
+    @property
+    def mean(self) -> Float[Array, " D"]:
+        return jax.nn.softmax(self.logits) @ self.means
+
+    @property
+    def variance(self) -> Float[Array, " D"]:
+        away = self.means - self.mean[None]
+        return jax.nn.softmax(self.logits) @ (self.scales**2 + away**2)
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " D"]:
+        key_which, key_noise = jax.random.split(key)
+        which = jax.random.categorical(key_which, self.logits)
+        noise = jax.random.normal(key_noise, self.means.shape[1:], self.means.dtype)
+        return self.means[which] + self.scales[which] * noise
+
+    def log_prob(self, value: Float[Array, " D"]) -> Float[Array, ""]:
+        white = (value[None] - self.means) / self.scales
+        each = -0.5 * jnp.sum(white**2, 1) - jnp.sum(jnp.log(self.scales), 1) - 0.5 * value.size * LOG_2PI
+        return jax.scipy.special.logsumexp(jax.nn.log_softmax(self.logits) + each)
+
+    def central(self) -> Float[Array, " D"]:
+        """The mean of the most probable component."""
+        return self.means[jnp.argmax(self.logits)]
+
+
+class DiscretisedLogistic(Distribution, Moments, Entries):
+    """Independent logistics of location m and scale s, rounded to the points of a grid of ``levels`` values.
+
+    p(y) = σ((y + h - m)/s) - σ((y - h - m)/s), h half the grid's spacing; the outermost levels take the tails, so the
+    probabilities of the levels sum to one. Salimans et al. 2017 (PixelCNN++), eq. 2. Shapes: mean and scale [*event].
+    """
+
+    location: Float[Array, "*event"]
+    scale: Float[Array, "*event"]
+    low: float = eqx.field(static=True)
+    high: float = eqx.field(static=True)
+    levels: int = eqx.field(static=True)
+
+    @property
+    def spacing(self) -> float:
+        return (self.high - self.low) / (self.levels - 1)
+
+    def entry_log_prob(self, value: Float[Array, "*event"]) -> Float[Array, "*event"]:
+        half = 0.5 * self.spacing
+        above = (value + half - self.location) / self.scale
+        below = (value - half - self.location) / self.scale
+        # log(σ(a) - σ(b)) = log σ(a) + log σ(-b) + log(1 - exp(b - a)), every term of which is finite
+        inside = jax.nn.log_sigmoid(above) + jax.nn.log_sigmoid(-below) + jnp.log(-jnp.expm1(below - above))
+        lowest, highest = value <= self.low + 0.5 * half, value >= self.high - 0.5 * half
+        return jnp.where(lowest, jax.nn.log_sigmoid(above), jnp.where(highest, jax.nn.log_sigmoid(-below), inside))
+
+    def log_prob(self, value: Float[Array, "*event"]) -> Float[Array, ""]:
+        return jnp.sum(self.entry_log_prob(value))
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
+        draws = self.location + self.scale * jax.random.logistic(key, self.location.shape)
+        steps = jnp.clip(jnp.round((draws - self.low) / self.spacing), 0, self.levels - 1)
+        return self.low + self.spacing * steps
+
+    def _moment(self, power: int, about: Float[Array, "*event"] | float = 0.0) -> Float[Array, "*event"]:
+        grid = self.low + self.spacing * jnp.arange(self.levels)
+        probabilities = jnp.exp(jax.vmap(lambda v: self.entry_log_prob(jnp.full(self.location.shape, v)))(grid))
+        away = (
+            grid.reshape(-1, *[1] * self.location.ndim)
+            - jnp.broadcast_to(jnp.asarray(about), self.location.shape)[None]
+        )
+        return jnp.sum(away**power * probabilities, 0)
+
+    @property
+    def mean(self) -> Float[Array, "*event"]:
+        """E[y]: the sum over the grid of level times probability."""
+        return self._moment(1)
+
+    @property
+    def variance(self) -> Float[Array, "*event"]:
+        """Var[y] of each entry."""
+        return self._moment(2, self._moment(1))

@@ -1,0 +1,402 @@
+"""Distributions: scipy's values, who can what, missing entries, other units, and some as a user would write them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats as st
+from jax import Array
+
+import veil
+from veil import distributions as d
+from veil.model import Datum, Model
+from veil.posterior import Posterior
+
+pytestmark = pytest.mark.usefixtures("x64")
+RNG = np.random.default_rng(0)
+M, S = RNG.normal(size=3), np.exp(0.5 * RNG.normal(size=3))
+FACTOR = np.linalg.cholesky(np.eye(3) + 0.4)
+LOGITS = RNG.normal(size=(3, 4))
+ODDS = 1 / (1 + np.exp(-M))
+SHIFT, SCALE = np.array([5.0, -300.0, 0.0]), np.array([2.0, -40.0, 0.01])
+
+
+class Flow(eqx.Module):
+    """T(e) = 2 e + 1."""
+
+    def forward(self, e):
+        return 2 * e + 1, jnp.log(2.0) * e.size
+
+    def inverse(self, z):
+        return (z - 1) / 2, -jnp.log(2.0) * z.size
+
+
+class Own(eqx.Module):
+    """Independent Laplace noise around a place, written by somebody who read nothing: two methods."""
+
+    place: Array
+
+    def sample(self, key):
+        return self.place + jax.random.laplace(key, self.place.shape)
+
+    def log_prob(self, value):
+        return jnp.sum(-jnp.abs(value - self.place) - jnp.log(2.0))
+
+
+class Able(d.Distribution, d.Entries, d.Moments, d.Reparameterised):
+    """The same by somebody who read ``protocol.py``."""
+
+    place: Array
+
+    def sample(self, key):
+        return self.place + jax.random.laplace(key, self.place.shape)
+
+    def log_prob(self, value):
+        return jnp.sum(self.entry_log_prob(value))
+
+    def entry_log_prob(self, value):
+        return -jnp.abs(value - self.place) - jnp.log(2.0)
+
+    @property
+    def mean(self):
+        return self.place
+
+    @property
+    def variance(self):
+        return jnp.full_like(self.place, 2.0)
+
+
+def laplace(y):
+    return st.laplace(M).logpdf(y)
+
+
+def gaussian(y):
+    return st.norm(M, S).logpdf(y)
+
+
+def mixture(y):
+    parts = [st.norm(m, S).logpdf(y).sum() for m in (M, M + 3)]
+    return np.logaddexp(*(np.array(parts) + np.log([0.25, 0.75])))
+
+
+def level(y):
+    edge = lambda v: st.logistic(M, S).cdf(v)  # noqa: E731
+    return np.log(np.where(y == 6, 1.0, edge(y + 0.5)) - np.where(y == 0, 0.0, edge(y - 0.5)))
+
+
+def built():
+    """Name: how it is made of JAX arrays, what it can, a value, and its log-density there by entries or in total."""
+    normal = lambda: d.normal(jnp.asarray(M), jnp.asarray(S))  # noqa: E731
+    real, coin, count = M + 0.3, np.array([1.0, 0.0, 1.0]), np.array([2.0, 0.0, 5.0])
+    moments, drop = {d.Moments}, {d.Moments, d.Marginals}
+    gauss = {d.Gaussian, d.Divergence, d.Reparameterised}
+    yield "normal", normal, moments | gauss | {d.Entries}, real, gaussian(real)
+    yield (
+        "multivariate",
+        lambda: d.multivariate_normal(jnp.asarray(M), jnp.asarray(FACTOR)),
+        drop | gauss,
+        real,
+        st.multivariate_normal(M, FACTOR @ FACTOR.T).logpdf(real),
+    )
+    student = lambda: d.student_t(jnp.full(3, 5.0), jnp.asarray(M), jnp.asarray(S))  # noqa: E731
+    yield "student", student, moments | {d.Entries, d.Reparameterised}, real, st.t(5, M, S).logpdf(real)
+    beta, inside = lambda: d.beta(jnp.asarray(S), jnp.asarray(2 * S)), np.array([0.2, 0.5, 0.9])
+    yield "beta", beta, drop | {d.Reparameterised}, inside, st.beta(S, 2 * S).logpdf(inside)
+    bernoulli = lambda: d.bernoulli(jnp.asarray(M))  # noqa: E731
+    yield "bernoulli", bernoulli, moments | {d.Entries}, coin, st.bernoulli(ODDS).logpmf(coin)
+    yield "coins", lambda: d.Coins(jnp.asarray(M)), moments | {d.Entries}, coin, st.bernoulli(ODDS).logpmf(coin)
+    poisson = lambda: d.poisson(jnp.asarray(M))  # noqa: E731
+    yield "poisson", poisson, moments | {d.Entries}, count, st.poisson(np.exp(M)).logpmf(count)
+    chosen, category = np.array([0.0, 3.0, 1.0]), scipy.special.log_softmax(LOGITS, 1)
+    able = moments | {d.Entries, d.Categories, d.Central}
+    categoricals = lambda: d.categoricals(jnp.asarray(LOGITS))  # noqa: E731
+    yield "categoricals", categoricals, able, chosen, category[np.arange(3), chosen.astype(int)]
+    able = {d.Finite, d.Categories, d.Central, d.Divergence}
+    yield "categorical", lambda: d.categorical(jnp.asarray(LOGITS[0])), able, np.array(2), category[0, 2]
+    code, codes = np.eye(4)[[0, 3, 1]], lambda: d.Codes(jnp.asarray(LOGITS))
+    yield "codes", codes, moments | able - {d.Categories}, code, np.sum(code * category)
+    yield "empty", d.Empty, able - {d.Categories}, np.zeros(0), 0.0
+    mixed = lambda: d.MixtureOfNormals(*map(jnp.asarray, (np.log([0.25, 0.75]), [M, M + 3], [S, S])))  # noqa: E731
+    yield "mixture", mixed, {d.Moments, d.Central}, real, mixture(real)
+    grid = lambda: d.DiscretisedLogistic(jnp.asarray(M), jnp.asarray(S), 0.0, 6.0, 7)  # noqa: E731
+    yield "logistic", grid, moments | {d.Entries}, np.array([0.0, 2.0, 6.0]), level(np.array([0.0, 2.0, 6.0]))
+    pair = np.array([*real, 1.0])
+    joint = lambda: d.Joint((normal(), d.bernoulli(jnp.zeros(1))), ((3,), (1,)))  # noqa: E731
+    yield "joint", joint, drop, pair, np.array([*gaussian(real), -np.log(2)])
+    mixed = lambda: d.Joint((Own(jnp.asarray(M)),), ((3,),))  # noqa: E731
+    yield "joint of a stranger", mixed, {d.Marginals}, real, laplace(real).sum()
+    two = lambda: d.Chained(normal(), lambda z: d.normal(z[:1], jnp.ones(1)), 3)  # noqa: E731
+    yield "chained", two, {d.Central, d.Reparameterised}, pair, gaussian(real).sum() + st.norm(real[0]).logpdf(1.0)
+    two = lambda: d.Chained(normal(), lambda z: d.bernoulli(z[:1]), 3)  # noqa: E731
+    total = gaussian(real).sum() - np.log1p(np.exp(-real[0]))
+    yield "chained to coins", two, {d.Central}, pair, total
+    pushed, after = lambda: d.Pushed(normal(), Flow()), gaussian((real - 1) / 2).sum() - 3 * np.log(2)
+    yield "pushed", pushed, {d.Central, d.Reparameterised}, real, after
+    yield "stranger", lambda: Own(jnp.asarray(M)), set(), real, laplace(real).sum()
+    yield "own", lambda: Able(jnp.asarray(M)), moments | {d.Entries, d.Reparameterised}, real, laplace(real)
+    moved, logs, always = SHIFT + SCALE * real, np.log(np.abs(SCALE)), {d.Marginals, d.Central, d.Divergence}
+    place = lambda base: d.Affine(base, jnp.asarray(SHIFT), jnp.asarray(SCALE))  # noqa: E731
+    able = always | {d.Moments, d.Reparameterised}
+    yield "affine normal", lambda: place(normal()), able, moved, gaussian(real) - logs
+    yield "affine own", lambda: place(Able(jnp.asarray(M))), able, moved, laplace(real) - logs
+    yield (
+        "affine coins",
+        lambda: place(d.bernoulli(jnp.asarray(M))),
+        always | moments,
+        SHIFT + SCALE * coin,
+        (st.bernoulli(ODDS).logpmf(coin) - logs),
+    )
+    yield "affine stranger", lambda: place(Own(jnp.asarray(M))), always, moved, np.sum(laplace(real) - logs)
+
+
+TABLE = {name: rest for name, *rest in built()}
+ABILITIES = (d.Moments, d.Entries, d.Marginals, d.Finite, d.Categories, d.Central, d.Gaussian, d.Divergence)
+BY_ENTRY = [name for name, (*_, scores) in TABLE.items() if np.ndim(scores) == 1]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_log_density_is_scipys(name):
+    make, _, value, scores = TABLE[name]
+    found = d.log_prob(make(), jnp.asarray(value))
+    assert found.shape == ()
+    np.testing.assert_allclose(found, np.sum(scores), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_who_can_what(name):
+    make, able, value, _ = TABLE[name]
+    distribution = make()
+    # finite lists and closed-form moments are what a distribution and all that it is made of have
+    found = {ability for ability in (*ABILITIES, d.Reparameterised) if d.has(distribution, ability)}
+    unchecked = (
+        {d.Marginals, d.Central, d.Divergence} if name.startswith(("affine", "joint", "chained", "push")) else set()
+    )
+    assert found - unchecked == able - unchecked
+    assert isinstance(distribution, d.Distribution)
+    assert d.event_shape(distribution) == value.shape
+    assert d.reparameterised(distribution) == (d.Reparameterised in able)
+    assert d.enumerable(distribution) == (d.Finite in able)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_draws_have_the_moments_and_arrays_pass_through_vmap(name):
+    make, able, value, _ = TABLE[name]
+    draws = np.asarray(jax.vmap(make().sample)(jax.random.split(jax.random.key(0), 4000)), np.float64)
+    assert draws.shape == (4000, *value.shape)
+    if d.Moments in able:
+        mean, variance = map(np.asarray, d.moments(make()))
+        np.testing.assert_array_less(np.abs(draws.mean(0) - mean), 5 * draws.std(0) / np.sqrt(4000) + 1e-9)
+        spread = (draws - mean) ** 2
+        np.testing.assert_array_less(np.abs(spread.mean(0) - variance), 6 * spread.std(0) / np.sqrt(4000) + 1e-9)
+    else:
+        with pytest.raises(TypeError, match=r"distribution: its mean and variance .*veil.distributions.Moments"):
+            d.moments(make())
+    leaves = jax.tree.leaves(make())
+    if leaves and all(map(eqx.is_array, leaves)):
+        batch = jax.vmap(lambda _: make())(jnp.arange(2))
+        scores = jax.vmap(lambda one: one.log_prob(jnp.asarray(value)))(batch)
+        np.testing.assert_allclose(scores, make().log_prob(jnp.asarray(value)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_missing_entries_drop_out_or_are_refused(name):
+    make, _, value, scores = TABLE[name]
+    score = eqx.filter_jit(eqx.filter_value_and_grad(d.log_prob))
+    for seen in ([True, False, True], [False, True, False], [False] * 3):
+        observed = np.resize(seen, value.shape)
+        if name in BY_ENTRY:
+            wanted = np.sum(np.where(observed, scores, 0))
+        elif name == "multivariate":
+            covariance, keep = FACTOR @ FACTOR.T, np.flatnonzero(seen)
+            wanted = (
+                st.multivariate_normal(M[keep], covariance[np.ix_(keep, keep)]).logpdf(value[keep]) if any(seen) else 0
+            )
+        else:
+            culprit = "Own" if "stranger" in name else type(make()).__name__
+            with pytest.raises(TypeError, match=rf"observed: .*{culprit}.*veil.distributions.Entries"):
+                d.log_prob(make(), jnp.asarray(value), jnp.asarray(observed))
+            continue
+        # a missing entry is a zero in the data, wherever the support is; the gradient stays finite
+        filled = jnp.asarray(np.where(observed, value, 0.0))
+        found, gradient = score(make(), filled, jnp.asarray(observed))
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("name", [name for name, (_, able, *_) in TABLE.items() if d.Finite in able])
+def test_probabilities_of_the_support_sum_to_one(name):
+    distribution = TABLE[name][0]()
+    values = d.support(distribution)
+    assert len(values) == distribution.values
+    np.testing.assert_allclose(np.sum(np.exp(jax.vmap(distribution.log_prob)(values))), 1.0)
+    likeliest = values[np.argmax(jax.vmap(distribution.log_prob)(values))]
+    np.testing.assert_array_equal(d.central(distribution), likeliest)
+
+
+def test_what_has_no_list_of_values_says_so():
+    with pytest.raises(TypeError, match=r"Codes has 4294967296 values, too many"):
+        d.support(d.Codes(jnp.zeros((16, 4))))
+    with pytest.raises(TypeError, match=r"Own has no finite list of values .*veil.distributions.Finite"):
+        d.support(Own(jnp.zeros(2)))
+
+
+def test_central_values():
+    np.testing.assert_allclose(d.central(TABLE["normal"][0]()), M)
+    np.testing.assert_array_equal(d.central(TABLE["categoricals"][0]()), np.argmax(LOGITS, 1))
+    np.testing.assert_allclose(d.central(TABLE["mixture"][0]()), M + 3)
+    np.testing.assert_allclose(d.central(TABLE["chained"][0]()), [*M, M[0]])
+    np.testing.assert_allclose(d.central(TABLE["pushed"][0]()), 2 * M + 1)
+    np.testing.assert_allclose(d.central(TABLE["affine normal"][0]()), SHIFT + SCALE * M)
+    with pytest.raises(TypeError, match="those of a Own are not known"):
+        d.central(TABLE["affine stranger"][0]())
+
+
+def test_closed_form_divergences():
+    normal, dense = TABLE["normal"][0](), TABLE["multivariate"][0]()
+    pairs = {"normal": normal, "dense": dense, "other": d.normal(jnp.zeros(3), jnp.ones(3))}
+    moments = lambda each: [np.asarray(part) for part in each.gaussian()]  # noqa: E731
+    for q in pairs.values():
+        for p in pairs.values():
+            (m, a), (n, b) = moments(q), moments(p)
+            white, away = np.linalg.solve(b, a), np.linalg.solve(b, m - n)
+            wanted = 0.5 * (np.sum(white**2) + away @ away - 3) - np.linalg.slogdet(white)[1]
+            np.testing.assert_allclose(np.sum(d.kl_entries(q, p)), wanted, rtol=1e-9, atol=1e-12)
+    assert d.kl_entries(normal, pairs["other"]).shape == (3,)
+    codes, other = d.Codes(jnp.asarray(LOGITS)), d.Codes(jnp.zeros((3, 4)))
+    by_hand = [jnp.sum(jnp.exp(row) * (row + np.log(4))) for row in jax.nn.log_softmax(LOGITS)]
+    np.testing.assert_allclose(d.kl_entries(codes, other), by_hand)
+    np.testing.assert_allclose(d.kl_entries(d.categorical(codes.logits[0]), d.categorical(jnp.zeros(4))), by_hand[:1])
+    for q, p in ((normal, codes), (dense, Own(jnp.zeros(3))), (Own(jnp.zeros(3)), normal), (codes, d.Empty())):
+        assert d.kl_entries(q, p) is None
+
+
+def test_divergence_does_not_depend_on_units_when_they_are_the_same():
+    shift, scale = jnp.asarray(SHIFT), jnp.asarray(SCALE)
+    q, p = TABLE["normal"][0](), d.normal(jnp.zeros(3), jnp.ones(3))
+    wanted = d.kl_entries(q, p)
+
+    @jax.jit
+    def inside(shift, scale):
+        return d.kl_entries(d.Affine(q, shift, scale), d.Affine(p, shift, scale))
+
+    np.testing.assert_allclose(inside(shift, scale), wanted)
+    np.testing.assert_allclose(d.kl_entries(d.Affine(q, SHIFT, SCALE), d.Affine(p, shift, scale)), wanted)
+    assert d.kl_entries(d.Affine(q, shift, scale), d.Affine(p, shift + 1, scale)) is None
+    assert d.kl_entries(d.Affine(q, shift, scale), p) is None
+    assert d.kl_entries(d.Affine(Own(shift), shift, scale), d.Affine(p, shift, scale)) is None
+
+
+@pytest.mark.parametrize("name", ["normal", "multivariate", "student", "mixture", "own", "stranger"])
+def test_affine_is_the_change_of_variables(name):
+    """log p(y) = log p_base(T⁻¹ y) + log |det dT⁻¹/dy|, the determinant by automatic differentiation."""
+    base, value = TABLE[name][0](), jnp.asarray(TABLE[name][2])
+    moved = d.Affine(base, jnp.asarray(SHIFT), jnp.asarray(SCALE))
+    y = SHIFT + SCALE * value
+    jacobian = jax.jacobian(lambda y: (y - SHIFT) / SCALE)(y)
+    np.testing.assert_allclose(moved.log_prob(y), base.log_prob(value) + jnp.linalg.slogdet(jacobian)[1], rtol=1e-10)
+    np.testing.assert_allclose(moved.sample(jax.random.key(1)), SHIFT + SCALE * base.sample(jax.random.key(1)))
+    if name != "stranger":
+        np.testing.assert_allclose(moved.mean, SHIFT + SCALE * base.mean)
+        np.testing.assert_allclose(moved.variance, SCALE**2 * base.variance)
+
+
+class Pair(d.Distribution, d.Moments, d.Marginals):
+    """A tree: two arrays of independent standard normals."""
+
+    def sample(self, key):
+        return {"a": jax.random.normal(key, (2,)), "b": jax.random.normal(key, (1, 3))}
+
+    def log_prob(self, value):
+        return self.observed_log_prob(value, jax.tree.map(lambda leaf: jnp.ones(leaf.shape, bool), value))
+
+    def observed_log_prob(self, value, observed):
+        each = jax.tree.map(
+            lambda y, seen: jnp.sum(jnp.where(seen, jax.scipy.stats.norm.logpdf(y), 0)), value, observed
+        )
+        return sum(jax.tree.leaves(each))
+
+    @property
+    def mean(self):
+        return {"a": jnp.zeros(2), "b": jnp.zeros((1, 3))}
+
+    @property
+    def variance(self):
+        return jax.tree.map(jnp.ones_like, self.mean)
+
+
+def test_affine_of_a_tree():
+    shift = {"a": jnp.array([1.0, 2.0]), "b": jnp.array([[3.0, 4.0, 5.0]])}
+    scale = {"a": jnp.array([2.0, 0.5]), "b": jnp.array([[10.0, 1.0, 0.1]])}
+    moved = d.Affine(Pair(), shift, scale)
+    y = jax.tree.map(lambda m, s: m + 0.7 * s, shift, scale)
+    seen = {"a": jnp.array([True, False]), "b": jnp.array([[False, True, True]])}
+    density = lambda leaf: st.norm(np.asarray(shift[leaf]), np.asarray(scale[leaf])).logpdf(np.asarray(y[leaf]))  # noqa: E731
+    np.testing.assert_allclose(d.log_prob(moved, y), sum(density(leaf).sum() for leaf in "ab"))
+    wanted = sum(np.sum(density(leaf) * np.asarray(seen[leaf])) for leaf in "ab")
+    np.testing.assert_allclose(d.log_prob(moved, y, seen), wanted)
+    assert moved.event_shape == {"a": (2,), "b": (1, 3)}
+    jax.tree.map(np.testing.assert_allclose, d.moments(moved), (shift, jax.tree.map(jnp.square, scale)))
+
+
+# -- as a user would write them ----------------------------------------------------------------------------------------
+
+
+class Laplacian(Model):
+    """z ~ N(0, 1), y ~ Laplace(z): the likelihood is somebody's own, of a given class."""
+
+    kind: type = eqx.field(static=True)
+
+    def prior(self, evidence):
+        return d.normal(jnp.zeros(1), jnp.ones(1))
+
+    def likelihood(self, latent, evidence):
+        return self.kind(jnp.broadcast_to(latent, (3,)))
+
+
+class Guess(Posterior):
+    """q(z | y) around the mean of y, of a given class."""
+
+    kind: type = eqx.field(static=True)
+
+    def __call__(self, model, datum):
+        return self.kind(jnp.mean(datum.query, keepdims=True))
+
+
+DATUM = Datum(jnp.array([0.3, 1.0, -0.2]))
+
+
+@pytest.mark.parametrize("kind", [Own, Able])
+def test_two_methods_suffice_for_a_likelihood_and_a_prior(kind, key):
+    model = Laplacian(kind)
+    q = d.normal(jnp.zeros(1), jnp.ones(1))
+    z, y = model.sample(key)
+    assert z.shape == (1,)
+    assert y.shape == (3,)
+    expected = st.norm(0, 1).logpdf(0.4) + st.laplace(0.4).logpdf(np.asarray(DATUM.query)).sum()
+    np.testing.assert_allclose(model.log_joint(jnp.array([0.4]), DATUM), expected)
+    assert d.kl_along(kind(jnp.zeros(1)), q, jnp.zeros(1)) is None
+    ratio = d.log_ratio(kind(jnp.zeros(1)), q, jnp.array([0.4]))
+    np.testing.assert_allclose(ratio, [st.laplace(0).logpdf(0.4) - st.norm(0, 1).logpdf(0.4)])
+
+
+def test_a_likelihood_of_ones_own_says_what_missing_entries_need():
+    datum = Datum(DATUM.query, observed=jnp.array([True, False, True]))
+    expected = st.laplace(0.4).logpdf(np.asarray(DATUM.query))[[0, 2]].sum()
+    np.testing.assert_allclose(Laplacian(Able).log_likelihood(jnp.array([0.4]), datum), expected)
+    with pytest.raises(TypeError, match=r"observed: .* this one is Own; .*inherit veil.distributions.Entries"):
+        Laplacian(Own).log_likelihood(jnp.array([0.4]), datum)
+
+
+def test_a_posterior_of_ones_own_says_what_its_gradient_needs(key):
+    """Score functions need two methods; a pathwise gradient needs to be told that draws are differentiable."""
+    model = Laplacian(Able)
+    value = veil.ELBO(veil.objective.ScoreFunction(), samples=3)(model, Guess(Own), DATUM, key).value
+    assert np.isfinite(value)
+    found = veil.ELBO(samples=3)(model, Guess(Able), DATUM, key).value
+    np.testing.assert_allclose(found, value)
+    with pytest.raises(TypeError, match=r"this posterior is Own; .*inherit veil.distributions.Reparameterised"):
+        veil.ELBO()(model, Guess(Own), DATUM, key)
+    with pytest.raises(TypeError, match="Own has no finite list"):
+        veil.ELBO(veil.objective.Enumerated())(model, Guess(Own), DATUM, key)
