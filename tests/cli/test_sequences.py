@@ -360,7 +360,7 @@ def test_collect_fit_and_forecast(veil, refused, tmp_path) -> None:
     assert fitted.code == 0, fitted
     told = veil("evaluate", run, place, "--json").json
     with jax.enable_x64(True):
-        data = library.data.read(place, ["observation", "reward"], "action")
+        data = library.data.recording(place).data([["observation", "reward"]], "action")
         assert told["log_likelihood"] == pytest.approx(library.evaluate(library.load(run), data).log_likelihood)
     ahead = ("forecast", run, place, "--horizon", 3, "--samples", 4, "--after", 6, "--out", tmp_path / "f.parquet")
     assert veil(*ahead).code == 0

@@ -30,8 +30,9 @@ def test_what_an_action_led_to_stands_at_the_step_that_it_led_to() -> None:
         ["position", "room", "reward", "terminated"], evidence="action"
     )
     assert data.query_names == ("position0", "position1", "room0", "room1", "room2", "reward", "terminated")
+    assert list(data.query) == ["position", "room", "reward", "terminated"]
     np.testing.assert_array_equal(
-        data.query[0],
+        np.concatenate([leaf[0] for leaf in data.query.values()], axis=1),
         [
             [0, 1, 1, 0, 0, 0, 0],
             [2, 3, 0, 1, 0, 10, 0],
@@ -70,8 +71,33 @@ def test_images_are_numbers_from_0_to_1() -> None:
     assert data.query.dtype == np.float32
     np.testing.assert_allclose(data.query[0, 1], 0.2, rtol=1e-6)
     assert Recording([pictured]).data("position").query_shape == (4, 2)
-    with pytest.raises(ValueError, match=r"'frame' holds images .* which stand alone; leave 'reward' out"):
-        Recording([pictured]).data(["frame", "reward"])
+    both = Recording([pictured]).data(["frame", "reward"], ["action", "position"])
+    assert both.query_shape == {"frame": (4, 2, 2, 3), "reward": (4, 1)}
+    assert both.query_names == ("frame", "reward")
+    np.testing.assert_array_equal(both.query["frame"], data.query)
+    assert (both.evidence_shape, both.evidence_names) == ((4, 3), ("action", "position0", "position1"))
+    led = Recording([pictured]).data("reward", ["action", "frame"])
+    assert led.evidence_shape == {"action": (4, 1), "frame": (4, 2, 2, 3)}
+    with pytest.raises(ValueError, match=r"query\['a'\]: 'frame' holds images .* name each alone"):
+        Recording([pictured]).data({"a": ["frame", "reward"]})
+
+
+def test_a_dictionary_says_which_part_goes_where() -> None:
+    arm = episode(observations={"arm/angle": np.arange(4.0), "grid": np.ones((4, 2, 3)), "room": np.arange(4) % 3})
+    made = Recording([arm, arm], CATEGORIES)
+    several = made.data()
+    assert several.query_shape == {"arm": {"angle": (4, 1)}, "grid": (4, 2, 3), "room": (4, 3)}
+    assert several.query_names == ("arm.angle", "grid", "room0", "room1", "room2")
+    assert made.data("grid").query_shape == (4, 6)
+    data = made.data({"body": ["arm/angle", "reward"], "map": "grid"}, {"u": "action"})
+    assert data.query_shape == {"body": (4, 2), "map": (4, 2, 3)}
+    np.testing.assert_array_equal(data.query["body"][1], [[0, 0], [1, 10], [2, 11], [3, 12]])
+    assert data.evidence_shape == {"u": (4, 2)}
+    one = made.data([["arm/angle", "reward"]])
+    np.testing.assert_array_equal(one.query, data.query["body"])
+    assert one.query_names == ("arm/angle", "reward")
+    with pytest.raises(ValueError, match=r"query\['body'\]: the recording has no 'joint'"):
+        made.data({"body": "joint"})
 
 
 @pytest.mark.parametrize(
@@ -158,7 +184,8 @@ def test_minaris_layout_is_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(images.query[1, 3] * 255, 30, atol=1)
     np.testing.assert_array_equal(images.evidence[0, :3], [[0, 0], [1, 0], [0, 1]])
     angles = read(tmp_path / "arm-v0" / "data" / "main_data.hdf5", ["arm/angle", "reward"])
-    np.testing.assert_array_equal(angles.query[1], [[0, 0], [1, 1], [2, 1], [3, 1]])
+    np.testing.assert_array_equal(angles.query["arm"]["angle"][1], [[0], [1], [2], [3]])
+    np.testing.assert_array_equal(angles.query["reward"][1], [[0], [1], [1], [1]])
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -274,7 +301,8 @@ def test_a_collection_replays(tmp_path: Path) -> None:
         np.testing.assert_allclose(each.rewards, rewards)
     data = read(tmp_path / "p", query=["observation", "reward"], evidence="action")
     assert data.query_names == ("observation0", "observation1", "observation2", "reward")
-    assert windows(data, 10).query.shape == (2 * 4, 10, 4)
+    cut = windows(data, 10).query
+    assert {name: leaf.shape for name, leaf in cut.items()} == {"observation": (8, 10, 3), "reward": (8, 10, 1)}
 
 
 def test_a_policy_and_an_environment_of_ones_own(tmp_path: Path) -> None:

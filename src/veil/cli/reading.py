@@ -10,6 +10,8 @@ import numpy as np
 from veil.cli.program import Refusal
 from veil.data import Data, Stream, available, grouped, load, read, windows
 from veil.data import stream as read_stream
+from veil.data.core import trees
+from veil.data.core.checks import sequence_shape
 from veil.data.core.columns import resolve, suggestion
 from veil.data.core.episodes import ordered
 from veil.data.formats.numpy_files import NpzTable
@@ -112,6 +114,9 @@ def open_data(
             return read_stream(source, query, evidence, weight, rows=blocks.rows, bad=blocks.bad, image_size=size)
         if is_many(source):
             raise Refusal(f"{source} may be many files, which are read in blocks: add --stream")
+        if query and weight is None and is_recording(Path(source)):
+            found = recording(Path(source))  # vectors stand side by side; with an image they are a dictionary
+            return found.data(query if set(query) & set(found.images) else [query], evidence)
         return read(source, query, evidence, weight)
     if blocks is not None:
         raise Refusal(f"--stream reads files; {source} is an example, which is in memory anyway")
@@ -141,7 +146,7 @@ def _sequences(
     else:
         raise Refusal(f"--episode: {source} is not a table in one file; leave it out")
     assert isinstance(data, Data)
-    if len(data.query_shape) == 1:
+    if sequence_shape(data.query) is None:
         rows = Data(data.query, data.evidence, None, data.observed, **_named(data))
         data = grouped(rows, np.zeros(len(rows), int))
         if weight is not None:
@@ -193,7 +198,7 @@ def like_run(
         if given is not None and len(given) != len(known):
             raise Refusal(f"{option}: the run has {len(known)} such columns ({_some(known)}); got {len(given)}")
     weigh = columns.weight if weight else None
-    if len(columns.query_shape) > 1 or len(columns.evidence_shape) > 1:
+    if not (_is_row(columns.query_shape) and _is_row(columns.evidence_shape)):
         data = _arrays(source, columns, weigh, blocks)
     else:
         wanted, given = query or list(columns.query), evidence or list(columns.evidence) or None
@@ -209,8 +214,8 @@ def like_run(
     shapes = data.query_shape, data.evidence_shape or ()
     if shapes != (columns.query_shape, columns.evidence_shape):
         raise ValueError(
-            f"{source}: query and evidence of each datum have the shapes {[list(shape) for shape in shapes]}; "
-            f"the run was fitted to {[list(columns.query_shape), list(columns.evidence_shape)]}"
+            f"{source}: query and evidence of each datum have the shapes {_shapes(*shapes)}; "
+            f"the run was fitted to {_shapes(columns.query_shape, columns.evidence_shape)}"
         )
     return data
 
@@ -233,13 +238,27 @@ def _like_sequences(
     elif is_file(source) and is_recording(Path(source)):
         query, evidence = query or fitted["query"], evidence or fitted["evidence"]
     data = open_data(source, query, evidence, columns.weight if weight and table else None, blocks, how)
-    shapes = data.query_shape[1:], (data.evidence_shape or ())[1:]
-    if shapes != (columns.query_shape[1:], columns.evidence_shape[1:]):
+    shapes = _of_a_step(data.query_shape), _of_a_step(data.evidence_shape or ())
+    like = _of_a_step(columns.query_shape), _of_a_step(columns.evidence_shape)
+    if shapes != like:
         raise ValueError(
-            f"{source}: query and evidence of each step have the shapes {[list(shape) for shape in shapes]}; the run "
-            f"was fitted to {[list(columns.query_shape[1:]), list(columns.evidence_shape[1:])]}"
+            f"{source}: query and evidence of each step have the shapes {_shapes(*shapes)}; the run was fitted to "
+            f"{_shapes(*like)}"
         )
     return data
+
+
+def _is_row(shape: Any) -> bool:
+    """Whether a datum is a row of columns, or nothing."""
+    return not trees.is_tree(shape) and len(shape) < 2
+
+
+def _of_a_step(shape: Any) -> Any:
+    return trees.map(lambda each: tuple(each[1:]), shape)
+
+
+def _shapes(*shapes: Any) -> str:
+    return str([trees.map(list, shape) for shape in shapes])
 
 
 def _columns_of_steps(run: Any, source: str, how: Sequences) -> Sequences:
@@ -332,8 +351,9 @@ def evidence_values(run: Any, source: str, evidence: list[str] | None) -> Any:
 def evidence_sequences(run: Any, source: str) -> tuple[Any, Any]:
     """The evidence of sequences, alone, [N, T, P], and which of its steps are there (None: all)."""
     columns, fitted = run.columns, run.columns.sequences
+    data: Data | Stream
     if is_file(source) and is_recording(Path(source)):
-        data = open_data(source, fitted["evidence"], None)
+        data = _only_evidence(open_data(source, None, fitted["evidence"]))
     elif is_table(source):
         known = all_columns(source)
         here = lambda column: column if column in known else None  # noqa: E731
@@ -345,10 +365,11 @@ def evidence_sequences(run: Any, source: str) -> tuple[Any, Any]:
     assert isinstance(data, Data)
     if data.observed is not None:
         raise ValueError(f"{source}: evidence must be complete; some entries are missing")
-    if data.query_shape[1:] != columns.evidence_shape[1:]:
+    shape, like = _of_a_step(data.query_shape), _of_a_step(columns.evidence_shape)
+    if shape != like:
         raise ValueError(
-            f"{source}: evidence of each step has the shape {list(data.query_shape[1:])}; the run was fitted to "
-            f"{list(columns.evidence_shape[1:])}"
+            f"{source}: evidence of each step has the shape {trees.map(list, shape)}; the run was fitted to "
+            f"{trees.map(list, like)}"
         )
     return data.query, data.mask
 

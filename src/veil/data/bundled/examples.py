@@ -12,9 +12,9 @@ import numpy as np
 
 from veil.data.bundled.chorales import places, read_chorales
 from veil.data.core.arrays import Data
-from veil.data.core.columns import suggestion
+from veil.data.core.columns import Columns, suggestion
 from veil.data.formats.idx import find_images, read_images
-from veil.data.formats.tables import Columns, read
+from veil.data.formats.tables import read
 
 _BUNDLED = Path(__file__).parent
 _FOLDER = "VEIL_DATA"

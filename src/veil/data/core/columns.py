@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
+
+from veil.data.core import trees
+from veil.data.core.checks import Labels, flat_names, incomplete
+from veil.data.core.trees import Tree
+
+# By name or position, one or several; or a dictionary of these: columns into the arrays of a tree.
+Columns = Mapping[str, Any] | Sequence[str | int] | str | int | None
 
 
 def resolve(names: Sequence[str], wanted: Sequence[str | int] | str | int, argument: str) -> list[int]:
@@ -34,6 +42,38 @@ def resolve(names: Sequence[str], wanted: Sequence[str | int] | str | int, argum
             raise ValueError(f"{argument}: column {names[place]!r} is named twice; name it once")
         found.append(place)
     return found
+
+
+def resolve_tree(names: Sequence[str], wanted: Columns, argument: str) -> Tree:
+    """The positions of columns as `resolve` has them, of a dictionary a dictionary of such lists; of None None.
+
+    Raises:
+        ValueError: as `resolve`; an array without columns, or a column in two of them.
+
+    >>> resolve_tree(("a", "b", "c"), {"pair": ["b", 0], "one": "c"}, "query")
+    {'pair': [1, 0], 'one': [2]}
+    """
+    if wanted is None:
+        return None
+    trees.check(wanted, argument)
+    places = trees.map(lambda each, path: resolve(names, each, trees.text(argument, path)), wanted, trees.paths(wanted))
+    for path, each in trees.leaves(places):
+        if path and not each:
+            raise ValueError(f"{trees.text(argument, path)}: expected at least one column; got none")
+    found = flat(places)
+    twice = next((place for place in found if found.count(place) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{argument}: column {names[twice]!r} is named twice; name it once")
+    return places
+
+
+def flat(places: Tree) -> list[int]:
+    """All positions in a tree of lists of them.
+
+    >>> flat({"pair": [1, 0], "one": [2]}), flat(None)
+    ([1, 0, 2], [])
+    """
+    return [place for _, each in trees.leaves(places) for place in each]
 
 
 def suggestion(item: str, names: Sequence[str]) -> str:
@@ -66,7 +106,83 @@ def check_roles(names: Sequence[str], query: Sequence[int], evidence: Sequence[i
         raise ValueError(f"column {names[weight]!r} is both weight and {role}; a column has one role")
 
 
-# Numbers held at once while a table is read: about 5 MB as text, 0.5 MB as float64.
+def check_columns(arrays: Mapping[str, Tree], labels: Labels) -> None:
+    """Refuse fields of data that have no columns [N, P], or the same name twice.
+
+    Raises:
+        ValueError: either of them.
+
+    >>> check_columns({"query": np.zeros((3, 1))}, (("a",), (), "zeros"))
+    """
+    for role in ("query", "evidence"):
+        tree: Tree = arrays.get(role)
+        if trees.is_tree(tree):
+            raise ValueError(
+                f"columns need a {role} of shape [N, columns]; this one is a dictionary with {', '.join(tree)}. Make "
+                "data of the arrays that you need: Data(data.query[...])"
+            )
+        if tree is not None and tree.ndim != 2:
+            raise ValueError(f"columns need a {role} of shape [N, columns]; this one has shape {tree.shape}")
+    both = set(labels[0]) & set(labels[1])
+    if both:
+        raise ValueError(f"query and evidence both have a column named {min(both)!r}; rename one of them")
+
+
+def select(
+    arrays: Mapping[str, Tree], labels: Labels, query: Columns, evidence: Columns
+) -> tuple[dict[str, Tree], Labels]:
+    """Fields and labels with other roles; see `Data.select`.
+
+    >>> select({"query": np.array([[1.0, 2.0]])}, (("a", "b"), (), "pair"), "b", "a")
+    ({'query': array([[2.]]), 'evidence': array([[1.]])}, (('b',), ('a',), 'pair'))
+    """
+    check_columns(arrays, labels)
+    names = labels[1] + labels[0]
+    inputs = resolve_tree(names, evidence, "evidence") or None
+    outputs = resolve_tree(names, query, "query")
+    if outputs is None:
+        outputs = [i for i in range(len(names)) if i not in flat(inputs)]
+    check_roles(names, flat(outputs), flat(inputs))
+    made: dict[str, Tree] = {field: array for field, array in arrays.items() if field in ("weight", "index")}
+    pairs = trees.map(lambda places: _picked(arrays, labels, places), outputs)
+    made["query"] = trees.map(lambda pair: pair[0], pairs)
+    if "observed" in arrays:
+        made["observed"] = trees.map(lambda pair: pair[1], pairs)
+    if inputs is not None:
+        pairs = trees.map(lambda places: _picked(arrays, labels, places), inputs)
+        for (_, (_, mask)), (_, places) in zip(trees.leaves(pairs), trees.leaves(inputs), strict=True):
+            if mask is not None and not mask.all():
+                row, column = np.argwhere(~mask)[0]
+                raise incomplete(names[places[column]], int(row), "missing")
+        made["evidence"] = trees.map(lambda pair: pair[0], pairs)
+    called = [
+        flat_names(tree, "", sequences=False) if trees.is_tree(places) else tuple(names[i] for i in places or ())
+        for tree, places in ((made["query"], outputs), (made.get("evidence"), inputs))
+    ]
+    return made, (called[0], called[1], labels[2])
+
+
+def _picked(arrays: Mapping[str, Any], labels: Labels, places: list[int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Columns and, where query entries are missing, their mask. Arrays wanted as they are stay shared."""
+    first = len(labels[1])
+    if places == list(range(first, first + len(labels[0]))):
+        return arrays["query"], arrays.get("observed")
+    if first and places == list(range(first)):
+        mask = np.ones(arrays["evidence"].shape, bool) if "observed" in arrays else None
+        return arrays["evidence"], mask
+    # One column at a time, so that the columns that are not wanted are neither copied nor, if mapped, read.
+    parts, masks = [], []
+    for place in places:
+        inside = place >= first
+        source = arrays["query" if inside else "evidence"]
+        column = place - first if inside else place
+        parts.append(source[:, column])
+        if "observed" in arrays:
+            masks.append(arrays["observed"][:, column] if inside else np.ones(len(source), bool))
+    return np.stack(parts, axis=1), np.stack(masks, axis=1) if masks else None
+
+
+# Numbers held at once while# Numbers held at once while a table is read: about 5 MB as text, 0.5 MB as float64.
 CELLS = 1 << 16
 
 

@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from veil.data.core.arrays import Data, Labels, labels, unchecked
+from veil.data.core import trees
+from veil.data.core.arrays import Data, labels, unchecked
+from veil.data.core.checks import Labels, flat_names, sequence_shape
+from veil.data.core.trees import Tree
 
 
 def episodes(
-    query: Sequence[Any],
-    evidence: Sequence[Any] | None = None,
+    query: Any,
+    evidence: Any = None,
     weight: Any = None,
     query_names: Sequence[str] = (),
     evidence_names: Sequence[str] = (),
@@ -19,8 +22,9 @@ def episodes(
     """N sequences of lengths T_n as one `Data`: query [N, T, ...], T the longest, and a mask [N, T] of what is there.
 
     Args:
-        query: a list of arrays [T_n, ...]; one of shape [T_n] is taken as [T_n, 1]. NaN marks a missing entry.
-        evidence: a list of arrays [T_n, ...] of the same lengths, or None: what is given at each step.
+        query: a list of arrays [T_n, ...]; one of shape [T_n] is taken as [T_n, 1]. NaN marks a missing entry. Or a
+            list of dictionaries of arrays, or a dictionary of such lists.
+        evidence: the same with the same lengths, or None: what is given at each step.
         weight: [N], how many times each sequence counts.
         query_names, evidence_names, name: as in `Data`.
 
@@ -30,16 +34,23 @@ def episodes(
 
     >>> episodes([[1.0, 2.0, 3.0], [4.0]])
     Data('episodes': N=2, query [3, 1], 4 steps)
+    >>> episodes([{"place": np.zeros((3, 2)), "reward": np.zeros(3)}, {"place": np.zeros((1, 2)), "reward": [1.0]}])
+    Data('episodes': N=2, query {place [3, 2], reward [3, 1]}, 4 steps)
     """
-    rows = _arrays(query, "query")
-    given = None
-    if evidence is not None:
-        inputs = _arrays(evidence, "evidence")
-        if [len(part) for part in inputs] != [len(part) for part in rows]:
-            raise ValueError("evidence: expected as many sequences as query has, each of the same length; got others")
-        given = np.concatenate(inputs)
+    rows = _lists(query, "query")
+    path, lead = trees.leaves(rows)[0]
+    sizes = [len(part) for part in lead]
+    given = None if evidence is None else _lists(evidence, "evidence")
+    for argument, parts in (("query", rows), ("evidence", given)):
+        for where, each in trees.leaves(parts):
+            if [len(part) for part in each] != sizes:
+                raise ValueError(
+                    f"{trees.text(argument, where)}: expected as many sequences as {trees.text('query', path)} has, "
+                    "each of the same length; got others"
+                )
     names = tuple(query_names), tuple(evidence_names), name
-    return ragged([len(part) for part in rows], np.concatenate(rows), given, weight=weight, names=names)
+    rows, given = trees.map(np.concatenate, rows), trees.map(np.concatenate, given)
+    return ragged(sizes, rows, given, weight=weight, names=names)
 
 
 def grouped(data: Data, episode: Any, time: Any = None) -> Data:
@@ -62,7 +73,7 @@ def grouped(data: Data, episode: Any, time: Any = None) -> Data:
     """
     fields = data.fields()
     order, lengths = ordered(episode, time, len(data))
-    given = {name: array[order] for name, array in fields.items() if name not in ("index", "weight")}
+    given = trees.map(lambda array: array[order], {name: fields[name] for name in fields.keys() - {"index", "weight"}})
     weight = None
     if "weight" in fields:
         first = np.cumsum(lengths) - lengths
@@ -100,9 +111,9 @@ def ordered(episode: Any, time: Any = None, count: int | None = None) -> tuple[n
 
 def ragged(
     lengths: Any,
-    query: np.ndarray,
-    evidence: np.ndarray | None = None,
-    observed: np.ndarray | None = None,
+    query: Tree,
+    evidence: Tree = None,
+    observed: Tree = None,
     weight: Any = None,
     names: Labels = ((), (), "episodes"),
 ) -> Data:
@@ -122,27 +133,27 @@ def ragged(
     if np.any(sizes < 1):
         row = int(np.flatnonzero(sizes < 1)[0])
         raise ValueError(f"lengths: every sequence has at least one step; sequence {row} (from 0) has {sizes[row]}")
-    arrays = {"query": query, "evidence": evidence, "observed": observed}
-    for name, array in arrays.items():
-        if array is not None and len(array) != sizes.sum():
-            raise ValueError(f"lengths: they add up to {sizes.sum()} steps, and {name} has {len(array)}")
     mask = np.arange(sizes.max())[None] < sizes[:, None]
+    arrays = {"query": query, "evidence": evidence, "observed": observed}
+    for path, array in trees.leaves({name: tree for name, tree in arrays.items() if tree is not None}):
+        if len(array) != sizes.sum():
+            what = trees.text(path[0], path[1:])
+            raise ValueError(f"lengths: they add up to {sizes.sum()} steps, and {what} has {len(array)}")
 
-    def spread(array: np.ndarray | None) -> np.ndarray | None:
-        if array is None:
-            return None
-        flat = array[:, None] if array.ndim == 1 else array
-        whole = np.zeros((*mask.shape, *flat.shape[1:]), flat.dtype)
-        whole[mask] = flat
+    def spread(array: np.ndarray) -> np.ndarray:
+        whole = np.zeros((*mask.shape, *array.shape[1:]), array.dtype)
+        whole[mask] = array
         return whole
 
+    flat = trees.map(lambda array: array[:, None] if array.ndim == 1 else array, arrays)
+    wide = trees.map(spread, flat)
     return Data(
-        spread(query),
-        spread(evidence),
+        wide["query"],
+        wide["evidence"],
         weight,
-        spread(observed),
-        query_names=names[0],
-        evidence_names=names[1],
+        wide["observed"],
+        query_names=names[0] or flat_names(flat["query"], "y", sequences=False),
+        evidence_names=names[1] or flat_names(flat["evidence"], "x", sequences=False),
         name=names[2],
         mask=None if mask.all() else mask,
     )
@@ -151,16 +162,41 @@ def ragged(
 def steps(data: Data) -> Data:
     """The steps of all sequences as plain rows, padding left out: query [M, ...], each with its sequence's weight.
 
+    Raises:
+        ValueError: data that are not sequences.
+
     >>> len(steps(episodes([[1.0, 2.0, 3.0], [4.0]])))
     4
     """
-    mask = np.ones(data.query.shape[:2], bool) if data.mask is None else data.mask
-    arrays = {
-        field: array[mask] for field, array in data.fields().items() if field in ("query", "evidence", "observed")
-    }
+    shape = shape_of(data)
+    mask = np.ones(shape, bool) if data.mask is None else data.mask
+    fields = data.fields()
+    arrays = {name: fields[name] for name in ("query", "evidence", "observed") if name in fields}
+    arrays = trees.map(lambda array: array[mask], arrays)
     if data.weight is not None:
         arrays["weight"] = np.broadcast_to(data.weight[:, None], mask.shape)[mask]
     return unchecked(arrays, (data.query_names, data.evidence_names, data.name))
+
+
+def shape_of(data: Data) -> tuple[int, int]:
+    """The N and T of sequences.
+
+    Raises:
+        ValueError: data that are not sequences.
+
+    >>> shape_of(episodes([[1.0, 2.0, 3.0], [4.0]]))
+    (2, 3)
+    """
+    shape = sequence_shape(data.query)
+    if shape is None:
+        found = ", ".join(
+            f"{trees.text('query', path)} {list(leaf.shape)}" for path, leaf in trees.leaves(data.query)
+        ).removeprefix("query ")
+        raise ValueError(
+            f"data: expected sequences, query [N, T, ...]; got {found}. Make them with veil.data.episodes or "
+            "veil.data.grouped"
+        )
+    return shape
 
 
 def _column(value: Any, count: int, argument: str) -> np.ndarray:
@@ -193,6 +229,21 @@ def _moments(times: np.ndarray) -> np.ndarray:
         return times.astype("datetime64[ns]")
     except ValueError as error:
         raise ValueError(f"time: expected numbers or dates such as 2026-11-22; {error}") from None
+
+
+def _lists(value: Any, argument: str) -> Tree:
+    """A tree of lists of arrays [T, ...], of a list of trees too."""
+    if isinstance(value, list | tuple) and any(trees.is_tree(part) for part in value):
+        odd = next((i for i, part in enumerate(value) if not trees.same(part, value[0])), None)
+        if odd is not None:
+            here, there = ([".".join(path) for path, _ in trees.leaves(value[i])] for i in (odd, 0))
+            raise ValueError(
+                f"{argument}: every sequence must have the same arrays; sequence {odd} (from 0) has "
+                f"{', '.join(here) or 'none'}, and sequence 0 has {', '.join(there) or 'none'}"
+            )
+        value = trees.map(lambda *parts: list(parts), *value)
+    trees.check(value, argument)
+    return trees.map(lambda leaf, path: _arrays(leaf, trees.text(argument, path)), value, trees.paths(value))
 
 
 def _arrays(value: Any, argument: str) -> list[np.ndarray]:

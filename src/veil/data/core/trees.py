@@ -1,19 +1,159 @@
-"""Trees: an array, or a (nested) dictionary of arrays."""
+"""Trees: an array, or a dictionary of arrays by name (of dictionaries too). An array is a tree of one leaf, at ()."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from typing import Any
 
-
-def leaves(tree: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
-    """(path, leaf) of every leaf, in order; an array is a tree of one leaf with path ()."""
-    if not isinstance(tree, dict):
-        return [(path, tree)]
-    return [leaf for name, value in tree.items() for leaf in leaves(value, (*path, name))]
+Tree = Any  # a leaf, or a dictionary of trees by name; None is a tree without leaves
+Path = tuple[str, ...]  # the keys that lead to a leaf; () if the tree is the leaf
 
 
-def map(function: Callable[..., Any], *trees: Any) -> Any:
-    """``function`` of the leaves of trees of one structure."""
-    first = trees[0]
-    if not isinstance(first, dict):
-        return function(*trees)
-    return {name: map(function, *(tree[name] for tree in trees)) for name in first}
+def is_tree(value: Any) -> bool:
+    """Whether a value is a dictionary, and not a leaf."""
+    return isinstance(value, Mapping)
+
+
+def leaves(tree: Tree) -> list[tuple[Path, Any]]:
+    """The leaves with their paths, in the order of the keys.
+
+    >>> leaves({"frame": 1, "arm": {"left": 2}}), leaves(3), leaves(None)
+    ([(('frame',), 1), (('arm', 'left'), 2)], [((), 3)], [])
+    """
+    if tree is None:
+        return []
+    if not is_tree(tree):
+        return [((), tree)]
+    return [((key, *path), leaf) for key, branch in tree.items() for path, leaf in leaves(branch)]
+
+
+def first(tree: Tree) -> Any:
+    """The first leaf: what says how many rows there are.
+
+    >>> first({"frame": 1, "arm": {"left": 2}})
+    1
+    """
+    return leaves(tree)[0][1]
+
+
+def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
+    """The tree of ``function(leaf, *leaves of the others at its path)``; None where another one is None.
+
+    >>> map(lambda one, other: (one, other), {"a": 1, "b": {"c": 2}}, {"b": {"c": 3}, "a": 4})
+    {'a': (1, 4), 'b': {'c': (2, 3)}}
+    >>> map(lambda one, other: (one, other), {"a": 1}, None)
+    {'a': (1, None)}
+    """
+    if tree is None:
+        return None
+    if not is_tree(tree):
+        return function(tree, *others)
+    return {
+        key: map(function, branch, *(None if other is None else other[key] for other in others))
+        for key, branch in tree.items()
+    }
+
+
+def paths(tree: Tree) -> Tree:
+    """The tree with each leaf's path in its place.
+
+    >>> paths({"a": 1, "b": {"c": 2}})
+    {'a': ('a',), 'b': {'c': ('b', 'c')}}
+    """
+    return nested({path: path for path, _ in leaves(tree)})
+
+
+def nested(flat: Mapping[Path, Any]) -> Tree:
+    """The tree with these leaves.
+
+    Raises:
+        ValueError: a leaf is where another leaf's path leads through.
+
+    >>> nested({("a",): 1, ("b", "c"): 2})
+    {'a': 1, 'b': {'c': 2}}
+    """
+    if list(flat) == [()]:
+        return flat[()]
+    made: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        branch = made
+        for key in path[:-1]:
+            branch = branch.setdefault(key, {}) if isinstance(branch, dict) else branch
+        if not path or not isinstance(branch, dict) or path[-1] in branch:
+            raise ValueError(f"{'/'.join(path)!r} is an array, and a dictionary of arrays too; rename one of them")
+        branch[path[-1]] = leaf
+    return made
+
+
+def same(one: Tree, other: Tree) -> bool:
+    """Whether two trees have the same structure, in whatever order.
+
+    >>> same({"a": 1, "b": 2}, {"b": 3, "a": 4}), same({"a": 1}, 1)
+    (True, False)
+    """
+    return {path for path, _ in leaves(one)} == {path for path, _ in leaves(other)}
+
+
+def text(argument: str, path: Path) -> str:
+    """What messages call a leaf.
+
+    >>> text("query", ("arm", "left")), text("query", ())
+    ("query['arm']['left']", 'query')
+    """
+    return argument + "".join(f"[{key!r}]" for key in path)
+
+
+def check(tree: Tree, argument: str) -> None:
+    """Refuse what is no tree of leaves: an empty dictionary, keys that are no names, nothing in place of a leaf.
+
+    Raises:
+        TypeError: a key that is not text, or None in place of an array.
+        ValueError: an empty dictionary, an empty key or one with "/" in it.
+
+    >>> check({"frame": 1, "arm": {"left": 2}}, "query")
+    """
+    if tree is None:
+        raise TypeError(f"{argument}: expected an array; got None. Leave it out")
+    if not is_tree(tree):
+        return
+    if not tree:
+        raise ValueError(f"{argument}: expected arrays by name; got an empty dictionary. Give it at least one array")
+    for key, branch in tree.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{argument}: expected text as keys; got {key!r}. Name each array, as in {{'frame': ...}}")
+        if not key or "/" in key:
+            raise ValueError(
+                f"{argument}: expected keys of at least one letter without '/', which files put between them; got "
+                f"{key!r}. Rename it, or nest dictionaries"
+            )
+        check(branch, text(argument, (key,)))
+
+
+def aligned(tree: Tree, like: Tree, argument: str, whose: str) -> Tree:
+    """The tree with the structure of ``like``, and None where it has nothing.
+
+    Raises:
+        ValueError: it has leaves where ``like``, which messages call ``whose``, has none.
+
+    >>> aligned({"a": 1}, {"a": 2, "b": {"c": 3}}, "observed", "query")
+    {'a': 1, 'b': None}
+    """
+    if tree is None:
+        return None
+    if not is_tree(like):
+        if is_tree(tree):
+            raise ValueError(
+                f"{argument}: expected an array, as {whose} is one; got a dictionary with {', '.join(tree)}"
+            )
+        return tree
+    if not is_tree(tree):
+        raise ValueError(
+            f"{argument}: expected a dictionary with the keys of {whose}, {', '.join(like)} (some may be left out); "
+            f"got {type(tree).__name__}"
+        )
+    unknown = next((key for key in tree if key not in like), None)
+    if unknown is not None:
+        raise ValueError(f"{argument}: {whose} has no {unknown!r}; it has {', '.join(like)}. Rename it or leave it out")
+    return {
+        key: aligned(tree.get(key), branch, text(argument, (key,)), text(whose, (key,))) for key, branch in like.items()
+    }

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from veil.data.core.arrays import Data, check_rows, labels, unchecked
+from veil.data.core import trees
+from veil.data.core.arrays import Data, labels, unchecked
+from veil.data.core.checks import check_rows
+from veil.data.core.episodes import shape_of
+from veil.data.core.trees import Tree
 
 
 def windows(data: Data, length: int, stride: int | None = None, *, marked: bool = False) -> Data:
@@ -35,13 +39,8 @@ def windows(data: Data, length: int, stride: int | None = None, *, marked: bool 
     stride = length if stride is None else check_rows(stride, "stride")
     if stride > length:
         raise ValueError(f"stride must be at most length ({length}), or steps would be in no window; got {stride}")
-    if data.query.ndim < 3:
-        raise ValueError(
-            f"data: expected sequences, query [N, T, ...]; got {list(data.query.shape)}. Make them with "
-            "veil.data.episodes or veil.data.grouped"
-        )
+    count, most = shape_of(data)
     arrays = data.fields()
-    count, most = data.query.shape[:2]
     there = arrays.get("mask", np.ones((count, most), bool))
     length = min(length, most)
     sizes = there.sum(1)
@@ -52,12 +51,15 @@ def windows(data: Data, length: int, stride: int | None = None, *, marked: bool 
     inside = places < sizes[row][:, None]
     places = np.minimum(places, most - 1)
 
-    made: dict[str, np.ndarray] = {}
-    for field in [name for name in arrays if name in ("query", "evidence", "observed")]:
-        picked = arrays[field][row[:, None], places]
-        filler = np.asarray(field == "observed", picked.dtype)
+    def cut(array: np.ndarray, filler: bool) -> np.ndarray:
+        picked = array[row[:, None], places]
         wide = inside.reshape(*inside.shape, *[1] * (picked.ndim - 2))
-        made[field] = picked if inside.all() else np.where(wide, picked, filler)
+        return picked if inside.all() else np.where(wide, picked, np.asarray(filler, picked.dtype))
+
+    made: dict[str, Tree] = {}
+    for field in [name for name in arrays if name in ("query", "evidence", "observed")]:
+        filler = field == "observed"
+        made[field] = trees.map(lambda array, filler=filler: cut(array, filler), arrays[field])
     if "weight" in arrays:
         made["weight"] = arrays["weight"][row]
     if not inside.all():

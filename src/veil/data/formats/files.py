@@ -12,7 +12,9 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from veil.data.core.arrays import Data, Labels, block
+from veil.data.core import trees
+from veil.data.core.arrays import Data, block
+from veil.data.core.checks import Labels
 from veil.data.core.chunks import Chunked, chunk_rows
 from veil.data.core.records import SHOWN, Ledger
 from veil.data.formats.delimited import DelimitedTable
@@ -95,7 +97,7 @@ class TableFiles(Chunked):
                 for fields in self._layout.parts(table):
                     _numbers(fields)
                     yield block(fields, self._labels(), row)
-                    row += len(fields["query"])
+                    row += len(trees.first(fields["query"]))
 
     def sizes(self) -> Sequence[int]:
         return [place.stop - place.start for place in self._chunks()]
@@ -108,7 +110,7 @@ class TableFiles(Chunked):
         with reading(table.path, f", rows {place.start} to {place.stop - 1}"):
             unchanged(table.path, self._stamps[place.file])
             fields = self._layout.load(table, place.start, place.stop)
-            self._complete(len(fields["query"]), place)
+            self._complete(len(trees.first(fields["query"])), place)
             _numbers(fields)
             return block(fields, self._labels(), place.start)
 
@@ -186,7 +188,7 @@ def salvaged(found: Salvaged, names: Labels, chunk: int, path: str, ledger: Ledg
     Raises:
         ValueError: whatever data would raise for reasons that are not in single rows.
     """
-    fields = {name: np.asarray(array) for name, array in found.fields.items() if array is not None}
+    fields = trees.map(np.asarray, found.fields)
     bad = [f"{path}, {each}" for each in found.bad]
     count = len(bad)
     keep = np.ones(len(found.rows), bool)
@@ -199,29 +201,30 @@ def salvaged(found: Salvaged, names: Labels, chunk: int, path: str, ledger: Ledg
     ledger.enter(chunk, count, bad)
     if not keep.any():
         return None
-    return block({name: array[keep] for name, array in fields.items()}, names, 0)
+    return block(trees.map(lambda array: array[keep], fields), names, 0)
 
 
 def _numbers(fields: Fields) -> None:
-    for name, array in fields.items():
-        if array is not None and array.dtype.kind not in "biuf":
-            raise ValueError(f"{name} must hold real numbers; got {array.dtype}")
+    for path, array in trees.leaves(fields):
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{trees.text(path[0], path[1:])} must hold real numbers; got {array.dtype}")
 
 
 def _unusable(fields: Fields) -> Iterator[tuple[int, str]]:
     """The rows that data may not have, and why; a row may come twice."""
-    present = fields.get("observed")
-    for name, array in fields.items():
-        if name == "observed" or array.dtype.kind not in "fiu":
+    present = dict(trees.leaves(fields.get("observed")))
+    for (field, *inside), array in trees.leaves(fields):
+        if field == "observed" or array.dtype.kind not in "fiu":
             continue
-        wrong = np.isinf(array) if name == "query" else ~np.isfinite(array)
-        if name == "query" and present is not None:
-            wrong &= np.asarray(present, bool).reshape(array.shape)
-        what = "infinite" if name == "query" else "not finite"
-        if name in ("weight", "index"):
+        seen = present.get(tuple(inside)) if field == "query" else None
+        wrong = np.isinf(array) if field == "query" else ~np.isfinite(array)
+        if seen is not None:
+            wrong &= np.asarray(seen, bool).reshape(array.shape)
+        what = "infinite" if field == "query" else "not finite"
+        if field in ("weight", "index"):
             wrong, what = wrong | (array < 0), f"{what} or negative"
         for row in np.flatnonzero(wrong.reshape(len(array), -1).any(axis=1)):
-            yield int(row), f"{name} is {what}"
+            yield int(row), f"{trees.text(field, tuple(inside))} is {what}"
 
 
 # -- what can go wrong -------------------------------------------------------------------------------------------------

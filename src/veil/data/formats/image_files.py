@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from veil.data.core.arrays import Data, Labels, block
+from veil.data.core.arrays import Data, block
+from veil.data.core.checks import Labels
 from veil.data.core.chunks import Chunked, chunk_rows, ranges
 from veil.data.core.packages import needed
 from veil.data.core.records import SHOWN, Ledger

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from veil.data.core.arrays import Labels
+from veil.data.core import trees
+from veil.data.core.checks import Labels
+from veil.data.core.columns import flat
+from veil.data.core.trees import Tree
 from veil.data.formats.delimited import DelimitedTable
 from veil.data.formats.numpy_files import NpyTable, NpzTable
 
-Fields = dict[str, Any]  # numpy arrays by the names of the fields of Data, None where a field is absent
+Fields = dict[str, Tree]  # by the names of the fields of Data, None where a field is absent
 
 
 @runtime_checkable
@@ -70,29 +73,39 @@ class Layout(ABC):
 
 
 class Roles(NamedTuple):
-    """The positions of the columns in each role; a chunk of a table has the query first, then evidence, then weight."""
+    """The positions of the columns in each role; a chunk of a table has the query first, then evidence, then weight.
 
-    query: list[int]
-    evidence: list[int]
+    Query and evidence are each a list of positions, or a tree of such lists: columns into leaves.
+    """
+
+    query: Tree
+    evidence: Tree
     weight: int | None
 
     @property
     def wanted(self) -> list[int]:
         """All columns that are used, in the order of a chunk."""
-        return [*self.query, *self.evidence, *([] if self.weight is None else [self.weight])]
+        places = flat(self.query) + flat(self.evidence)
+        return places if self.weight is None else [*places, self.weight]
 
     def arrays(self, chunk: np.ndarray) -> Fields:
         """The fields of `Data` in a chunk of the wanted columns."""
-        first, second = len(self.query), len(self.query) + len(self.evidence)
-        return {
-            "query": chunk[:, :first],
-            "evidence": chunk[:, first:second] if self.evidence else None,
-            "weight": None if self.weight is None else chunk[:, second],
-        }
+        end = 0
+
+        def taken(places: list[int]) -> np.ndarray:
+            nonlocal end
+            start, end = end, end + len(places)
+            return chunk[:, start:end]
+
+        query, evidence = trees.map(taken, self.query), trees.map(taken, self.evidence)
+        return {"query": query, "evidence": evidence, "weight": None if self.weight is None else chunk[:, end]}
 
     def labels(self, table: Table, name: str) -> Labels:
-        """The names of the query's and the evidence's columns, and of the data."""
-        return tuple(table.names[i] for i in self.query), tuple(table.names[i] for i in self.evidence), name
+        """The names of the query's and the evidence's columns, () for those of `Data`, and of the data."""
+        query, evidence = (
+            () if tree is None or trees.is_tree(tree) else tuple(table.names[i] for i in tree) for tree in self[:2]
+        )
+        return query, evidence, name
 
 
 class Columns(Layout):
@@ -163,7 +176,7 @@ class OneArray(Layout):
 
 
 class ByRole(Layout):
-    """The arrays of an .npz, named as the fields of `Data`."""
+    """The arrays of an .npz, named as the fields of `Data`, those of a tree as "query/frame"."""
 
     def like(self, table: Table) -> dict[str, tuple[int, ...]]:
         assert isinstance(table, NpzTable)
@@ -177,11 +190,24 @@ class ByRole(Layout):
 
     def parts(self, table: Table) -> Iterator[Fields]:
         assert isinstance(table, NpzTable)
-        return table.parts(list(table.members))
+        return (by_role(part) for part in table.parts(list(table.members)))
 
     def load(self, table: Table, start: int, stop: int) -> Fields:
         assert isinstance(table, NpzTable)
-        return table.load_members(start, stop, list(table.members))
+        return by_role(table.load_members(start, stop, list(table.members)))
+
+
+def by_role(arrays: Mapping[str, Any]) -> Fields:
+    """Arrays by the names that they have in a file as fields: "query/frame" is a leaf of the query.
+
+    Raises:
+        ValueError: a name is that of an array and of a dictionary.
+
+    >>> by_role({"query/frame": 1, "query/arm/left": 2, "weight": 3})
+    {'query': {'frame': 1, 'arm': {'left': 2}}, 'weight': 3}
+    """
+    fields: Fields = trees.nested({tuple(name.split("/")): array for name, array in arrays.items()})
+    return fields
 
 
 def is_one_array(table: Table) -> bool:

@@ -90,7 +90,7 @@ class NpzTable:
 
     Attributes:
         members: the shape of each array by name, in the order of the file.
-        roles: whether the arrays are the fields of `Data`, by name, rather than columns.
+        roles: whether the arrays are the fields of `Data`, by name ("query", "query/frame"), rather than columns.
         ragged: whether the arrays are steps of sequences, with `lengths` or an `episode` for each.
         names, numeric, count: the columns (of arrays with roles: none), all numeric, and N.
 
@@ -112,8 +112,9 @@ class NpzTable:
         for name in found:
             with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
                 self.members[name] = self._read_header(file, name)[0]
-        self.ragged = "query" in found and ("lengths" in found) != ("episode" in found) and set(found) <= set(RAGGED)
-        self.roles = self.ragged or ("query" in found and set(found) <= set(ROLES))
+        fields = {name.split("/")[0] for name in found}  # query/frame is an array of the query
+        self.ragged = "query" in fields and ("lengths" in fields) != ("episode" in fields) and fields <= set(RAGGED)
+        self.roles = self.ragged or ("query" in fields and fields <= set(ROLES))
         # of sequences one after the other, what is not one a step
         others = ("lengths", "weight") if self.ragged and "lengths" in found else ()
         lengths = {name: shape[0] if shape else 0 for name, shape in self.members.items() if name not in others}

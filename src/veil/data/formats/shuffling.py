@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from veil.data.core import trees
 from veil.data.core.arrays import Data, concatenate, labels, unchecked
 from veil.data.core.packages import needed
 
@@ -212,6 +213,6 @@ def without_needless_mask(data: Data) -> Data:
     >>> without_needless_mask(Data([1.0, 2.0])).observed is None
     True
     """
-    if data.observed is None or not data.observed.all():
+    if not all(mask.all() for _, mask in trees.leaves(data.observed)):
         return data
     return unchecked({**data.fields(), "observed": None}, labels(data))

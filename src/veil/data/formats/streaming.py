@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from veil.data.core.arrays import Data, check_rows, concatenate, labels, unchecked
+from veil.data.core import trees
+from veil.data.core.arrays import Data, concatenate, labels, shape_text, unchecked
+from veil.data.core.checks import check_rows
 from veil.data.core.chunks import Chunked, Mapped, Shared
 from veil.data.core.records import BadRecords
+from veil.data.core.trees import Tree
 from veil.data.formats.shuffling import Batches, ChunkWindows, PassingWindows, Windows, without_needless_mask
 
 
@@ -81,7 +84,7 @@ class Stream:
             close()
         # One row in memory carries all that later blocks are compared with, and its conversion tells the dtype.
         row = next(first[:1].blocks(1))
-        self._like = unchecked({field: array.copy() for field, array in row.fields().items()}, labels(row))
+        self._like = unchecked(trees.map(np.copy, row.fields()), labels(row))
         self.name = self._like.name if name is None else name
 
     @property
@@ -95,19 +98,19 @@ class Stream:
         return self._like.evidence_names
 
     @property
-    def query_shape(self) -> tuple[int, ...]:
-        """The shape of one datum's query."""
+    def query_shape(self) -> Tree:
+        """The shape of one datum's query, or the shapes by name."""
         return self._like.query_shape
 
     @property
-    def evidence_shape(self) -> tuple[int, ...] | None:
+    def evidence_shape(self) -> Tree:
         """The shape of one datum's evidence, or None without evidence."""
         return self._like.evidence_shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The float type of the query."""
-        return self._like.query.dtype
+        """The float type of the query; of several the one that holds them all."""
+        return np.result_type(*(leaf.dtype for _, leaf in trees.leaves(self._like.query)))
 
     def __iter__(self) -> Iterator[Data]:
         return self.blocks(self.rows)
@@ -222,7 +225,7 @@ class Stream:
         return self._source.ledger.report() if isinstance(self._source, Chunked) else BadRecords(0, ())
 
     def _windows(self, seed: int, process: int) -> Windows:
-        width = int(np.prod(self.query_shape)) + int(np.prod(self.evidence_shape or (0,)))
+        width = sum(leaf.size for tree in (self._like.query, self._like.evidence) for _, leaf in trees.leaves(tree))
         source = self._source
         if not isinstance(source, Chunked):
             return PassingWindows(self.blocks, width)
@@ -285,7 +288,7 @@ class Stream:
         for field in ("query", "evidence", "weight"):
             like = getattr(self._like, field)
             if like is not None:
-                arrays[field] = arrays[field].astype(like.dtype, copy=False)
+                arrays[field] = trees.map(lambda array, one: array.astype(one.dtype, copy=False), arrays[field], like)
         return unchecked(arrays, (part.query_names, part.evidence_names, self.name))
 
     def _compare(self, found: Data, number: int) -> None:
@@ -313,8 +316,9 @@ class Stream:
 
     def __repr__(self) -> str:
         size = "unknown" if self.count is None else str(self.count)
-        given = "" if self.evidence_shape is None else f", evidence {list(self.evidence_shape)}"
-        return f"Stream({self.name!r}: N={size}, query {list(self.query_shape)}{given}, blocks of {self.rows})"
+        given = "" if self.evidence_shape is None else f", evidence {shape_text(self._like.evidence)}"
+        query = shape_text(self._like.query)
+        return f"Stream({self.name!r}: N={size}, query {query}{given}, blocks of {self.rows})"
 
 
 def _every(blocks: Iterable[Data], process: int, processes: int) -> Iterator[Data]:

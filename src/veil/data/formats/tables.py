@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from veil.data.core.arrays import Data, labels
-from veil.data.core.columns import check_roles, resolve
+from veil.data.core.columns import Columns, check_roles, flat, resolve, resolve_tree
 from veil.data.core.episodes import grouped, ragged
 from veil.data.core.records import DataWarning, Ledger, check_policy
+from veil.data.core.trees import Tree
 from veil.data.formats.delimited import DelimitedTable
 from veil.data.formats.files import TableFiles, opened
 from veil.data.formats.image_files import ImageFiles
-from veil.data.formats.layouts import ByRole, Layout, OneArray, Roles, Table, is_one_array
+from veil.data.formats.layouts import ByRole, Layout, OneArray, Roles, Table, by_role, is_one_array
 from veil.data.formats.layouts import Columns as ColumnLayout
 from veil.data.formats.numpy_files import NpyTable, NpzTable
 from veil.data.formats.parquet import ParquetTable
@@ -24,8 +25,6 @@ from veil.data.formats.paths import Found, Paths, check_table, find
 from veil.data.formats.streaming import Stream
 from veil.data.recorded.minari import ENDINGS
 from veil.data.recorded.opening import is_recording, recording
-
-Columns = Sequence[str | int] | str | int | None
 
 
 def read(
@@ -40,12 +39,14 @@ def read(
 ) -> Data:
     """Read a .csv, .parquet, .npy or .npz file, or a recording, into memory.
 
-    Columns are named by their name or position (from 0). Without `query` it is every column that is not evidence or
-    weight; if no `evidence` is named either, columns that are not numeric are left out with a `DataWarning`. Missing
+    Columns are named by their name or position (from 0); `query={"place": ["x", "y"], "reward": "r"}` puts them into
+    the arrays of a dictionary. Without `query` it is every column that is not evidence or weight; if no `evidence` is
+    named either, columns that are not numeric are left out with a `DataWarning`. Missing
     cells and nulls are missing entries of the query. The columns of a file without names are column0, column1, ...
 
     A .npy holds one array [N, columns], or [N, ...] all of which is the query. An .npz holds the arrays query and, if
-    needed, evidence, weight, observed, index, mask, reset; or a single array as in a .npy; or columns, one array each.
+    needed, evidence, weight, observed, index, mask, reset, those in a dictionary as query/frame and query/reward; or a
+    single array as in a .npy; or columns, one array each.
     Files with Python objects are never loaded.
 
     **Sequences.** With `episode` the rows that have the same value in that column are the steps of one sequence, in the
@@ -85,27 +86,18 @@ def read(
     if time is not None and episode is None:
         raise ValueError("time: it orders the steps of episodes; name their column with episode, too")
     # Loaded whole, arrays in Fortran order can be read too, which a stream cannot.
-    fields = table.load_all() if isinstance(table, NpzTable) else {}
-    if episode is not None and (is_one_array(table) or (isinstance(table, NpzTable) and table.roles)):
+    loaded = table.load_all() if isinstance(table, NpzTable) else {}
+    if episode is not None and ((isinstance(table, NpzTable) and table.roles) or is_one_array(table)):
         raise ValueError(
             f"episode: {table.path} holds arrays, which have no columns; leave it out. In an .npz of steps [M, ...] "
             "the array named episode [M] says which sequence they belong to"
         )
     if isinstance(table, NpzTable) and table.ragged:
         _no_weight(weight, table)
-        return _ragged(fields, name, query, evidence)
+        return _ragged(by_role(loaded), name, query, evidence)
     if isinstance(table, NpzTable) and table.roles:
         _no_weight(weight, table)
-        data = Data(
-            fields["query"],
-            fields.get("evidence"),
-            fields.get("weight"),
-            fields.get("observed"),
-            fields.get("index"),
-            name=name,
-            mask=fields.get("mask"),
-            reset=fields.get("reset"),
-        )
+        data = Data(**by_role(loaded), name=name)
         return data if query is None and evidence is None else data.select(query, evidence)
     if is_one_array(table):
         _no_columns(table, query, evidence, weight)
@@ -119,18 +111,11 @@ def read(
     whole = np.concatenate(list(table.chunks(roles.wanted)))
     arrays = roles.arrays(whole)
     names = roles.labels(table, name)
-    data = Data(
-        whole[:, : len(roles.query)],
-        evidence=arrays["evidence"],
-        weight=arrays["weight"],
-        query_names=names[0],
-        evidence_names=names[1],
-        name=name,
-    )
+    data = Data(**arrays, query_names=names[0], evidence_names=names[1], name=name)
     return grouped(data, *(table.cells(column) for column in apart)) if apart else data
 
 
-def _ragged(fields: dict[str, np.ndarray], name: str, query: Columns, evidence: Columns) -> Data:
+def _ragged(fields: dict[str, Tree], name: str, query: Columns, evidence: Columns) -> Data:
     """Sequences that lie one after the other in an .npz."""
     if "lengths" in fields and "time" in fields:
         raise ValueError("time: sequences with lengths are in order; leave it out, or give episode [M] in their place")
@@ -271,11 +256,12 @@ def _roles(
     table: Table, query: Columns, evidence: Columns, weight: str | int | None, apart: Sequence[int] = ()
 ) -> Roles:
     """The columns in their roles; those in `apart` have another one."""
-    given = [] if evidence is None else resolve(table.names, evidence, "evidence")
+    inputs = resolve_tree(table.names, evidence, "evidence") or None
+    given = flat(inputs)
     weighing = None if weight is None else resolve(table.names, weight, "weight")[0]
-    if query is not None:
-        chosen = resolve(table.names, query, "query")
-    else:
+    outputs = resolve_tree(table.names, query, "query")
+    chosen = flat(outputs)
+    if query is None:
         chosen = [i for i in range(len(table.names)) if i not in given and i != weighing and i not in apart]
         texts = [] if evidence is not None else [i for i in chosen if not table.numeric[i]]
         chosen = [i for i in chosen if i not in texts]
@@ -295,7 +281,7 @@ def _roles(
         raise ValueError(
             f"column {column!r} is the episode or the time, and in another role too; a column has one role"
         )
-    return Roles(chosen, given, weighing)
+    return Roles(chosen if outputs is None else outputs, inputs, weighing)
 
 
 def _no_weight(weight: str | int | None, table: Table) -> None:

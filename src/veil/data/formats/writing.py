@@ -11,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from veil.data.core import trees
 from veil.data.core.columns import unique
 from veil.data.formats.parquet import GROUP, pyarrow_for
 
@@ -19,8 +20,9 @@ def write(path: str | os.PathLike[str], columns: Mapping[str, Any]) -> None:
     """Write named columns to .csv, .parquet, .npz or .npy, atomically: a failure leaves what was there before.
 
     Each column is [N]; an [N, D] array named a becomes the columns a0, a1, ... (an .npz keeps the arrays as they are,
-    of any shape). NaN is an empty cell in a CSV, where numbers keep every digit. A .npy is one [N, columns] array
-    without names.
+    of any shape). The array b of a dictionary a is a.b, and a/b in an .npz: ``write("data.npz", data.fields())`` keeps
+    data whole. NaN is an empty cell in a CSV, where numbers keep every digit. A .npy is one [N, columns] array without
+    names.
 
     Raises:
         ValueError: no columns, columns of different lengths, names that come twice, or an unknown ending.
@@ -56,7 +58,10 @@ def write(path: str | os.PathLike[str], columns: Mapping[str, Any]) -> None:
 def _arrays(columns: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
     if not columns:
         raise ValueError(f"columns must have at least one column to write to {path}; got none")
-    arrays = {str(name): np.asarray(values) for name, values in columns.items()}
+    separator = "/" if path.suffix == ".npz" else "."
+    given = [(separator.join([str(key) for key in keys]), leaf) for keys, leaf in trees.leaves(columns)]
+    unique(tuple(name for name, _ in given), path)
+    arrays = {name: np.asarray(values) for name, values in given}
     for name, array in arrays.items():
         if array.dtype == object:
             raise TypeError(f"columns: {name!r} holds Python objects; give an array of numbers or text")

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from veil.data.core import trees
 from veil.data.core.arrays import Data
 from veil.data.core.columns import suggestion
 from veil.data.core.episodes import episodes as sequences
+from veil.data.core.trees import Tree
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 RESULTS = ("reward", "terminated")
@@ -104,8 +106,12 @@ class Recording:
     @property
     def parts(self) -> tuple[str, ...]:
         """What data can be made of: observations, actions, "reward" and "terminated"."""
-        first = self.episodes[0]
-        return *first.observations, *first.actions, *RESULTS
+        return _parts(self.episodes[0])
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Those of `parts` that are images."""
+        return _images(self.episodes[0])
 
     def data(self, query: Any = None, evidence: Any = None, name: str | None = None) -> Data:
         """Sequences of T+1 steps: at step t the query is o_t, and the evidence the action u_{t-1} that led to it.
@@ -113,8 +119,12 @@ class Recording:
         So a chain's p(z_t | z_t-1, x_t) is the transition under the action, as `HMM` and `LDS` have it. What belongs to
         an action stands at the step that it led to: the reward r_{t-1} as well, and whether o_t ended the episode. At
         the first step, which no action led to, they are zero. Choices become zeros and a one. An image (8-bit, three
-        axes or more) becomes numbers in [0, 1] and keeps its axes; it stands alone. Other parts are flattened and put
-        side by side.
+        axes or more) becomes numbers in [0, 1] and keeps its axes.
+
+        One part is an array (flattened, if it is no image); several are a dictionary by their names, each with its own
+        axes ("arm/angle" is "angle" in a dictionary "arm"). Several parts of the evidence without an image among them
+        are put side by side instead. One may say which part goes where, those in a list side by side:
+        `query={"frame": "frame", "body": ["joints", "speeds"]}`, or `query=[["joints", "speeds"]]` for one array.
 
         Args:
             query: names of `parts`; by default the one image, or all observations if there is none or are several.
@@ -122,49 +132,48 @@ class Recording:
             name: of the data.
 
         Raises:
-            ValueError: unknown names, an image beside others, or episodes that differ in more than their length.
+            ValueError: unknown names, an image beside others in a list, or episodes that differ in more than their
+                length.
         """
         first = self.episodes[0]
-        chosen = _names(query, self.parts, "query")
-        if not chosen:
-            images = [each for each, array in first.observations.items() if _is_image(array)]
-            plain = [each for each, array in first.observations.items() if array.dtype.kind in "biuf"]
-            chosen = images if len(images) == 1 else plain
-        given = _names(evidence, self.parts, "evidence")
-        labels = [self._columns(first, chosen, "query"), self._columns(first, given, "evidence")]
-        found: list[list[np.ndarray]] = [[], []]
-        for number, episode in enumerate(self.episodes):
-            for rows, wanted, argument in zip(found, (chosen, given), ("query", "evidence"), strict=True):
-                if wanted:
-                    rows.append(self._steps(episode, wanted, number, argument))
-        for rows, argument in zip(found, ("query", "evidence"), strict=True):
-            odd = next((number for number, each in enumerate(rows) if each.shape[1:] != rows[0].shape[1:]), None)
-            if odd is not None:
-                raise ValueError(
-                    f"{argument}: episode {odd} has the shape {list(rows[odd].shape[1:])} a step and episode 0 "
-                    f"{list(rows[0].shape[1:])}; leave one of them out"
-                )
-        data = sequences(
-            found[0],
-            found[1] if given else None,
-            query_names=labels[0],
-            evidence_names=labels[1],
-            name=self.name if name is None else name,
-        )
-        return data
+        images = _images(first)
+        plain = [each for each, array in first.observations.items() if array.dtype.kind in "biuf"]
+        wanted = {"query": _wanted(first, query or (images[0] if len(images) == 1 else plain), "query")}
+        if evidence:
+            wanted["evidence"] = _wanted(first, evidence, "evidence")
+        for path, names in trees.leaves(wanted):
+            _check_parts(first, names, trees.text(path[0], path[1:]))
+        rows = [self._steps(episode, wanted, number) for number, episode in enumerate(self.episodes)]
+        for number, each in enumerate(rows):
+            for (path, array), (_, like) in zip(trees.leaves(each), trees.leaves(rows[0]), strict=True):
+                if array.shape[1:] != like.shape[1:]:
+                    raise ValueError(
+                        f"{trees.text(path[0], path[1:])}: episode {number} has the shape {list(array.shape[1:])} a "
+                        f"step and episode 0 {list(like.shape[1:])}; leave one of them out"
+                    )
+        given: dict[str, Any] = {argument: [each[argument] for each in rows] for argument in wanted}
+        given |= {f"{argument}_names": self._columns(first, tree) for argument, tree in wanted.items()}
+        return sequences(**given, name=self.name if name is None else name)
 
-    def _steps(self, episode: Episode, wanted: Sequence[str], number: int, argument: str) -> np.ndarray:
-        arrays = []
-        for name in wanted:
-            try:
-                arrays.append(_shifted(episode, name))
-            except KeyError:
-                raise ValueError(f"{argument}: episode {number} has no {name!r}, which episode 0 has") from None
-        if len(wanted) == 1 and _is_image(arrays[0]):
-            return arrays[0].astype(np.float32) / np.float32(255)
-        return np.concatenate(
-            [self._flat(name, array, number) for name, array in zip(wanted, arrays, strict=True)], axis=1
-        )
+    def _steps(self, episode: Episode, wanted: Mapping[str, Tree], number: int) -> Tree:
+        """Arrays [T+1, ...] in the places of their names."""
+
+        def leaf(names: list[str], path: trees.Path) -> np.ndarray:
+            arrays = []
+            for name in names:
+                try:
+                    arrays.append(_shifted(episode, name))
+                except KeyError:
+                    raise ValueError(f"{path[0]}: episode {number} has no {name!r}, which episode 0 has") from None
+            if len(names) == 1 and _is_image(arrays[0]):
+                return arrays[0].astype(np.float32) / np.float32(255)
+            if len(names) == 1 and len(path) > 1 and names[0] not in self.categories:
+                return arrays[0]  # in a dictionary with its own axes
+            return np.concatenate(
+                [self._flat(name, array, number) for name, array in zip(names, arrays, strict=True)], axis=1
+            )
+
+        return trees.map(leaf, wanted, trees.paths(wanted))
 
     def _flat(self, name: str, array: np.ndarray, number: int) -> np.ndarray:
         if name not in self.categories:
@@ -181,22 +190,16 @@ class Recording:
         hot[np.arange(len(array) - len(code), len(array)), code - values.start] = 1.0
         return hot
 
-    def _columns(self, episode: Episode, wanted: Sequence[str], argument: str) -> tuple[str, ...]:
+    def _columns(self, first: Episode, wanted: Tree) -> list[str]:
+        """The names of the columns of parts side by side; none of an image or a dictionary, which have their own."""
         columns: list[str] = []
-        for name in wanted:
-            array = _shifted(episode, name)
-            if array.dtype.kind not in "biuf":
-                raise ValueError(f"{argument}: {name!r} holds {array.dtype}, not numbers; name others")
+        for name in [] if trees.is_tree(wanted) else wanted:
+            array = _shifted(first, name)
             if _is_image(array):
-                if len(wanted) > 1:
-                    raise ValueError(
-                        f"{argument}: {name!r} holds images {list(array.shape[1:])}, which stand alone; leave "
-                        f"{', '.join(repr(other) for other in wanted if other != name)} out"
-                    )
-                return ()
+                return []
             size = len(self.categories[name]) if name in self.categories else int(np.prod(array.shape[1:]))
             columns += [name] if size == 1 else [f"{name}{i}" for i in range(size)]
-        return tuple(columns)
+        return columns
 
     def __repr__(self) -> str:
         return f"Recording({self.name!r}: {len(self)} episodes, {', '.join(self.parts)})"
@@ -212,6 +215,44 @@ def _shifted(episode: Episode, name: str) -> np.ndarray:
         return last
     array = np.asarray(episode.rewards if name == "reward" else episode.actions[name])
     return np.concatenate([np.zeros_like(array[:1]), array])
+
+
+def _parts(episode: Episode) -> tuple[str, ...]:
+    return *episode.observations, *episode.actions, *RESULTS
+
+
+def _images(episode: Episode) -> tuple[str, ...]:
+    return tuple(name for name, array in episode.observations.items() if _is_image(array))
+
+
+def _wanted(first: Episode, names: Any, argument: str) -> Tree:
+    """A list of parts for each leaf."""
+    if trees.is_tree(names):
+        trees.check(names, argument)
+        found = lambda each, path: _names(each, _parts(first), trees.text(argument, path))  # noqa: E731
+        return trees.map(found, names, trees.paths(names))
+    together = argument == "evidence" and not any(each in names for each in _images(first))
+    if not isinstance(names, str) and len(names) == 1 and isinstance(names[0], list | tuple):
+        names, together = names[0], True
+    chosen = _names(names, _parts(first), argument)
+    if together or len(chosen) == 1:
+        return chosen
+    return trees.nested({tuple(each.split("/")): [each] for each in chosen})
+
+
+def _check_parts(episode: Episode, names: Sequence[str], argument: str) -> None:
+    """Refuse what is not numbers, and an image beside others in one array."""
+    if not names:
+        raise ValueError(f"{argument}: expected the name of at least one part; got none")
+    for name in names:
+        array = _shifted(episode, name)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{argument}: {name!r} holds {array.dtype}, not numbers; name others")
+        if _is_image(array) and len(names) > 1:
+            raise ValueError(
+                f"{argument}: {name!r} holds images {list(array.shape[1:])}, which cannot be side by side with "
+                f"{', '.join(repr(other) for other in names if other != name)}; name each alone"
+            )
 
 
 def _is_image(array: np.ndarray) -> bool:

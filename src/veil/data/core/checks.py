@@ -1,0 +1,325 @@
+"""The fields of data, converted and checked: what `Data` may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from veil.data.core import trees
+from veil.data.core.numbers import array_of, first_not_finite, float_type, numbers
+from veil.data.core.trees import Path, Tree
+
+FIELDS = ("query", "evidence", "weight", "observed", "index", "mask", "reset")
+Labels = tuple[tuple[str, ...], tuple[str, ...], str]
+
+
+def checked(
+    given: Mapping[str, Any], names: tuple[Any, Any, Any], *, whole: bool, first_row: int
+) -> tuple[dict[str, Any], Labels]:
+    """The fields and labels of `Data`; raises as it does. `whole`: also what must hold for all, but not a block."""
+    query, found = _tree(given["query"], "query")
+    count = len(trees.first(query))
+    lead = trees.text("query", trees.leaves(query)[0][0])  # what messages call the leaf that the others must fit
+    _same_rows(query, "query", count, lead)
+    sequences = given.get("mask") is not None or given.get("reset") is not None
+    query_names = _names(names[0] or found, query, "query", "y", sequences)
+    mask = None if given.get("mask") is None else _padding(given["mask"], query)
+    reset = None if given.get("reset") is None else _steps(given["reset"], query, "reset", "an episode starts")
+    query = _blank(query, mask)
+    evidence: Tree = None
+    evidence_names: Tree = None
+    if given.get("evidence") is not None:
+        evidence, found = _tree(given["evidence"], "evidence")
+        if sequences:
+            _same_steps(evidence, "evidence", query, lead)
+        evidence = _blank(evidence, mask)
+        _same_rows(evidence, "evidence", count, lead)
+        evidence_names = _names(names[1] or found, evidence, "evidence", "x", sequences)
+        for (path, leaf), (_, columns) in zip(trees.leaves(evidence), trees.leaves(evidence_names), strict=True):
+            _complete(leaf, path, columns, first_row)
+    elif names[1]:
+        raise ValueError(f"evidence_names {tuple(names[1])} were given without evidence; give both or neither")
+
+    observed = None if given.get("observed") is None else _present(given["observed"], query, count, lead)
+    if observed is not None and mask is not None:  # what is not there is not missing
+        observed = trees.map(lambda seen: seen | ~_wide(mask, seen.ndim), observed)
+    if not any(isinstance(leaf, np.memmap) for _, leaf in trees.leaves(query)):
+        query, observed = _filled(query, observed, query_names, first_row)
+        if whole and observed is not None and not any(seen.any() for _, seen in trees.leaves(observed)):
+            raise ValueError("query must have at least one observed entry; all of them are missing")
+    weight = None if given.get("weight") is None else _weights(given["weight"], count, lead, whole, first_row)
+    index = None if given.get("index") is None else _identities(given["index"], count, lead)
+
+    fields = {"query": query, "evidence": evidence, "weight": weight, "observed": observed, "index": index}
+    fields |= {"mask": mask, "reset": reset}
+    return fields, (_flat(query_names), _flat(evidence_names), str(names[2]))
+
+
+def sequence_shape(query: Tree) -> tuple[int, int] | None:
+    """The N and T that all leaves [N, T, ...] share; None if they are not sequences.
+
+    >>> sequence_shape({"a": np.zeros((3, 4, 1)), "b": np.zeros((3, 4, 5, 5))}), sequence_shape(np.zeros((3, 4)))
+    ((3, 4), None)
+    """
+    shapes = {leaf.shape[:2] if leaf.ndim > 2 else None for _, leaf in trees.leaves(query)}
+    return shapes.pop() if len(shapes) == 1 else None
+
+
+def _tree(value: Any, argument: str) -> tuple[Tree, tuple[str, ...]]:
+    """Floats, each leaf [N, ...]; and the names of columns that an array (not a tree) brings."""
+    trees.check(value, argument)
+    pairs = trees.map(lambda leaf, path: numbers(leaf, trees.text(argument, path)), value, trees.paths(value))
+    return trees.map(lambda pair: pair[0], pairs), () if trees.is_tree(value) else pairs[1]
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def default_names(tree: Tree, letter: str, sequences: bool) -> Tree:
+    """The names of each leaf's columns, (): of an array its last axis; a leaf that is like an image has one name.
+
+    >>> default_names({"a": np.zeros((5, 2)), "b": {"c": np.zeros((5, 8, 8))}}, "y", sequences=False)
+    {'a': ('a0', 'a1'), 'b': {'c': ('b.c',)}}
+    """
+
+    def name(leaf: np.ndarray, path: Path) -> tuple[str, ...]:
+        called = ".".join(path) or letter
+        if path and (leaf.shape[-1] == 1 or leaf.ndim > (3 if sequences else 2)):
+            return (called,)
+        return tuple(f"{called}{i}" for i in range(leaf.shape[-1]))
+
+    return trees.map(name, tree, trees.paths(tree))
+
+
+def flat_names(tree: Tree, letter: str, sequences: bool) -> tuple[str, ...]:
+    """The names of all columns, leaf after leaf.
+
+    >>> flat_names({"a": np.zeros((5, 3, 2)), "b": np.zeros((5, 3, 1))}, "y", sequences=True)
+    ('a0', 'a1', 'b')
+    """
+    return _flat(default_names(tree, letter, sequences))
+
+
+def _flat(names: Tree) -> tuple[str, ...]:
+    return tuple(name for _, each in trees.leaves(names) for name in each)
+
+
+def _names(names: Any, tree: Tree, argument: str, letter: str, sequences: bool) -> Tree:
+    """Those given, or the default, of each leaf. Without a mask [N, T, D] may be an image or a sequence of vectors."""
+    usual = default_names(tree, letter, sequences)
+    given = (names,) if isinstance(names, str) else tuple(str(name) for name in names) if names else _flat(usual)
+    fits = [each for each in (usual, default_names(tree, letter, not sequences)) if len(_flat(each)) == len(given)]
+    if not fits:
+        axis = "its last axis" if not trees.is_tree(tree) else "of its leaves; one that is like an image has one"
+        raise ValueError(
+            f"{argument}_names must name the {len(_flat(usual))} columns of {argument} ({axis}); "
+            f"got {len(given)} names: {given}"
+        )
+    if len(set(given)) != len(given):
+        twice = next(name for name in given if given.count(name) > 1)
+        raise ValueError(f"{argument}_names must differ from each other; {twice!r} comes twice")
+    left = iter(given)
+    return trees.map(lambda each: tuple(next(left) for _ in each), fits[0])
+
+
+def _column(names: tuple[str, ...], bad: tuple[int, ...]) -> str:
+    return names[bad[-1] if len(names) > 1 else 0]
+
+
+# -- rows and steps ----------------------------------------------------------------------------------------------------
+
+
+def _same_rows(tree: Tree, argument: str, count: int, lead: str) -> None:
+    for path, leaf in trees.leaves(tree):
+        rows, what = leaf.shape[0] if leaf.ndim else 1, trees.text(argument, path)
+        if rows != count:
+            raise ValueError(
+                f"{lead} and {what} must have the same number of rows; {lead} has {count} and {what} has {rows}"
+            )
+
+
+def _steps(value: Any, query: Tree, argument: str, true: str) -> np.ndarray:
+    """Booleans [N, T], one a step."""
+    for path, leaf in trees.leaves(query):
+        if leaf.ndim < 3:
+            raise ValueError(
+                f"{argument} is for sequences, whose {trees.text('query', path)} has the shape [N, T, ...]; this one "
+                f"has {leaf.shape}"
+            )
+    path, lead = trees.leaves(query)[0]
+    _same_steps(query, "query", query, trees.text("query", path))
+    steps = np.array(array_of(value, argument)[0], subok=False)
+    if steps.shape != lead.shape[:2]:
+        raise ValueError(
+            f"{argument} must have shape {lead.shape[:2]}, one entry a step of the query; got {steps.shape}"
+        )
+    return _booleans(steps, argument, f"True ({true}) or False")
+
+
+def _padding(value: Any, query: Tree) -> np.ndarray:
+    mask = _steps(value, query, "mask", "the step is there")
+    if np.any(mask[:, 1:] & ~mask[:, :-1]):
+        row = int(np.flatnonzero((mask[:, 1:] & ~mask[:, :-1]).any(1))[0])
+        raise ValueError(
+            f"mask: padding comes behind the steps of a sequence; row {row} (from 0) has some before or between them. "
+            "Mark a step that was not seen with NaN in the query"
+        )
+    if not mask[:, 0].all():
+        row = int(np.flatnonzero(~mask[:, 0])[0])
+        raise ValueError(f"mask: every sequence must have at least one step; row {row} (from 0) has none")
+    return mask
+
+
+def _same_steps(tree: Tree, argument: str, query: Tree, lead: str) -> None:
+    expected = trees.first(query).shape[:2]
+    for path, leaf in trees.leaves(tree):
+        if leaf.shape[:2] != expected or leaf.ndim < 3:
+            raise ValueError(
+                f"{trees.text(argument, path)} of sequences must have shape [N, T, ...], one entry for each step of "
+                f"{lead}, {list(expected)}; got {list(leaf.shape)}"
+            )
+
+
+def _wide(mask: np.ndarray, axes: int) -> np.ndarray:
+    """A mask [N, T] with as many axes as an array [N, T, ...]."""
+    return mask.reshape(*mask.shape, *[1] * (axes - 2))
+
+
+def _blank(tree: Tree, mask: np.ndarray | None) -> Tree:
+    """Zeros at the padding."""
+    if mask is None or mask.all():
+        return tree
+    return trees.map(lambda leaf: np.where(_wide(mask, leaf.ndim), leaf, leaf.dtype.type(0)), tree)
+
+
+def _booleans(array: np.ndarray, what: str, wanted: str) -> np.ndarray:
+    if array.dtype == bool:
+        return array
+    if not np.isin(array, (0, 1)).all():
+        raise ValueError(f"{what} must hold {wanted}; got other values")
+    return array.astype(bool)
+
+
+# -- entries -----------------------------------------------------------------------------------------------------------
+
+
+def _present(value: Any, query: Tree, count: int, lead: str) -> Tree:
+    """A mask for each leaf of the query, all True for those that are left out."""
+
+    def mask(leaf: np.ndarray, given: Any, path: Path) -> np.ndarray:
+        if given is None:
+            return np.ones(leaf.shape, bool)
+        what = trees.text("observed", path)
+        seen, _ = array_of(given, what)
+        if seen.ndim == 1 and leaf.ndim == 2:
+            seen = seen[:, np.newaxis]
+        _same_rows(seen, what, count, lead)
+        if seen.shape != leaf.shape:
+            raise ValueError(
+                f"{what} must have the shape of {trees.text('query', path)}, {leaf.shape}; got {seen.shape}"
+            )
+        return seen if isinstance(seen, np.memmap) else _booleans(seen, what, "True (present) or False (missing)")
+
+    return trees.map(mask, query, trees.aligned(value, query, "observed", "query"), trees.paths(query))
+
+
+def _filled(query: Tree, observed: Tree, names: Tree, first_row: int) -> tuple[Tree, Tree]:
+    """Missing entries marked and set to 0. A mask for every leaf, or none if nothing is missing."""
+
+    def fill(leaf: np.ndarray, seen: np.ndarray | None, path: Path, columns: tuple[str, ...]) -> tuple[Any, Any]:
+        if seen is None or seen.all():
+            seen = None
+            if first_not_finite(leaf) is None:
+                return leaf, None
+        missing = np.isnan(leaf)
+        present = ~missing if seen is None else np.asarray(seen & ~missing)
+        filled = np.where(present, leaf, leaf.dtype.type(0))
+        bad = first_not_finite(filled)
+        if bad is not None:
+            raise ValueError(
+                f"{trees.text('query', path)} must be finite; column {_column(columns, bad)!r}, row "
+                f"{bad[0] + first_row} (from 0) is {filled[bad]}. Mark it as missing with NaN, or drop the row"
+            )
+        return filled, present
+
+    pairs = trees.map(fill, query, observed, trees.paths(query), names)
+    masks = trees.map(lambda pair: pair[1], pairs)
+    if all(pair[1] is None for _, pair in trees.leaves(pairs)):
+        return query, None
+    query = trees.map(lambda pair: pair[0], pairs)
+    return query, every_mask(query, masks)
+
+
+def every_mask(query: Tree, observed: Tree) -> Tree:
+    """`observed` with a mask for each leaf of the query, all True where it has none.
+
+    >>> every_mask({"a": np.zeros((1, 2))}, None)
+    {'a': array([[ True,  True]])}
+    """
+    return trees.map(lambda leaf, seen: np.ones(leaf.shape, bool) if seen is None else seen, query, observed)
+
+
+def _complete(leaf: np.ndarray, path: Path, columns: tuple[str, ...], first_row: int) -> None:
+    """Refuse evidence with a gap."""
+    bad = None if isinstance(leaf, np.memmap) else first_not_finite(leaf)
+    if bad is not None:
+        raise incomplete(_column(columns, bad), bad[0] + first_row, str(leaf[bad]), trees.text("evidence", path))
+
+
+def incomplete(column: str, row: int, value: str, what: str = "evidence") -> ValueError:
+    """The error of evidence that is missing or infinite."""
+    return ValueError(
+        f"{what} must be complete and finite; column {column!r}, row {row} (from 0) is {value}. Drop such rows, or "
+        "model evidence and query jointly (a joint mixture that is then conditioned), which integrates them out"
+    )
+
+
+# -- weights and numbers of rows ---------------------------------------------------------------------------------------
+
+
+def _weights(value: Any, count: int, lead: str, whole: bool, first_row: int) -> np.ndarray:
+    weight, _ = array_of(value, "weight")
+    if weight.ndim == 2 and weight.shape[1] == 1:
+        weight = weight[:, 0]
+    if weight.ndim != 1:
+        raise ValueError(f"weight must have shape [N], one number per datum; got {weight.shape}")
+    _same_rows(weight, "weight", count, lead)
+    if isinstance(weight, np.memmap):
+        float_type(weight.dtype, "weight")
+        return weight
+    weight = numbers(weight, "weight")[0][:, 0]
+    bad = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+    if bad.size:
+        row = bad[0]
+        raise ValueError(f"weight must be finite and not negative; row {row + first_row} (from 0) is {weight[row]}")
+    if whole and not weight.any():
+        raise ValueError("weight must have a positive sum; all weights are 0")
+    return weight
+
+
+def _identities(value: Any, count: int, lead: str) -> np.ndarray:
+    index, _ = array_of(value, "index")
+    if index.ndim != 1:
+        raise ValueError(f"index must have shape [N], one integer per datum; got {index.shape}")
+    _same_rows(index, "index", count, lead)
+    if not np.issubdtype(index.dtype, np.integer):
+        raise TypeError(f"index must hold integers; got {index.dtype}")
+    if not isinstance(index, np.memmap) and index.min() < 0:
+        raise ValueError(f"index must not be negative; got {index.min()}")
+    return index
+
+
+def check_rows(rows: int, argument: str = "rows") -> int:
+    """`rows` as a positive integer.
+
+    Raises:
+        ValueError: it is not one.
+
+    >>> check_rows(8)
+    8
+    """
+    if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
+        raise ValueError(f"{argument} must be a positive integer, the number of data in a block; got {rows!r}")
+    return int(rows)
