@@ -3,10 +3,12 @@
     mutate(folder, rng)      damages one file of the folder, and says how
 
 Each mutation takes a file and a random generator and changes the file in place: those in ``ANY`` any file, ``in_json``
-and ``in_arrays`` (safetensors) one that parses. ``limits`` bounds a reader's time and memory.
+and ``in_arrays`` (safetensors) one that parses. ``seal`` makes the digest of a saved folder right again. ``limits``
+bounds a reader's time and memory.
 """
 
 import copy
+import hashlib
 import json
 import resource
 import shutil
@@ -222,6 +224,19 @@ def mutate(folder, rng):
         kind = truncate  # a file that an earlier mutation left unreadable
         kind(path, rng)
     return f"{kind.__name__} {path.relative_to(folder)}"
+
+
+def seal(folder):
+    """Give a folder that ``veil.save`` wrote the digest of its files as they are, as whoever alters them would."""
+    structure, (arrays,) = folder / "model.json", folder.glob("parameters-*.safetensors")
+    if not (structure.is_file() and arrays.is_file()):  # a mutation may have made a device of it
+        raise FileNotFoundError(folder)
+    text = structure.read_bytes()
+    before = str(json.loads(text)["sha256"]).encode()
+    blank = text.replace(before, b"0" * 64, 1)
+    digest = hashlib.sha256(blank + arrays.read_bytes()).hexdigest()
+    structure.write_bytes(blank.replace(b"0" * 64, digest.encode(), 1))
+    arrays.rename(folder / f"parameters-{digest[:16]}.safetensors")
 
 
 @contextmanager

@@ -61,12 +61,11 @@ from .posterior import Sequential as Sequential
 from .posterior import Table as Table
 from .posterior import Unscented as Unscented
 from .saved.export import export as export
-from .saved.models import load as load
-from .saved.models import load_posterior as load_posterior
-from .saved.models import register as register
-from .saved.models import save as save
+from .saved.folders import load as load
+from .saved.folders import save as save
 from .saved.program import Export as Export
 from .saved.program import load_export as load_export
+from .saved.registry import register as register
 from .verbs.conditioning import condition as condition
 from .verbs.forecasting import Forecast as Forecast
 from .verbs.forecasting import forecast as forecast

@@ -8,7 +8,7 @@ import pytest
 
 from veil import data as veil_data
 from veil.cli.program import notes
-from veil.saved import runs
+from veil.saved import folders, runs
 
 
 def lines(folder):
@@ -16,12 +16,9 @@ def lines(folder):
 
 
 def test_the_run_of_a_mixture(geyser):
-    assert sorted(path.name for path in geyser.iterdir()) == [
-        "config.json",
-        "metrics.jsonl",
-        "model.json",
-        "parameters.safetensors",
-    ]
+    *files, arrays = sorted(path.name for path in geyser.iterdir())
+    assert files == ["config.json", "metrics.jsonl", "model.json"]
+    assert folders.ARRAYS.fullmatch(arrays)
     assert [path.name for path in geyser.parent.iterdir()] == ["geyser"]
     config = json.loads((geyser / "config.json").read_text())
     assert config["model"] == {"name": "mixture", "options": {"components": 2, "covariance": "full"}}
@@ -34,12 +31,16 @@ def test_the_run_of_a_mixture(geyser):
     assert last["status"]["converged"]
     assert last["evaluation"]["log_likelihood"] == pytest.approx(-1130.2640, abs=1e-3)
     assert runs.read(geyser).metrics() == [*steps, last]
+    fit = runs.read(geyser).load()
+    assert fit.status.reason == last["status"]["reason"]
+    assert [line["value"] for line in steps] == fit.history.value.tolist()
+    assert len(fit.history.restarts) == 10
 
 
 def test_the_same_seed_gives_the_same_run(veil, geyser, tmp_path):
     options = ("--components", 2, "--covariance", "full", "--restarts", 10)
     assert veil("fit", "mixture", "faithful", *options, "--out", tmp_path / "run").code == 0
-    for name in ("model.json", "parameters.safetensors", "metrics.jsonl"):
+    for name in {path.name for path in geyser.iterdir()} - {"config.json"}:
         assert (tmp_path / "run" / name).read_bytes() == (geyser / name).read_bytes()
 
 

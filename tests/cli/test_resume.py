@@ -15,7 +15,6 @@ pytest.importorskip("orbax.checkpoint")
 VEIL = [sys.executable, "-m", "veil"]
 FIT = ["fit", "vae", "faithful", "--query", "eruptions,waiting", "--latent", "1", "--hidden", "8", "--steps", "6000"]
 FIT += ["--batch-size", "20", "--held-out", "0.2", "--checkpoint-every", "0.05", "--quiet"]
-FILES = ("metrics.jsonl", "model.json", "parameters.safetensors", "posterior/parameters.safetensors")
 
 
 def run(*words, **more):
@@ -46,7 +45,7 @@ def test_killed_at_random_moments(tmp_path):
             kills += 1
         _, error = process.communicate(timeout=250)
         assert process.returncode in (0, -signal.SIGKILL), error.decode()
-    for name in FILES:
+    for name in ("metrics.jsonl", "model.json"):  # which has a digest of the arrays
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert sorted(each.name for each in tmp_path.iterdir()) == ["killed", "whole"]
     assert "checkpoints" not in {each.name for each in (tmp_path / "killed").iterdir()}

@@ -171,10 +171,10 @@ def test_states_are_selected_filtered_and_drawn(veil, refused, tmp_path) -> None
     with jax.enable_x64(True):
         data = library.data.load("faithful").select(["waiting"])
         sequence = library.data.grouped(data, np.zeros(272, int))
-        model = library.load(out)
-        best = library.evaluate(model, sequence)
-        past = library.infer(model, sequence, filtered=True)
-    assert str(model.states) == record["best"]
+        fit = library.load(out)
+        best = library.evaluate(fit, sequence)
+        past = library.infer(fit, sequence, filtered=True)
+    assert str(fit.model.states) == record["best"]
     scores = {each["name"]: each["score"] for each in record["candidates"]}
     assert list(scores) == ["1", "2", "3"]
     assert min(scores.values()) == scores[record["best"]] == pytest.approx(best.bic)
@@ -195,7 +195,7 @@ def test_dimensions_are_selected(veil, refused, rows, tmp_path) -> None:
     made = veil("fit", "lds", rows, *words, "--criterion", "aic", "--out", out)
     assert made.code == 0, made
     assert "dimensions" in made.out
-    assert library.load(out).latent == int(json.loads((out / "selection.json").read_text())["best"])
+    assert library.load(out).model.latent == int(json.loads((out / "selection.json").read_text())["best"])
     told = refused("fit", "switching-lds", rows, *words, "--out", tmp_path / "n")
     assert "of switching-lds there are only bounds" in told
 
@@ -209,8 +209,8 @@ def test_regimes_are_filtered_by_particles(veil, rows, tmp_path) -> None:
     table = columns(tmp_path / "f.csv")
     assert list(table) == ["sequence", "step", "state_0", "state_1", "most_likely", "mean_0", "sd_0"]
     with jax.enable_x64(json.loads((out / "config.json").read_text())["precision"] == "float64"):
-        model, given = library.load(out), library.data.episodes(simulated()[0])
-        found = library.infer(model, given, filtered=True, key=jax.random.key(3), samples=20)
+        fit, given = library.load(out), library.data.episodes(simulated()[0])
+        found = library.infer(fit, given, filtered=True, key=jax.random.key(3), samples=20)
     np.testing.assert_allclose(np.array(table["mean_0"], float)[:9], found.mean[0, :, 0], rtol=1e-5)
 
 

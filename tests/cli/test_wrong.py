@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from mutations import seal
 from veil.data import write
 
 FIT = "fit mixture faithful --out {run}"
@@ -203,27 +204,30 @@ def test_altered_configurations(refused, copy, case):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000])
-@pytest.mark.parametrize("file", ["config.json", "model.json", "parameters.safetensors"])
+@pytest.mark.parametrize("file", ["config.json", "model.json", "parameters-*.safetensors"])
 def test_damaged_files(refused, copy, file, content):
-    (copy / file).write_bytes(content)
+    (found,) = copy.glob(file)
+    found.write_bytes(content)
     refused("evaluate", copy, "faithful", code=1)
 
 
-@pytest.mark.parametrize("file", ["model.json", "parameters.safetensors"])
+@pytest.mark.parametrize("file", ["model.json", "parameters-*.safetensors"])
 def test_missing_files(refused, copy, file):
-    (copy / file).unlink()
-    assert f"{file} is missing" in refused("evaluate", copy, "faithful", code=1)
+    (found,) = copy.glob(file)
+    found.unlink()
+    assert f"{found.name} is missing" in refused("evaluate", copy, "faithful", code=1)
 
 
 def test_a_model_of_another_run(refused, copy, crash):
-    for name in ("model.json", "parameters.safetensors"):
-        shutil.copy(crash / name, copy / name)
+    for file in (crash / "model.json", *crash.glob("parameters-*")):
+        shutil.copy(file, copy)
     assert "do not belong together" in refused("sample", copy, "--count", 3, "--out", copy / "out.csv", code=1)
 
 
 def test_no_code_is_executed(refused, copy):
     model = json.loads((copy / "model.json").read_text())
-    model["model"] = {"class": "os.system", "fields": {"command": "touch owned"}}
+    model["saved"] = {"class": "os.system", "fields": {"command": "touch owned"}}
     (copy / "model.json").write_text(json.dumps(model))
+    seal(copy)
     assert "unknown class 'os.system'" in refused("evaluate", copy, "faithful", code=1)
     assert not (copy / "owned").exists()

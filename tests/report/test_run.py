@@ -38,7 +38,7 @@ def made(tmp_path, model, data, source, **options):
         "command": ["veil", "fit", "a b"],
     }
     with runs.creating(tmp_path / "run") as folder:
-        veil.save(folder, result.model)
+        veil.save(folder, result)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(runs.plain(line)) + "\n" for line in lines))
         runs.write_config(folder, runs.configuration(model="mixture", data=record, **asked))
     return tmp_path / "run"

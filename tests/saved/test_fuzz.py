@@ -1,10 +1,12 @@
 """Whatever is done to the files of a run or an export, reading them ends soon: in a result or a documented error.
 
-A few hundred random mutations, always the same. By hand, many more: ``python tests/test_fuzz.py COUNT SEED``.
+A few hundred random mutations, always the same. By hand, many more: ``python tests/saved/test_fuzz.py COUNT SEED``.
 """
 
 import shutil
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import equinox as eqx
@@ -15,7 +17,9 @@ import pytest
 import mutations
 import veil
 from cases import started
+from saved.fits import history
 from veil.host.files import parse_json
+from veil.learning.fitting import Fit
 from veil.saved import runs
 
 DOCUMENTED = (ValueError, FileNotFoundError)
@@ -28,9 +32,9 @@ QUERY, EVIDENCE = RNG.normal(size=(12, 2)), RNG.normal(size=(12, 1))
 
 def write_run(folder, name, model, data):
     """A run directory as ``veil fit`` makes one."""
-    result = started(model, data)
+    made = started(model, data)
     with runs.creating(folder) as place:
-        veil.save(place, result)
+        veil.save(place, Fit(made.model, made.posterior, *history()))
         (place / runs.METRICS).write_text(
             '{"step": 1, "value": -1.5}\n{"status": {"reason": "done"}, "evaluation": {}}\n'
         )
@@ -46,7 +50,6 @@ def write_run(folder, name, model, data):
         }
         more = {"options": {}, "fit": {"seed": 0}, "precision": "float32", "command": ["veil", "fit"]}
         runs.write_config(place, runs.configuration(model=name, data=record, **more))
-    return result
 
 
 def write_samples(folder):
@@ -75,24 +78,28 @@ def read_run(folder):
         except DOCUMENTED as error:
             errors.append(str(error))
             return None
-        sizes = [leaf.nbytes for leaf in jax.tree.leaves(eqx.filter(found, eqx.is_array))]
-        assert sum(sizes) < 2**20
+        parts = vars(found) if isinstance(found, Fit) else found
+        assert sum(leaf.nbytes for leaf in jax.tree.leaves(eqx.filter(parts, eqx.is_array))) < 2**20
         return found
 
     run = attempt(lambda: runs.read(folder))
     attempt(lambda: veil.load(folder))
-    posterior = attempt(lambda: veil.load_posterior(folder))
     if run is not None:
         attempt(run.metrics)
-        attempt(run.load if isinstance(posterior, veil.Exact) else run.load_posterior)
+        attempt(run.load)
     return errors
 
 
 def mutated(source, place, rng):
-    """A copy of a directory with one to three mutations; what they were."""
+    """A copy of a directory with one to three mutations, half of them by somebody who knows of digests."""
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(source, place)
-    return [mutations.mutate(place, rng) for _ in range(1 + int(rng.integers(3) == 0) * int(rng.integers(1, 3)))]
+    done = [mutations.mutate(place, rng) for _ in range(1 + int(rng.integers(3) == 0) * int(rng.integers(1, 3)))]
+    if rng.random() < 0.5:
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            mutations.seal(place)
+            done.append("sealed")
+    return done
 
 
 def search(sources, place, read, count, seed):
@@ -131,26 +138,21 @@ def test_a_model_of_another_run_is_refused(samples, tmp_path):
     for name, other in (("mixture", "mdn"), ("vae", "network"), ("network", "mixture"), ("mdn", "ppca")):
         place = tmp_path / name
         shutil.copytree(samples / name, place)
-        for file in (veil.saved.models.STRUCTURE, veil.saved.models.ARRAYS):
-            shutil.copyfile(samples / other / file, place / file)
-        with pytest.raises(ValueError, match="do not belong together"):
+        veil.save(place, veil.load(samples / other))
+        with pytest.raises(ValueError, match=r"config\.json and the model do not belong together"):
             runs.read(place).load()
-        with pytest.raises(ValueError, match="do not belong together"):
-            runs.read(place).load(), runs.read(place).load_posterior()
 
 
-def test_a_posterior_of_another_run_is_refused(samples, tmp_path):
-    shutil.copytree(samples / "vae", tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "posterior")
-    shutil.copytree(samples / "network" / "posterior", tmp_path / "run" / "posterior")
+def test_what_is_no_fit_of_one_model_is_refused(samples, tmp_path):
+    place = tmp_path / "run"
+    shutil.copytree(samples / "vae", place)
+    fit = veil.load(samples / "vae")
+    veil.save(place, replace(fit, posterior=veil.load(samples / "network").posterior))
     with pytest.raises(ValueError, match="the posterior and the model do not belong together"):
-        runs.read(tmp_path / "run").load_posterior()
-    shutil.rmtree(tmp_path / "run" / "posterior")
-    (tmp_path / "run" / "posterior").mkdir()
-    for file in (veil.saved.models.STRUCTURE, veil.saved.models.ARRAYS):
-        shutil.copyfile(samples / "vae" / file, tmp_path / "run" / "posterior" / file)
-    with pytest.raises(ValueError, match="expected a posterior; it holds a VAE"):
-        runs.read(tmp_path / "run").load_posterior()
+        runs.read(place).load()
+    veil.save(place, fit.model)
+    with pytest.raises(ValueError, match="expected a Fit; it holds a VAE"):
+        runs.read(place).load()
 
 
 @pytest.mark.parametrize("line", ['{"status": 3}', '{"evaluation": [1]}', "[1]", "{", "[" * 100_000, '{"value": NaN}'])

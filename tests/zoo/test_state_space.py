@@ -407,9 +407,7 @@ def test_images_actions_ragged_ends_and_the_file(tmp_path) -> None:
     objective = ELBO(kl=(Balanced(0.8), FreeNats(0.1)))
     fit = veil.fit(model, data, key=jax.random.key(0), steps=30, batch_size=4, objective=objective)
     assert fit.history.value[-1] > fit.history.value[0]
-    veil.save(tmp_path / "run", fit)
-    model, posterior = veil.load(tmp_path / "run"), veil.load_posterior(tmp_path / "run")
-    again = veil.infer(fitting.Fit(model, posterior, fit.history, fit.status), data)
+    again = veil.infer(veil.load(veil.save(tmp_path / "run", fit)), data)
     np.testing.assert_array_equal(again.mean, veil.infer(fit, data).mean)
     assert again.mean.shape == (4, 7, 3)
     drawn = veil.sample(fit.model, 2, key=jax.random.key(0), evidence=np.stack([actions[0]]))
@@ -450,8 +448,7 @@ def test_frames_rewards_and_ends_together(tmp_path) -> None:
     blank = called(model.initialise, datum_of(data), None, jax.random.key(0))
     start = blank.head(blank.output.weight[0, :, 0], (66,))
     np.testing.assert_allclose(start.mean[64:], query.mean((0, 1))[64:], atol=1e-3)
-    veil.save(tmp_path / "run", fit)
-    again = veil.load(tmp_path / "run").emission(path.memory[2], path.latent[2])
+    again = veil.load(veil.save(tmp_path / "run", fit)).model.emission(path.memory[2], path.latent[2])
     np.testing.assert_array_equal(again.mean, step.mean)
     plain = veil.fit(veil.rssm(2, head, memory=6), data, key=jax.random.key(0), steps=3)  # one network for all parts
     assert np.isfinite(plain.history.value).all()

@@ -40,15 +40,18 @@ def export(
         raise Refusal("--query, --evidence: they name columns of --data")
     if not out.parent.is_dir():
         raise Refusal(f"--out: the folder {out.parent} does not exist; create it first")
-    with runs.opened(run, quiet) as (found, model):
+    with runs.opened(run, quiet) as (found, fit):
         from veil.saved.export import export as write
         from veil.saved.program import beside
 
-        rows = _made_up(found, model, seed) if data is None else runs.data(found, data, query, evidence, False, False)
-        more: Any = {"posterior": found.load_posterior(), "deterministic": deterministic, "name": found.model_name}
+        if data is None:
+            rows = _made_up(found, fit.model, seed)
+        else:
+            rows = runs.data(found, data, query, evidence, False, False)
+        more: Any = {"deterministic": deterministic, "name": found.model_name}
         names = [name.strip() for name in platforms.split(",")]
         try:
-            result = write(model, out, what=what, data=rows, platforms=names, **more)
+            result = write(fit, out, what=what, data=rows, platforms=names, **more)
         except ValueError as error:
             option, _, words = str(error).partition(": ")
             if option not in REQUESTS:

@@ -333,7 +333,7 @@ def _evaluate(result: Any, data: Any, key: Any) -> Any:
     from veil.cli.runs import draws
     from veil.evaluation.likelihood import evaluate
 
-    return evaluate(result, data, key=key, samples=draws(None, result.model, data))
+    return evaluate(result, data, key=key, samples=draws(None, result, data))
 
 
 def _finish(folder: Path, result: Any, evaluation: Any) -> None:
@@ -341,7 +341,7 @@ def _finish(folder: Path, result: Any, evaluation: Any) -> None:
     from dataclasses import asdict
 
     from veil.host.files import json_line
-    from veil.saved.models import save
+    from veil.saved.folders import save
     from veil.saved.runs import METRICS
 
     save(folder, result)

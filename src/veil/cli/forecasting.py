@@ -61,7 +61,7 @@ def forecast(
             raise Refusal(f"{option}: expected a file that ends in {', '.join(endings)}; got {place.name!r}")
         if place is not None and not place.parent.is_dir():
             raise Refusal(f"{option}: the folder {place.parent} does not exist; create it first")
-    with runs.opened(run, quiet) as (opened, model):
+    with runs.opened(run, quiet) as (opened, fit):
         from veil.verbs import forecasting
 
         columns = opened.columns
@@ -77,14 +77,13 @@ def forecast(
             raise Refusal(f"--after: the longest sequence has {found.query_shape[0]} steps; leave some as the truth")
         given = None if hold is None else _held(hold, columns)
         result = forecasting.forecast(
-            model,
+            fit,
             found,
             horizon,
             samples,
             key=jax.random.key(seed),
             after=after,
             evidence_future=given,
-            posterior=opened.load_posterior(),
         )
         lengths = np.full(len(found), found.query_shape[0]) if found.mask is None else found.mask.sum(1)
         seen = lengths if after is None else np.full(len(found), after)

@@ -14,7 +14,7 @@ MOST_DRAWS, WORK = 1000, 2 * 10**9
 
 @contextmanager
 def opened(path: Path, quiet: bool) -> Iterator[tuple[Any, Any]]:
-    """A run and its model, in the run's precision."""
+    """A run and its ``Fit``, in the run's precision."""
     import jax
 
     from veil.saved import runs
@@ -24,14 +24,14 @@ def opened(path: Path, quiet: bool) -> Iterator[tuple[Any, Any]]:
         yield run, run.load()
 
 
-def draws(asked: int | None, model: Any, data: Any) -> int:
+def draws(asked: int | None, fit: Any, data: Any) -> int:
     """How many draws for a bound: as asked for, or 1000, of large data fewer (10 at least), so that it takes minutes.
 
     Each draw of a latent gives as many numbers as the data have.
     """
     from veil.data import Stream
 
-    if asked is not None or model.tractable:
+    if asked is not None or fit.model.tractable:
         return asked or MOST_DRAWS
     rows = (data.count or data.rows) if isinstance(data, Stream) else len(data)
     return max(10, min(MOST_DRAWS, WORK // max(1, rows * math.prod(data.query_shape))))

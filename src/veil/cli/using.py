@@ -30,12 +30,12 @@ def evaluate(
 
     from veil.host.files import plain
 
-    with runs.opened(run, quiet) as (opened, model):
+    with runs.opened(run, quiet) as (opened, fit):
         from veil.evaluation.likelihood import evaluate as measure
 
         found = runs.data(opened, data, query, evidence, not unweighted, stream, episode, time)
-        more: Any = {"key": jax.random.key(seed), "samples": runs.draws(samples, model, found), "thorough": thorough}
-        result = measure(model, found, posterior=opened.load_posterior(), progress=False if quiet else None, **more)
+        more: Any = {"key": jax.random.key(seed), "samples": runs.draws(samples, fit, found), "thorough": thorough}
+        result = measure(fit, found, progress=False if quiet else None, **more)
     if as_json:
         names = {"run": str(run), "model": opened.model_name, "data": found.name, "unit": "nats"}
         typer.echo(json.dumps(plain({**result.as_dict(), **names}), allow_nan=False))
@@ -88,12 +88,12 @@ def log_prob(
     import numpy as np
 
     check_file(out, data)
-    with runs.opened(run, quiet) as (opened, model):
+    with runs.opened(run, quiet) as (opened, fit):
         from veil.evaluation.likelihood import log_prob as measure
 
         found = runs.data(opened, data, query, evidence, False, stream, episode, time)
-        more: Any = {"key": jax.random.key(seed), "samples": runs.draws(samples, model, found)}
-        values = measure(model, found, posterior=opened.load_posterior(), **more)
+        more: Any = {"key": jax.random.key(seed), "samples": runs.draws(samples, fit, found)}
+        values = measure(fit, found, **more)
         known = runs.places(opened, data, stream, episode, time)
     name = "row" if opened.columns.sequences is None else "sequence"
     names = np.arange(len(values)) if known is None else known.sequence
@@ -126,13 +126,13 @@ def infer(
     import numpy as np
 
     check_file(out, data)
-    with runs.opened(run, quiet) as (opened, model):
+    with runs.opened(run, quiet) as (opened, fit):
         from veil.parts.gates import Single
         from veil.verbs.inference import infer as deduce
 
+        model = fit.model
         if isinstance(getattr(model, "gate", None), Single):
             raise Refusal(f"{opened.model_name} has no latent variable to infer")
-        posterior = opened.load_posterior()
         more: dict[str, Any] = {}
         for option, value in (("--filtered", filtered or None), ("--paths", paths), ("--samples", samples)):
             if value is not None and not model.sequential:
@@ -142,7 +142,7 @@ def infer(
         if filtered and paths is not None:
             raise Refusal("--filtered: a path is drawn given all of its sequence; leave out --filtered or --paths")
         rows = runs.data(opened, data, query, evidence, False, stream, episode, time)
-        found = deduce(model, rows, posterior=posterior, **more)
+        found = deduce(fit, rows, **more)
         known = runs.places(opened, data, stream, episode, time)
     if model.sequential:
         write_table(out, tables.inferred(found, tables.mask_of(rows), known), quiet)
@@ -176,12 +176,12 @@ def sample(
     from veil.cli import reading
 
     check_file(out, evidence_values)
-    with runs.opened(run, quiet) as (opened, model):
+    with runs.opened(run, quiet) as (opened, fit):
         from veil.verbs.prediction import sample as draw
 
         columns = opened.columns
         if columns.sequences is not None:
-            long = _sequences(opened, model, count, steps, evidence_values, out, jax.random.key(seed))
+            long = _sequences(opened, fit.model, count, steps, evidence_values, out, jax.random.key(seed))
             write_table(out, long, quiet)
             return
         if steps is not None:
@@ -196,7 +196,7 @@ def sample(
         given = None
         if evidence_values is not None:
             given = reading.evidence_values(opened, evidence_values, reading.names(evidence, "--evidence"))
-        drawn = draw(model, count, key=jax.random.key(seed), evidence=given).query
+        drawn = draw(fit.model, count, key=jax.random.key(seed), evidence=given).query
     table: list[tuple[str, Any]] = []
     if given is not None:
         drawn = drawn.reshape(-1, *columns.query_shape)

@@ -31,10 +31,10 @@ def write_report(run: str | os.PathLike[str]) -> Path:
     """
     style.matplotlib()
     opened = runs.read(run)
-    model, lines = opened.load(), opened.metrics()
+    fit, lines = opened.load(), opened.metrics()
     folder = opened.path / "plots"
     learning, steps = _history(lines)
-    shown, notes = _model_pictures(model, opened)
+    shown, notes = _model_pictures(fit, opened)
     for picture in [*learning, *shown]:
         picture.save(folder)
     end = lines[-1] if lines else {}
@@ -118,9 +118,9 @@ def _data(opened: runs.Run) -> Data | None:
     return found if shapes == (columns.query_shape, columns.evidence_shape) else None
 
 
-def _model_pictures(model: Any, opened: runs.Run) -> tuple[list[Picture], list[str]]:
+def _model_pictures(fit: veil.Fit, opened: runs.Run) -> tuple[list[Picture], list[str]]:
     """What can be drawn of this model and these data, and notes on what cannot."""
-    data, columns = _data(opened), opened.columns
+    model, data, columns = fit.model, _data(opened), opened.columns
     if data is None:
         return [], ["The data were not found again, or are too many to read again, so they are not drawn."]
     if len(data) > DRAWN:
@@ -130,7 +130,7 @@ def _model_pictures(model: Any, opened: runs.Run) -> tuple[list[Picture], list[s
         if len(data) < 2:
             return [], ["No row is complete, so none is drawn."]
     if not model.tractable or isinstance(model, veil.FactorAnalysis):
-        return _latent(model, opened.load_posterior(), data), []
+        return _latent(model, fit.posterior, data), []
     size = columns.query_shape[0] if len(columns.query_shape) == 1 else 0
     if not columns.evidence and 0 < size <= 6:
         return _density(model, data, columns.query), []

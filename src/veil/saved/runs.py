@@ -1,10 +1,9 @@
 """The run directory: what was fitted to what, the model, its metrics; later its plots and its report.
 
-    config.json             what was asked for: model, data and columns, options, seed, precision, versions
-    model.json              the structure of the fitted model      (veil.save)
-    parameters.safetensors  its arrays
-    metrics.jsonl           one line a step, and a last one with how the fit ended
-    plots/, report.html     made by ``veil report``
+    config.json                       what was asked for: model, data and columns, options, seed, precision, versions
+    model.json, parameters-...        the Fit                                                            (veil.save)
+    metrics.jsonl                     one line a step, and a last one with how the fit ended
+    plots/, report.html               made by ``veil report``
 
 Reading one executes no code from it.
 """
@@ -12,6 +11,7 @@ Reading one executes no code from it.
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,16 +25,17 @@ import jax
 import jax.numpy as jnp
 
 from veil.host.files import check_format, parse_json, plain, read_bytes, read_json
-from veil.model import Datum, Model
+from veil.learning.fitting import Fit
+from veil.model import Datum
 from veil.posterior import Exact
-from veil.saved import models as checkpoint
+from veil.saved import folders
 
 FORMAT, VERSION = "veil run", 1
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 CHECKPOINTS, UNFINISHED, LOCK = "checkpoints", ".unfinished", "lock"
-# what an unfinished run may hold
-PARTS = {CONFIG, METRICS, CHECKPOINTS, LOCK, "tensorboard", "selection.json", "model.json", "parameters.safetensors"}
-PARTS |= {"posterior", "plots", "report.html"}
+# what an unfinished run may hold, whole or half-written
+PARTS = {CONFIG, METRICS, CHECKPOINTS, LOCK, "tensorboard", "selection.json", folders.STRUCTURE, "plots", "report.html"}
+PART = re.compile(rf"\.?({'|'.join([*map(re.escape, PARTS), folders.ARRAYS.pattern])})(\.\w+)?")
 LARGEST_CONFIG, LARGEST_METRICS = 64 * 2**20, 2**30  # bytes
 PRECISIONS = ("float32", "float64")
 
@@ -77,60 +78,59 @@ class Run:
     def data_name(self) -> str:
         return str(self.config["data"]["name"])
 
-    def load(self) -> Any:
-        """The fitted model, in the run's ``precision`` if JAX is set to it.
+    def load(self) -> Fit:
+        """The ``Fit``, in the run's ``precision`` if JAX is set to it.
 
         Raises ValueError if the files are damaged, altered, or not of one run.
         """
-        model = checkpoint.load(self.path)
-        dtype = jnp.result_type(float)
-        given = jax.ShapeDtypeStruct(self.columns.evidence_shape, dtype) if self.columns.evidence else None
-        expected = math.prod(self.columns.step_evidence) if self.columns.evidence else 0
-        steps = (self.columns.query_shape[0],) if self.columns.sequences is not None and given is None else ()
+        fit = folders.load(self.path)
+        if not isinstance(fit, Fit):
+            raise ValueError(f"{self.path / folders.STRUCTURE}: expected a Fit; it holds a {type(fit).__name__}")
         try:
-            if not isinstance(model, Model):
-                raise TypeError(f"{checkpoint.STRUCTURE} holds a {type(model).__name__}")
-            drawn = jax.eval_shape(lambda key, x: model.sample(key, x, *steps)[1], jax.random.key(0), given).shape
-            inputs = getattr(model, "inputs", None)
+            self._check_model(fit.model)
         except Exception as error:  # a model that was altered can fail anywhere
             raise ValueError(f"{self.path}: {CONFIG} and the model do not belong together: {error!s:.400}") from error
+        try:
+            self._check_posterior(fit.model, fit.posterior)
+        except Exception as error:
+            words = f"{self.path}: the posterior and the model do not belong together: {error!s:.400}"
+            raise ValueError(words) from error
+        return fit
+
+    def _shapes(self) -> tuple[Any, Any, tuple[int, ...]]:
+        """A query and evidence (None without) as shapes, and what ``sample`` is told of the number of steps."""
+        dtype, columns = jnp.result_type(float), self.columns
+        query = jax.ShapeDtypeStruct(columns.query_shape, dtype)
+        evidence = jax.ShapeDtypeStruct(columns.evidence_shape, dtype) if columns.evidence else None
+        return query, evidence, columns.query_shape[:1] if columns.sequences is not None and evidence is None else ()
+
+    def _check_model(self, model: Any) -> None:
+        """Raise whatever a model does that is not of the columns of this run, or ValueError."""
+        _, evidence, steps = self._shapes()
+        expected = math.prod(self.columns.step_evidence) if self.columns.evidence else 0
+        drawn = jax.eval_shape(lambda key, x: model.sample(key, x, *steps)[1], jax.random.key(0), evidence).shape
+        inputs = getattr(model, "inputs", None)
         if drawn != self.columns.query_shape or (inputs is not None and inputs != expected):
             raise ValueError(
-                f"{self.path}: {CONFIG} and the model do not belong together: {CONFIG} has "
-                f"{list(self.columns.query_shape)} query and {expected} evidence columns, the model {list(drawn)} "
-                f"and {expected if inputs is None else inputs}"
+                f"{CONFIG} has {list(self.columns.query_shape)} query and {expected} evidence columns, the model "
+                f"{list(drawn)} and {expected if inputs is None else inputs}"
             )
-        return model
 
-    def load_posterior(self) -> Any:
-        """The posterior it was fitted with; ``Exact()`` where that is exact.
-
-        Raises ValueError if the files are damaged, altered, or not of this run's model.
-        """
-        posterior = checkpoint.load_posterior(self.path)
+    def _check_posterior(self, model: Any, posterior: Any) -> None:
+        """Raise whatever a posterior does that is not of this model, or ValueError."""
         if isinstance(posterior, Exact):
-            return posterior
-        model, dtype = self.load(), jnp.result_type(float)
-        evidence = jax.ShapeDtypeStruct(self.columns.evidence_shape, dtype) if self.columns.evidence else None
-        query = jax.ShapeDtypeStruct(self.columns.query_shape, dtype)
+            return
+        query, evidence, _ = self._shapes()
         index = jax.ShapeDtypeStruct((), int) if posterior.per_datum else None
-
-        steps = (self.columns.query_shape[0],) if self.columns.sequences is not None and evidence is None else ()
 
         def draw(y: Any, x: Any, n: Any, key: Any) -> tuple[Any, Any]:
             datum = Datum(y, x, index=n)
-            prior = model.prior_for(datum) if hasattr(model, "prior_for") else model.prior(x, *steps)
-            return posterior(model, datum).sample(key), prior.sample(key)
+            return posterior(model, datum).sample(key), model.prior_for(datum).sample(key)
 
-        try:
-            one, other = jax.eval_shape(draw, query, evidence, index, jax.random.key(0))
-            latents, expected = ([list(leaf.shape) for leaf in jax.tree.leaves(path)] for path in (one, other))
-            if latents != expected:  # of a deep chain a path is latents and memory
-                raise ValueError(f"a latent of shape {latents}, where the model's is {expected}")
-        except Exception as error:
-            place = self.path / checkpoint.POSTERIOR
-            raise ValueError(f"{place}: the posterior and the model do not belong together: {error!s:.400}") from error
-        return posterior
+        one, other = jax.eval_shape(draw, query, evidence, index, jax.random.key(0))
+        latents, expected = ([list(leaf.shape) for leaf in jax.tree.leaves(path)] for path in (one, other))
+        if latents != expected:  # of a deep chain a path is latents and memory
+            raise ValueError(f"a latent of shape {latents}, where the model's is {expected}")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, each a dictionary; the last one says how the fit ended."""
@@ -324,7 +324,7 @@ def _check_unfinished(part: Path) -> None:
     """Refuse a directory that is not what an unfinished run left."""
     if not part.exists():
         return
-    strange = [] if not part.is_dir() else [each.name for each in part.iterdir() if each.name not in PARTS]
+    strange = [] if not part.is_dir() else [each.name for each in part.iterdir() if not PART.fullmatch(each.name)]
     if not part.is_dir() or strange:
         what = f"holds {', '.join(sorted(strange)[:3])}" if strange else "is no directory"
         raise FileExistsError(f"{part} {what}, which no run left there; it is never overwritten: choose another place")

@@ -1,0 +1,131 @@
+"""Which classes ``load`` may build: this library's own, by their bare names, and those that users register."""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints, overload
+
+import equinox as eqx
+
+from veil.learning.fitting import Fit, History, Status
+from veil.model import Model
+
+ROOMS = ("veil.model", "veil.parts", "veil.posterior", "veil.units", "veil.zoo")  # where classes that are saved live
+OWN, REGISTERED, RESULT = "class", "registered", "result"  # how a structure names a class
+RESULTS: dict[str, type] = {cls.__name__: cls for cls in (Fit, History, Status)}
+
+T = TypeVar("T", bound=type)
+_REGISTERED: dict[str, type] = {}
+
+
+@overload
+def register(cls: T, *, name: str | None = None) -> T: ...
+@overload
+def register(*, name: str | None = None) -> Callable[[T], T]: ...
+def register(cls: T | None = None, *, name: str | None = None) -> T | Callable[[T], T]:
+    """Let ``save`` and ``load`` know a class of yours: a decorator of the class, or a function for others' classes.
+
+    Files name the class by ``name``, or else by its module and name: with a name of its own it may move to another
+    file. What its ``__init__`` does is not done again: loading sets the fields, and runs ``__check_init__``.
+
+    Raises:
+        TypeError: not an ``equinox.Module``.
+        ValueError: the name is another class's.
+
+    >>> import equinox as eqx, veil
+    >>> @register(name="lab.Shifted")
+    ... class Shifted(eqx.Module):
+    ...     by: float
+    """
+    if cls is None:
+        return functools.partial(register, name=name)
+    if not (isinstance(cls, type) and issubclass(cls, eqx.Module)):
+        raise TypeError(f"cls: expected a class, an equinox.Module; got {cls!r}")
+    name = name or _default(cls)
+    before = _REGISTERED.get(name, cls)
+    if _default(before) != _default(cls):  # the same one defined anew, as in a notebook, takes its place
+        raise ValueError(f"name: {name!r} is registered for another class, {_default(before)}; choose another name")
+    _REGISTERED[name] = cls
+    return cls
+
+
+def _default(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def own_classes() -> Iterator[type]:
+    """Every concrete module class that is defined in ``ROOMS``."""
+    for room in map(importlib.import_module, ROOMS):
+        inside = pkgutil.walk_packages(getattr(room, "__path__", ()), f"{room.__name__}.")
+        for module in (room, *(importlib.import_module(found.name) for found in inside)):
+            for value in vars(module).values():
+                a_module = isinstance(value, type) and issubclass(value, eqx.Module)
+                if a_module and value.__module__ == module.__name__ and not inspect.isabstract(value):
+                    yield value
+
+
+@functools.cache
+def _own() -> dict[str, type]:
+    """By bare names, which outlive moves of files."""
+    return {cls.__qualname__: cls for cls in own_classes()}
+
+
+def entry(value: Any) -> tuple[str, str] | None:
+    """How a structure names the class of a module or of a result: kind and name. None for other values.
+
+    Raises TypeError for a module whose class nobody registered.
+    """
+    cls = type(value)
+    if cls in RESULTS.values():
+        return RESULT, cls.__name__
+    if not isinstance(value, eqx.Module):
+        return None
+    if _own().get(cls.__qualname__) is cls:
+        return OWN, cls.__qualname__
+    for name, registered in _REGISTERED.items():
+        if registered is cls:
+            return REGISTERED, name
+    if _default(cls) in _REGISTERED:
+        raise TypeError(f"{_default(cls)} was defined anew after this one was made; make it again")
+    raise TypeError(
+        f"{_default(cls)} is not registered; write @veil.register above class {cls.__name__}, or once "
+        f"veil.register({cls.__name__})"
+    )
+
+
+def found(kind: str, name: str) -> type:
+    """The class that a structure names. Raises ValueError if there is none."""
+    classes: dict[str, dict[str, type]] = {OWN: _own(), REGISTERED: _REGISTERED, RESULT: RESULTS}
+    cls = classes[kind].get(name)
+    if cls is None and kind == REGISTERED:
+        line = f"@veil.register(name={name!r:.200})"
+        raise ValueError(f"{name!r:.200} is not registered; import it first, with {line} above the class")
+    if cls is None:
+        raise ValueError(f"unknown class {name!r:.200}")
+    return cls
+
+
+def build(kind: str, cls: Any, fields: dict[str, Any]) -> Any:
+    """An instance with these fields. Raises whatever the class does when they do not fit."""
+    if kind == RESULT:
+        _check_result(cls, fields)
+    if kind != REGISTERED:
+        return cls(**fields)
+    made = object.__new__(cls)  # as equinox does; its own __init__ may take anything
+    for name, value in fields.items():
+        object.__setattr__(made, name, value)
+    for base in cls.__mro__:
+        if "__check_init__" in vars(base):
+            vars(base)["__check_init__"](made)
+    return made
+
+
+def _check_result(cls: type, fields: dict[str, Any]) -> None:
+    """Raise TypeError where the fields of a ``Fit`` or its parts are not what their annotations say."""
+    for name, hint in {**get_type_hints(cls), **({"model": Model} if cls is Fit else {})}.items():
+        value, kind = fields[name], get_origin(hint) or hint
+        good = isinstance(value, kind) and (kind is not int or type(value) is int)
+        if not good or (kind is tuple and not all(isinstance(part, get_args(hint)[0]) for part in value)):
+            raise TypeError(f"{name}: expected {hint!s:.80}; it holds {value!r:.80}")

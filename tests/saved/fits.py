@@ -1,0 +1,111 @@
+"""One small ``Fit`` of every ready model family and with every posterior family, made without learning."""
+
+import functools
+from dataclasses import replace
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+import veil
+from cases import make_data, random_model, started
+from state_space import lds
+from veil import posterior as q
+from veil.learning.fitting import Fit, History, Status
+from veil.parts import dynamics, gates, heads, priors
+
+RNG = np.random.default_rng(0)
+SMALL = veil.MLP((3,))
+ROWS = veil.Data(RNG.normal(size=(6, 3)))
+GIVEN = veil.Data(RNG.normal(size=(6, 2)), evidence=RNG.normal(size=(6, 1)))
+SEQUENCES = veil.data.episodes([RNG.normal(size=(4, 2)), RNG.normal(size=(3, 2))])
+
+
+@veil.register(name="tests.Turn")
+class Turn(eqx.Module):
+    """A transition as a user writes one."""
+
+    rate: jnp.ndarray
+
+    def __call__(self, latent, evidence):
+        return jnp.tanh(self.rate * latent)
+
+
+def nonlinear():
+    one = lds()
+    return veil.NonlinearGaussian(Turn(jnp.ones(2)), Turn(jnp.ones(1)), one.process, one.noise, one.mean, one.factor)
+
+
+def hmm():
+    experts = random_model("mixture-full", make_data("real")).experts
+    return veil.HMM(experts, 3, softmax(3, 3), softmax(3))
+
+
+def switching():
+    return veil.SwitchingLDS(2, 2, lds().noise, True, veil.KMeans(), softmax(2, 2), softmax(2), (lds(), lds(seed=1)))
+
+
+def softmax(*states):
+    return gates.Softmax(evidence=False, weight=jnp.zeros((*states, 1)))
+
+
+def mixture(name, kind):
+    return plain(lambda: random_model(name, make_data(kind)), q.Exact())
+
+
+def deep(posterior=None, model=None):
+    return lambda: started(model or veil.dmm(2, decoder=SMALL, width=3), SEQUENCES, posterior)
+
+
+def vae(posterior=None, latent=2):
+    return lambda: started(veil.VAE(latent, decoder=SMALL), ROWS, posterior)
+
+
+def plain(model, posterior):
+    return lambda: Fit(model(), posterior, *history())
+
+
+CASES = {
+    "mixture": mixture("experts-tied-full", "real | evidence"),
+    "mixture of experts": mixture("trunk-diagonal", "real | evidence"),
+    "ppca": lambda: started(veil.PPCA(1), ROWS),
+    "factor analysis": lambda: started(veil.FactorAnalysis(1), ROWS),
+    "bayesian network": lambda: started(veil.BayesianNetwork((3,)), GIVEN),
+    "hmm": plain(hmm, q.Exact()),
+    "lds": plain(lambda: lds("full"), q.Exact()),
+    "nonlinear": plain(nonlinear, q.Extended()),
+    "unscented": plain(nonlinear, q.Unscented()),
+    "bootstrap": plain(nonlinear, q.Bootstrap()),
+    "optimal": plain(nonlinear, q.Optimal()),
+    "switching": plain(switching, q.MeanField(3)),
+    "dmm": deep(),
+    "rssm": deep(model=veil.rssm(priors.Codes(2, 3), memory=4, decoder=SMALL)),
+    "vrnn": deep(model=veil.vrnn(2, memory=4, decoder=SMALL)),
+    "now": deep(q.Sequential(SMALL, q.Now())),
+    "past": deep(q.Sequential(SMALL, q.Past(3))),
+    "future": deep(q.Sequential(SMALL, q.Future(3))),
+    "both": deep(q.Sequential(SMALL, q.Both(3))),
+    "messages": deep(q.MessagePassing(), veil.StateSpace(dynamics.LinearDynamics(2), decoder=SMALL)),
+    "vae": vae(),
+    "table": vae(q.Table()),
+    "refined": vae(q.Refined(q.Amortized(SMALL), 2)),
+    "resampled": vae(q.Resampled(q.Amortized(SMALL), 3)),
+    "full": vae(q.Amortized(SMALL, heads.FullGaussian())),
+    "ladder": vae(q.Ladder(SMALL, 1), priors.TwoLevels(1, 2, SMALL)),
+    "flow": vae(latent=priors.FlowPrior(2)),
+    "vamp": vae(latent=priors.VampPrior(2, 3)),
+    "noise": lambda: started(veil.VAE(1, decoder=SMALL, head=heads.Poisson()), replace(ROWS, query=ROWS.query**2 // 1)),
+}
+
+
+def history(seed=1):
+    rng = np.random.default_rng(seed)
+    numbers = History(rng.normal(size=7).astype(np.float32), np.zeros(7), rng.normal(size=(2, 2)), np.full(3, np.nan))
+    return numbers, Status(False, "all steps taken", 7, 1, ("column x is constant", "é \N{SNOWMAN}"))
+
+
+@functools.cache
+def fit(name):
+    """The ``Fit`` of a case."""
+    found = CASES[name]()
+    return Fit(found.model, found.posterior, *history())
