@@ -287,7 +287,7 @@ class StandardisedChain(ScaledExact, ScaledStepPosterior, ScaledSteps, ExactChai
 
 
 # the richest first
-_WRAPPERS: tuple[tuple[tuple[type, ...], type], ...] = (
+_WRAPPERS: tuple[tuple[tuple[type, ...], Any], ...] = (
     ((ExactChain,), StandardisedChain),
     ((Tractable, Stepwise), StandardisedExactSteps),
     ((Tractable,), StandardisedExact),
@@ -296,7 +296,7 @@ _WRAPPERS: tuple[tuple[tuple[type, ...], type], ...] = (
     ((Plate,), StandardisedPlate),
     ((Model,), Standardised),
 )
-WRAPPED = tuple(wrapper for _, wrapper in _WRAPPERS)
+WRAPPED: tuple[Any, ...] = tuple(wrapper for _, wrapper in _WRAPPERS)
 
 
 def standardised(model: Model, units: Units) -> Any:

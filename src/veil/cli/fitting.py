@@ -79,6 +79,7 @@ def fit(
 
     from veil.cli import reading, selecting
     from veil.host.files import json_line
+    from veil.model import Stepwise
     from veil.saved import runs
 
     given: dict[str, Any] = {
@@ -130,7 +131,7 @@ def fit(
     if carry and window is None:
         raise Refusal("--carry: from one window to the next; say how long they are with --window")
     how: Any = reading.Sequences(episode, time, None if carry else window)
-    if not _build(entry, next(iter(candidates.values()))).sequential:
+    if not isinstance(_build(entry, next(iter(candidates.values()))), Stepwise):
         for option, given_value in zip(("--episode", "--time", "--window"), (episode, time, window), strict=True):
             if given_value is not None:
                 raise Refusal(f"{option}: {entry.name} is a model of single rows; leave it out")

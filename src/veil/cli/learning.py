@@ -54,6 +54,8 @@ class Learning:
 
 def choose(model: Any, asked: Asked) -> Learning:
     """What ``veil.fit`` is to be told. Raises Refusal for words that are unknown or do not go together."""
+    from veil.model import ClosedForm, Tractable
+
     _known("--objective", asked.objective, OBJECTIVES)
     _known("--posterior", asked.posterior, (*POSTERIORS, *PATHS))
     _known("--gradient", asked.gradient, tuple(GRADIENTS))
@@ -62,19 +64,21 @@ def choose(model: Any, asked: Asked) -> Learning:
             unit = " of nats per datum" if name == "--tolerance" else ""
             raise Refusal(f"{name}: expected a positive number{unit}; got {value:g}")
     rate = asked.learning_rate
-    exact = model.tractable and asked.posterior in (None, "exact")
-    usual = ("em" if model.closed_form and rate is None else "marginal") if exact else "elbo"
+    tractable = isinstance(model, Tractable)
+    closed = isinstance(model, ClosedForm) and model.closed_form
+    exact = tractable and asked.posterior in (None, "exact")
+    usual = ("em" if closed and rate is None else "marginal") if exact else "elbo"
     name = asked.objective or usual
     if name in EXACT and not exact:
-        what = "a model without an exact likelihood" if not model.tractable else f"--posterior {asked.posterior}"
+        what = "a model without an exact likelihood" if not tractable else f"--posterior {asked.posterior}"
         raise Refusal(f"--objective {name}: it needs the exact posterior, and this is {what}; use elbo")
-    if name not in EXACT and model.tractable and asked.posterior is None:
+    if name not in EXACT and tractable and asked.posterior is None:
         raise Refusal(f"--objective {name}: this model's likelihood is exact; use em or marginal, or give --posterior")
     if (name == "monte-carlo-em" and asked.samples is None) or (
         asked.samples is not None and name in ("em", "marginal")
     ):
         raise Refusal("--samples N goes with --objective monte-carlo-em, elbo, importance-weighted, wake-sleep or fivo")
-    by_gradients = rate is not None or name not in ("em", "monte-carlo-em") or not model.closed_form
+    by_gradients = rate is not None or name not in ("em", "monte-carlo-em") or not closed
     if by_gradients and asked.tolerance is not None:
         raise Refusal("--tolerance: it is when EM stops, and this fit learns by gradients; use --steps or --held-out")
     made: dict[str, Any] = {}
@@ -85,7 +89,7 @@ def choose(model: Any, asked: Asked) -> Learning:
     if posterior is not None:
         made["posterior"] = posterior
     if rate is not None:
-        from veil.learning.fitting import default_optimiser
+        from veil.learning.choices import default_optimiser
 
         made["optimiser"] = default_optimiser(asked.steps or 2000, rate)
     return Learning(name, by_gradients, made)
@@ -100,7 +104,7 @@ def _known(option: str, word: str | None, words: tuple[str, ...]) -> None:
 
 def _objective(name: str, asked: Asked, model: Any) -> Any:
     from veil import objective as kinds
-    from veil.learning.fitting import usual_gradient
+    from veil.learning.choices import usual_gradient
 
     terms = _terms(asked, kinds, model)
     if name != "elbo" and terms:
@@ -146,15 +150,17 @@ def _terms(asked: Asked, kinds: Any, model: Any) -> tuple[Any, ...]:
 
 def _posterior(asked: Asked, model: Any) -> Any:
     from veil import posterior
+    from veil.model import Tractable
     from veil.parts import heads
     from veil.parts.flows import Flow
+    from veil.posterior import choice
 
     if asked.refine_steps is not None and asked.posterior != "refined":
         raise Refusal("--refine-steps goes with --posterior refined")
     if asked.posterior is None:
         return None
-    usual = getattr(model, "usual_posterior", None)
-    net = getattr(usual, "net", None)
+    usual = choice.usual(model)
+    net = usual.net if isinstance(usual, posterior.Amortized | posterior.Ladder | posterior.Sequential) else None
     if asked.posterior in PATHS:
         if not isinstance(usual, posterior.Sequential):
             raise Refusal(f"--posterior {asked.posterior}: it is for deep sequence models (dmm, rssm, vrnn)")
@@ -167,7 +173,7 @@ def _posterior(asked: Asked, model: Any) -> Any:
     if asked.posterior.startswith(("amortized", "refined")) and net is None:
         raise Refusal(f"--posterior {asked.posterior}: this model has no network to read a datum; use exact or table")
     if asked.posterior == "exact":
-        if not model.tractable:
+        if not isinstance(model, Tractable):
             raise Refusal("--posterior exact: this model's posterior has no closed form; leave it out, or use table")
         return posterior.Exact()
     if asked.posterior == "shared":

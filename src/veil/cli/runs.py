@@ -30,11 +30,15 @@ def draws(asked: int | None, fit: Any, data: Any) -> int:
     Each draw of a latent gives as many numbers as the data have.
     """
     from veil.data import Stream
+    from veil.data.core import trees
+    from veil.model import Tractable
 
-    if asked is not None or fit.model.tractable:
+    if asked is not None or isinstance(fit.model, Tractable):
         return asked or MOST_DRAWS
     rows = (data.count or data.rows) if isinstance(data, Stream) else len(data)
-    return max(10, min(MOST_DRAWS, WORK // max(1, rows * math.prod(data.query_shape))))
+    return max(
+        10, min(MOST_DRAWS, WORK // max(1, rows * sum(math.prod(shape) for _, shape in trees.leaves(data.query_shape))))
+    )
 
 
 def data(

@@ -25,9 +25,11 @@ def candidates(entry: Any, given: dict[str, Any], select: str) -> dict[str, dict
 
 def counted(entry: Any) -> str:
     """The option that --select chooses numbers for: components, which are an hmm's states, or latent dimensions."""
+    from veil.model import Tractable
+
     for option in ("components", "latent"):
         if option in entry.options:
-            if not entry.build({}).tractable:
+            if not isinstance(entry.build({}), Tractable):
                 raise Refusal(
                     f"--select compares exact likelihoods, and of {entry.name} there are only bounds: fit each number "
                     "and compare what veil evaluate says of other data"
@@ -40,7 +42,9 @@ def heading(entry: Any) -> str:
     """What the numbers are of, for people."""
     if counted(entry) == "latent":
         return "dimensions"
-    return "states" if entry.build({}).sequential else "components"
+    from veil.model import Stepwise
+
+    return "states" if isinstance(entry.build({}), Stepwise) else "components"
 
 
 def numbers(text: str) -> list[int]:

@@ -127,31 +127,33 @@ def infer(
 
     check_file(out, data)
     with runs.opened(run, quiet) as (opened, fit):
+        from veil.model import Stepwise
         from veil.parts.gates import Single
         from veil.verbs.inference import infer as deduce
+        from veil.zoo.mixture import Mixture
 
         model = fit.model
-        if isinstance(getattr(model, "gate", None), Single):
+        if isinstance(model, Mixture) and isinstance(model.gate, Single):
             raise Refusal(f"{opened.model_name} has no latent variable to infer")
         more: dict[str, Any] = {}
         for option, value in (("--filtered", filtered or None), ("--paths", paths), ("--samples", samples)):
-            if value is not None and not model.sequential:
+            if value is not None and not isinstance(model, Stepwise):
                 raise Refusal(f"{option}: {opened.model_name} is a model of single rows; leave it out")
-        if model.sequential:
+        if isinstance(model, Stepwise):
             more = {"filtered": filtered, "paths": paths, "samples": samples or 1000, "key": jax.random.key(seed)}
         if filtered and paths is not None:
             raise Refusal("--filtered: a path is drawn given all of its sequence; leave out --filtered or --paths")
         rows = runs.data(opened, data, query, evidence, False, stream, episode, time)
         found = deduce(fit, rows, **more)
         known = runs.places(opened, data, stream, episode, time)
-    if model.sequential:
+    if isinstance(model, Stepwise):
         write_table(out, tables.inferred(found, tables.mask_of(rows), known), quiet)
         return
-    if not hasattr(found, "probabilities"):
+    if found.probabilities is None:
         write_table(out, _moments(found), quiet)
         return
     columns = [(f"component_{k}", column) for k, column in enumerate(found.probabilities.T)]
-    rows = np.arange(len(found.most_likely))
+    rows = np.arange(len(found.probabilities))
     write_table(out, [("row", rows), *columns, ("most_likely", found.most_likely)], quiet)
 
 

@@ -364,4 +364,4 @@ def sandwich(
             return lower, lower_error, -upper, upper_error
 
         (lower, lower_error, upper, upper_error), _ = blocks.gathered(blocks.blocks(data, rows), measured)
-    return Sandwich(lower, lower_error, upper, upper_error, np.asarray(data.query), data.evidence)  # type: ignore[arg-type]
+    return Sandwich(lower, lower_error, upper, upper_error, np.asarray(data.query), data.evidence)

@@ -48,7 +48,7 @@ class Evaluation:
 
 
 @eqx.filter_jit
-def _log_prob(model: Model, block: Datum) -> jax.Array:
+def _log_prob(model: Tractable, block: Datum) -> jax.Array:
     return jax.vmap(model.log_marginal)(block)
 
 

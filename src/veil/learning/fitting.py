@@ -170,7 +170,7 @@ def fit(
     if by_sums:
         stepwise = batch_size is not None and (isinstance(data, Stream) or batch_size < len(data))
         stochastic = stepwise or objective.samples is not None  # type: ignore[attr-defined]
-        learner = ExpectationMaximisation(objective, posterior, tolerance, stochastic, stepwise)
+        learner = ExpectationMaximisation(objective, posterior, tolerance, stochastic, stepwise)  # type: ignore[arg-type]
     else:
         optimiser = optimiser or default_optimiser(steps, 1e-2 if isinstance(model, Tractable) else 3e-3)
         learner = Gradient(objective, optimiser, fixed, window is not None)

@@ -48,7 +48,7 @@ class Optimiser(eqx.Module):
 
 
 class GradientState(eqx.Module):
-    """What gradient ascent carries. ``model`` and ``posterior`` as they are now, with moving averages of both if asked."""
+    """What gradient ascent carries: model and posterior as they are now, and their moving averages if asked for."""
 
     model: Any
     posterior: Any
@@ -103,7 +103,8 @@ class Gradient(Learner):
         weight = jnp.ones(len(block)) if block.weight is None else block.weight
         if isinstance(state.model, Plate) and not state.objective.local_noise:
             # all data of a step see the same draws of the latent that they share, which are made once
-            keys, axes = key, (0, None)
+            keys: Any = key
+            axes: tuple[int, int | None] = (0, None)
         else:
             keys, axes = jax.random.split(key, len(block)), (0, 0)
         block = replace(block, begin=state.begin)

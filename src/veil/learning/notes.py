@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from veil.learning.preprocessing import Preprocessing
+from veil.model.scales import Scale
 
 NO_DATA = 1e-3  # a component with less than this many data is empty
 ALIKE = 1e-3  # relative difference of parameters below which two components are one
@@ -19,7 +20,7 @@ def columns(seen: Preprocessing, isotropic: bool) -> list[str]:
 
     A constant column is no harm where all columns share one variance (``isotropic``).
     """
-    if seen.query is None:
+    if not isinstance(seen.units.query, Scale):
         return []
     sample, notes = seen.rows, []
     flat = sample.query.reshape(len(sample), -1)

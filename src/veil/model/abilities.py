@@ -51,7 +51,7 @@ class Enumerable(Tractable):
         prior = self.prior(datum.evidence)
         if isinstance(prior, distributions.Empty):
             return prior
-        return distributions.enumerated(prior, self.log_joints(datum))
+        return distributions.categorical(self.log_joints(datum))
 
 
 class ClosedForm(Model):

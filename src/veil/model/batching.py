@@ -42,7 +42,7 @@ def as_datum(data: Data, units: Any = None, masked: bool = False, limit: float |
         observed = trees.map(lambda leaf: np.ones(leaf.shape, bool), query)
     if observed is not None:
         query = trees.map(lambda value, some: np.where(some, value, dtype.type(0)), query, observed)
-    weight = np.asarray(fields.get("weight", np.ones(len(data))), dtype)
+    weight: Any = np.asarray(fields.get("weight", np.ones(len(data))), dtype)
     return Datum(query, evidence, weight, observed, fields.get("index"), mask, fields.get("reset"))
 
 

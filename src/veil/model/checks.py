@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from veil.data import Data, Stream
+from veil.data.core import trees
 from veil.model.abilities import Sized, Sizes, started
 from veil.model.contract import Model
 from veil.model.stepwise import Stepwise
@@ -50,7 +51,7 @@ def sequences(model: Any, data: Data | Stream) -> None:
                 "model of single rows: use a sequence model such as veil.HMM or veil.LDS, or the rows of "
                 "veil.data.steps(data)"
             )
-    elif len(data.query_shape) < 2 or (data.evidence_shape is not None and len(data.evidence_shape) < 2):
+    elif any(len(shape) < 2 for _, shape in trees.leaves(data.query_shape) + trees.leaves(data.evidence_shape)):
         raise ValueError(
             f"data: {type(model).__name__} takes sequences, query [N, T, D]; got [N, {_text(data.query_shape)}]. Make "
             "them of a list of arrays [T, D] with veil.data.episodes([array, ...])"
@@ -61,11 +62,11 @@ def shapes(model: Any, data: Data | Stream) -> None:
     """Raise ValueError for data of another shape than the fitted model's."""
     sequences(model, data)
     sizes, skip = _sizes(model), 1 if isinstance(model, Stepwise) else 0  # the axis of the steps
-    seen = tuple(data.query_shape)[skip:]
-    if sizes.query is not None and seen != tuple(sizes.query):
+    seen = _cut(data.query_shape, skip)
+    if sizes.query is not None and seen != sizes.query:
         wanted = f"[N, {'T, ' * skip}{_text(sizes.query)}]"
         raise ValueError(f"query: this model is of data with shape {wanted}; got [N, {_text(data.query_shape)}]")
-    columns = data.evidence_shape and int(np.prod(data.evidence_shape[skip:]))
+    columns = None if data.evidence_shape is None else _count(_cut(data.evidence_shape, skip))
     if sizes.inputs == 0 and columns and not sizes.blind:
         raise ValueError("evidence: this model was fitted without evidence; leave it out, or fit a model of p(y | x)")
     if sizes.inputs and columns != sizes.inputs:
@@ -73,12 +74,26 @@ def shapes(model: Any, data: Data | Stream) -> None:
         raise ValueError(f"evidence: this model is p(y | x) with {sizes.inputs} evidence columns; got {came}")
 
 
+def _cut(shape: Any, skip: int) -> Any:
+    """A shape without its first axes; of a tree pairs of name and shape, by name, as models keep it."""
+    if isinstance(shape, dict):
+        return tuple((name, _cut(shape[name], skip)) for name in sorted(shape))
+    return tuple(shape)[skip:]
+
+
+def _count(shape: Any) -> int:
+    """How many numbers have such a shape."""
+    if shape and isinstance(shape[0], tuple):
+        return sum(_count(each) for _, each in shape)
+    return int(np.prod(shape))
+
+
 def _sizes(model: Model) -> Sizes:
     return model.sizes if isinstance(model, Sized) else Sizes()
 
 
-def rows(model: Any, evidence: Any) -> np.ndarray | None:
-    """Evidence as a complete array [N, P]; raises ValueError for a model that needs some and gets none, or others."""
+def rows(model: Any, evidence: Any) -> Any:
+    """Evidence as a complete array [N, P] (or tree); ValueError for a model that needs some and gets none, or others."""
     needed = _sizes(model).inputs
     if evidence is None:
         if needed:
@@ -86,10 +101,13 @@ def rows(model: Any, evidence: Any) -> np.ndarray | None:
         return None
     if needed == 0 and not _sizes(model).blind:
         raise ValueError("evidence: this model was fitted without evidence; leave it out, or fit a model of p(y | x)")
-    shape, skip = np.shape(evidence), 1 if isinstance(model, Stepwise) else 0  # the axis of the steps
-    if len(shape) < 2 + skip or (needed and int(np.prod(shape[1 + skip :])) != needed):
-        raise ValueError(f"evidence: expected shape [N, {'T, ' * skip}{needed or 'P'}]; got {shape}")
-    return Data(np.zeros(shape[0]), evidence=evidence).evidence  # the same checks as for data
+    skip = 1 if isinstance(model, Stepwise) else 0  # the axis of the steps
+    shapes = [np.shape(leaf) for _, leaf in trees.leaves(evidence)]
+    given = sum(int(np.prod(shape[1 + skip :])) for shape in shapes)
+    if any(len(shape) < 2 + skip for shape in shapes) or (needed and given != needed):
+        came = shapes[0] if len(shapes) == 1 else shapes
+        raise ValueError(f"evidence: expected shape [N, {'T, ' * skip}{needed or 'P'}]; got {came}")
+    return Data(np.zeros(shapes[0][0]), evidence=evidence).evidence  # the same checks as for data
 
 
 def _what(value: Any) -> str:
@@ -97,5 +115,8 @@ def _what(value: Any) -> str:
     return f"{type(value).__name__}{shape}"
 
 
-def _text(shape: tuple[int, ...] | None) -> str:
+def _text(shape: Any) -> str:
+    if isinstance(shape, dict) or (shape and isinstance(shape[0], tuple)):
+        pairs = shape.items() if isinstance(shape, dict) else shape
+        return ", ".join(f"{name}: [{_text(each)}]" for name, each in pairs)
     return ", ".join(map(str, shape or ()))

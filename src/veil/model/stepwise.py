@@ -83,7 +83,7 @@ class Stepwise(Model):
 
     def prior_for(self, datum: Datum) -> Chain:
         """p(z | x) over the steps of a datum, with its resets and padding (and what it shows, if they see it)."""
-        return SteppedChain(self, datum.each_step(), datum.starts, datum.there)
+        return SteppedChain(model=self, steps=datum.each_step(), starts=datum.starts, there=datum.there)
 
     def likelihood(self, latent: Any, evidence: Any) -> Distribution:
         """p(y_1..T | path, x)."""

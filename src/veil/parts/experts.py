@@ -21,7 +21,7 @@ from veil.parts.heads import Head
 from veil.parts.statistics import Outer
 
 Latent = Int[Array, ""] | int
-Observed = Bool[Array, "*event"] | None
+Observed = Any  # bool, a tree like the query; None: all entries are present
 
 
 class Experts(Redundant):
@@ -49,11 +49,11 @@ class Experts(Redundant):
 
     @property
     @abstractmethod
-    def query_shape(self) -> tuple[int, ...]:
+    def query_shape(self) -> Any:
         """The shape of one datum's query, of experts with parameters."""
 
     @abstractmethod
-    def blank(self, components: int, features: int, shape: tuple[int, ...]) -> Self:
+    def blank(self, components: int, features: int, shape: Any) -> Self:
         """Experts with placeholder parameters of the right shapes."""
 
     @abstractmethod
@@ -61,15 +61,13 @@ class Experts(Redundant):
         """p(y | φ, z)."""
 
     @abstractmethod
-    def log_probs(
-        self, query: Float[Array, "*event"], features: Float[Array, " P"], observed: Observed
-    ) -> Float[Array, " K"]:
+    def log_probs(self, query: Any, features: Float[Array, " P"], observed: Observed) -> Float[Array, " K"]:
         """log p(y | φ, z) of every z (nats, exact)."""
 
     @abstractmethod
     def statistics(
         self,
-        query: Float[Array, "*event"],
+        query: Any,
         features: Float[Array, " P"],
         observed: Observed,
         weights: Float[Array, " K"],
@@ -140,7 +138,7 @@ class LinearGaussian(Experts):
         return 0 if self.weight is None else self.weight.shape[-1] - 1
 
     @property
-    def query_shape(self) -> tuple[int, ...]:
+    def query_shape(self) -> Any:
         return self._weight().shape[1:2]
 
     def largest_precision(self) -> Float[Array, ""]:
@@ -160,8 +158,8 @@ class LinearGaussian(Experts):
         """The same experts, summing the other way."""
         return replace(self, expanded=expanded)
 
-    def blank(self, components: int, features: int, shape: tuple[int, ...]) -> "LinearGaussian":
-        if len(shape) != 1:
+    def blank(self, components: int, features: int, shape: Any) -> "LinearGaussian":
+        if len(shape) != 1 or isinstance(shape[0], tuple):
             raise ValueError(f"query: Gaussian experts expect one vector a datum, shape [D]; got {shape}: flatten it")
         weight = jnp.zeros((components, shape[0], features if self.evidence else 1))
         return replace(self, weight=weight, covariance=self.covariance.blank(components, shape[0]))
@@ -327,7 +325,7 @@ class Linear(Experts):
     head: Head
     evidence: bool = eqx.field(static=True, default=True)
     pseudo: float = eqx.field(static=True, default=1e-3)
-    shape: tuple[int, ...] = eqx.field(static=True, default=())
+    shape: Any = eqx.field(static=True, default=())
     weight: Float[Array, "K S P"] | None = parameter()
 
     @property
@@ -348,7 +346,7 @@ class Linear(Experts):
         return 0 if self.weight is None else self.weight.shape[-1] - 1
 
     @property
-    def query_shape(self) -> tuple[int, ...]:
+    def query_shape(self) -> Any:
         return self.shape
 
     def _weight(self) -> Float[Array, "K S P"]:
@@ -356,7 +354,7 @@ class Linear(Experts):
             raise ValueError("these experts have no parameters yet: call veil.fit on the model first")
         return self.weight
 
-    def blank(self, components: int, features: int, shape: tuple[int, ...]) -> "Linear":
+    def blank(self, components: int, features: int, shape: Any) -> "Linear":
         inputs = features if self.evidence else 1
         weight = jnp.zeros((components, self.head.size(shape), inputs))
         return replace(self, weight=weight, head=self.head.blank(shape), shape=shape)
@@ -384,9 +382,7 @@ class Linear(Experts):
         """p(y) of the one constant vector plus another."""
         return self.head(self._weight()[0, :, 0] + vector, self.shape)
 
-    def log_probs(
-        self, query: Float[Array, "*event"], features: Float[Array, " P"], observed: Observed
-    ) -> Float[Array, " K"]:
+    def log_probs(self, query: Any, features: Float[Array, " P"], observed: Observed) -> Float[Array, " K"]:
         if self.closed_form:  # one matrix product with the exponential family's coefficients
             head: Any = self.head
             coefficients = jax.vmap(lambda vector: head.coefficients(vector, self.shape).ravel())(
@@ -398,17 +394,17 @@ class Linear(Experts):
 
     def statistics(
         self,
-        query: Float[Array, "*event"],
+        query: Any,
         features: Float[Array, " P"],
         observed: Observed,
         weights: Float[Array, " K"],
     ) -> Any:
-        return (Outer(weights, self.head.features(query, observed).ravel()),)
+        return (jax.tree.map(lambda leaf: Outer(weights, leaf.ravel()), self.head.features(query, observed)),)
 
     def maximise(self, sums: Any) -> "Linear":
         """Constant vectors with the data's average features: maximum likelihood where closed-form, else a start."""
         head: Any = self.head
-        shaped = sums[0].reshape(sums[0].shape[0], -1, *self.shape)
+        shaped = _shaped(sums[0], self.shape)
         if head.closed_form:
             shaped = shaped + self.pseudo * head.pseudo(self.shape)[None]
         constant = jax.vmap(head.from_sums)(shaped)
@@ -428,6 +424,14 @@ class Linear(Experts):
     def parameters(self) -> int:
         free = self._weight().size * self.head.free(self.shape) // self.head.size(self.shape)
         return free + free_parameters(self.head)
+
+
+def _shaped(sums: Any, shape: Any) -> Any:
+    """Sums of features [K, S · entries] as [K, S, *shape], leaf by leaf."""
+    if isinstance(sums, dict):
+        shapes = dict(shape)
+        return {name: _shaped(sums[name], shapes[name]) for name in sums}
+    return sums.reshape(sums.shape[0], -1, *shape)
 
 
 def _above_rounding(scatter: Float[Array, "K ..."], raw: Float[Array, "K ..."]) -> Float[Array, "K ..."]:

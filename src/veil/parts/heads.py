@@ -3,7 +3,6 @@
 A head is what a linear layer, a network or a table of constants ends in, and says where a query lives.
 """
 
-import itertools
 from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
@@ -18,7 +17,7 @@ from veil.distributions import Distribution
 from veil.maths.gaussian import packed_size
 from veil.model.abilities import Space
 
-Shape = tuple[int, ...]
+Shape = Any  # of an array (3, 2); of a tree as ``frozen_shape`` has it
 
 
 class Head(Space):
@@ -47,14 +46,12 @@ class Head(Space):
         """The vector from the numbers that belong to each entry, size / entries of them."""
         return jnp.moveaxis(numbers, -1, 0).ravel()
 
-    def features(
-        self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None
-    ) -> Float[Array, "S *event"]:
-        """Per entry: one, the value, its square; zeros where the entry is missing."""
+    def features(self, query: Any, observed: Any) -> Any:
+        """Per entry [S, *event]: one, the value, its square; zeros where the entry is missing."""
         return _present(jnp.stack([jnp.ones_like(query), query, query * query]), observed)
 
     @abstractmethod
-    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+    def from_sums(self, sums: Any) -> Float[Array, " size"]:
         """The vector whose distribution has these average features."""
 
     def blank(self, shape: Shape) -> Self:
@@ -403,110 +400,3 @@ class Poisson(Head):
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
         bad = (query < 0) | (query != np.round(query))
         _refuse(bad, query, names, "the Poisson head", "counts 0, 1, 2, ...", "choose another head for non-counts")
-
-
-class Joint(Head):
-    """Independent parts of one flat query [D], each with a shape and a head of its own: frame, reward, whether it ends.
-
-    ``Joint.of(frame=((32, 32, 3), Bernoulli(soft=True)), reward=((1,), DiagonalGaussian()))``; ``flat`` lays such
-    arrays side by side and ``split`` takes them apart. The query is not standardised: bring real parts to about one.
-    """
-
-    names: tuple[str, ...] = eqx.field(static=True)
-    shapes: tuple[Shape, ...] = eqx.field(static=True)
-    parts: tuple[Head, ...]
-
-    @staticmethod
-    def of(**parts: tuple[Shape, Head]) -> "Joint":
-        """From a shape and a head for each name.
-
-        >>> Joint.of(angle=((2,), DiagonalGaussian()), ended=((1,), Bernoulli())).size((3,))
-        5
-        """
-        if not parts:
-            raise ValueError("parts: expected one or more, such as reward=((1,), DiagonalGaussian())")
-        for name, part in parts.items():
-            if not (isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], Head)):
-                raise TypeError(
-                    f"{name}: expected a shape and a head, such as ((1,), DiagonalGaussian()); got {part!r}"
-                )
-        shapes = tuple(tuple(int(n) for n in shape) for shape, _ in parts.values())
-        return Joint(tuple(parts), shapes, tuple(head for _, head in parts.values()))
-
-    def _cut(self, array: Any, sizes: list[int]) -> list[Any]:
-        """Along the last axis."""
-        ends = np.cumsum([0, *sizes])
-        return [array[..., a:b] for a, b in itertools.pairwise(ends)]
-
-    @property
-    def sizes(self) -> list[int]:
-        """How many entries of the query each part has."""
-        return [int(np.prod(shape)) for shape in self.shapes]
-
-    def flat(self, **arrays: Any) -> np.ndarray:
-        """Arrays [..., *shape] by name, side by side: [..., D]. Raises ValueError for other names or shapes."""
-        if set(arrays) != set(self.names):
-            raise ValueError(f"parts: expected {', '.join(self.names)}; got {', '.join(arrays) or 'nothing'}")
-        rows = []
-        for name, shape in zip(self.names, self.shapes, strict=True):
-            array = np.asarray(arrays[name])
-            if array.shape[array.ndim - len(shape) :] != shape:
-                raise ValueError(f"{name}: expected shape [..., {', '.join(map(str, shape))}]; got {list(array.shape)}")
-            rows.append(array.reshape(*array.shape[: array.ndim - len(shape)], -1))
-        return np.concatenate(rows, -1)
-
-    def split(self, query: Any) -> dict[str, Any]:
-        """The parts [..., *shape] of a query [..., D], by name."""
-        pieces = self._cut(query, self.sizes)
-        return {
-            name: piece.reshape(*query.shape[:-1], *shape)
-            for name, piece, shape in zip(self.names, pieces, self.shapes, strict=True)
-        }
-
-    def size(self, shape: Shape) -> int:
-        if shape != (sum(self.sizes),):
-            listed = ", ".join(f"{name} {list(each)}" for name, each in zip(self.names, self.shapes, strict=True))
-            raise ValueError(
-                f"query: expected {sum(self.sizes)} entries, flat: {listed}; got {list(shape)}; see heads.Joint.flat"
-            )
-        return sum(head.size(each) for head, each in zip(self.parts, self.shapes, strict=True))
-
-    def free(self, shape: Shape) -> int:
-        return sum(head.free(each) for head, each in zip(self.parts, self.shapes, strict=True))
-
-    def parameters(self) -> int:
-        return sum(head.parameters() for head in self.parts)
-
-    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
-        pieces = self._cut(vector, [head.size(each) for head, each in zip(self.parts, self.shapes, strict=True)])
-        made = [head(piece, each) for head, piece, each in zip(self.parts, pieces, self.shapes, strict=True)]
-        return distributions.Joint(tuple(made), self.shapes)
-
-    def features(
-        self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None
-    ) -> Float[Array, "S *event"]:
-        present = [None] * len(self.parts) if observed is None else self._cut(observed, self.sizes)
-        rows = [
-            head.features(piece, seen)
-            for head, piece, seen in zip(self.parts, self._cut(query, self.sizes), present, strict=True)
-        ]
-        most = max(len(each) for each in rows)
-        return jnp.concatenate([jnp.pad(each, [(0, most - len(each)), (0, 0)]) for each in rows], 1)
-
-    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
-        vectors = []
-        for head, piece, shape in zip(self.parts, self._cut(sums, self.sizes), self.shapes, strict=True):
-            rows = jax.eval_shape(lambda head=head, n=piece.shape[1]: head.features(jnp.zeros(n), None)).shape[0]
-            vectors.append(head.from_sums(piece[:rows].reshape(rows, *shape)))
-        return jnp.concatenate(vectors)
-
-    def blank(self, shape: Shape) -> "Joint":
-        self.size(shape)
-        parts = (head.blank(each) for head, each in zip(self.parts, self.shapes, strict=True))
-        return Joint(self.names, self.shapes, tuple(parts))
-
-    def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
-        if query.shape[1:] != (sum(self.sizes),):
-            self.size(query.shape[1:])
-        for name, head, piece in zip(self.names, self.parts, self._cut(query, self.sizes), strict=True):
-            head.check(piece, tuple(f"{name}[{i}]" for i in range(piece.shape[1])))

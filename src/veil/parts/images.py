@@ -5,7 +5,7 @@ vector that they read, and the decoders give every number that a head needs for 
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.maths.rows import affine, product
-from veil.parts.nets import Activation, Dense, positive
+from veil.model.abilities import parameter
+from veil.parts.nets import Activation, Dense, he_normal, known_activation, positive
 
 Shape = tuple[int, ...]  # (H, W, C), which `_check` says in the user's words
 WIDTHS = (32, 64, 128)
@@ -57,10 +58,10 @@ class Patches(Level):
     """2x2 neighbours to one cell and back: space-to-depth, or depth-to-space, and a matrix product."""
 
     def halving(self, inputs: int, outputs: int, key: PRNGKeyArray, gain: float) -> Dense:
-        return _linear(4 * inputs, outputs, key, gain)
+        return he_normal(4 * inputs, outputs, key, gain)
 
     def doubling(self, inputs: int, outputs: int, key: PRNGKeyArray, gain: float) -> Dense:
-        return _linear(inputs, 4 * outputs, key, gain)
+        return he_normal(inputs, 4 * outputs, key, gain)
 
     def down(self, layer: Dense, x: Float[Array, "..."]) -> Float[Array, "m out"]:
         """W h + b of every cell, in one matrix product: in the order of ``to_cells`` the rest is a reshape."""
@@ -157,8 +158,8 @@ class Encoder(eqx.Module):
     features: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
     level: Level
-    layers: tuple[Dense | Kernel, ...] | None = None
-    dense: Dense | None = None
+    layers: tuple[Dense | Kernel, ...] | None = parameter()
+    dense: Dense | None = parameter()
 
     def __check_init__(self) -> None:
         _check(self.shape, self.widths, self.features, self.activation)
@@ -172,7 +173,7 @@ class Encoder(eqx.Module):
         key_layers, key_dense = jax.random.split(key)
         layers = _chain(self.level.halving, (self.shape[2], *self.widths), key_layers, 1.0)
         read = _coarsest(self.shape, self.widths) + inputs - size
-        return replace(self, layers=layers, dense=_linear(read, self.features, key_dense, SMALL))
+        return replace(self, layers=layers, dense=he_normal(read, self.features, key_dense, SMALL))
 
     @property
     def inputs(self) -> int | None:
@@ -216,8 +217,8 @@ class Decoder(eqx.Module):
     level: Level
     per_entry: int = eqx.field(static=True, default=1)
     linear: Float[Array, "out in"] | None = None
-    dense: tuple[Dense, ...] | None = None
-    layers: tuple[Dense | Kernel, ...] | None = None
+    dense: tuple[Dense, ...] | None = parameter()
+    layers: tuple[Dense | Kernel, ...] | None = parameter()
 
     def __check_init__(self) -> None:
         _check(self.shape, self.widths, self.features, self.activation)
@@ -232,8 +233,8 @@ class Decoder(eqx.Module):
 
     def initialise(self, inputs: int, key: PRNGKeyArray) -> "Decoder":
         key_linear, key_dense, key_layers = jax.random.split(key, 3)
-        linear = _linear(inputs, self.outputs(inputs), key_linear, SMALL).weight
-        dense = _chain(_linear, (inputs, self.features, _coarsest(self.shape, self.widths)), key_dense, 1.0)
+        linear = he_normal(inputs, self.outputs(inputs), key_linear, SMALL).weight
+        dense = _chain(he_normal, (inputs, self.features, _coarsest(self.shape, self.widths)), key_dense, 1.0)
         pixel = self.shape[2] * self.per_entry
         layers = _chain(self.level.doubling, (*self.widths[::-1], pixel), key_layers, SMALL)
         return replace(self, linear=linear, dense=dense, layers=layers)
@@ -350,12 +351,6 @@ def _chain(
     return tuple(make(a, b, key, gain) for a, b, key, gain in zip(sizes[:-1], sizes[1:], keys, gains, strict=True))
 
 
-def _linear(inputs: int, outputs: int, key: PRNGKeyArray, gain: float) -> Dense:
-    """Normal weights of variance 2 · gain / inputs (He et al. 2015, eq. 10), biases zero."""
-    scale = (2.0 * gain / inputs) ** 0.5
-    return Dense(scale * jax.random.normal(key, (outputs, inputs)), jnp.zeros(outputs))
-
-
 def _coarsest(shape: Shape, widths: tuple[int, ...]) -> int:
     """How many numbers the coarsest level has."""
     return (shape[0] >> len(widths)) * (shape[1] >> len(widths)) * widths[-1]
@@ -376,51 +371,4 @@ def _check(shape: Any, widths: Any, features: Any, activation: str) -> None:
             f"shape: {len(widths)} levels (widths={widths}) halve the image as often, so height and width must be "
             f"multiples of {2 ** len(widths)}; got {shape[:2]}: pad or crop the images, or use fewer widths"
         )
-    if not hasattr(jax.nn, activation):
-        raise ValueError(f"activation: expected one of tanh, relu, silu, gelu, elu, softplus; got {activation!r}")
-
-
-class Beside(eqx.Module):
-    """Decoders side by side, one for each part of a ``heads.Joint``: an image decoder and networks, for example.
-
-    Each sees all of the latent. Its output is the head's numbers themselves. As an encoder its mirror image is that of
-    the first part, which for an image reads what follows the image, too.
-    """
-
-    parts: tuple[Any, ...] = eqx.field(converter=tuple)
-    outputs: tuple[Dense | None, ...] = ()
-    sizes: tuple[tuple[tuple[int, ...], int], ...] = eqx.field(static=True, default=())
-
-    def making(self, shapes: Sequence[Shape], sizes: Sequence[int]) -> "Beside":
-        """These decoders for parts of such shapes, with so many numbers each; ValueError where they are not as many."""
-        if len(shapes) != len(self.parts):
-            raise ValueError(f"decoder: expected one for each of the head's {len(shapes)} parts; got {len(self.parts)}")
-        parts = [
-            part.making(shape, size // int(np.prod(shape))) if isinstance(part, Decoder) else part
-            for part, shape, size in zip(self.parts, shapes, sizes, strict=True)
-        ]
-        return Beside(tuple(parts), (), tuple((tuple(shape), size) for shape, size in zip(shapes, sizes, strict=True)))
-
-    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Beside":
-        parts, outputs = [], []
-        for part, (_, size), each in zip(self.parts, self.sizes, jax.random.split(key, len(self.parts)), strict=True):
-            key_part, key_output = jax.random.split(each)
-            made = part.initialise(inputs, key_part)
-            parts.append(made)
-            outputs.append(
-                None if isinstance(part, Decoder) else _linear(made.outputs(inputs), size, key_output, SMALL)
-            )
-        return Beside(tuple(parts), tuple(outputs), self.sizes)
-
-    def mirrored(self) -> Any:
-        """The encoder that goes with it."""
-        return self.parts[0].mirrored()
-
-    def __call__(self, x: Float[Array, " in"]) -> list[Array]:
-        """The numbers of each part: of an image each entry in turn, [*shape, per entry], else as the head has them."""
-        if not self.outputs:
-            raise ValueError(_UNREADY)
-        return [
-            part(x).reshape(*shape, -1) if output is None else output(part(x))
-            for part, output, (shape, _) in zip(self.parts, self.outputs, self.sizes, strict=True)
-        ]
+    known_activation(activation)

@@ -73,6 +73,12 @@ class Dense(Lowerable):
         return replace(self, weight=self.weight.astype(jnp.bfloat16))
 
 
+def he_normal(inputs: int, outputs: int, key: PRNGKeyArray, gain: float) -> Dense:
+    """Normal weights of variance 2 · gain / inputs (He et al. 2015, eq. 10), biases zero."""
+    scale = (2.0 * gain / inputs) ** 0.5
+    return Dense(scale * jax.random.normal(key, (outputs, inputs)), jnp.zeros(outputs))
+
+
 class GRU(eqx.Module):
     """A gated recurrent unit, (h, x) -> h. Cho et al. 2014, eqs. 5-8, the reset gate after the product.
 

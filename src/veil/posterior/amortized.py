@@ -1,6 +1,6 @@
 """Amortized posteriors: a network that reads the datum and answers with a distribution over its latent."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,11 +13,12 @@ from veil.model import Datum, Model
 from veil.model.abilities import parameter
 from veil.parts.flows import Flow
 from veil.parts.heads import DiagonalGaussian, Head, OneHot
-from veil.parts.nets import MLP, Dense, Identity
+from veil.parts.joint import Readers
+from veil.parts.nets import MLP, Dense, Identity, flat
 from veil.parts.priors import FLOOR, TwoLevels, VampPrior
 from veil.posterior.base import Learned, Vectorial
 
-T = TypeVar("T")
+EVIDENCE = "evidence/"  # no part of a query can be called so
 
 
 class Reader(eqx.Module):
@@ -28,13 +29,21 @@ class Reader(eqx.Module):
     """
 
     masked: bool = eqx.field(static=True, default=False)
+    apart: bool = eqx.field(static=True, default=False)
 
     @staticmethod
-    def of(example: Datum) -> "Reader":
-        """A reader for data like this one."""
-        return Reader(example.observed is not None)
+    def of(example: Datum, net: Any) -> "Reader":
+        """A reader for data like this one, and a network: one of ``Readers`` reads the parts of a tree apart."""
+        return Reader(example.observed is not None, isinstance(net, Readers))
 
-    def __call__(self, datum: Datum) -> Float[Array, " D"]:
+    def sizes(self, example: Datum) -> Any:
+        """How many numbers the network gets of a datum; of ``Readers`` by name."""
+        shapes = jax.eval_shape(self, example)
+        return {name: leaf.shape[0] for name, leaf in shapes.items()} if self.apart else shapes.shape[0]
+
+    def __call__(self, datum: Datum) -> Any:
+        if self.apart:
+            return self._apart(datum)
         query = datum.query
         if datum.observed is not None:
             query = jax.tree.map(lambda value, seen: jnp.where(seen, value, 0.0), query, datum.observed)
@@ -45,6 +54,14 @@ class Reader(eqx.Module):
         leaves = jax.tree.leaves((*parts, datum.evidence))
         numbers = [leaf.astype(leaves[0].dtype).ravel() for leaf in leaves]
         return jnp.concatenate(numbers) if len(numbers) > 1 else numbers[0]
+
+    def _apart(self, datum: Datum) -> dict[str, Float[Array, " D"]]:
+        """The vector of each part of the query by its name, and of the evidence."""
+        found = {}
+        for name, query in datum.query.items():
+            observed = None if datum.observed is None else datum.observed[name]
+            found[name] = Reader(self.masked)(Datum(query, observed=observed))
+        return found if datum.evidence is None else found | {EVIDENCE: flat(datum.evidence)}
 
 
 class Amortized(Learned, Vectorial):
@@ -68,10 +85,10 @@ class Amortized(Learned, Vectorial):
     def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Amortized":
         shape = latent_shape(model, example)
         head = self.head or family(model, example)
-        reader = Reader.of(example)
+        reader = Reader.of(example, self.net)
         if self.shared:
             return Amortized(Identity(), head, None, True, shape, reader)
-        inputs = jax.eval_shape(reader, example).shape[0]
+        inputs = reader.sizes(example)
         key_net, key_output, key_flow = jax.random.split(key, 3)
         net = self.net.initialise(inputs, key_net)
         output = Dense.initialise(net.outputs(inputs), head.size(shape), key_output)
@@ -111,8 +128,8 @@ class Ladder(Learned):
 
     def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Ladder":
         top, bottom = part(model, TwoLevels).top, part(model, TwoLevels).bottom
-        reader = Reader.of(example)
-        inputs = jax.eval_shape(reader, example).shape[0]
+        reader = Reader.of(example, self.net)
+        inputs = reader.sizes(example)
         key_net, key_output = jax.random.split(key)
         net = self.net.initialise(inputs, key_net)
         return Ladder(net, top, reader, Dense.initialise(net.outputs(inputs), 2 * (top + bottom), key_output))
@@ -154,7 +171,7 @@ class Shared(Learned):
         return self.head(self.parameters, self.shape)
 
 
-def part(model: Any, kind: type[T]) -> T:
+def part(model: Any, kind: type) -> Any:
     """The part of this type that a model has. Raises TypeError if there is none."""
     known = lambda node: isinstance(node, kind)  # noqa: E731
     found = [node for node in jax.tree.leaves(model, is_leaf=known) if known(node)]

@@ -26,7 +26,7 @@ class Posterior(eqx.Module):
 
 
 class Learned(Posterior):
-    """Its parameters' sizes come from model and data, and ``veil.fit`` starts it. They are fields of ``parameter()``."""
+    """Its parameters' sizes come from model and data: ``veil.fit`` starts it. They are made by ``parameter()``."""
 
     @abstractmethod
     def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> Self:

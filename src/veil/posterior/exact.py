@@ -4,8 +4,7 @@ from typing import Any
 
 from veil.distributions import Distribution
 from veil.model import Datum
-from veil.model.abilities import ExactChain
-from veil.model.filter import Filter
+from veil.model.filter import ExactChain, Filter
 from veil.posterior.base import Expecting, Intrinsic, Online, Proposal
 
 

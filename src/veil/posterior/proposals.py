@@ -12,6 +12,7 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.maths import particles
 from veil.model import Datum, Model, Stepwise, frozen
+from veil.model.abilities import values
 from veil.model.filter import Belief, Filter, known, started_anew
 from veil.model.stepwise import Before, Marginal, StepPosterior
 from veil.posterior.base import Intrinsic, Online, Proposal
@@ -148,6 +149,10 @@ class ParticleBeliefs(Filter):
     def _begin(self) -> Any:
         return jax.tree.map(jnp.asarray, self.model.carry(None))
 
+    def of(self, count: int) -> "ParticleBeliefs":
+        """With so many particles."""
+        return ParticleBeliefs(self.model, self.posterior, count, self.threshold)
+
     def init(self) -> Belief:
         return Belief(particles.swarm(self._begin(), self.count), jnp.array(True), jnp.zeros(()))
 
@@ -182,12 +187,23 @@ def mixed(each: Marginal, weights: Float[Array, " K"]) -> Marginal:
     """The marginal of a mixture of K."""
     logs = mean = variance = None
     if each.log_probabilities is not None:
-        shares = weights @ jnp.exp(each.log_probabilities)
-        logs = jnp.where(shares > 0, jnp.log(jnp.where(shares > 0, shares, 1.0)), -jnp.inf)
+        logs = _log(weights @ jnp.exp(each.log_probabilities))
     if each.mean is not None:
         mean = jnp.tensordot(weights, each.mean, 1)
         variance = jnp.tensordot(weights, each.variance + (each.mean - mean[None]) ** 2, 1)
     return Marginal(logs, mean, variance)
+
+
+def marginals(model: Any, drawn: Any) -> Marginal:
+    """Of draws [T, S, ...] of a path the shares of states, or the moments of vectors, at each step."""
+    if not jnp.issubdtype(drawn.dtype, jnp.integer):
+        return Marginal(None, jnp.mean(drawn, 1), jnp.var(drawn, 1))
+    return Marginal(_log(jnp.mean(jax.nn.one_hot(drawn, values(model)), 1)))
+
+
+def _log(shares: Array) -> Array:
+    """log p, of nothing minus infinity, without a warning."""
+    return jnp.where(shares > 0, jnp.log(jnp.where(shares > 0, shares, 1.0)), -jnp.inf)
 
 
 def paths(model: Any, found: particles.Particles, datum: Datum, key: PRNGKeyArray, count: int) -> Any:

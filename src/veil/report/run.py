@@ -129,7 +129,7 @@ def _model_pictures(fit: veil.Fit, opened: runs.Run) -> tuple[list[Picture], lis
         data = data[np.all(data.observed.reshape(len(data), -1), axis=1)]
         if len(data) < 2:
             return [], ["No row is complete, so none is drawn."]
-    if not model.tractable or isinstance(model, veil.FactorAnalysis):
+    if not isinstance(model, veil.Tractable) or isinstance(model, veil.FactorAnalysis):
         return _latent(model, fit.posterior, data), []
     size = columns.query_shape[0] if len(columns.query_shape) == 1 else 0
     if not columns.evidence and 0 < size <= 6:
@@ -143,7 +143,7 @@ def _model_pictures(fit: veil.Fit, opened: runs.Run) -> tuple[list[Picture], lis
 
 def _latent(model: Any, posterior: Any, data: Data) -> list[Picture]:
     """Where the data lie in the latent, and the data beside draws from the model."""
-    if model.shared_by > 1:
+    if isinstance(model, veil.Plate):
         return _weights(model, posterior, data)
     pictures = []
     found = veil.infer(model, data, posterior=posterior)
@@ -197,7 +197,7 @@ def _density(model: Any, data: Data, names: tuple[str, ...]) -> list[Picture]:
             style.label(panel, x=(names[0], UNIT), y=("density", f"1 / {UNIT}"))
         return [Picture(picture, f"The fitted density of {names[0]} over a histogram of the data.", "density")]
     pairs = [(0, 1)] if values.shape[1] == 2 else [(0, 1), (0, 2), (1, 2)]
-    components = getattr(model, "components", 1)
+    components = model.sizes.values if isinstance(model, veil.model.Sized) else 1
     try:
         joint = [veil.condition(model, query=pair) for pair in pairs]
     except TypeError:  # not Gaussian: the plane itself can be drawn, planes through it not

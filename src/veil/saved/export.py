@@ -18,9 +18,11 @@ from veil import distributions
 from veil.data import Data, Stream
 from veil.evaluation.moments import mean_and_variance
 from veil.host.files import write_atomically
-from veil.model import Datum, Model, checks
-from veil.posterior import Exact, Posterior
+from veil.model import Datum, Model, Plate, Sized, checks
+from veil.posterior import Posterior
 from veil.posterior.arguments import parts
+from veil.posterior.base import per_datum
+from veil.posterior.choice import chosen as choose
 from veil.saved import program as exported
 from veil.saved.program import ROWS, Export, Port
 
@@ -82,7 +84,7 @@ class Source:
     def latent(self, what: str) -> Any:
         """The prior of a latent that each datum has. Raises ValueError for a model without one."""
         name, prior = type(self.model).__name__, self.prior
-        if self.model.shared_by > 1:
+        if isinstance(self.model, Plate):
             raise ValueError(
                 f"what: the latent of a {name} is its weights, which all data share: there is no {what}; "
                 "export its policy"
@@ -106,17 +108,11 @@ def encoder(source: Source) -> Program:
     """(query[, evidence]) -> responsibilities of components; probabilities of codes; mean and scale of others."""
     prior, model, posterior = source.latent("encoder"), source.model, source.posterior
     inputs = (source.port("query"), *source.given)
-    if model.tractable and (posterior is None or isinstance(posterior, Exact)):
-        posterior = Exact()
-    if posterior is None or not posterior.ready:
-        raise ValueError(
-            f"posterior: that of {type(model).__name__} has no closed form; give the Fit, or its .posterior"
-        )
-    if posterior.per_datum:
+    chosen = choose(model, posterior)
+    if per_datum(chosen) is not None:
         raise ValueError(
             "posterior: it has one row for each datum of the fit and no encoder for others; fit with veil.Amortized()"
         )
-    chosen = posterior
 
     def q(y: Array, x: Array | None) -> Any:
         return chosen(model, Datum(y, x))
@@ -124,8 +120,6 @@ def encoder(source: Source) -> Program:
     if _chooses(prior):
 
         def responsibilities(y: Array, x: Array | None = None) -> dict[str, Array]:
-            if isinstance(chosen, Exact):
-                return {"responsibilities": jax.nn.softmax(model.log_joints(Datum(y, x)))}
             return {"responsibilities": mean_and_variance(q(y, x), jax.random.key(0))[0]}
 
         return Program(responsibilities, inputs, {"responsibilities": (CHANCE, None)})
@@ -163,12 +157,12 @@ def decoder(source: Source) -> Program:
 def policy(source: Source, deterministic: bool) -> Program:
     """(evidence, seed) -> a draw of p(y | x); or (evidence) -> the centre of p(y | x, z) at the centre of z."""
     model = source.model
-    if source.evidence is None or getattr(model, "inputs", None) == 0:
+    if source.evidence is None or (isinstance(model, Sized) and model.sizes.inputs == 0):
         raise ValueError(
             f"what: a policy is p(action | observation), and this {type(model).__name__} has no evidence; "
             "fit a model of p(y | x), or export the decoder"
         )
-    shared = model.shared_by > 1
+    shared = isinstance(model, Plate)
     if shared and source.posterior is None:
         raise ValueError("posterior: the weights of this model are in its posterior; give the Fit, or .posterior")
 

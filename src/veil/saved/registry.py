@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import equinox as eqx
 
-from veil.learning.fitting import Fit, History, Status
+from veil.learning.result import Fit, History, Status
 from veil.model import Model
 
 ROOMS = ("veil.model", "veil.parts", "veil.posterior", "veil.units", "veil.zoo")  # where classes that are saved live

@@ -26,8 +26,9 @@ import jax.numpy as jnp
 
 from veil.host.files import check_format, parse_json, plain, read_bytes, read_json
 from veil.learning.fitting import Fit
-from veil.model import Datum
+from veil.model import Datum, Sized
 from veil.posterior import Exact
+from veil.posterior.base import per_datum
 from veil.saved import folders
 
 FORMAT, VERSION = "veil run", 1
@@ -109,7 +110,7 @@ class Run:
         _, evidence, steps = self._shapes()
         expected = math.prod(self.columns.step_evidence) if self.columns.evidence else 0
         drawn = jax.eval_shape(lambda key, x: model.sample(key, x, *steps)[1], jax.random.key(0), evidence).shape
-        inputs = getattr(model, "inputs", None)
+        inputs = model.sizes.inputs if isinstance(model, Sized) else None
         if drawn != self.columns.query_shape or (inputs is not None and inputs != expected):
             raise ValueError(
                 f"{CONFIG} has {list(self.columns.query_shape)} query and {expected} evidence columns, the model "
@@ -121,7 +122,7 @@ class Run:
         if isinstance(posterior, Exact):
             return
         query, evidence, _ = self._shapes()
-        index = jax.ShapeDtypeStruct((), int) if posterior.per_datum else None
+        index = jax.ShapeDtypeStruct((), int) if per_datum(posterior) is not None else None
 
         def draw(y: Any, x: Any, n: Any, key: Any) -> tuple[Any, Any]:
             datum = Datum(y, x, index=n)

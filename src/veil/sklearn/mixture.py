@@ -13,8 +13,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from veil.data import Data
 from veil.evaluation.likelihood import log_prob
 from veil.learning.fitting import Fit
-from veil.learning.preprocessing import preprocess, starting_responsibilities
+from veil.learning.preprocessing import preprocess
 from veil.maths import kmeans
+from veil.model.abilities import free_parameters
 from veil.parts.covariance import Covariance, Diagonal, Full, Spherical, Tied
 from veil.parts.experts import LinearGaussian
 from veil.parts.gates import Softmax
@@ -253,7 +254,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _posterior(self, X: Any) -> np.ndarray:
         X = self._seen(X)
         with common.precision(X, self.means_):
-            return infer(self.model_, common.as_data(X)).probabilities[: len(X)]
+            return np.asarray(infer(self.model_, common.as_data(X)).probabilities)[: len(X)]
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable component of each row [N]."""
@@ -288,11 +289,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def bic(self, X: Any) -> float:
         """Bayesian information criterion, parameters x log N - 2 log L: smaller is better."""
         values = self.score_samples(X)
-        return float(self.model_.parameters() * np.log(len(values)) - 2.0 * np.sum(values))
+        return float(free_parameters(self.model_) * np.log(len(values)) - 2.0 * np.sum(values))
 
     def aic(self, X: Any) -> float:
         """Akaike's information criterion, 2 x parameters - 2 log L: smaller is better."""
-        return float(2.0 * self.model_.parameters() - 2.0 * np.sum(self.score_samples(X)))
+        return float(2.0 * free_parameters(self.model_) - 2.0 * np.sum(self.score_samples(X)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -373,8 +374,7 @@ def _starts(
     generator = seed.generator()
     blank = Mixture(LinearGaussian(structure), components, start=common.start(init_params))
     seen = preprocess(blank, data, generator)
-    points, units = seen.points(), seen.query
-    assert units is not None
+    points, units = seen.points(), seen.units.query
     shift, scale = np.asarray(units.shift, np.float64), np.asarray(units.scale, np.float64)
     starts = []
     # from given means every run would be the same
@@ -383,7 +383,7 @@ def _starts(
             nearest = np.argmin(kmeans.squared_distances(points, (given["means"] - shift) / scale), axis=1)
             shares = np.eye(components)[nearest] + 0.01 / components
         else:
-            shares = np.asarray(starting_responsibilities(blank, seen, generator))
+            shares = np.asarray(blank.responsibilities(points, seen.weights, generator))
         shares = shares * seen.weights[:, None]
         counts = np.sum(shares, axis=0)
         means = shares.T @ points / counts[:, None]

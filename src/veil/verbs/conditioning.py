@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from veil.maths import gaussian
+from veil.model.abilities import started
 from veil.parts.covariance import Full
 from veil.parts.experts import LinearGaussian
 from veil.parts.gates import Discriminant, Gate, Single, Softmax
+from veil.posterior.arguments import parts
 from veil.zoo.mixture import Mixture
 
 
@@ -21,7 +23,7 @@ def condition(model: Any, *, query: Sequence[int], evidence: Sequence[int] = ())
     p(z | y_b) ∝ π_z N(y_b; μ_z,b, Σ_z,bb). Columns that are in neither are integrated out. Bishop 2006, section 2.3.1.
 
     Arguments:
-        model: a fitted Gaussian mixture or Gaussian density without evidence.
+        model: a fitted Gaussian mixture or Gaussian density without evidence, or a ``Fit`` of one.
         query, evidence: positions of columns of the joint query.
 
     Raises:
@@ -33,9 +35,10 @@ def condition(model: Any, *, query: Sequence[int], evidence: Sequence[int] = ())
     >>> round(float(veil.predict(waiting, [[2.0]]).mean[0, 0]))
     54
     """
+    model, _ = parts(model, None)
     if not isinstance(model, Mixture) or not isinstance(model.experts, LinearGaussian):
         raise TypeError("model: conditioning needs a fitted mixture (or density) with LinearGaussian experts")
-    if not model.ready or model.inputs != 0:
+    if not started(model) or model.sizes.inputs != 0:
         raise ValueError("model: conditioning needs a fitted joint model of all columns, without evidence of its own")
     size = model.experts.mean.shape[1]
     for name, columns in (("query", query), ("evidence", evidence)):

@@ -40,7 +40,7 @@ def _draw(model: Model, evidence: Any, keys: Key[Array, "..."], steps: int | Non
 
 
 def sample(model: Any, count: int, *, key: PRNGKeyArray, evidence: Any = None, steps: int | None = None) -> Samples:
-    """Draw y from p(y) of a model (or a ``Fit``), ``count`` times; with ``evidence`` [N, P], from p(y | x) ``count`` times for each row.
+    """Draw y from p(y), ``count`` times; with ``evidence`` [N, P], from p(y | x) ``count`` times for each row.
 
     Of a sequence model evidence is [N, T, P], or without evidence ``steps`` says how long the sequences are to be.
 
@@ -99,6 +99,12 @@ def _moments(model: Model, evidence: Array) -> tuple[Any, Any]:
     return jax.vmap(lambda x: moments(model, x))(evidence)
 
 
+def sampled_moments(model: Model, q: Any, evidence: Any, key: PRNGKeyArray, samples: int) -> tuple[Any, Any]:
+    """The same from draws of the latent z ~ q."""
+    latents = jax.vmap(q.sample)(jax.random.split(key, samples))
+    return _total(model, evidence, latents, jnp.full(samples, 1.0 / samples))
+
+
 @eqx.filter_jit
 def _sampled_moments(
     model: Model, posterior: Posterior | None, evidence: Any, key: PRNGKeyArray, samples: int
@@ -106,11 +112,11 @@ def _sampled_moments(
     def one(x: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
         # a latent that all data share is known from those that were seen, any other only from the prior
         q = model.prior(x) if posterior is None else posterior(model, Datum(jnp.zeros(0), x))
-        latents = jax.vmap(q.sample)(jax.random.split(key, samples))
-        return _total(model, x, latents, jnp.full(samples, 1.0 / samples))
+        return sampled_moments(model, q, x, key, samples)
 
     # the same draws of a shared latent for every row: then the mean is one of functions, not of independent noise
-    keys = jax.random.split(key, length(evidence)) if posterior is None else jnp.broadcast_to(key, length(evidence))
+    count = length(evidence)
+    keys = jax.random.split(key, count) if posterior is None else jnp.broadcast_to(key, count)
     return jax.lax.map(lambda pair: one(*pair), (evidence, keys), batch_size=64)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 from veil.data import Data, Stream
 from veil.evaluation.likelihood import Evaluation, evaluate
 from veil.learning.fitting import Fit, as_data, fit
-from veil.model import Model, checks
+from veil.model import Model, Tractable, checks
 
 Criterion = Literal["bic", "aic", "held_out"]
 
@@ -74,7 +74,7 @@ def select(
         raise ValueError("models: expected at least one candidate")
     for name, model in models.items():
         checks.a_model(model)
-        if not model.tractable:
+        if not isinstance(model, Tractable):
             raise ValueError(
                 f"models: candidates are compared by exact likelihoods, and {name!r} ({type(model).__name__}) has only "
                 "bounds, which differ in how tight they are: fit each, and compare veil.evaluate of held-out data"

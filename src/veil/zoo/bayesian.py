@@ -14,6 +14,7 @@ from veil.distributions import Distribution
 from veil.model import Datum, Guided, Startable
 from veil.model.abilities import Local, Sizes, Space, parameter
 from veil.parts.heads import Head, HomoscedasticGaussian
+from veil.parts.joint import event_shape
 from veil.parts.nets import Activation, flat, flat_size, known_activation, positive
 from veil.posterior import Posterior, Shared
 
@@ -116,6 +117,6 @@ class BayesianNetwork(Startable, Guided, Local):
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "BayesianNetwork":
         if data.evidence is None:
             raise ValueError("evidence: a Bayesian network is p(y | x), and the data have none")
-        shape = data.query.shape[1:]
+        shape = event_shape(data.query)
         layers = (flat_size(data.evidence, 1), *self.widths, self.head.size(shape))
         return replace(self, layers=layers, shape=shape, head=self.head.blank(shape), count=float(len(data)))

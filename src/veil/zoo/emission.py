@@ -5,12 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
 from veil.parts.experts import Linear
-from veil.parts.heads import Head, Joint
-from veil.parts.images import Beside, Decoder
+from veil.parts.heads import Head
+from veil.parts.images import Decoder
+from veil.parts.joint import Branches, event_shape
 from veil.parts.statistics import contract
 
 
@@ -18,27 +19,22 @@ def begun(
     head: Head,
     decoder: Any,
     inputs: int,
-    query: Float[Array, "M *event"],
-    observed: Bool[Array, "M *event"] | None,
+    query: Any,
+    observed: Any,
     weight: Float[Array, " M"],
     key_decoder: PRNGKeyArray,
     key_output: PRNGKeyArray,
 ) -> tuple[Any, Linear]:
     """A decoder with random weights and a layer whose constant part is at the data's average."""
-    shape, whole = query.shape[1:], isinstance(decoder, Decoder | Beside)
-    if isinstance(decoder, Beside):
-        if not isinstance(head, Joint):
-            raise TypeError(f"decoder: Beside is for a heads.Joint; this head is {type(head).__name__}")
-        head.size(shape)
-        sizes = [part.size(each) for part, each in zip(head.parts, head.shapes, strict=True)]
-        decoder = decoder.making(head.shapes, sizes)
-    elif whole:
+    shape, whole = event_shape(query), isinstance(decoder, Decoder | Branches)
+    if isinstance(decoder, Branches):
+        decoder = decoder.making(head, shape)
+    elif isinstance(decoder, Decoder):
         decoder = decoder.making(shape, head.size(shape) // int(np.prod(shape)))
     decoder = decoder.initialise(inputs, key_decoder)
     blank = Linear(head, evidence=not whole).blank(1, 1 if whole else 1 + decoder.outputs(inputs), shape)
-    one, features = jnp.ones((len(query), 1)), jnp.zeros(blank.weight.shape[-1])  # type: ignore[union-attr]
-    axes = (0, None, None if observed is None else 0, 0)
-    terms = jax.vmap(blank.statistics, axes)(query, features, observed, one)
+    one, features = jnp.ones((len(weight), 1)), jnp.zeros(blank.weight.shape[-1])  # type: ignore[union-attr]
+    terms = jax.vmap(blank.statistics, (0, None, 0, 0))(query, features, observed, one)
     return decoder, blank.maximise(contract(terms, weight)).scattered(key_output)
 
 
@@ -46,13 +42,9 @@ def emitted(output: Linear | None, decoder: Any, inputs: Float[Array, " D"]) -> 
     """p(y | inputs)."""
     if output is None:
         raise ValueError("this model has no parameters yet: call veil.fit on it first")
-    if isinstance(decoder, Beside):
+    if isinstance(decoder, Branches):
         joint: Any = output.head
-        pieces = [
-            part.arranged(numbers) if isinstance(net, Decoder) else numbers
-            for part, net, numbers in zip(joint.parts, decoder.parts, decoder(inputs), strict=True)
-        ]
-        return output.plus(jnp.concatenate(pieces))
+        return output.plus(decoder.numbers(inputs, joint))
     if isinstance(decoder, Decoder):
         return output.moved_by(decoder(inputs))
     return output.distribution(0, jnp.concatenate([jnp.ones(1), decoder(inputs)]))

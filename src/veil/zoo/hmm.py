@@ -20,6 +20,7 @@ from veil.model.scales import Scale
 from veil.model.stepwise import Before, Marginal
 from veil.parts.experts import Experts, LinearGaussian
 from veil.parts.gates import Softmax
+from veil.parts.joint import event_shape
 from veil.parts.nets import flat, positive
 from veil.parts.start import KMeans, Start
 from veil.parts.statistics import Outer, contract
@@ -249,14 +250,14 @@ class HMM(ExactChain, ClosedForm, Rescalable):
     def initialise(self, data: Datum, responsibilities: Float[Array, "M K"], key: PRNGKeyArray) -> "HMM":
         """Experts as a mixture starts them; transitions close to uniform, so that the first E-step is a mixture's."""
         key_move, key_experts = jax.random.split(key)
-        count, steps = data.query.shape[:2]
+        count, steps = jax.tree.leaves(data.query)[0].shape[:2]
         side = lambda leaf: leaf.reshape(count * steps, *leaf.shape[2:])  # noqa: E731
         query, observed, evidence = jax.tree.map(side, (data.query, data.observed, data.evidence))
         features = self._features(evidence, count * steps)
         width = features.shape[1]
         weight = jnp.ones(count) if data.weight is None else data.weight
         there = jnp.ones((count, steps)) if data.mask is None else data.mask.astype(weight.dtype)
-        blank = self.experts.blank(self.states, width, data.query.shape[2:])
+        blank = self.experts.blank(self.states, width, event_shape(data.query, 2))
         axes = (0, 0, None if observed is None else 0, 0)
         terms = jax.vmap(blank.statistics, axes)(query, features, observed, responsibilities)
         experts = blank.maximise(contract(terms, (weight[:, None] * there).ravel())).scattered(key_experts)

@@ -16,6 +16,7 @@ from veil.model.scales import Scale
 from veil.parts.experts import Experts, LinearGaussian
 from veil.parts.gates import Gate, Single, Softmax
 from veil.parts.images import Encoder
+from veil.parts.joint import event_shape
 from veil.parts.nets import MLP, Identity, flat, flat_size
 from veil.parts.start import KMeans, Start
 from veil.parts.statistics import contract
@@ -119,7 +120,7 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
         width = 1 + (self.trunk.outputs(inputs) if inputs else 0)
         trunk = self.trunk.initialise(inputs, key_trunk) if inputs else Identity()
         gate = self.gate.blank(self.components, width)
-        experts = self.experts.blank(self.components, width, data.query.shape[1:])
+        experts = self.experts.blank(self.components, width, event_shape(data.query))
         blank = replace(self, trunk=trunk, gate=gate, experts=experts)
         terms = jax.vmap(blank.statistics)(data, responsibilities)
         sums = contract(terms, jnp.ones(len(data)) if data.weight is None else data.weight)

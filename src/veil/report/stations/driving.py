@@ -17,9 +17,9 @@ def run(quick: bool, say: Say) -> Findings:
     data = as_data(world, shown)
     trunk = veil.MLP((64, 64))
     models = {
-        "squared error": (veil.density(veil.Linear(HomoscedasticGaussian()), trunk=trunk), "mean"),
-        "one Gaussian": (veil.density(veil.Linear(DiagonalGaussian()), trunk=trunk), "sample"),
-        "mixture density network": (veil.Mixture(veil.Linear(DiagonalGaussian()), components=4, trunk=trunk), "sample"),
+        "squared error": (veil.density(veil.Linear(HomoscedasticGaussian()), trunk=trunk), veil.Mean()),
+        "one Gaussian": (veil.density(veil.Linear(DiagonalGaussian()), trunk=trunk), veil.Sample()),
+        "mixture density network": (veil.Mixture(veil.Linear(DiagonalGaussian()), components=4, trunk=trunk), veil.Sample()),
     }
     count = 200 if quick else 1000
     rows = [
@@ -29,13 +29,15 @@ def run(quick: bool, say: Say) -> Findings:
     ]
     driven = {"demonstrations": shown}
     fitted = {}
-    for name, (model, mode) in models.items():
+    for name, (model, choose) in models.items():
         say(name)
         fitted[name] = veil.fit(model, data, key=jax.random.key(1), steps=400 if quick else 3000, progress=False).model
-        policy = veil.Policy(fitted[name], mode=mode)  # type: ignore[arg-type]
+        policy = veil.Policy(fitted[name], choose)
         driven[name] = drives(world, policy, count, jax.random.key(2))
         rows.append(Row(f"drives that pass the tree, {name}", percent(driven[name]), "%", "", sides(driven[name])))
-    best = drives(world, veil.Policy(fitted["mixture density network"], mode="best"), count, jax.random.key(2))
+    best = drives(
+        world, veil.Policy(fitted["mixture density network"], choose=veil.Likeliest()), count, jax.random.key(2)
+    )
     rows.append(Row("the same, taking the likeliest action", percent(best), "%", "", sides(best)))
     say("pictures")
     with style.figure(2, 2, panel=(4.6, 2.35), sharex=True, sharey=True) as (roads, panels):

@@ -2,6 +2,8 @@
 
 import jax
 
+import numpy as np
+
 import veil
 from veil.report import plots, style
 from veil.report.page import Picture
@@ -31,7 +33,7 @@ def run(quick: bool, say: Say) -> Findings:
         normal = veil.condition(one.model, query=[1])
         plots.densities(left, {"one Gaussian": normal, "mixture": alone.model}, waiting.query[:, 0])
         style.label(left, x=("waiting time", "min"), y=("density", "1/min"), title="Waiting time alone")
-        certain = veil.infer(two.model, data).probabilities
+        certain = np.asarray(veil.infer(two.model, data).probabilities)
         plots.responsibilities(right, data.query, certain)
         plots.ellipses(right, two.model)
         style.label(right, x=("eruption", "min"), y=("waiting time", "min"), title="Who is responsible, 2 sd")

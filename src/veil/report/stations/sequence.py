@@ -22,6 +22,8 @@ def run(quick: bool, say: Say) -> Findings:
     forgetful = veil.evaluate(mixture.model, waiting).log_likelihood
     found = veil.evaluate(result.model, sequence)
     inferred = veil.infer(result.model, sequence)
+    assert inferred.probabilities is not None
+    assert inferred.path is not None
     means = np.asarray(result.model.experts.mean)[:, 0]
     order = np.argsort(means)
     matrix = np.asarray(result.model.transition_matrix)[np.ix_(order, order)]

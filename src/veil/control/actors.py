@@ -1,0 +1,222 @@
+"""Actors: what an environment talks to. All of it is pure, so it jits, vmaps over environments and exports."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil import distributions
+from veil.model import Datum, Model, Sized, Tractable, checks
+from veil.model.batching import on_device
+from veil.model.filter import Filter
+from veil.parts.nets import flat_size
+from veil.posterior import Online
+from veil.posterior.arguments import parts
+from veil.verbs.prediction import moments, sampled_moments
+
+
+class Choice(eqx.Module):
+    """How an action is chosen from p(a | o) of a model, whatever its latent."""
+
+    @abstractmethod
+    def __call__(self, model: Model, observation: Any, key: PRNGKeyArray) -> Any:
+        """The action, a draw of y or what stands for one."""
+
+
+class Sample(Choice):
+    """A draw from p(a | o)."""
+
+    def __call__(self, model: Model, observation: Any, key: PRNGKeyArray) -> Any:
+        return model.sample(key, observation)[1]
+
+
+class LowNoise(Choice):
+    """A draw of the latent, then almost the centre of p(a | o, z): centre + ``scale`` (draw - centre).
+
+    It stays on one mode, the draw's, without the noise that demonstrations had. Categories are the likeliest ones.
+    """
+
+    scale: float = eqx.field(static=True, default=0.1)
+
+    def __check_init__(self) -> None:
+        if not 0 <= self.scale <= 1:
+            raise ValueError(f"scale: expected a share of the noise from 0 to 1; got {self.scale!r}")
+
+    def __call__(self, model: Model, observation: Any, key: PRNGKeyArray) -> Any:
+        key_latent, key_action = jax.random.split(key)
+        seen = model.likelihood(model.prior(observation).sample(key_latent), observation)
+        centre, draw = distributions.central(seen), seen.sample(key_action)
+
+        def one(centre: Array, draw: Array) -> Array:
+            if jnp.issubdtype(centre.dtype, jnp.integer) or jnp.issubdtype(draw.dtype, jnp.integer):
+                return jnp.round(centre).astype(jnp.result_type(float))
+            return centre + self.scale * (draw - centre)
+
+        return jax.tree.map(one, centre, draw)
+
+
+class Likeliest(Choice):
+    """The likeliest of ``candidates`` draws, which is on one mode where there are several.
+
+    By p(a | o) itself where that is known; else by its estimate from the candidates' own latents,
+    1/S Σ_s p(a | o, z_s).
+    """
+
+    candidates: int = eqx.field(static=True, default=64)
+
+    def __check_init__(self) -> None:
+        checks.whole("candidates", self.candidates)
+
+    def __call__(self, model: Model, observation: Any, key: PRNGKeyArray) -> Any:
+        keys = jax.random.split(key, self.candidates)
+        latents, actions = jax.vmap(lambda key: model.sample(key, observation))(keys)
+        if isinstance(model, Tractable):
+            scores = jax.vmap(lambda action: model.log_marginal(Datum(action, observation)))(actions)
+        else:
+            each = lambda z, action: model.log_likelihood(z, Datum(action, observation))  # noqa: E731
+            table = jax.vmap(lambda action: jax.vmap(lambda z: each(z, action))(latents))(actions)
+            scores = jax.scipy.special.logsumexp(table, axis=1)
+        return jax.tree.map(lambda leaf: leaf[jnp.argmax(scores)], actions)
+
+
+class Mean(Choice):
+    """E[a | o], which of several modes may be between them: exact for a latent that can be listed, else from draws."""
+
+    draws: int = eqx.field(static=True, default=64)
+
+    def __check_init__(self) -> None:
+        checks.whole("draws", self.draws)
+
+    def __call__(self, model: Model, observation: Any, key: PRNGKeyArray) -> Any:
+        if distributions.enumerable(model.prior(observation)):
+            return moments(model, observation)[0]
+        return sampled_moments(model, model.prior(observation), observation, key, self.draws)[0]
+
+
+class Actor(eqx.Module):
+    """What an environment talks to, one episode at a time: ``jax.vmap`` both methods over environments."""
+
+    @abstractmethod
+    def init(self, key: PRNGKeyArray) -> Any:
+        """An episode begins: the memory, with whatever is drawn for the whole of it."""
+
+    @abstractmethod
+    def act(self, memory: Any, observation: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
+        """(action, memory) for what is seen now: one observation, an array or a tree."""
+
+
+class Policy(Actor):
+    """π(a | o) = p(y = a | x = o) of a fitted model (or a ``Fit``): the observation is evidence, the action query.
+
+    ``choose`` is how an action is chosen, for any model: ``Sample()``, ``LowNoise()``, ``Likeliest()``, ``Mean()``.
+    Actions are clipped to ``low`` and ``high`` if given. A call, ``policy(observation, key)``, acts without memory.
+
+    >>> import jax, jax.numpy as jnp, veil
+    >>> x = jnp.linspace(-1, 1, 80)
+    >>> data = veil.Data(jnp.sign(jnp.sin(40 * x)) + 0.1 * jnp.cos(90 * x), evidence=x)
+    >>> fit = veil.fit(veil.Mixture(components=2), data, key=jax.random.key(0))
+    >>> abs(float(veil.Policy(fit)(jnp.zeros(1), jax.random.key(1))[0])) > 0.5
+    True
+    """
+
+    model: Any
+    choose: Choice
+    low: Any
+    high: Any
+
+    def __init__(self, model: Any, choose: Choice | None = None, low: Any = None, high: Any = None) -> None:
+        self.model, _ = parts(model, None)
+        self.choose = Sample() if choose is None else choose
+        self.low, self.high = low, high
+        if not isinstance(self.choose, Choice):
+            raise TypeError(f"choose: expected Sample(), LowNoise(), Likeliest() or Mean(); got {choose!r}")
+
+    def init(self, key: PRNGKeyArray) -> tuple[()]:
+        """Nothing: each step is on its own."""
+        return ()
+
+    def act(self, memory: tuple[()], observation: Any, key: PRNGKeyArray) -> tuple[Any, tuple[()]]:
+        needed = self.model.sizes.inputs if isinstance(self.model, Sized) else None
+        if needed and flat_size(observation) != needed:
+            raise ValueError(f"observation: expected {needed} numbers; got shape {np.shape(observation)}")
+        action = self.choose(self.model, on_device(observation), key)
+        if self.low is not None or self.high is not None:
+            action = jax.tree.map(lambda leaf: jnp.clip(leaf, self.low, self.high), action)
+        return action, ()
+
+    @eqx.filter_jit
+    def __call__(self, observation: Any, key: PRNGKeyArray) -> Any:
+        """The action for one observation."""
+        return self.act((), observation, key)[0]
+
+
+class Knowing(eqx.Module):
+    """The memory of a ``FilteringActor``: its belief, and the last action (zero before the first)."""
+
+    belief: Any
+    action: Any
+
+
+class FilteringActor(Actor):
+    """It filters with a model of sequences, as it acts: ``policy(state, key)`` chooses from a state of the belief.
+
+    The model's query is the observation, its evidence the action that led to it, at the first step ``nothing`` (an
+    action of zeros, usually). What it knows is what the batch posterior says of the same steps.
+    """
+
+    filter: Filter
+    policy: Callable[[Any, PRNGKeyArray], Any]
+    nothing: Any
+
+    @staticmethod
+    def of(model: Any, policy: Callable[[Any, PRNGKeyArray], Any], nothing: Any, posterior: Any = None) -> Any:
+        """From a ``Fit``, or a model and its posterior. Raises TypeError, ValueError for one that cannot filter."""
+        from veil.posterior.choice import chosen
+
+        model, posterior = parts(model, posterior)
+        used = chosen(model, posterior, filtering=True)
+        if not isinstance(used, Online):
+            raise TypeError(
+                f"posterior: {type(used).__name__} sees whole sequences and cannot filter; fit one that sees the past, "
+                "veil.Sequential(net, veil.Past()), or give veil.posterior.Bootstrap()"
+            )
+        return FilteringActor(used.filter(model), policy, on_device(nothing))
+
+    def init(self, key: PRNGKeyArray) -> Knowing:
+        return Knowing(self.filter.init(), self.nothing)
+
+    def act(self, memory: Knowing, observation: Any, key: PRNGKeyArray) -> tuple[Any, Knowing]:
+        key_filter, key_state, key_action = jax.random.split(key, 3)
+        belief = self.filter.update(memory.belief, Datum(on_device(observation), memory.action), key_filter)
+        action = self.policy(self.filter.draw(belief, key_state), key_action)
+        return action, Knowing(belief, action)
+
+
+class RandomActor(Actor):
+    """Uniform actions between ``low`` and ``high``, arrays of an action's shape."""
+
+    low: Float[Array, "*action"]
+    high: Float[Array, "*action"]
+
+    def init(self, key: PRNGKeyArray) -> tuple[()]:
+        return ()
+
+    def act(self, memory: tuple[()], observation: Any, key: PRNGKeyArray) -> tuple[Array, tuple[()]]:
+        return jax.random.uniform(key, jnp.shape(self.low), minval=self.low, maxval=self.high), ()
+
+
+class ScriptedActor(Actor):
+    """``script(observation, key)`` is the action: a demonstrator that says what it is."""
+
+    script: Callable[[Any, PRNGKeyArray], Any]
+
+    def init(self, key: PRNGKeyArray) -> tuple[()]:
+        return ()
+
+    def act(self, memory: tuple[()], observation: Any, key: PRNGKeyArray) -> tuple[Any, tuple[()]]:
+        return self.script(observation, key), ()
