@@ -54,13 +54,15 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     }
 
 
-def paths(tree: Tree) -> Tree:
+def paths(tree: Tree, here: Path = ()) -> Tree:
     """The tree with each leaf's path in its place.
 
     >>> paths({"a": 1, "b": {"c": 2}})
     {'a': ('a',), 'b': {'c': ('b', 'c')}}
     """
-    return nested({path: path for path, _ in leaves(tree)})
+    if tree is None or not is_tree(tree):
+        return None if tree is None else here
+    return {key: paths(branch, (*here, key)) for key, branch in tree.items()}
 
 
 def nested(flat: Mapping[Path, Any]) -> Tree:
