@@ -54,13 +54,15 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     }
 
 
-def paths(tree: Tree) -> Tree:
+def paths(tree: Tree, here: Path = ()) -> Tree:
     """The tree with each leaf's path in its place.
 
     >>> paths({"a": 1, "b": {"c": 2}})
     {'a': ('a',), 'b': {'c': ('b', 'c')}}
     """
-    return nested({path: path for path, _ in leaves(tree)})
+    if tree is None or not is_tree(tree):
+        return None if tree is None else here
+    return {key: paths(branch, (*here, key)) for key, branch in tree.items()}
 
 
 def nested(flat: Mapping[Path, Any]) -> Tree:
@@ -142,18 +144,20 @@ def aligned(tree: Tree, like: Tree, argument: str, whose: str) -> Tree:
         return None
     if not is_tree(like):
         if is_tree(tree):
-            raise ValueError(
-                f"{argument}: expected an array, as {whose} is one; got a dictionary with {', '.join(tree)}"
-            )
+            raise ValueError(f"{argument}: expected an array, as {whose} is one; got a dictionary with {_keys(tree)}")
         return tree
     if not is_tree(tree):
         raise ValueError(
-            f"{argument}: expected a dictionary with the keys of {whose}, {', '.join(like)} (some may be left out); "
+            f"{argument}: expected a dictionary with the keys of {whose}, {_keys(like)} (some may be left out); "
             f"got {type(tree).__name__}"
         )
     unknown = next((key for key in tree if key not in like), None)
     if unknown is not None:
-        raise ValueError(f"{argument}: {whose} has no {unknown!r}; it has {', '.join(like)}. Rename it or leave it out")
+        raise ValueError(f"{argument}: {whose} has no {unknown!r}; it has {_keys(like)}. Rename it or leave it out")
     return {
         key: aligned(tree.get(key), branch, text(argument, (key,)), text(whose, (key,))) for key, branch in like.items()
     }
+
+
+def _keys(tree: Mapping[Any, Any]) -> str:
+    return ", ".join([str(key) for key in tree])

@@ -56,10 +56,10 @@ def write(path: str | os.PathLike[str], columns: Mapping[str, Any]) -> None:
 
 
 def _arrays(columns: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
-    if not columns:
-        raise ValueError(f"columns must have at least one column to write to {path}; got none")
     separator = "/" if path.suffix == ".npz" else "."
     given = [(separator.join([str(key) for key in keys]), leaf) for keys, leaf in trees.leaves(columns)]
+    if not given:
+        raise ValueError(f"columns must have at least one column to write to {path}; got none")
     unique(tuple(name for name, _ in given), path)
     arrays = {name: np.asarray(values) for name, values in given}
     for name, array in arrays.items():
