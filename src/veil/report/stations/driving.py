@@ -19,7 +19,10 @@ def run(quick: bool, say: Say) -> Findings:
     models = {
         "squared error": (veil.density(veil.Linear(HomoscedasticGaussian()), trunk=trunk), veil.Mean()),
         "one Gaussian": (veil.density(veil.Linear(DiagonalGaussian()), trunk=trunk), veil.Sample()),
-        "mixture density network": (veil.Mixture(veil.Linear(DiagonalGaussian()), components=4, trunk=trunk), veil.Sample()),
+        "mixture density network": (
+            veil.Mixture(veil.Linear(DiagonalGaussian()), components=4, trunk=trunk),
+            veil.Sample(),
+        ),
     }
     count = 200 if quick else 1000
     rows = [

@@ -1,7 +1,6 @@
 """One Gaussian or two: Old Faithful."""
 
 import jax
-
 import numpy as np
 
 import veil

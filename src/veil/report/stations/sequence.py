@@ -24,6 +24,7 @@ def run(quick: bool, say: Say) -> Findings:
     inferred = veil.infer(result.model, sequence)
     assert inferred.probabilities is not None
     assert inferred.path is not None
+    assert inferred.most_likely is not None
     means = np.asarray(result.model.experts.mean)[:, 0]
     order = np.argsort(means)
     matrix = np.asarray(result.model.transition_matrix)[np.ix_(order, order)]
