@@ -230,12 +230,12 @@ def test_a_process_without_veil_runs_it(tmp_path):
 
 
 def test_a_program_that_differs_from_the_model_is_not_written(tmp_path, monkeypatch):
-    real = exported.program
+    real = exported.compiled
 
     def wrong(*given):
         return lambda *arrays: {name: value * 1.001 for name, value in real(*given)(*arrays).items()}
 
-    monkeypatch.setattr(exported, "program", wrong)
+    monkeypatch.setattr(exported, "compiled", wrong)
     with pytest.raises(ValueError, match=r"the exported encoder differs from the model by .*nothing was written"):
         veil.export(
             random_model("mixture-full", make_data("real")), tmp_path / "a", what="encoder", data=make_data("real")
