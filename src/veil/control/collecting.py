@@ -27,7 +27,7 @@ def collect(
     *,
     out: str | os.PathLike[str],
     seed: int,
-    policy: Actor | None = None,
+    policy: Any = None,
     frames: int | None = None,
     max_steps: int | None = None,
     force: bool = False,
