@@ -34,7 +34,17 @@ from veil.learning.loop import train
 from veil.learning.preprocessing import Preprocessing, preprocess
 from veil.learning.result import Fit
 from veil.learning.resuming import Resuming
-from veil.learning.starting import careful, cast, finite, frozen_units, guesses, in_standard_units, seeds, source_of, starts
+from veil.learning.starting import (
+    careful,
+    cast,
+    finite,
+    frozen_units,
+    guesses,
+    in_standard_units,
+    seeds,
+    source_of,
+    starts,
+)
 from veil.learning.watch import Watch
 from veil.model import ClosedForm, Model, Tractable
 from veil.model.abilities import started
