@@ -113,14 +113,13 @@ def guesses(posterior: Posterior, models: Any, source: InMemory | Streamed, rest
 def source_of(
     data: Data | Stream,
     seen: Preprocessing,
-    model: Any,
     batch_size: int | None,
     seed: np.ndarray,
     place: Placement,
     lanes: bool = False,
 ) -> InMemory | Streamed:
     """The data as the loop wants them, standardised, at JAX's present precision."""
-    rows = block_rows(seen.sample, model)
+    rows = block_rows(seen.sample, seen.sequential, seen.values)
     if isinstance(data, Data):
         return InMemory(as_datum(data, seen.units, seen.missing), batch_size, rows, seed, place, lanes)
     if batch_size is not None:
@@ -137,6 +136,12 @@ def source_of(
         order = int(np.random.default_rng(seed).integers(2**31))
         batches = lambda at: stream.batches(mine, seed=order, process=share[0], processes=share[1], state=at)  # noqa: E731
     return Streamed(passes, batches, convert, convert(seen.sample[:1]), seen.total, place)
+
+
+@eqx.filter_jit
+def careful(models: Any) -> Any:
+    """Models with a leading axis of restarts, summing the careful way."""
+    return eqx.filter_vmap(lambda model: with_expanded_sums(model, False))(models)
 
 
 def several(tree: Any, restarts: int) -> Any:
