@@ -6,7 +6,7 @@ in the log-density. What is inside, also parts that users write, sees standardis
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -19,12 +19,12 @@ from veil.data import Data
 from veil.data.core.episodes import steps
 from veil.distributions import Distribution
 from veil.model import Datum, Model, Plate, Rescalable, Sized, Startable, Stepwise, Tractable
-from veil.model.abilities import RealLine, Sizes, Space
+from veil.model.abilities import Local, RealLine, Sizes, Space
 from veil.model.chains import length
 from veil.model.filter import Belief, ExactChain, Filter
 from veil.model.scales import Scale, table_scale
 from veil.model.stepwise import Marginal, StepPosterior
-from veil.posterior.base import Continuing, Intrinsic, Online, Posterior, Proposal
+from veil.posterior.base import Continuing, Derived, Intrinsic, Online, Posterior, Proposal, Vectorial
 
 
 class Units(eqx.Module):
@@ -167,6 +167,20 @@ class ScaledExact(Tractable):
         return self.model.posterior(self.units.standard(datum))
 
 
+class ScaledPlate(Plate):
+    """The same of a model whose latent all data share."""
+
+    model: eqx.AbstractVar[Any]
+    units: eqx.AbstractVar[Units]
+
+    @property
+    def shared_by(self) -> float:
+        return self.model.shared_by
+
+    def shared_among(self, total: float) -> Self:
+        return replace(self, model=self.model.shared_among(total))
+
+
 class ScaledSteps(Stepwise, Sized):
     """The same of a model that runs step by step."""
 
@@ -238,18 +252,21 @@ class StandardisedExact(ScaledExact, Scaled):
     units: Units
 
 
-class StandardisedPlate(Scaled, Plate):
+class StandardisedPlate(ScaledPlate, Scaled):
     """``Standardised``, of a model whose latent all data share."""
 
     model: Any
     units: Units
 
-    @property
-    def shared_by(self) -> float:
-        return self.model.shared_by
 
-    def shared_among(self, total: float) -> "StandardisedPlate":
-        return replace(self, model=self.model.shared_among(total))
+class StandardisedLocal(ScaledPlate, Scaled, Local):
+    """``Standardised``, of a model whose latent all data share, with noise that can be put elsewhere."""
+
+    model: Any
+    units: Units
+
+    def local(self, q: Any, evidence: Any, key: PRNGKeyArray) -> Distribution:
+        return self.units.distribution(self.model.local(q, self.units.given(evidence), key))
 
 
 class StandardisedSteps(ScaledSteps):
@@ -293,6 +310,7 @@ _WRAPPERS: tuple[tuple[tuple[type, ...], Any], ...] = (
     ((Tractable,), StandardisedExact),
     ((StepPosterior,), StandardisedStepPosterior),
     ((Stepwise,), StandardisedSteps),
+    ((Local,), StandardisedLocal),
     ((Plate,), StandardisedPlate),
     ((Model,), Standardised),
 )
@@ -322,24 +340,21 @@ def unwrapped(model: Any) -> tuple[Any, Units | None]:
     return (model.model, model.units) if isinstance(model, WRAPPED) else (model, None)
 
 
-class StandardisedPosterior(Posterior):
-    """A posterior of standardised data as one of the user's: the twin of ``Standardised``."""
+class ScaledPosterior(Posterior):
+    """A ``posterior`` of standardised data as one of the user's: the twin of ``Scaled``."""
 
-    posterior: Any
-    units: Units
-
-    def __call__(self, model: Any, datum: Datum) -> Distribution:
-        return self.posterior(inside(model, self.units), self.units.standard(datum))
-
-
-class StandardisedSequential(Proposal, Online, Continuing):
-    """``StandardisedPosterior``, of one that proposes, filters and goes on from window to window."""
-
-    posterior: Any
-    units: Units
+    posterior: eqx.AbstractVar[Any]
+    units: eqx.AbstractVar[Units]
 
     def __call__(self, model: Any, datum: Datum) -> Distribution:
         return self.posterior(inside(model, self.units), self.units.standard(datum))
+
+
+class ScaledProposal(Proposal):
+    """The same of one that proposes."""
+
+    posterior: eqx.AbstractVar[Any]
+    units: eqx.AbstractVar[Units]
 
     def step_proposals(self, model: Any, datum: Datum) -> Any:
         return self.posterior.step_proposals(inside(model, self.units), self.units.standard(datum))
@@ -347,8 +362,63 @@ class StandardisedSequential(Proposal, Online, Continuing):
     def step(self, model: Any, features: Any, carry: Any, datum: Datum) -> Distribution:
         return self.posterior.step(inside(model, self.units), features, carry, self.units.standard(datum))
 
+
+class ScaledOnline(Online):
+    """The same of one that filters."""
+
+    posterior: eqx.AbstractVar[Any]
+    units: eqx.AbstractVar[Units]
+
     def filter(self, model: Any) -> Filter:
         return StandardisedFilter(self.posterior.filter(inside(model, self.units)), self.units)
+
+
+class StandardisedPosterior(ScaledPosterior):
+    """A posterior of standardised data as one of the user's: the twin of ``Standardised``."""
+
+    posterior: Any
+    units: Units
+
+
+class StandardisedVectorial(ScaledPosterior, Vectorial):
+    """``StandardisedPosterior``, of one made of a vector, which can be refined."""
+
+    posterior: Any
+    units: Units
+
+    def vector(self, model: Any, datum: Datum) -> Float[Array, " V"]:
+        return self.posterior.vector(inside(model, self.units), self.units.standard(datum))
+
+    def distribution(self, vector: Float[Array, " V"]) -> Distribution:
+        return self.posterior.distribution(vector)
+
+
+class StandardisedProposal(ScaledProposal, ScaledPosterior):
+    """``StandardisedPosterior``, of one that proposes."""
+
+    posterior: Any
+    units: Units
+
+
+class StandardisedOnline(ScaledOnline, ScaledPosterior):
+    """``StandardisedPosterior``, of one that filters."""
+
+    posterior: Any
+    units: Units
+
+
+class StandardisedOnlineProposal(ScaledProposal, ScaledOnline, ScaledPosterior):
+    """``StandardisedPosterior``, of one that proposes and filters."""
+
+    posterior: Any
+    units: Units
+
+
+class StandardisedSequential(ScaledProposal, ScaledOnline, ScaledPosterior, Continuing):
+    """``StandardisedPosterior``, of one that proposes, filters and goes on from window to window."""
+
+    posterior: Any
+    units: Units
 
     def begin(self, model: Any) -> Any:
         return self.posterior.begin(inside(model, self.units))
@@ -385,16 +455,29 @@ def inside(model: Any, units: Units) -> Any:
     return inner if own is not None else standardised(model, units.inverse())
 
 
+# the richest first
+_TWINS: tuple[tuple[tuple[type, ...], Any], ...] = (
+    ((Proposal, Online, Continuing), StandardisedSequential),
+    ((Proposal, Online), StandardisedOnlineProposal),
+    ((Proposal,), StandardisedProposal),
+    ((Online,), StandardisedOnline),
+    ((Vectorial,), StandardisedVectorial),
+    ((Posterior,), StandardisedPosterior),
+)
+
+
 def standardised_posterior(posterior: Posterior, units: Units) -> Posterior:
     """A posterior of standardised data as one of the user's: itself where it has nothing of its own."""
     if units.none or isinstance(posterior, Intrinsic):
         return posterior
-    sequential = isinstance(posterior, Proposal) and isinstance(posterior, Online) and isinstance(posterior, Continuing)
-    return (StandardisedSequential if sequential else StandardisedPosterior)(posterior, units)
+    return next(twin for kinds, twin in _TWINS if all(isinstance(posterior, kind) for kind in kinds))(posterior, units)
 
 
 def unwrapped_posterior(posterior: Any) -> tuple[Any, Units | None]:
     """The posterior of standardised data and its units; a posterior as it is, and None, if it is of the user's."""
-    if isinstance(posterior, StandardisedPosterior | StandardisedSequential):
+    if isinstance(posterior, ScaledPosterior):
         return posterior.posterior, posterior.units
+    if isinstance(posterior, Derived):
+        base, units = unwrapped_posterior(posterior.base)
+        return (posterior, None) if units is None else (replace(posterior, base=base), units)
     return posterior, None

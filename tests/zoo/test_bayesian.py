@@ -24,12 +24,12 @@ def linear(count=40, seed=0):
 
 def log_evidence(model, data):
     """log p(Y | X) of Bayesian linear regression with the model's own prior and noise, textbook, in user units."""
-    inner, outer = model.units, model.head.units
+    inner, outer = model.units.evidence, model.units.query
     x = (data.evidence - inner.shift) / inner.scale
     y = (data.query[:, 0] - outer.shift) / outer.scale
     design = np.concatenate([x, np.ones((len(x), 1))], 1)
-    variances = np.array([1 / 2, 1 / 2, 1.0])
-    covariance = design @ np.diag(variances) @ design.T + np.exp(2 * float(model.head.log_scale[0])) * np.eye(len(x))
+    variances, noise = np.array([1 / 2, 1 / 2, 1.0]), np.exp(2 * float(model.model.head.log_scale[0]))
+    covariance = design @ np.diag(variances) @ design.T + noise * np.eye(len(x))
     quadratic = y @ np.linalg.solve(covariance, y) + np.linalg.slogdet(2 * np.pi * covariance)[1]
     return float(-0.5 * quadratic - len(x) * np.log(outer.scale[0]))
 

@@ -126,7 +126,8 @@ def test_likelihood_posterior_and_path_are_the_sum_over_paths(x64: None, case: s
         q = model.posterior(one)
         joint = jax.vmap(lambda z: model.log_joint(z, one))(paths)
         drawn = jax.vmap(q.sample)(keys)
-        found = model.log_marginal(one), model.marginals(one), model.best_path(one)
+        marginals = model.marginals(one)
+        found = model.log_marginal(one), marginals.log_probabilities, marginals.path
         return joint, *found, jax.vmap(q.log_prob)(paths), drawn
 
     keys = jax.random.split(jax.random.key(0), 4000)
@@ -240,7 +241,7 @@ def test_padded_equals_unpadded_and_reset_equals_apart(x64: None) -> None:
 
     @eqx.filter_jit
     def of(model, one):
-        return *eqx.filter_value_and_grad(lambda model: model.log_marginal(one))(model), model.marginals(one)
+        return *eqx.filter_value_and_grad(lambda model: model.log_marginal(one))(model), model.marginals(one)[0]
 
     sixteen = lambda rows: jnp.asarray(np.concatenate([rows, np.zeros((16 - len(rows), 2))]))  # noqa: E731
     padded = Datum(sixteen(short), mask=jnp.arange(16) < 7, reset=jnp.zeros(16, bool))
@@ -281,12 +282,14 @@ def test_one_step_at_a_time_gives_the_batch_filters_numbers(x64: None) -> None:
         observed=jnp.asarray(rng.random((6, 2)) < 0.7),
         reset=jnp.arange(6) == 4,
     )
-    belief, values = model.init(), []
+    filter, values = model.filter(), []
+    belief = filter.init()
     for t in range(6):
-        belief, value = called(model.step, belief, jax.tree.map(lambda leaf, t=t: leaf[t], one))
-        values.append(value)
+        belief = called(filter.update, belief, jax.tree.map(lambda leaf, t=t: leaf[t], one), jax.random.key(t))
+        values.append(belief.log_likelihood)
     np.testing.assert_allclose(np.sum(values), called(model.log_marginal, one), atol=1e-12)
-    np.testing.assert_allclose(jnp.exp(belief.logits), jnp.exp(called(model.marginals, one)[-1]), atol=1e-12)
+    known = called(model.marginals, one).log_probabilities[-1]
+    np.testing.assert_allclose(jnp.exp(filter.marginal(belief).log_probabilities), jnp.exp(known), atol=1e-12)
 
 
 def test_weights_count_sequences(x64: None) -> None:
@@ -311,7 +314,7 @@ def test_transitions_driven_by_evidence(x64: None) -> None:
     high = int(np.argmax(found.model.experts.mean[:, 0]))
     slopes = found.model.transition.weight[:, high, 1] - found.model.transition.weight[:, 1 - high, 1]
     np.testing.assert_allclose(slopes, 1 / 0.3, rtol=0.5)
-    assert found.model.inputs == 1
+    assert found.model.sizes.inputs == 1
     assert veil.sample(found.model, 2, key=jax.random.key(0), evidence=push[None, :5]).query.shape == (1, 2, 5, 1)
 
 

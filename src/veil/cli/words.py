@@ -79,7 +79,7 @@ def by_part(option: str, words: str) -> dict[str, str]:
         raise ValueError(
             f"{option}: expected a word for each part, such as frame=bernoulli,reward=gaussian; got {words!r}"
         )
-    return {name: word for name, word in pairs}
+    return dict(pairs)
 
 
 def made_head(word: str, covariance: str | None) -> Head:

@@ -8,8 +8,8 @@ import numpy as np
 
 from veil.data import Data, Stream, windows
 from veil.learning.gradient import Optimiser
-from veil.model import Model, Plate, Stepwise, Tractable, checks
-from veil.model.abilities import started
+from veil.model import Model, Stepwise, Tractable, checks
+from veil.model.abilities import Local, started
 from veil.objective import (
     ELBO,
     FIVO,
@@ -37,8 +37,8 @@ def usual_objective(model: Model, posterior: Posterior, by_sums: bool) -> Object
 
 
 def usual_gradient(model: Model) -> Estimator:
-    """The gradient estimator that suits a model's latent: pathwise, unless it is of codes or shared by all data."""
-    if isinstance(model, Plate):
+    """The gradient estimator that suits a latent: pathwise, unless it is of codes, or has noise that can be moved."""
+    if isinstance(model, Local):
         return LocalReparameterisation()
     return StraightThrough() if _coded(model) else Pathwise()
 
