@@ -15,12 +15,13 @@ from cases import MODELS, make_data, random_model
 from mutations import seal
 from saved import fits
 from saved.fits import arrays_of, same, same_fit
-from veil.learning.fitting import Fit
+from veil.learning.result import Fit
+from veil.model.scales import Scale
 from veil.posterior import Posterior
 from veil.saved import folders, registry
 from veil.saved.folders import STRUCTURE
 from veil.saved.trees import DEEPEST
-from veil.units import Units
+from veil.units import Units, in_user_units, standardised
 
 # -- what is saved comes back ------------------------------------------------------------------------------------------
 
@@ -70,15 +71,19 @@ def test_log_prob_is_the_same_to_the_bit(name, tmp_path):
     assert veil.log_prob(again, data).tobytes() == veil.log_prob(model, data).tobytes()
 
 
-def test_rescaled_heads_conditioned_and_unfitted_models(tmp_path):
-    data = make_data("real | evidence")
-    units = Units(np.array([1.0, 2.0]), np.array([3.0, 0.1]))
+def test_standardised_conditioned_and_unfitted_models(tmp_path):
+    data = make_data("diagonal | evidence")
+    scale = Scale(np.array([1.0, 2.0]), np.array([3.0, 0.1]))
+    units = Units(scale, Scale(np.zeros(2), np.ones(2)))
     models = [
-        random_model("linear-diagonal", data).rescaled(units, Units(np.zeros(2), np.ones(2))),
+        standardised(random_model("linear-diagonal", data), units),
+        in_user_units(random_model("experts-full", make_data("real | evidence")), Units(None, scale)),
         veil.condition(random_model("mixture-full", make_data("real")), query=(0,), evidence=(1, 2)),
         veil.Mixture(components=7, start=veil.RandomRows()),
         veil.density(veil.Linear(veil.heads.DiscretisedLogistic(-1.0, 1.0, 3)), veil.MLP((4, 5), "relu")),
         units,
+        Units({"frame": None, "reward": scale}),
+        scale,
     ]
     for i, model in enumerate(models):
         same(veil.load(veil.save(tmp_path / str(i), model)), model)

@@ -19,7 +19,7 @@ import veil
 from cases import started
 from saved.fits import history
 from veil.host.files import parse_json
-from veil.learning.fitting import Fit
+from veil.learning.result import Fit
 from veil.saved import runs, unfinished
 
 DOCUMENTED = (ValueError, FileNotFoundError)

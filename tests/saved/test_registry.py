@@ -15,7 +15,7 @@ import veil
 from saved import fits
 from saved.fits import same, same_fit
 from veil import distributions
-from veil.learning.fitting import Fit
+from veil.learning.result import Fit
 from veil.saved import registry
 
 

@@ -16,6 +16,7 @@ from veil.cli.words import (
     NOISES,
     SEES,
     STARTS,
+    by_part,
     choose,
     made_experts,
     made_head,
@@ -24,10 +25,9 @@ from veil.cli.words import (
 from veil.model import Model
 from veil.parts.experts import Linear, LinearGaussian
 from veil.parts.gates import Softmax
-from veil.parts.heads import (
-    HomoscedasticGaussian,
-)
+from veil.parts.heads import HomoscedasticGaussian
 from veil.parts.images import Convolutional, Decoder, Pyramid
+from veil.parts.joint import Branches
 from veil.parts.nets import MLP
 from veil.parts.priors import (
     Codes,
@@ -333,8 +333,13 @@ def _step_latent(words: str) -> Prior:
     return Codes(int(sizes[0]), int(sizes[1])) if name == "codes" else StandardNormal(int(sizes[0]))
 
 
-def _decoder(word: str | None, hidden: Sequence[int] | None, activation: str | None) -> MLP | Decoder:
-    """A network, or for images pyramid:HEIGHTxWIDTHxCHANNELS or convolutional:..., with levels of sizes ``hidden``."""
+def _decoder(word: str | None, hidden: Sequence[int] | None, activation: str | None) -> MLP | Decoder | Branches:
+    """A network, or for images pyramid:HEIGHTxWIDTHxCHANNELS or convolutional:..., with levels of sizes ``hidden``.
+
+    For the parts of a dictionary part=network or part=pyramid:..., with commas between them.
+    """
+    if word is not None and "=" in word:
+        return Branches({part: _decoder(each, hidden, activation) for part, each in by_part("decoder", word).items()})
     if word is None or word == "network":
         return made_network((64, 64) if hidden is None else hidden, activation or "tanh")
     name, _, shape = word.partition(":")

@@ -18,7 +18,6 @@ class Running:
     every: float | None
     resume: bool
     log: str | None
-    mixed_precision: bool
     devices: int | None
     coordinator: str | None
     processes: int | None
@@ -97,8 +96,6 @@ class Running:
             options = options | {"checkpoints": kept}
         if self.devices is not None or self.together:
             options = options | {"mesh": mesh(self.devices)}
-        if self.mixed_precision:
-            options = options | {"mixed_precision": True}
         lines = metrics.JsonLines(folder / METRICS)
         records: list[Any] = [lines]
         if self.log is not None and self.leads:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from veil.data.core import trees
 from veil.data.core.columns import suggestion
 from veil.parts.covariance import Covariance, Diagonal, Full, Spherical, Tied
 from veil.parts.experts import Experts, Linear, LinearGaussian
@@ -18,6 +19,7 @@ from veil.parts.heads import (
     Poisson,
     StudentT,
 )
+from veil.parts.joint import Joint
 from veil.parts.nets import MLP
 from veil.parts.start import KMeans, RandomResponsibilities, RandomRows, Start
 
@@ -66,8 +68,31 @@ def choose(option: str, word: str, table: Mapping[str, Part]) -> Part:
     return table[word]
 
 
+def by_part(option: str, words: str) -> dict[str, str]:
+    """Words for the parts of a query that is a dictionary, by the keys that lead to them.
+
+    >>> by_part("head", "frame=bernoulli, arm/angle=gaussian")
+    {'frame': 'bernoulli', 'arm/angle': 'gaussian'}
+    """
+    pairs = [[word.strip() for word in pair.split("=")] for pair in words.split(",")]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs) or len({name for name, *_ in pairs}) < len(pairs):
+        raise ValueError(
+            f"{option}: expected a word for each part, such as frame=bernoulli,reward=gaussian; got {words!r}"
+        )
+    return dict(pairs)
+
+
 def made_head(word: str, covariance: str | None) -> Head:
-    """A head from ``name`` or ``name:numbers``: categorical:COUNT, discretised-logistic:LEVELS[:LOW:HIGH]."""
+    """A head from ``name`` or ``name:numbers``: categorical:COUNT, discretised-logistic:LEVELS[:LOW:HIGH].
+
+    For the parts of a dictionary part=name[:numbers], with commas between them; the covariance is that of its normals.
+    """
+    if "=" in word:
+        heads = {
+            tuple(part.split("/")): made_head(each, covariance if each == "gaussian" else None)
+            for part, each in by_part("head", word).items()
+        }
+        return Joint(trees.nested(heads))
     name, *rest = word.split(":")
     choose("head", name, HEADS)
     if name == "gaussian":

@@ -21,10 +21,10 @@ from veil.learning.choices import (
     as_optimiser,
     check_arguments,
     check_parts,
-    default_optimiser,
     in_windows,
     numbered,
     usual_objective,
+    usual_optimiser,
 )
 from veil.learning.em import ExpectationMaximisation
 from veil.learning.finishing import finished, scorer
@@ -181,7 +181,7 @@ def fit(
         stochastic = stepwise or objective.samples is not None  # type: ignore[attr-defined]
         learner = ExpectationMaximisation(objective, posterior, tolerance, stochastic, stepwise)  # type: ignore[arg-type]
     else:
-        optimiser = optimiser or default_optimiser(steps, 1e-2 if isinstance(model, Tractable) else 3e-3)
+        optimiser = optimiser or usual_optimiser(model, steps)
         learner = Gradient(objective, optimiser, fixed, window is not None)
     with Progress(progress if leader else False, "fit") as bar, closing(keeper) if keeper else nullcontext():
         watch = Watch(bar, record if leader else None, seen.log_scale)

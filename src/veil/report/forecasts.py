@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from veil.data.core import trees
 from veil.report import style
 from veil.verbs.forecasting import Forecast
 
@@ -38,6 +39,25 @@ def fan(
     if found.truth is not None:
         panel.plot(ahead, found.truth[sequence, :, entry], color=style.ORANGE, linestyle="--", label="truth")
     style.label(panel, x=("step", "count"), y=(name, "its unit"))
+
+
+def part(found: Forecast, *paths: trees.Path) -> Forecast:
+    """The forecast of one array of a query that is a dictionary, by the keys that lead to it; of several side by side.
+
+    >>> step = np.zeros((1, 2, 3, 1))
+    >>> both = {"angle": step, "speed": step}
+    >>> part(Forecast(both, both, both), ("angle",), ("speed",)).mean.shape
+    (1, 2, 3, 2)
+    """
+    truth = None if found.truth is None else picked(found.truth, *paths)
+    paths_, mean, spread = (picked(tree, *paths) for tree in (found.paths, found.mean, found.standard_deviation))
+    return Forecast(paths_, mean, spread, truth)
+
+
+def picked(tree: Any, *paths: trees.Path) -> np.ndarray:
+    """One array of a tree by the keys that lead to it, or several side by side."""
+    leaves = dict(trees.leaves(tree))
+    return np.concatenate([leaves[path] for path in paths], -1)
 
 
 def chart(path: str | os.PathLike[str], past: Sequence[np.ndarray], found: Forecast, names: Sequence[str] = ()) -> None:

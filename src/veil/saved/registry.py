@@ -62,8 +62,13 @@ def own_classes() -> Iterator[type]:
         for module in (room, *(importlib.import_module(found.name) for found in inside)):
             for value in vars(module).values():
                 a_module = isinstance(value, type) and issubclass(value, eqx.Module)
-                if a_module and value.__module__ == module.__name__ and not inspect.isabstract(value):
+                if a_module and value.__module__ == module.__name__ and not _abstract(value):
                     yield value
+
+
+def _abstract(cls: type) -> bool:
+    """Whether a class has methods or fields that only its subclasses have."""
+    return inspect.isabstract(cls) or bool(vars(cls)["__abstractvars__"])
 
 
 @functools.cache

@@ -20,8 +20,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from veil.data.core import trees
 from veil.host.files import check_format, parse_json, plain, read_bytes, read_json
-from veil.learning.fitting import Fit
+from veil.learning.result import Fit
 from veil.model import Datum, Sized
 from veil.posterior import Exact
 from veil.posterior.base import per_datum
@@ -30,6 +31,7 @@ from veil.saved import folders
 FORMAT, VERSION = "veil run", 1
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 LARGEST_CONFIG, LARGEST_METRICS = 64 * 2**20, 2**30  # bytes
+DEEPEST = 16  # dictionaries in one another
 PRECISIONS = ("float32", "float64")
 
 
@@ -38,20 +40,32 @@ class Columns:
     """The columns of the data that the model was fitted to, in the order the model knows them.
 
     ``sequences``: of sequences, how they were found: the columns of their names and of time, in a table or not, and
-    the parts of a recording. Shapes have the axis of the steps first.
+    the parts of a recording. Shapes, of a dictionary one for each array, have the axis of the steps first.
     """
 
     query: tuple[str, ...]
     evidence: tuple[str, ...]
     weight: str | None
-    query_shape: tuple[int, ...]
-    evidence_shape: tuple[int, ...]
+    query_shape: Any
+    evidence_shape: Any
     sequences: dict[str, Any] | None = None
 
     @property
-    def step_evidence(self) -> tuple[int, ...]:
-        """The shape of the evidence of what a model calls a row: of sequences, a step."""
-        return self.evidence_shape if self.sequences is None else self.evidence_shape[1:]
+    def names(self) -> dict[trees.Path, tuple[str, ...]]:
+        """The names of each array of the query, by the keys that lead to it: of its columns, or one of an image."""
+        found, rest = {}, list(self.query)
+        leaves = trees.leaves(self.query_shape)
+        for path, shape in leaves:
+            steps = 0 if self.sequences is None else 1
+            count = len(rest) if len(leaves) == 1 else math.prod(shape[steps:]) if len(shape) == 1 + steps else 1
+            found[path], rest = tuple(rest[:count]), rest[count:]
+        return found
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers the evidence of what a model calls a row has: of sequences, of a step; 0 without any."""
+        steps = 0 if self.sequences is None else 1
+        return sum(math.prod(shape[steps:]) for _, shape in trees.leaves(self.evidence_shape)) if self.evidence else 0
 
 
 @dataclass(frozen=True)
@@ -93,20 +107,24 @@ class Run:
     def _shapes(self) -> tuple[Any, Any, tuple[int, ...]]:
         """A query and evidence (None without) as shapes, and what ``sample`` is told of the number of steps."""
         dtype, columns = jnp.result_type(float), self.columns
-        query = jax.ShapeDtypeStruct(columns.query_shape, dtype)
-        evidence = jax.ShapeDtypeStruct(columns.evidence_shape, dtype) if columns.evidence else None
-        return query, evidence, columns.query_shape[:1] if columns.sequences is not None and evidence is None else ()
+        leaf = lambda shape: jax.ShapeDtypeStruct(shape, dtype)  # noqa: E731
+        query = trees.map(leaf, columns.query_shape)
+        evidence = trees.map(leaf, columns.evidence_shape) if columns.evidence else None
+        if columns.sequences is None or evidence is not None:
+            return query, evidence, ()
+        return query, evidence, trees.first(columns.query_shape)[:1]
 
     def _check_model(self, model: Any) -> None:
         """Raise whatever a model does that is not of the columns of this run, or ValueError."""
         _, evidence, steps = self._shapes()
-        expected = math.prod(self.columns.step_evidence) if self.columns.evidence else 0
-        drawn = jax.eval_shape(lambda key, x: model.sample(key, x, *steps)[1], jax.random.key(0), evidence).shape
+        expected = self.columns.inputs
+        drawn = jax.eval_shape(lambda key, x: model.sample(key, x, *steps)[1], jax.random.key(0), evidence)
+        drawn = trees.map(lambda leaf: leaf.shape, drawn)
         inputs = model.sizes.inputs if isinstance(model, Sized) else None
         if drawn != self.columns.query_shape or (inputs is not None and inputs != expected):
             raise ValueError(
-                f"{CONFIG} has {list(self.columns.query_shape)} query and {expected} evidence columns, the model "
-                f"{list(drawn)} and {expected if inputs is None else inputs}"
+                f"{CONFIG} has {trees.map(list, self.columns.query_shape)} query and {expected} evidence columns, the "
+                f"model {trees.map(list, drawn)} and {expected if inputs is None else inputs}"
             )
 
     def _check_posterior(self, model: Any, posterior: Any) -> None:
@@ -174,8 +192,8 @@ def read(path: str | os.PathLike[str]) -> Run:
         _list(data, "query", str, file),
         _list(data, "evidence", str, file),
         weight,
-        _list(data, "query_shape", int, file),
-        _list(data, "evidence_shape", int, file),
+        _shape(data.get("query_shape"), "query_shape", file),
+        _shape(data.get("evidence_shape"), "evidence_shape", file),
         sequences,
     )
     if not columns.query or not columns.query_shape:
@@ -206,9 +224,17 @@ def _list(data: dict[str, Any], name: str, kind: type, file: Path) -> tuple[Any,
     value = data.get(name)
     if not isinstance(value, list) or any(type(part) is not kind for part in value):
         raise ValueError(f"{file}: data.{name} must be a list of {kind.__name__}; got {value!r:.80}")
-    if kind is int and any(part < 1 for part in value):
-        raise ValueError(f"{file}: data.{name} must hold positive numbers; got {value!r:.80}")
     return tuple(value)
+
+
+def _shape(value: Any, name: str, file: Path, depth: int = 0) -> Any:
+    """A tuple of sizes; of a dictionary one for each of its arrays."""
+    if isinstance(value, dict) and value and depth < DEEPEST:
+        return {key: _shape(each, f"{name}.{key}", file, depth + 1) for key, each in value.items()}
+    sizes = _list({name: value}, name, int, file)
+    if any(size < 1 for size in sizes):
+        raise ValueError(f"{file}: data.{name} must hold positive numbers; got {value!r:.80}")
+    return sizes
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------

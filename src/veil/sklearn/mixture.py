@@ -12,8 +12,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from veil.data import Data
 from veil.evaluation.likelihood import log_prob
-from veil.learning.fitting import Fit
 from veil.learning.preprocessing import preprocess
+from veil.learning.result import Fit
 from veil.maths import kmeans
 from veil.model.abilities import free_parameters
 from veil.parts.covariance import Covariance, Diagonal, Full, Spherical, Tied

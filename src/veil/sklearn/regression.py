@@ -13,7 +13,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from veil.data import Data
 from veil.evaluation.likelihood import log_prob
-from veil.learning.fitting import Fit, default_optimiser
+from veil.learning.choices import default_optimiser
+from veil.learning.result import Fit
 from veil.parts.experts import Linear, LinearGaussian
 from veil.parts.gates import Softmax
 from veil.parts.heads import DiagonalGaussian, FullGaussian

@@ -9,7 +9,7 @@ import numpy as np
 
 import veil
 from veil import distributions
-from veil.learning.fitting import default_optimiser
+from veil.learning.choices import default_optimiser
 from veil.objective import ELBO, Balanced
 from veil.parts import heads, images
 from veil.report import forecasts, plots, style
