@@ -15,7 +15,8 @@ from veil import posterior as q
 from veil.learning.result import Fit, History, Status
 from veil.model.scales import Scale
 from veil.parts import dynamics, gates, heads, priors
-from veil.units import StandardisedExactSteps, standardised
+from veil.units import standardised
+from veil.units.models import StandardisedExactSteps
 
 RNG = np.random.default_rng(0)
 SMALL = veil.MLP((3,))
