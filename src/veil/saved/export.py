@@ -16,9 +16,13 @@ from jaxtyping import Array, PRNGKeyArray
 
 from veil import distributions
 from veil.data import Data, Stream
+from veil.data.core import trees
+from veil.data.core.checks import leaf_names
+from veil.data.core.trees import Tree
 from veil.evaluation.moments import mean_and_variance
 from veil.host.files import write_atomically
-from veil.model import Datum, Model, Plate, Sized, checks
+from veil.model import Datum, Model, Plate, Sized, Stepwise, checks
+from veil.model.contract import as_floats
 from veil.posterior import Posterior
 from veil.posterior.arguments import parts
 from veil.posterior.base import per_datum
@@ -59,27 +63,43 @@ class Source:
 
     model: Any
     posterior: Posterior | None
-    query: np.ndarray
-    evidence: np.ndarray | None
-    names: dict[str, tuple[str, ...] | None]
+    query: Tree
+    evidence: Tree
+    names: dict[str, Tree]
 
-    def port(self, name: str) -> Port:
-        """The query or the evidence as an input."""
-        array = self.query if name == "query" else self.evidence
-        assert array is not None
-        return Port(name, (ROWS, *array.shape[1:]), _real(), DATA_UNIT, self.names[name])
+    @property
+    def asked(self) -> tuple[Port, ...]:
+        """The query: a port, or one for each array of a dictionary."""
+        return self._ports("query", self.query)
 
     @property
     def given(self) -> tuple[Port, ...]:
         """The evidence, if there is any."""
-        return () if self.evidence is None else (self.port("evidence"),)
+        return self._ports("evidence", self.evidence)
+
+    def _ports(self, name: str, tree: Tree) -> tuple[Port, ...]:
+        names = dict(trees.leaves(self.names[name]))
+        return tuple(
+            Port(_place(name, path), (ROWS, *array.shape[1:]), _real(), DATA_UNIT, names[path])
+            for path, array in trees.leaves(tree)
+        )
+
+    def asked_of(self, arrays: Sequence[Array]) -> Any:
+        """The query of the arrays that come in through ``asked``."""
+        return _filled(self.query, arrays)
+
+    def given_of(self, arrays: Sequence[Array]) -> Any:
+        """The evidence of the arrays that come in through ``given``; None without any."""
+        return _filled(self.evidence, arrays)
+
+    def columns(self, output: str) -> dict[str, tuple[str, ...] | None]:
+        """What comes out in the shape of the query: of each array its name and its columns."""
+        return {_place(output, path): names for path, names in trees.leaves(self.names["query"])}
 
     @property
     def prior(self) -> Any:
         """p(z | x) of the first datum."""
-        return self.model.prior(
-            None if self.evidence is None else jnp.asarray(self.evidence[0], jnp.result_type(float))
-        )
+        return self.model.prior(trees.map(lambda array: jnp.asarray(array[0], jnp.result_type(float)), self.evidence))
 
     def latent(self, what: str) -> Any:
         """The prior of a latent that each datum has. Raises ValueError for a model without one."""
@@ -95,6 +115,23 @@ class Source:
         return prior
 
 
+def _place(name: str, path: trees.Path) -> str:
+    """What a leaf of a tree is called outside: query/frame."""
+    return "/".join((name, *path))
+
+
+def _filled(like: Tree, arrays: Sequence[Array]) -> Any:
+    """A tree of these arrays, one for each leaf."""
+    if like is None:
+        return None
+    return trees.nested({path: array for (path, _), array in zip(trees.leaves(like), arrays, strict=True)})
+
+
+def _placed(name: str, tree: Tree) -> dict[str, Array]:
+    """The leaves of a tree, as they are called outside."""
+    return {_place(name, path): leaf for path, leaf in trees.leaves(tree)}
+
+
 def _real() -> str:
     return str(jnp.result_type(float))
 
@@ -107,31 +144,31 @@ def _chooses(prior: Any) -> bool:
 def encoder(source: Source) -> Program:
     """(query[, evidence]) -> responsibilities of components; probabilities of codes; mean and scale of others."""
     prior, model, posterior = source.latent("encoder"), source.model, source.posterior
-    inputs = (source.port("query"), *source.given)
+    inputs, asked = (*source.asked, *source.given), len(source.asked)
     chosen = choose(model, posterior)
     if per_datum(chosen) is not None:
         raise ValueError(
             "posterior: it has one row for each datum of the fit and no encoder for others; fit with veil.Amortized()"
         )
 
-    def q(y: Array, x: Array | None) -> Any:
-        return chosen(model, Datum(y, x))
+    def q(arrays: tuple[Array, ...]) -> Any:
+        return chosen(model, Datum(source.asked_of(arrays[:asked]), source.given_of(arrays[asked:])))
 
     if _chooses(prior):
 
-        def responsibilities(y: Array, x: Array | None = None) -> dict[str, Array]:
-            return {"responsibilities": mean_and_variance(q(y, x), jax.random.key(0))[0]}
+        def responsibilities(*arrays: Array) -> dict[str, Array]:
+            return {"responsibilities": mean_and_variance(q(arrays), jax.random.key(0))[0]}
 
         return Program(responsibilities, inputs, {"responsibilities": (CHANCE, None)})
     if isinstance(prior, distributions.Codes):
 
-        def codes(y: Array, x: Array | None = None) -> dict[str, Array]:
-            return {"probabilities": mean_and_variance(q(y, x), jax.random.key(0))[0]}
+        def codes(*arrays: Array) -> dict[str, Array]:
+            return {"probabilities": mean_and_variance(q(arrays), jax.random.key(0))[0]}
 
         return Program(codes, inputs, {"probabilities": (CHANCE, None)})
 
-    def moments(y: Array, x: Array | None = None) -> dict[str, Array]:
-        mean, variance = mean_and_variance(q(y, x), jax.random.key(0))
+    def moments(*arrays: Array) -> dict[str, Array]:
+        mean, variance = mean_and_variance(q(arrays), jax.random.key(0))
         return {"mean": mean, "scale": jnp.sqrt(variance)}
 
     return Program(moments, inputs, {"mean": (LATENT_UNIT, None), "scale": (LATENT_UNIT, None)})
@@ -145,13 +182,26 @@ def decoder(source: Source) -> Program:
     else:
         latent = Port("latent", (ROWS, *distributions.event_shape(prior)), _real(), LATENT_UNIT)
 
-    def decode(z: Array, x: Array | None = None) -> dict[str, Array]:
-        likelihood = model.likelihood(z, x)
-        chances = distributions.probabilities(likelihood)
-        return {"mean": distributions.moments(likelihood)[0]} if chances is None else {"probabilities": chances}
+    def decode(z: Array, *arrays: Array) -> dict[str, Array]:
+        return _said(model.likelihood(z, source.given_of(arrays)), ())
 
-    outputs = {"mean": (DATA_UNIT, source.names["query"]), "probabilities": (CHANCE, source.names["query"])}
+    outputs = {
+        name: (unit, columns)
+        for what, unit in (("mean", DATA_UNIT), ("probabilities", CHANCE))
+        for name, columns in source.columns(what).items()
+    }
     return Program(decode, (latent, *source.given), outputs)
+
+
+def _said(y: Any, path: trees.Path) -> dict[str, Array]:
+    """The mean of each array of y, of categories their probabilities, as it is called outside."""
+    if isinstance(y, distributions.Joint):
+        parts = [_said(part, (*path, name)) for name, part in y.parts.items()]
+        return {name: array for part in parts for name, array in part.items()}
+    chances = distributions.probabilities(y)
+    if chances is None:
+        return _placed(_place("mean", path), distributions.moments(y)[0])
+    return _placed(_place("probabilities", path), chances)
 
 
 def policy(source: Source, deterministic: bool) -> Program:
@@ -166,25 +216,25 @@ def policy(source: Source, deterministic: bool) -> Program:
     if shared and source.posterior is None:
         raise ValueError("posterior: the weights of this model are in its posterior; give the Fit, or .posterior")
 
-    def about(x: Array) -> Any:
+    def about(x: Any) -> Any:
         """What the latent is drawn from: a latent that all data share is known from those that were seen."""
         if not shared:
             return model.prior(x)
         assert source.posterior is not None
         return source.posterior(model, Datum(jnp.zeros(0), x))
 
-    def act(x: Array, key: PRNGKeyArray) -> dict[str, Array]:
+    def act(*arrays: Array) -> dict[str, Array]:
+        x, key = source.given_of(arrays[:-1]), arrays[-1]
         if not shared:
-            return {"action": model.sample(key, x)[1]}
+            return _placed("action", model.sample(key, x)[1])
         key_latent, key_query = jax.random.split(key)
-        drawn = model.likelihood(about(x).sample(key_latent), x).sample(key_query)
-        return {"action": drawn.astype(jnp.result_type(float))}
+        return _placed("action", as_floats(model.likelihood(about(x).sample(key_latent), x).sample(key_query)))
 
-    def act_centrally(x: Array) -> dict[str, Array]:
-        action = distributions.central(model.likelihood(distributions.central(about(x)), x))
-        return {"action": action.astype(jnp.result_type(float))}
+    def act_centrally(*arrays: Array) -> dict[str, Array]:
+        x = source.given_of(arrays)
+        return _placed("action", as_floats(distributions.central(model.likelihood(distributions.central(about(x)), x))))
 
-    outputs = {"action": (DATA_UNIT, source.names["query"])}
+    outputs = {name: (DATA_UNIT, columns) for name, columns in source.columns("action").items()}
     if deterministic:
         return Program(act_centrally, source.given, outputs)
     return Program(act, (*source.given, Port("seed", (), "uint32", WHOLE)), outputs, draws=True)
@@ -210,7 +260,8 @@ def export(
     | policy | evidence, seed (one uint32) | ``action`` [N, ·], a draw of p(y \\| x) |
     | policy, ``deterministic`` | evidence | ``action``: the mean of p(y \\| x, z), or the most probable category, at the most probable component or at the latent's mean |
 
-    Everything is in the user's units and in JAX's present precision, evidence only where the model has it, and N any
+    Of a query or evidence that is a dictionary each array goes in and comes out by its own name: ``query/frame``,
+    ``mean/frame``. Everything is in the user's units and in JAX's present precision, evidence only where the model has it, and N any
     number from one. Of a Bayesian network the policy draws weights from the posterior anew for each row. Missing
     entries are not supported. The function is written only if, read back, it agrees with the model on rows of ``data``
     to within rounding: the differences are in the JSON file.
@@ -287,7 +338,7 @@ def parity(found: Export, made: Program, source: Source) -> dict[str, Any]:
     Raises ValueError where that is more than rounding.
     """
     row, rows, seed = eqx.filter_jit(made.row), max(CHECKED), np.uint32(SEED)
-    arrays = {"query": source.query, "evidence": source.evidence, "latent": None, "component": None}
+    arrays: dict[str, Any] = {**_placed("query", source.query), **_placed("evidence", source.evidence)}
     taken = [port for port in made.inputs if port.name != "seed"]
     if taken[0].name in ("latent", "component"):
         arrays[taken[0].name] = _latents(source, rows)
@@ -314,21 +365,27 @@ def parity(found: Export, made: Program, source: Source) -> dict[str, Any]:
 def _latents(source: Source, rows: int) -> np.ndarray:
     """A draw of the prior for each row."""
     draw = eqx.filter_jit(lambda x, key: source.model.prior(x).sample(key))
-    evidence = [None] * rows if source.evidence is None else list(jnp.asarray(source.evidence, jnp.result_type(float)))
-    return np.stack([np.asarray(draw(x, jax.random.key(n))) for n, x in enumerate(evidence)])
+    evidence = trees.map(lambda array: jnp.asarray(array, jnp.result_type(float)), source.evidence)
+    each = [trees.map(lambda array: array[n], evidence) for n in range(rows)]  # noqa: B023
+    return np.stack([np.asarray(draw(x, jax.random.key(n))) for n, x in enumerate(each)])
 
 
 def _source(model: Model, posterior: Posterior | None, data: Any) -> Source:
     given = data if isinstance(data, Data | Stream) else Data(data)
     checks.shapes(model, given)
     block = next(iter(given.blocks(max(CHECKED))))
-    places = np.arange(max(CHECKED)) % len(block.query)  # few data are used more than once
-    evidence = None if block.evidence is None else np.asarray(block.evidence)[places]
+    places = np.arange(max(CHECKED)) % len(block)  # few data are used more than once
+    query, evidence = (
+        trees.map(lambda array: np.asarray(array)[places], tree) for tree in (block.query, block.evidence)
+    )
+    sequences = isinstance(model, Stepwise)
     names = {
-        "query": tuple(given.query_names) or None,
-        "evidence": tuple(given.evidence_names) or None,
+        "query": leaf_names(given.query_names, query, "query", "y", sequences),
+        "evidence": None,
     }
-    return Source(model, posterior, np.asarray(block.query)[places], evidence, names)
+    if evidence is not None:
+        names["evidence"] = leaf_names(given.evidence_names, evidence, "evidence", "x", sequences)
+    return Source(model, posterior, query, evidence, names)
 
 
 def _free(path: Path) -> Path:
