@@ -15,12 +15,14 @@ import numpy as np
 
 from veil import distributions
 from veil.data import Data, Stream
+from veil.data.core import trees
+from veil.data.core.checks import leaf_names
 from veil.host.files import write_atomically
-from veil.model import Model, checks
+from veil.model import Model, Stepwise, checks
 from veil.posterior import Posterior
 from veil.posterior.arguments import parts
 from veil.saved import program
-from veil.saved.functions import FUNCTIONS, Rowwise, Source, row_key
+from veil.saved.functions import FUNCTIONS, Rowwise, Source, placed, row_key
 from veil.saved.program import ROWS, Export, Port
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -48,7 +50,8 @@ def export(
     | policy | evidence, seed (one uint32) | ``action`` [N, ·], a draw of p(y \\| x) |
     | policy, ``deterministic`` | evidence | ``action``: the mean of p(y \\| x, z), or the most probable category, at the most probable component or at the latent's mean |
 
-    Everything is in the user's units and in JAX's present precision, evidence only where the model has it, and N any
+    Of a query or evidence that is a dictionary each array goes in and comes out by its own name: ``query/frame``,
+    ``mean/frame``. Everything is in the user's units and in JAX's present precision, evidence only where the model has it, and N any
     number from one. Of a Bayesian network the policy draws weights from the posterior anew for each row. Missing
     entries are not supported. The function is written only if, read back, it agrees with the model on rows of ``data``
     to within rounding: the differences are in the JSON file.
@@ -125,7 +128,7 @@ def parity(found: Export, made: Rowwise, source: Source) -> dict[str, Any]:
     Raises ValueError where that is more than rounding.
     """
     row, rows, seed = eqx.filter_jit(made.row), max(CHECKED), np.uint32(SEED)
-    arrays = {"query": source.query, "evidence": source.evidence, "latent": None, "component": None}
+    arrays: dict[str, Any] = {**placed("query", source.query), **placed("evidence", source.evidence)}
     taken = [port for port in made.inputs if port.name != "seed"]
     if taken[0].name in ("latent", "component"):
         arrays[taken[0].name] = _latents(source, rows)
@@ -152,21 +155,27 @@ def parity(found: Export, made: Rowwise, source: Source) -> dict[str, Any]:
 def _latents(source: Source, rows: int) -> np.ndarray:
     """A draw of the prior for each row."""
     draw = eqx.filter_jit(lambda x, key: source.model.prior(x).sample(key))
-    evidence = [None] * rows if source.evidence is None else list(jnp.asarray(source.evidence, jnp.result_type(float)))
-    return np.stack([np.asarray(draw(x, jax.random.key(n))) for n, x in enumerate(evidence)])
+    evidence = trees.map(lambda array: jnp.asarray(array, jnp.result_type(float)), source.evidence)
+    each = [trees.map(lambda array: array[n], evidence) for n in range(rows)]  # noqa: B023
+    return np.stack([np.asarray(draw(x, jax.random.key(n))) for n, x in enumerate(each)])
 
 
 def _source(model: Model, posterior: Posterior | None, data: Any) -> Source:
     given = data if isinstance(data, Data | Stream) else Data(data)
     checks.shapes(model, given)
     block = next(iter(given.blocks(max(CHECKED))))
-    places = np.arange(max(CHECKED)) % len(block.query)  # few data are used more than once
-    evidence = None if block.evidence is None else np.asarray(block.evidence)[places]
+    places = np.arange(max(CHECKED)) % len(block)  # few data are used more than once
+    query, evidence = (
+        trees.map(lambda array: np.asarray(array)[places], tree) for tree in (block.query, block.evidence)
+    )
+    sequences = isinstance(model, Stepwise)
     names = {
-        "query": tuple(given.query_names) or None,
-        "evidence": tuple(given.evidence_names) or None,
+        "query": leaf_names(given.query_names, query, "query", "y", sequences),
+        "evidence": None,
     }
-    return Source(model, posterior, np.asarray(block.query)[places], evidence, names)
+    if evidence is not None:
+        names["evidence"] = leaf_names(given.evidence_names, evidence, "evidence", "x", sequences)
+    return Source(model, posterior, query, evidence, names)
 
 
 def _free(path: Path) -> Path:

@@ -1,17 +1,19 @@
 """What is exported of a model: its encoder, decoder or policy as a function of ONE datum's arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from veil import distributions
+from veil.data.core import trees
+from veil.data.core.trees import Tree
 from veil.evaluation.moments import mean_and_variance
 from veil.model import Datum, Plate, Sized
+from veil.model.contract import as_floats
 from veil.posterior import Posterior
 from veil.posterior.base import per_datum
 from veil.posterior.choice import chosen as choose
@@ -38,37 +40,52 @@ class Rowwise:
 
 
 def row_key(seed: Array, row: Array) -> PRNGKeyArray:
-    """The key that a row draws with."""
     return jax.random.fold_in(jax.random.key(seed), row)
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported: the model, its posterior, and data like those it is for (a few rows)."""
+    """What is exported: the model, its posterior, and data like those it is for (``CHECKED`` rows at most)."""
 
     model: Any
     posterior: Posterior | None
-    query: np.ndarray
-    evidence: np.ndarray | None
-    names: dict[str, tuple[str, ...] | None]
+    query: Tree
+    evidence: Tree
+    names: dict[str, Tree]
 
-    def port(self, name: str) -> Port:
-        """The query or the evidence as an input."""
-        array = self.query if name == "query" else self.evidence
-        assert array is not None
-        return Port(name, (ROWS, *array.shape[1:]), real(), DATA_UNIT, self.names[name])
+    @property
+    def asked(self) -> tuple[Port, ...]:
+        """The query: a port, or one for each array of a dictionary."""
+        return self._ports("query", self.query)
 
     @property
     def given(self) -> tuple[Port, ...]:
         """The evidence, if there is any."""
-        return () if self.evidence is None else (self.port("evidence"),)
+        return self._ports("evidence", self.evidence)
+
+    def _ports(self, name: str, tree: Tree) -> tuple[Port, ...]:
+        names = dict(trees.leaves(self.names[name]))
+        return tuple(
+            Port(_place(name, path), (ROWS, *array.shape[1:]), real(), DATA_UNIT, names[path])
+            for path, array in trees.leaves(tree)
+        )
+
+    def asked_of(self, arrays: Sequence[Array]) -> Any:
+        """The query of the arrays that come in through ``asked``."""
+        return _filled(self.query, arrays)
+
+    def given_of(self, arrays: Sequence[Array]) -> Any:
+        """The evidence of the arrays that come in through ``given``; None without any."""
+        return _filled(self.evidence, arrays)
+
+    def columns(self, output: str) -> dict[str, tuple[str, ...] | None]:
+        """What comes out in the shape of the query: of each array its name and its columns."""
+        return {_place(output, path): names for path, names in trees.leaves(self.names["query"])}
 
     @property
     def prior(self) -> Any:
         """p(z | x) of the first datum."""
-        return self.model.prior(
-            None if self.evidence is None else jnp.asarray(self.evidence[0], jnp.result_type(float))
-        )
+        return self.model.prior(trees.map(lambda array: jnp.asarray(array[0], jnp.result_type(float)), self.evidence))
 
     def latent(self, what: str) -> Any:
         """The prior of a latent that each datum has. Raises ValueError for a model without one."""
@@ -84,8 +101,24 @@ class Source:
         return prior
 
 
+def _place(name: str, path: trees.Path) -> str:
+    """What a leaf of a tree is called outside: query/frame."""
+    return "/".join((name, *path))
+
+
+def _filled(like: Tree, arrays: Sequence[Array]) -> Any:
+    """A tree of these arrays, one for each leaf."""
+    if like is None:
+        return None
+    return trees.nested({path: array for (path, _), array in zip(trees.leaves(like), arrays, strict=True)})
+
+
+def placed(name: str, tree: Tree) -> dict[str, Array]:
+    """The leaves of a tree, as they are called outside."""
+    return {_place(name, path): leaf for path, leaf in trees.leaves(tree)}
+
+
 def real() -> str:
-    """The type of numbers, in JAX's present precision."""
     return str(jnp.result_type(float))
 
 
@@ -97,31 +130,31 @@ def _chooses(prior: Any) -> bool:
 def encoder(source: Source) -> Rowwise:
     """(query[, evidence]) -> responsibilities of components; probabilities of codes; mean and scale of others."""
     prior, model, posterior = source.latent("encoder"), source.model, source.posterior
-    inputs = (source.port("query"), *source.given)
+    inputs, asked = (*source.asked, *source.given), len(source.asked)
     chosen = choose(model, posterior)
     if per_datum(chosen) is not None:
         raise ValueError(
             "posterior: it has one row for each datum of the fit and no encoder for others; fit with veil.Amortized()"
         )
 
-    def q(y: Array, x: Array | None) -> Any:
-        return chosen(model, Datum(y, x))
+    def q(arrays: tuple[Array, ...]) -> Any:
+        return chosen(model, Datum(source.asked_of(arrays[:asked]), source.given_of(arrays[asked:])))
 
     if _chooses(prior):
 
-        def responsibilities(y: Array, x: Array | None = None) -> dict[str, Array]:
-            return {"responsibilities": mean_and_variance(q(y, x), jax.random.key(0))[0]}
+        def responsibilities(*arrays: Array) -> dict[str, Array]:
+            return {"responsibilities": mean_and_variance(q(arrays), jax.random.key(0))[0]}
 
         return Rowwise(responsibilities, inputs, {"responsibilities": (CHANCE, None)})
     if isinstance(prior, distributions.Codes):
 
-        def codes(y: Array, x: Array | None = None) -> dict[str, Array]:
-            return {"probabilities": mean_and_variance(q(y, x), jax.random.key(0))[0]}
+        def codes(*arrays: Array) -> dict[str, Array]:
+            return {"probabilities": mean_and_variance(q(arrays), jax.random.key(0))[0]}
 
         return Rowwise(codes, inputs, {"probabilities": (CHANCE, None)})
 
-    def moments(y: Array, x: Array | None = None) -> dict[str, Array]:
-        mean, variance = mean_and_variance(q(y, x), jax.random.key(0))
+    def moments(*arrays: Array) -> dict[str, Array]:
+        mean, variance = mean_and_variance(q(arrays), jax.random.key(0))
         return {"mean": mean, "scale": jnp.sqrt(variance)}
 
     return Rowwise(moments, inputs, {"mean": (LATENT_UNIT, None), "scale": (LATENT_UNIT, None)})
@@ -135,13 +168,26 @@ def decoder(source: Source) -> Rowwise:
     else:
         latent = Port("latent", (ROWS, *distributions.event_shape(prior)), real(), LATENT_UNIT)
 
-    def decode(z: Array, x: Array | None = None) -> dict[str, Array]:
-        likelihood = model.likelihood(z, x)
-        chances = distributions.probabilities(likelihood)
-        return {"mean": distributions.moments(likelihood)[0]} if chances is None else {"probabilities": chances}
+    def decode(z: Array, *arrays: Array) -> dict[str, Array]:
+        return _said(model.likelihood(z, source.given_of(arrays)), ())
 
-    outputs = {"mean": (DATA_UNIT, source.names["query"]), "probabilities": (CHANCE, source.names["query"])}
+    outputs = {
+        name: (unit, columns)
+        for what, unit in (("mean", DATA_UNIT), ("probabilities", CHANCE))
+        for name, columns in source.columns(what).items()
+    }
     return Rowwise(decode, (latent, *source.given), outputs)
+
+
+def _said(y: Any, path: trees.Path) -> dict[str, Array]:
+    """The mean of each array of y, of categories their probabilities, as it is called outside."""
+    if isinstance(y, distributions.Joint):
+        parts = [_said(part, (*path, name)) for name, part in y.parts.items()]
+        return {name: array for part in parts for name, array in part.items()}
+    chances = distributions.probabilities(y)
+    if chances is None:
+        return placed(_place("mean", path), distributions.moments(y)[0])
+    return placed(_place("probabilities", path), chances)
 
 
 def policy(source: Source, deterministic: bool = False) -> Rowwise:
@@ -156,25 +202,25 @@ def policy(source: Source, deterministic: bool = False) -> Rowwise:
     if shared and source.posterior is None:
         raise ValueError("posterior: the weights of this model are in its posterior; give the Fit, or .posterior")
 
-    def about(x: Array) -> Any:
+    def about(x: Any) -> Any:
         """What the latent is drawn from: a latent that all data share is known from those that were seen."""
         if not shared:
             return model.prior(x)
         assert source.posterior is not None
         return source.posterior(model, Datum(jnp.zeros(0), x))
 
-    def act(x: Array, key: PRNGKeyArray) -> dict[str, Array]:
+    def act(*arrays: Array) -> dict[str, Array]:
+        x, key = source.given_of(arrays[:-1]), arrays[-1]
         if not shared:
-            return {"action": model.sample(key, x)[1]}
+            return placed("action", model.sample(key, x)[1])
         key_latent, key_query = jax.random.split(key)
-        drawn = model.likelihood(about(x).sample(key_latent), x).sample(key_query)
-        return {"action": drawn.astype(jnp.result_type(float))}
+        return placed("action", as_floats(model.likelihood(about(x).sample(key_latent), x).sample(key_query)))
 
-    def act_centrally(x: Array) -> dict[str, Array]:
-        action = distributions.central(model.likelihood(distributions.central(about(x)), x))
-        return {"action": action.astype(jnp.result_type(float))}
+    def act_centrally(*arrays: Array) -> dict[str, Array]:
+        x = source.given_of(arrays)
+        return placed("action", as_floats(distributions.central(model.likelihood(distributions.central(about(x)), x))))
 
-    outputs = {"action": (DATA_UNIT, source.names["query"])}
+    outputs = {name: (DATA_UNIT, columns) for name, columns in source.columns("action").items()}
     if deterministic:
         return Rowwise(act_centrally, source.given, outputs)
     return Rowwise(act, (*source.given, Port("seed", (), "uint32", WHOLE)), outputs, draws=True)

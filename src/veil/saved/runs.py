@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from veil.data.core import trees
+from veil.data.core.checks import leaf_names
 from veil.host.files import check_format, parse_json, plain, read_bytes, read_json
 from veil.learning.result import Fit
 from veil.model import Datum, Sized
@@ -53,13 +54,8 @@ class Columns:
     @property
     def names(self) -> dict[trees.Path, tuple[str, ...]]:
         """The names of each array of the query, by the keys that lead to it: of its columns, or one of an image."""
-        found, rest = {}, list(self.query)
-        leaves = trees.leaves(self.query_shape)
-        for path, shape in leaves:
-            steps = 0 if self.sequences is None else 1
-            count = len(rest) if len(leaves) == 1 else math.prod(shape[steps:]) if len(shape) == 1 + steps else 1
-            found[path], rest = tuple(rest[:count]), rest[count:]
-        return found
+        query = trees.map(lambda shape: jax.ShapeDtypeStruct((1, *shape), float), self.query_shape)
+        return dict(trees.leaves(leaf_names(self.query, query, "query", "y", self.sequences is not None)))
 
     @property
     def inputs(self) -> int:
