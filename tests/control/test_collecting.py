@@ -114,7 +114,7 @@ def test_an_actors_memory_lasts_an_episode(tmp_path: Path) -> None:
 
 
 def test_keys_follow_from_seed_episode_and_step(tmp_path: Path) -> None:
-    """The same call gives the same recording, whole or in parts; every episode, step and seed its own numbers."""
+    """The same call makes the same recording, whole or in parts; each episode, step and seed has its own numbers."""
     pytest.importorskip("gymnasium")
     actor = RandomActor(jnp.full(1, -2.0), jnp.full(1, 2.0))
     options = {"max_steps": 6, "policy": actor}
@@ -132,7 +132,7 @@ def test_a_fitted_policy_plays_what_it_was_shown(tmp_path: Path) -> None:
     """From demonstrations to a policy to its own recording: whole numbers where the environment has choices."""
     pytest.importorskip("gymnasium")
     rng = np.random.default_rng(0)
-    seen = rng.uniform(-1, 1, (200, 4))
+    seen = rng.uniform(-0.2, 0.2, (200, 4))
     data = Data((seen[:, 2:3] > 0).astype(float), evidence=seen)
     model = veil.density(veil.Linear(veil.heads.Bernoulli()))
     fit = veil.fit(model, data, key=jax.random.key(0), steps=400)
@@ -141,7 +141,8 @@ def test_a_fitted_policy_plays_what_it_was_shown(tmp_path: Path) -> None:
     (each,) = found.episodes
     assert np.issubdtype(each.actions["action"].dtype, np.integer)
     lean = each.observations["observation"][:-1, 2]
-    clear = np.abs(lean) > 0.05
+    clear = np.abs(lean) > 0.03
+    assert clear.any()
     np.testing.assert_array_equal(each.actions["action"][clear], lean[clear] > 0)
 
 

@@ -183,7 +183,7 @@ class FilteringActor(Actor):
         if not isinstance(used, Online):
             raise TypeError(
                 f"posterior: {type(used).__name__} sees whole sequences and cannot filter; fit one that sees the past, "
-                "veil.Sequential(net, veil.Past()), or give veil.posterior.Bootstrap()"
+                "veil.Sequential(sees=veil.posterior.Past()), or give veil.posterior.Bootstrap()"
             )
         return FilteringActor(used.filter(model), policy, on_device(nothing))
 

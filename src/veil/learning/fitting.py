@@ -31,20 +31,10 @@ from veil.learning.finishing import finished, scorer
 from veil.learning.gradient import Gradient
 from veil.learning.learner import FELL
 from veil.learning.loop import train
-from veil.learning.preprocessing import Preprocessing, preprocess
+from veil.learning.preprocessing import Preprocessing
 from veil.learning.result import Fit
 from veil.learning.resuming import Resuming
-from veil.learning.starting import (
-    careful,
-    cast,
-    finite,
-    frozen_units,
-    guesses,
-    in_standard_units,
-    seeds,
-    source_of,
-    starts,
-)
+from veil.learning.starting import begin, careful, cast, finite, frozen_units, guesses, seeds, source_of
 from veil.learning.watch import Watch
 from veil.model import ClosedForm, Model, Tractable
 from veil.model.abilities import started
@@ -200,17 +190,6 @@ def fit(
             state = train(learner, pairs, source, steps, seed, watch, watch.period(steps), memory)
             state = watch.best_state if watch.best_state is not None else state
     return finished(learner, state, posterior, seen, watch, steps, data)
-
-
-def begin(
-    model: Any, data: Data | Stream, units: Any, restarts: int, rng: np.random.Generator
-) -> tuple[Any, Preprocessing]:
-    """Models of standardised data with a leading axis of restarts, and what was seen of the data."""
-    anew = not started(model) or restarts > 1
-    standard = units is not None
-    model, units = in_standard_units(model, units, anew)
-    seen = preprocess(model, data, rng, units)
-    return starts(model, seen, restarts, rng, standard), seen
 
 
 def _by_sums(

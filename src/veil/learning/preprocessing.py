@@ -175,10 +175,8 @@ def preprocess(
         extent.add(data)
         sample = data if len(data) <= SAMPLE else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
     units = Units.of(sample, model) if units is None else units
-    numbers = units, extent.log_scale(units), extent.largest(units)
-    return Preprocessing(
-        sample, extent.total, *numbers, extent.missing, isinstance(model, Stepwise), latent_values(model)
-    )
+    numbers = extent.log_scale(units), extent.largest(units), extent.missing
+    return Preprocessing(sample, extent.total, units, *numbers, isinstance(model, Stepwise), latent_values(model))
 
 
 def _reservoir(stream: Stream, extent: Extent, rng: np.random.Generator) -> Data:

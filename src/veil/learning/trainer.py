@@ -20,7 +20,7 @@ from veil.objective import Objective
 from veil.parts.experts import with_expanded_sums
 from veil.posterior import Exact, Learned, Posterior
 from veil.posterior.choice import usual
-from veil.units import Units, in_user_units, standardised_posterior
+from veil.units import Units, in_user_units, rescaled, standardised_posterior
 
 
 class TrainerState(eqx.Module):
@@ -47,7 +47,9 @@ class Trainer(eqx.Module):
     ``posterior``, ``objective``: those of ``veil.fit`` if None. ``optimiser``: an optax optimiser or a
     ``veil.Optimiser`` (schedules, moving averages); None: Adam at 0.001, gradients clipped to norm 10. ``units``:
     ``veil.Units.of(data, model)``, made once and kept, so that learning that goes on does not look at all data again;
-    None: the numbers as they are. ``step`` is pure: jit it, scan it, vmap it; a state is an ordinary pytree.
+    None: the numbers as they are. A model that comes with parameters is of data in these units, but for one whose
+    parameters have meaning in the user's (a Gaussian mixture, an LDS), which is of the user's. ``step`` is pure: jit
+    it, scan it, vmap it; a state is an ordinary pytree.
 
     >>> import jax, veil
     >>> data, model = veil.data.load("faithful"), veil.VAE(latent=1, decoder=veil.MLP((16,)))
@@ -80,6 +82,9 @@ class Trainer(eqx.Module):
         inner, learned, frozen = frozen_units(model, posterior, not started(model))
         if optimiser is None:
             optimiser = Optimiser(optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-3)), flat=True)
+        if frozen is None and units is not None and started(inner):
+            found = rescaled(inner, units.inverse())
+            inner = inner if found is None else found
         self.model, self.posterior = inner, usual(inner) if learned is None else learned
         self.objective = usual_objective(inner, self.posterior, False) if objective is None else objective
         self.optimiser = as_optimiser(optimiser)

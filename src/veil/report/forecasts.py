@@ -64,7 +64,7 @@ def picked(tree: Any, *paths: trees.Path) -> np.ndarray:
 
 
 def expected(model: Any, states: Any) -> Any:
-    """The mean of y at each step of some futures, from the ``states`` [..., H, ...] of ``veil.forecast(..., states=True)``.
+    """The mean of y at each step of some futures, whose ``states`` [..., H, ...] a forecast with ``states=True`` has.
 
     A mean and no draw: pictures without the noise of their pixels. Of a ``StateSpace`` model, as a fit gives it.
     """

@@ -6,7 +6,7 @@ in the log-density. What is inside, also parts that users write, sees standardis
 """
 
 from veil.units.coordinates import Units
-from veil.units.models import Standardised, in_user_units, inside, standardised, unwrapped
+from veil.units.models import Standardised, in_user_units, inside, rescaled, standardised, unwrapped
 from veil.units.posteriors import StandardisedPosterior, standardised_posterior, unwrapped_posterior
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Units",
     "in_user_units",
     "inside",
+    "rescaled",
     "standardised",
     "standardised_posterior",
     "unwrapped",

@@ -216,13 +216,17 @@ def standardised(model: Model, units: Units) -> Any:
 
 def in_user_units(model: Model, units: Units) -> Any:
     """The same, its parameters written in the user's units where they have meaning there (``Rescalable``)."""
+    found = rescaled(model, units)
+    return standardised(model, units) if found is None else found
+
+
+def rescaled(model: Any, units: Units) -> Any | None:
+    """A model whose parameters have meaning in any units (``Rescalable``), written in others; None for any other."""
     if units.none:
         return model
     if isinstance(model, Rescalable) and not isinstance(units.query, dict) and not isinstance(units.evidence, dict):
-        found = model.rescaled(units.query, units.evidence)
-        if found is not None:
-            return found
-    return standardised(model, units)
+        return model.rescaled(units.query, units.evidence)
+    return None
 
 
 def unwrapped(model: Any) -> tuple[Any, Units | None]:
