@@ -33,7 +33,7 @@ class Prior(eqx.Module):
     def __check_init__(self) -> None:
         for field in fields(self):
             if field.type is int:
-                positive(field.name, getattr(self, field.name))
+                positive(field.name, vars(self)[field.name])
 
     @property
     @abstractmethod

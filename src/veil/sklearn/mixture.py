@@ -128,7 +128,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             data = common.as_data(*common.distinct(X, None, weight))
             seed = common.Seed.draw(self.random_state)
             structure = common.covariance(self.covariance_type, self.reg_covar, data.total_weight, self.n_components)
-            if self.warm_start and hasattr(self, "converged_"):
+            if self.warm_start and "converged_" in vars(self):
                 starts = [self._same_shape(X)]
             else:
                 starts = _starts(data, structure, self.n_components, self.init_params, given, self.n_init, seed)
@@ -192,7 +192,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         }
         given = {}
         for name, shape in shapes.items():
-            value = getattr(self, f"{name}_init")
+            value = vars(self)[f"{name}_init"]
             if value is None:
                 continue
             array = check_array(value, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=f"{name}_init")

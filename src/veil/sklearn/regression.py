@@ -66,7 +66,7 @@ class DensityRegressor(RegressorMixin, BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        if hasattr(self, "model_"):
+        if "model_" in vars(self):
             with common.precision(self.model_.experts.weight):
                 self.model_ = jax.tree.map(jnp.asarray, self.model_)
 
