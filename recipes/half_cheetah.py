@@ -59,21 +59,21 @@ if arguments.quick:
 
 
 # Data: at each step picture and reward, and as evidence the action that led to it. The true state is for the probe.
-class Kept:
+class Kept(veil.Actor):
     """Actions drawn from -1 to 1 and kept for some steps, so that the body moves more than it trembles."""
 
-    def __init__(self):
-        self.episode = self.action = None
+    def init(self, key):
+        return jax.random.uniform(key, (6,), minval=-1.0, maxval=1.0)
 
-    def __call__(self, observation, rng):
-        if rng is not self.episode or rng.random() > keep:  # a new generator is a new episode
-            self.episode, self.action = rng, rng.uniform(-1, 1, 6).astype(np.float32)
-        return self.action
+    def act(self, memory, observation, key):
+        key_keep, key_draw = jax.random.split(key)
+        action = jnp.where(jax.random.bernoulli(key_keep, keep), memory, self.init(key_draw))
+        return action, action
 
 
 places = arguments.train or arguments.out / "train", arguments.test or arguments.out / "test"
 recordings = [
-    veil.data.collect("HalfCheetah-v5", count, out=folder, seed=seed, frames=64, max_steps=length, policy=Kept())
+    veil.collect("HalfCheetah-v5", count, out=folder, seed=seed, frames=64, max_steps=length, policy=Kept())
     for seed, (folder, count) in enumerate(zip(places, episodes, strict=True))
 ]
 SHAPE = (24, 32, 3)

@@ -54,7 +54,7 @@ if arguments.quick:
     ]
 else:
     recordings = [
-        veil.data.collect("Pendulum-v1", count, out=folder or arguments.out / name, seed=seed, frames=32)
+        veil.collect("Pendulum-v1", count, out=folder or arguments.out / name, seed=seed, frames=32)
         for name, folder, count, seed in (("train", arguments.train, 100, 0), ("test", arguments.test, 40, 1))
     ]
 

@@ -15,6 +15,7 @@ from .control.actors import Policy as Policy
 from .control.actors import RandomActor as RandomActor
 from .control.actors import Sample as Sample
 from .control.actors import ScriptedActor as ScriptedActor
+from .control.collecting import collect as collect
 from .data import Data as Data
 from .data import Stream as Stream
 from .evaluation.likelihood import Evaluation as Evaluation

@@ -124,7 +124,7 @@ def test_squared_error_drives_into_the_tree_and_a_mixture_round_it(key):
     both = veil.fit(
         veil.Mixture(veil.Linear(veil.heads.DiagonalGaussian()), components=4, trunk=trunk), data, key=key, steps=800
     ).model
-    hitting = drives(world, veil.Policy(average, mode="mean"), 200, key)
+    hitting = drives(world, veil.Policy(average, veil.Mean()), 200, key)
     passing = drives(world, veil.Policy(both), 200, key)
     assert hitting.hit.mean() > 0.8
     assert passing.success.mean() > 0.9

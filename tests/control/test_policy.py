@@ -1,4 +1,4 @@
-"""A policy's three ways to choose an action."""
+"""A policy's ways to choose an action."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 import veil
 from cases import make_data, quiet_fit, random_model
-from veil import Data, Mixture, Policy
+from veil import Data, Likeliest, LowNoise, Mean, Mixture, Policy, Sample
 
 KEY = jax.random.key(0)
 
@@ -32,33 +32,33 @@ def test_sample_visits_both_modes_in_proportion(fork):
 
 
 def test_best_stays_on_the_likelier_mode(fork):
-    found = actions(Policy(fork, mode="best"), 50)
+    found = actions(Policy(fork, Likeliest()), 50)
     np.testing.assert_allclose(found, 1.0, atol=0.15)
 
 
 def test_mean_falls_between(fork):
-    found = actions(Policy(fork, mode="mean"), 3)
+    found = actions(Policy(fork, Mean()), 3)
     np.testing.assert_allclose(found, 1 / 3, atol=0.1)
     np.testing.assert_allclose(found, veil.predict(fork, [[0.0]]).mean[0, 0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["sample", "best", "mean"])
-def test_limits_clip(fork, mode):
-    assert np.all(np.abs(actions(Policy(fork, mode=mode, low=-0.2, high=0.1), 20)) <= 0.2)
-    assert np.all(actions(Policy(fork, mode=mode, high=jnp.zeros(1)), 20) <= 0)
+@pytest.mark.parametrize("choose", [Sample(), LowNoise(), Likeliest(), Mean()], ids=str)
+def test_limits_clip(fork, choose):
+    assert np.all(np.abs(actions(Policy(fork, choose, low=-0.2, high=0.1), 20)) <= 0.2)
+    assert np.all(actions(Policy(fork, choose, high=jnp.zeros(1)), 20) <= 0)
 
 
 def test_counts_and_categories_are_actions_too():
     data = make_data("categorical | evidence")
     model = random_model("linear-categorical", data)
-    for mode in ("sample", "best"):
-        action = Policy(model, mode=mode)(jnp.asarray(data.evidence[0], jnp.float32), KEY)
+    for choose in (Sample(), LowNoise(), Likeliest()):
+        action = Policy(model, choose)(jnp.asarray(data.evidence[0], jnp.float32), KEY)
         assert set(np.asarray(action).tolist()) <= {0.0, 1.0, 2.0}
 
 
 def test_bad_arguments_are_named(fork):
     with pytest.raises(ValueError, match=r"^candidates: "):
-        Policy(fork, mode="best", candidates=0)
+        Policy(fork, Likeliest(0))
     with pytest.raises(ValueError, match=r"^model: "):
         Policy(Mixture(components=2))
     with pytest.raises(ValueError, match=r"^observation: "):

@@ -8,7 +8,7 @@ import pytest
 
 import veil
 from veil import objective
-from veil.learning.fitting import default_optimiser
+from veil.learning.choices import default_optimiser
 
 KEY = jax.random.key(0)
 MODEL = veil.VAE(1, decoder=veil.MLP((8,)))

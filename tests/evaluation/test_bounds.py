@@ -11,7 +11,7 @@ from veil import Data, Stream, distributions
 from veil.evaluation.average import average
 from veil.evaluation.bounds import bounds
 from veil.model import Model
-from veil.model.blocks import verified
+from veil.posterior.arguments import verified
 from veil.posterior import Posterior
 
 pytestmark = pytest.mark.usefixtures("x64")

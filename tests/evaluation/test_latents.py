@@ -14,7 +14,7 @@ from linear_gaussian import Known, Linear, draws, random_model
 from veil import Data, Stream, distributions
 from veil.evaluation.average import Average
 from veil.evaluation.latents import collapse, latents
-from veil.model import Datum, Model
+from veil.model import Datum, Enumerable
 from veil.posterior import Posterior
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -129,7 +129,7 @@ def test_both_sides_of_the_thresholds(key):
     assert edge.active_units == 1
 
 
-class Coded(Model):
+class Coded(Enumerable):
     """Two codes of three values, one of which is heard."""
 
     def prior(self, evidence):

@@ -8,6 +8,7 @@ import oracles
 import veil
 from cases import MODELS, make_data, numpy_log_joints, random_model
 from veil import Data, Stream
+from veil.model.abilities import free_parameters
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -20,7 +21,7 @@ def test_log_prob_and_criteria(name, missing):
     values, w = oracles.log_marginal(numpy_log_joints(model, data)), data.weight
     np.testing.assert_allclose(veil.log_prob(model, data), values, rtol=1e-10, atol=1e-10)
     result = veil.evaluate(model, data)
-    total, k = w @ values, model.parameters()
+    total, k = w @ values, free_parameters(model)
     np.testing.assert_allclose(result.log_likelihood, total, rtol=1e-10)
     np.testing.assert_allclose(result.log_likelihood_per_datum, total / w.sum(), rtol=1e-10)
     np.testing.assert_allclose(result.bic, k * np.log(w.sum()) - 2 * total, rtol=1e-10)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import veil
@@ -25,7 +26,7 @@ def test_products_round_their_factors_and_not_their_sums(key):
 
 def test_only_the_weights_of_layers_are_lowered(key):
     model = veil.VAE(2, decoder=veil.MLP((8,)))
-    fitted = veil.fit(model, veil.data.load("faithful"), key=key, steps=3).model
+    fitted = veil.fit(model, veil.data.load("faithful"), key=key, steps=3).model.model
     found = lowered(fitted)
     assert {layer.weight.dtype for layer in found.decoder.layers} == {jnp.dtype(jnp.bfloat16)}
     assert {layer.bias.dtype for layer in found.decoder.layers} == {jnp.dtype(jnp.float32)}
@@ -51,7 +52,7 @@ def test_gradients_are_those_of_full_precision_to_the_rounding_of_bfloat16(decod
     batch = veil.Datum(y, weight=jnp.ones(20))
 
     def gradient(mixed):
-        learner = Gradient(veil.ELBO(), None, mixed=mixed)
+        learner = Gradient(veil.ELBO(), veil.Optimiser(optax.identity(), mixed_precision=mixed))
         zero = jnp.zeros((), int)
         state = GradientState(model, posterior, veil.ELBO(), None, zero, zero, zero)
         terms = jax.jit(learner.accumulate)(state, batch, key_step).terms[0]

@@ -6,7 +6,9 @@ import pytest
 
 import veil
 from veil.data import Data, Stream
-from veil.learning.preprocessing import Extent
+from veil.learning import preprocessing
+from veil.learning.preprocessing import Extent, preprocess
+from veil.model.scales import Scale
 from veil.units import Units
 
 MODEL = veil.Mixture(components=2)
@@ -20,18 +22,20 @@ def extent_of(*blocks: Data) -> Extent:
 
 
 def test_log_scale_counts_observed_entries_only():
-    units = Units(np.zeros(2), np.array([2.0, 10.0]))
+    units = Units(Scale(np.zeros(2), np.array([2.0, 10.0])))
     np.testing.assert_allclose(extent_of(Data(np.ones((3, 2)))).log_scale(units), np.log(20.0))
     first, second = Data([[1.0, np.nan]], weight=[3]), Data([[1.0, 1.0]], weight=[1])
     np.testing.assert_allclose(extent_of(first, second).log_scale(units), np.log(2) + np.log(10) / 4)
-    assert extent_of(first).log_scale(None) == 0
+    assert extent_of(first).log_scale(Units()) == 0
 
 
 def test_the_largest_number_is_that_of_all_blocks():
-    units = Units(np.array([1.0, 0.0]), np.array([1.0, 10.0]))
+    units = Units(Scale(np.array([1.0, 0.0]), np.array([1.0, 10.0])))
     extent = extent_of(Data([[1.0, 5.0]]), Data([[-2.0, 200.0]]))
-    assert extent.largest("query", units) == 20
-    assert extent.largest("evidence", None) == 0
+    assert extent.largest(units) == 20
+    with_evidence = extent_of(Data([[1.0, 5.0]], evidence=[[3.0]]), Data([[-2.0, 200.0]], evidence=[[-900.0]]))
+    assert with_evidence.largest(units) == 900
+    assert with_evidence.largest(Units(units.query, Scale(np.array([0.0]), np.array([100.0])))) == 20
 
 
 def test_a_stream_is_looked_at_beyond_its_sample(monkeypatch):
@@ -45,7 +49,7 @@ def test_a_stream_is_looked_at_beyond_its_sample(monkeypatch):
     seen = preprocess(MODEL, blocks(y), np.random.default_rng(0))
     assert len(seen.sample) == 50
     assert seen.total == 400
-    exact = np.abs((y - np.asarray(seen.query.shift)) / np.asarray(seen.query.scale)).max()
+    exact = np.abs((y - np.asarray(seen.units.query.shift)) / np.asarray(seen.units.query.scale)).max()
     np.testing.assert_allclose(seen.largest, exact)
     spoilt = y.copy()
     spoilt[399, 1] = 1e200

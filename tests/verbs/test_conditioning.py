@@ -100,7 +100,7 @@ def test_columns_that_are_not_there_are_refused(query, evidence, argument):
 def test_a_model_with_evidence_of_its_own_is_refused(name):
     model = random_model(name, make_data(MODELS[name][1], 12))
     if name == "no-evidence-used":  # which is a joint model of its query
-        assert veil.condition(model, query=(0,), evidence=(1,)).inputs == 1
+        assert veil.condition(model, query=(0,), evidence=(1,)).sizes.inputs == 1
         return
     with pytest.raises(ValueError, match=r"^model: "):
         veil.condition(model, query=(0,), evidence=(1,))

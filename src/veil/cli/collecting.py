@@ -29,7 +29,7 @@ def collect(
 
     Stopped at any time, it leaves the episodes that were finished; the same command goes on.
     """
-    from veil.data import collect as play
+    from veil.control.collecting import collect as play
     from veil.host.progress import Progress
 
     with Progress(False if quiet else None, "collecting") as bar:

@@ -10,7 +10,6 @@ from veil.data.formats.shuffling import Batches
 from veil.data.formats.streaming import Stream
 from veil.data.formats.tables import read, stream
 from veil.data.formats.writing import write
-from veil.data.recorded.collecting import collect
 from veil.data.recorded.minari import write_minari
 from veil.data.recorded.opening import recording
 from veil.data.recorded.recordings import Episode, Recording
@@ -26,7 +25,6 @@ __all__ = [
     "Stream",
     "available",
     "bishop_inverse",
-    "collect",
     "episodes",
     "grouped",
     "load",

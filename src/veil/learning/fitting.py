@@ -185,7 +185,7 @@ def fit(
             state = _by_sums(learner, begun, data, seen, steps, batch_size, seed, watch, memory, place)
         else:
             batch_size = batch_size or (min(len(data), 256) if isinstance(data, Data) else 256)
-            source = source_of(data, seen, begun, batch_size, seed, place, window is not None)
+            source = source_of(data, seen, batch_size, seed, place, window is not None)
             watch.limit = steps
             pairs = with_expanded_sums(begun, False), guesses(posterior, begun, source, restarts, rng)
             state = train(learner, pairs, source, steps, seed, watch, watch.period(steps), memory)
@@ -225,7 +225,7 @@ def _by_sums(
     radius = min(seen.largest, 1e18) * float(np.sqrt(seen.points().shape[1]))
     watch.limit = steps
     if not seen.missing and seen.largest < 1e15 and not (memory is not None and memory.stage() == 1):
-        source = source_of(data, seen, models, batch_size, seed, place)
+        source = source_of(data, seen, batch_size, seed, place)
         precision_limit = np.asarray(SAFE / (eps * max(radius, 1e-9) ** 2), jnp.result_type(float))
         fast = replace(learner, precision_limit=precision_limit)
         state = train(fast, models, source, steps, seed, watch, None, memory)
@@ -236,7 +236,7 @@ def _by_sums(
     watch.stage = 1
     with jax.enable_x64(True):
         exact = with_expanded_sums(cast(models, np.float64), False)
-        source = source_of(data, seen, models, batch_size, seed, place)
+        source = source_of(data, seen, batch_size, seed, place)
         return train(learner, exact, source, max(1, steps - watch.taken_before), seed, watch, None, memory)
 
 

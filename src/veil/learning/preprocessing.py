@@ -10,6 +10,7 @@ from veil.data.core import trees
 from veil.data.core.arrays import concatenate
 from veil.data.core.episodes import steps
 from veil.model import Model, Startable, Stepwise
+from veil.model.abilities import values as latent_values
 from veil.model.scales import Scale
 from veil.units import Units
 
@@ -23,7 +24,7 @@ class Preprocessing:
     """A sample in memory, the total weight, the units, the largest standardised number, whether entries are missing.
 
     ``log_scale``: Σ log scale over a datum's observed entries, on average (nats): log p in standardised units minus
-    log p in the user's.
+    log p in the user's. ``values``: how many values the latent has, one if it is not discrete.
     """
 
     sample: Data
@@ -32,7 +33,8 @@ class Preprocessing:
     log_scale: float
     largest: float
     missing: bool
-    sequential: bool = False
+    sequential: bool
+    values: int
 
     @property
     def weights(self) -> np.ndarray:
@@ -121,11 +123,8 @@ class Extent:
     def log_scale(self, units: Units) -> float:
         """Σ log scale over observed entries, averaged over data (nats): what standardising adds to log p."""
         pairs = zip(_leaves(units.query, len(self._present)), self._present, strict=True)
-        return sum(
-            float(np.sum(present / self.total * np.log(np.asarray(scale.scale))))
-            for scale, present in pairs
-            if scale is not None
-        )
+        each = [present / self.total * np.log(np.asarray(scale.scale)) for scale, present in pairs if scale is not None]
+        return float(sum(np.sum(one) for one in each))
 
 
 def known_values(rows: Data) -> Any:
@@ -177,7 +176,7 @@ def preprocess(
         sample = data if len(data) <= SAMPLE else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
     units = Units.of(sample, model) if units is None else units
     numbers = units, extent.log_scale(units), extent.largest(units)
-    return Preprocessing(sample, extent.total, *numbers, extent.missing, isinstance(model, Stepwise))
+    return Preprocessing(sample, extent.total, *numbers, extent.missing, isinstance(model, Stepwise), latent_values(model))
 
 
 def _reservoir(stream: Stream, extent: Extent, rng: np.random.Generator) -> Data:

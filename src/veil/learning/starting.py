@@ -113,14 +113,13 @@ def guesses(posterior: Posterior, models: Any, source: InMemory | Streamed, rest
 def source_of(
     data: Data | Stream,
     seen: Preprocessing,
-    model: Any,
     batch_size: int | None,
     seed: np.ndarray,
     place: Placement,
     lanes: bool = False,
 ) -> InMemory | Streamed:
     """The data as the loop wants them, standardised, at JAX's present precision."""
-    rows = block_rows(seen.sample, model)
+    rows = block_rows(seen.sample, seen.sequential, seen.values)
     if isinstance(data, Data):
         return InMemory(as_datum(data, seen.units, seen.missing), batch_size, rows, seed, place, lanes)
     if batch_size is not None:

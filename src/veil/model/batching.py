@@ -9,10 +9,8 @@ import numpy as np
 from veil.data import Data
 from veil.data.core import trees
 from veil.data.core.episodes import steps
-from veil.model.abilities import values as latent_values
 from veil.model.datum import Datum
 from veil.model.scales import Scale
-from veil.model.stepwise import Stepwise
 
 
 def as_datum(data: Data, units: Any = None, masked: bool = False, limit: float | None = None) -> Datum:
@@ -66,11 +64,14 @@ def padded(datum: Datum, rows: int) -> Datum:
     return jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)), datum)
 
 
-def block_rows(sample: Data, model: Any) -> int:
-    """How many rows to sum at a time: as many as keep one block's products in the processor's cache."""
-    if isinstance(model, Stepwise):  # the products are those of the steps
-        return int(np.clip(_rows(steps(sample[:1]), latent_values(model)) // there(sample[:1]).shape[1], 1, 16384))
-    return _rows(sample, latent_values(model))
+def block_rows(sample: Data, sequential: bool, values: int) -> int:
+    """How many rows to sum at a time: as many as keep one block's products in the processor's cache.
+
+    Of a latent of so many values; of sequences the products are those of the steps.
+    """
+    if sequential:
+        return int(np.clip(_rows(steps(sample[:1]), values) // there(sample[:1]).shape[1], 1, 16384))
+    return _rows(sample, values)
 
 
 def _rows(sample: Data, components: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -61,6 +62,31 @@ def write_about(folder: Path, about: dict[str, Any]) -> None:
     part = folder / f".{ABOUT}.{os.getpid()}.part"
     part.write_text(json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n", "utf-8")
     part.replace(folder / ABOUT)
+
+
+def check_place(folder: Path, about: dict[str, Any], force: bool) -> None:
+    """Raise FileExistsError, ValueError where a folder holds other things, or episodes of other settings."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not folder.is_dir() or not is_here(folder):
+        raise FileExistsError(f"out: {folder} exists and holds other things; choose another place")
+    before = read_about(folder)
+    differs = [name for name in about if before.get(name) != about[name]]
+    if differs and not force:
+        text = ", ".join(f"{name} {before.get(name)!r} in place of {about[name]!r}" for name in differs)
+        raise ValueError(
+            f"out: {folder} holds episodes with {text}; ask for the same to go on, choose another place, or begin anew "
+            "with force"
+        )
+
+
+def begin(folder: Path, about: dict[str, Any], force: bool) -> None:
+    """A folder for episodes; with ``force`` without those that are there."""
+    if force and is_here(folder):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not is_here(folder):
+        write_about(folder, about)
 
 
 def place_of(folder: Path, number: int) -> Path:

@@ -28,7 +28,7 @@ def recording(path: str | os.PathLike[str]) -> Recording:
     file = minari.find(place)
     if file is None:
         raise FileNotFoundError(
-            f"path: {place} is no recording: neither a folder made by veil.data.collect, nor one of Minari, nor an "
+            f"path: {place} is no recording: neither a folder made by veil.collect, nor one of Minari, nor an "
             ".hdf5 file"
         )
     return minari.read(file)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import jax
 import numpy as np
 
+from veil.control.actors import Actor
+from veil.data import Episode, Recording
 from veil.data.core.arrays import check_rows
 from veil.data.core.packages import needed
 from veil.data.recorded import folders
-from veil.data.recorded.recordings import Episode, Recording
 
 MUJOCO = "pip install 'gymnasium[mujoco]'"
 CONTROL = "pip install 'veil[control]'"
@@ -25,7 +27,7 @@ def collect(
     *,
     out: str | os.PathLike[str],
     seed: int,
-    policy: Callable[[Any, np.random.Generator], Any] | None = None,
+    policy: Any = None,
     frames: int | None = None,
     max_steps: int | None = None,
     force: bool = False,
@@ -48,8 +50,9 @@ def collect(
         episodes: how many the folder is to hold.
         out: the folder.
         seed: not negative.
-        policy: from an observation, as the environment gives it, and a numpy generator to an action; actions drawn
-            from the action space by default.
+        policy: any `veil.Actor`, such as `veil.Policy(fit)`; it sees observations as the environment gives them (without
+            text), runs under jit, and gets a key for each step that follows from the seed, the episode and the step.
+            By default actions are drawn from the action space.
         frames: the side of the images in pixels, or None for no images.
         max_steps: actions after which an episode is cut off, in place of the environment's own limit.
         force: delete a collection that is there, and begin anew.
@@ -63,6 +66,7 @@ def collect(
         ValueError: an unknown environment, an environment that cannot render, numbers out of range, or a folder with
             episodes of other settings.
         FileExistsError: the folder holds other things.
+        TypeError: a policy that is no actor.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -76,6 +80,10 @@ def collect(
             check_rows(number, name)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed must be an integer that is not negative; got {seed!r}")
+    if policy is not None and not isinstance(policy, Actor):
+        raise TypeError(
+            f"policy: expected an actor, such as veil.Policy(fit), or veil.ScriptedActor(function); got {policy!r}"
+        )
     gymnasium = needed("collecting needs gymnasium", "control", "gymnasium")
     folder = Path(out)
     made = isinstance(env, str)
@@ -84,9 +92,9 @@ def collect(
         "seed": int(seed),
         "frames": frames,
         "max_steps": max_steps,
-        "policy": "random" if policy is None else "given",
+        "policy": "random" if policy is None else type(policy).__name__,
     }
-    _check_place(folder, about, force)
+    folders.check_place(folder, about, force)
     world = _make(gymnasium, env, frames, max_steps) if made else env
     try:
         if frames is not None and world.render_mode != "rgb_array":
@@ -95,11 +103,11 @@ def collect(
             **_categories(gymnasium, world.observation_space, "observation"),
             **_categories(gymnasium, world.action_space, "action"),
         }
-        _begin(folder, {**about, "categories": categories}, force)
+        folders.begin(folder, {**about, "categories": categories}, force)
         for number in range(episodes):
             if not folders.place_of(folder, number).exists():
                 try:
-                    episode = _play(world, int(seed), number, policy, frames, max_steps)
+                    episode = _play(gymnasium, world, int(seed), number, policy, frames, max_steps)
                 except gymnasium.error.DependencyNotInstalled as error:
                     raise _missing(error) from error
                 folders.write_episode(folder, number, episode)
@@ -109,29 +117,6 @@ def collect(
         if made:
             world.close()
     return folders.read(folder)
-
-
-def _check_place(folder: Path, about: dict[str, Any], force: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not folder.is_dir() or not folders.is_here(folder):
-        raise FileExistsError(f"out: {folder} exists and holds other things; choose another place")
-    before = folders.read_about(folder)
-    differs = [name for name in about if before.get(name) != about[name]]
-    if differs and not force:
-        text = ", ".join(f"{name} {before.get(name)!r} in place of {about[name]!r}" for name in differs)
-        raise ValueError(
-            f"out: {folder} holds episodes with {text}; ask for the same to go on, choose another place, or begin anew "
-            "with force"
-        )
-
-
-def _begin(folder: Path, about: dict[str, Any], force: bool) -> None:
-    if force and folders.is_here(folder):
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not folders.is_here(folder):
-        folders.write_about(folder, about)
 
 
 # -- the environment ---------------------------------------------------------------------------------------------------
@@ -199,10 +184,25 @@ def _inside(gymnasium: Any, space: Any, name: str) -> list[tuple[str, Any]]:
 # -- an episode --------------------------------------------------------------------------------------------------------
 
 
-def _play(world: Any, seed: int, number: int, policy: Any, frames: int | None, max_steps: int | None) -> Episode:
-    reset, act, draw = (int(each) for each in np.random.SeedSequence([seed, number]).generate_state(3))
-    world.action_space.seed(act)
-    rng = np.random.default_rng(draw)
+@eqx.filter_jit
+def _begun(actor: Actor, key: Any) -> Any:
+    return actor.init(key)
+
+
+@eqx.filter_jit
+def _acted(actor: Actor, memory: Any, observation: Any, key: Any, step: Any) -> tuple[Any, Any]:
+    return actor.act(memory, observation, jax.random.fold_in(key, step))
+
+
+def _play(
+    gymnasium: Any, world: Any, seed: int, number: int, actor: Actor | None, frames: int | None, max_steps: int | None
+) -> Episode:
+    reset, random, draw = (int(each) for each in np.random.SeedSequence([seed, number]).generate_state(3))
+    world.action_space.seed(random)
+    memory = key = None
+    if actor is not None:
+        key_begin, key = jax.random.split(jax.random.key(np.uint32(draw)))
+        memory = _begun(actor, key_begin)
     observation, _ = world.reset(seed=reset)
     seen: dict[str, list[Any]] = {}
     done: dict[str, list[Any]] = {}
@@ -211,7 +211,11 @@ def _play(world: Any, seed: int, number: int, policy: Any, frames: int | None, m
     _look(seen, world, frames)
     terminated = truncated = False
     while not (terminated or truncated):
-        action = world.action_space.sample() if policy is None else policy(observation, rng)
+        if actor is None:
+            action = world.action_space.sample()
+        else:
+            chosen, memory = _acted(actor, memory, _shown(observation), key, np.uint32(len(rewards)))
+            action = _wanted(gymnasium, world.action_space, chosen)
         observation, reward, terminated, truncated, _ = world.step(action)
         _keep(done, action, "action")
         _keep(seen, observation, "observation")
@@ -226,6 +230,29 @@ def _play(world: Any, seed: int, number: int, policy: Any, frames: int | None, m
         bool(truncated),
         seed=reset,
     )
+
+
+def _shown(observation: Any) -> Any:
+    """What an actor sees: arrays, or dictionaries and tuples of them, without text."""
+    if isinstance(observation, dict):
+        return {name: _shown(each) for name, each in observation.items() if not isinstance(each, str)}
+    if isinstance(observation, tuple):
+        return tuple(_shown(each) for each in observation if not isinstance(each, str))
+    return np.asarray(observation)
+
+
+def _wanted(gymnasium: Any, space: Any, action: Any) -> Any:
+    """An actor's action as the environment wants it. Raises ValueError for one of another shape."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return {name: _wanted(gymnasium, each, action[name]) for name, each in space.spaces.items()}
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return tuple(_wanted(gymnasium, each, part) for each, part in zip(space.spaces, action, strict=True))
+    found = np.asarray(action)
+    if found.shape != space.shape and (space.shape or found.size != 1):
+        raise ValueError(f"policy: expected actions of shape {space.shape}; got {found.shape}")
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return int(np.rint(found.reshape(())))
+    return found.astype(space.dtype)
 
 
 def _keep(kept: dict[str, list[Any]], value: Any, name: str) -> None:
