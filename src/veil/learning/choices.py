@@ -60,7 +60,14 @@ def default_optimiser(steps: int, rate: float = 1e-2) -> Optimiser:
 
 def as_optimiser(optimiser: Any) -> Optimiser:
     """An ``Optimiser``, or an optax transform, which becomes one. Raises TypeError for anything else."""
-    return optimiser if isinstance(optimiser, Optimiser) else Optimiser(optimiser)
+    if isinstance(optimiser, Optimiser):
+        return optimiser
+    try:
+        return Optimiser(optimiser)
+    except TypeError:
+        raise TypeError(
+            f"optimiser: expected an optax optimiser, such as optax.adam(1e-3); got {optimiser!r}"
+        ) from None
 
 
 def as_data(data: Any) -> Data:
