@@ -383,7 +383,9 @@ def test_a_wrapped_model_says_the_same_of_the_user_s_data(name, missing):
     latent, y = called(lambda model, x: model.sample(KEY, x), model, one.evidence)
     before, drawn = called(lambda model, x: model.sample(KEY, x), inner, units.given(one.evidence))
     jax.tree.map(np.testing.assert_allclose, latent, before)
-    np.testing.assert_allclose(y, np.asarray(units.query.shift) + np.asarray(units.query.scale) * drawn, rtol=1e-9)
+    np.testing.assert_allclose(
+        y, np.asarray(units.query.shift) + np.asarray(units.query.scale) * np.asarray(drawn), rtol=1e-9
+    )
 
 
 def test_no_units_no_wrapper():
@@ -392,6 +394,7 @@ def test_no_units_no_wrapper():
     assert unwrapped(NOISE) == (NOISE, None)
 
 
+@pytest.mark.filterwarnings("ignore:collapse")
 def test_units_of_a_tree_by_name(key):
     """A dictionary has units by name: of pixels none, of a reward its own; a frozen pair is used as it is."""
     rng = np.random.default_rng(0)
