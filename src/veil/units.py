@@ -326,13 +326,19 @@ def standardised(model: Model, units: Units) -> Any:
 
 def in_user_units(model: Model, units: Units) -> Any:
     """The same, its parameters written in the user's units where they have meaning there (``Rescalable``)."""
+    found = rescaled(model, units)
+    return standardised(model, units) if found is None else found
+
+
+def rescaled(model: Model, units: Units) -> Any:
+    """A model of standardised data, its parameters written in the user's units; None where they have no meaning there.
+
+    From the user's units to standardised ones with ``units.inverse()``.
+    """
     if units.none:
         return model
-    if isinstance(model, Rescalable) and not isinstance(units.query, dict) and not isinstance(units.evidence, dict):
-        found = model.rescaled(units.query, units.evidence)
-        if found is not None:
-            return found
-    return standardised(model, units)
+    trees = isinstance(units.query, dict) or isinstance(units.evidence, dict)
+    return model.rescaled(units.query, units.evidence) if isinstance(model, Rescalable) and not trees else None
 
 
 def unwrapped(model: Any) -> tuple[Any, Units | None]:

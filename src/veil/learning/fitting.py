@@ -36,7 +36,7 @@ from veil.learning.result import Fit
 from veil.learning.resuming import Resuming
 from veil.learning.starting import cast, finite, frozen_units, guesses, in_standard_units, seeds, source_of, starts
 from veil.learning.watch import Watch
-from veil.model import ClosedForm, Model, Tractable
+from veil.model import ClosedForm, Model, Startable, Tractable
 from veil.model.abilities import started
 from veil.objective import ExpectedLogLikelihood, Marginal, Objective
 from veil.parts.experts import with_expanded_sums
@@ -197,11 +197,12 @@ def begin(
     model: Any, data: Data | Stream, units: Any, restarts: int, rng: np.random.Generator
 ) -> tuple[Any, Preprocessing]:
     """Models of standardised data with a leading axis of restarts, and what was seen of the data."""
-    anew = not started(model) or restarts > 1
-    standard = units is not None
-    model, units = in_standard_units(model, units, anew)
-    seen = preprocess(model, data, rng, units)
-    return starts(model, seen, restarts, rng, standard), seen
+    anew = isinstance(model, Startable) and (not started(model) or restarts > 1)
+    if not anew and units is None:
+        model, seen = in_standard_units(model, data, rng)
+    else:
+        seen = preprocess(model, data, rng, units)
+    return starts(model, seen, restarts, rng), seen
 
 
 def _by_sums(

@@ -176,7 +176,9 @@ def preprocess(
         sample = data if len(data) <= SAMPLE else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
     units = Units.of(sample, model) if units is None else units
     numbers = units, extent.log_scale(units), extent.largest(units)
-    return Preprocessing(sample, extent.total, *numbers, extent.missing, isinstance(model, Stepwise), latent_values(model))
+    return Preprocessing(
+        sample, extent.total, *numbers, extent.missing, isinstance(model, Stepwise), latent_values(model)
+    )
 
 
 def _reservoir(stream: Stream, extent: Extent, rng: np.random.Generator) -> Data:
