@@ -127,7 +127,7 @@ def _filled(like: Tree, arrays: Sequence[Array]) -> Any:
     return trees.nested({path: array for (path, _), array in zip(trees.leaves(like), arrays, strict=True)})
 
 
-def _placed(name: str, tree: Tree) -> dict[str, Array]:
+def _placed(name: str, tree: Tree) -> dict[str, Any]:
     """The leaves of a tree, as they are called outside."""
     return {_place(name, path): leaf for path, leaf in trees.leaves(tree)}
 
