@@ -1,4 +1,4 @@
-"""A query that is a dictionary goes through every command: pictures and rewards of a recording, and arrays of an .npz."""
+"""A query that is a dictionary goes through every command: pictures and rewards of a recording, rows of an .npz."""
 
 import json
 from pathlib import Path
@@ -149,15 +149,23 @@ def test_rows_of_a_dictionary(veil, arrays, tmp_path):
     assert options["head"] == "count=poisson,arm/angle=gaussian"
     assert veil("evaluate", run, arrays, "--samples", 5, "--quiet").code == 0
     assert veil("report", run).code == 0
+    assert veil("sample", run, "--count", 3, "--evidence-values", arrays, "--out", tmp_path / "s.csv").code == 1
+    (tmp_path / "x.csv").write_text("x0\n0.5\n1\n")
+    words = ("sample", run, "--count", 3, "--evidence-values", tmp_path / "x.csv")
+    assert veil(*words, "--out", tmp_path / "s.csv").code == 0
+    drawn = library.data.read(tmp_path / "s.csv")
+    assert drawn.query_names == ("row", "x0", "count0", "count1", "arm.angle0", "arm.angle1")
+    assert np.all(drawn.query[:, 2:4] == np.round(drawn.query[:, 2:4]))  # counts are under their names
+    assert not np.any(drawn.query[:, 4:] == np.round(drawn.query[:, 4:]))
     made = veil("export", run, "--what", "encoder", "--out", tmp_path / "encoder")
     assert made.code == 0, made
-    assert "encoder (query/count, query/arm/angle, evidence) -> (mean, scale)" in made.out
+    assert "encoder (query/arm/angle, query/count, evidence) -> (mean, scale)" in made.out
     data, fit = library.data.read(arrays), library.load(run)
-    found = library.load_export(tmp_path / "encoder")(data.query["count"], data.query["arm"]["angle"], data.evidence)
+    found = library.load_export(tmp_path / "encoder")(data.query["arm"]["angle"], data.query["count"], data.evidence)
     np.testing.assert_allclose(found["mean"], library.infer(fit, data).mean, rtol=1e-4, atol=1e-5)
     made = veil("export", run, "--what", "policy", "--deterministic", "--data", arrays, "--out", tmp_path / "policy")
     assert made.code == 0, made
-    assert "(evidence) -> (action/arm/angle, action/count)" in made.out or "action/count, action/arm/angle" in made.out
+    assert "(evidence) -> (action/arm/angle, action/count)" in made.out
     made = veil("export", run, "--what", "decoder", "--out", tmp_path / "decoder")
     assert made.code == 0, made
     decode = library.load_export(tmp_path / "decoder")

@@ -85,4 +85,5 @@ def _made_up(run: Any, model: Any, seed: int) -> Any:
         drawn = trees.map(lambda leaf: leaf[:, 0], sample(model, 1, key=key, evidence=evidence).query)
     else:
         drawn = sample(model, 8, key=key).query
+    drawn = trees.map(lambda _, leaf: leaf, columns.query_shape, drawn)  # in the order of the names
     return Data(drawn, evidence, query_names=columns.query, evidence_names=columns.evidence)

@@ -59,8 +59,8 @@ def np_rows(array: Any, there: Any) -> Any:
     return rows.reshape(len(rows), -1)
 
 
-def sequences(drawn: Any, names: tuple[str, ...], out: Path, mask: Any = None) -> Columns:
-    """Sequences [M, T, ...] in the columns of their query, or for an .npz as they are."""
+def sequences(drawn: Any, names: dict[Any, tuple[str, ...]], out: Path, mask: Any = None) -> Columns:
+    """Sequences [M, T, ...] in the columns of their query, by array, or for an .npz as they are."""
     from veil.data.core import trees
 
     if out.suffix == ".npz":
@@ -69,14 +69,12 @@ def sequences(drawn: Any, names: tuple[str, ...], out: Path, mask: Any = None) -
     if wide:
         raise Refusal(f"--out: {out.name} takes numbers in columns, and each step is {wide[0]}; use .npz")
     there, columns = steps(trees.first(drawn).shape[:2], mask)
-    numbers = np_rows(side_by_side(drawn), there)
-    return [*columns, *((name, numbers[:, i]) for i, name in enumerate(names))]
+    return [*columns, *((name, column[there]) for name, column in named(drawn, names))]
 
 
-def side_by_side(tree: Any) -> Any:
-    """Vectors [..., D] of a tree, one behind the other."""
-    import numpy as np
-
+def named(tree: Any, names: dict[Any, tuple[str, ...]]) -> Columns:
+    """The columns of vectors [..., D] of a tree, by the names of each array: JAX sorts dictionaries."""
     from veil.data.core import trees
 
-    return np.concatenate([leaf for _, leaf in trees.leaves(tree)], -1)
+    leaves = dict(trees.leaves(tree))
+    return [(name, leaves[path][..., i]) for path, each in names.items() for i, name in enumerate(each)]

@@ -81,7 +81,7 @@ class Source:
         names = dict(trees.leaves(self.names[name]))
         return tuple(
             Port(_place(name, path), (ROWS, *array.shape[1:]), _real(), DATA_UNIT, names[path])
-            for path, array in trees.leaves(tree)
+            for path, array in _leaves(tree)
         )
 
     def asked_of(self, arrays: Sequence[Array]) -> Any:
@@ -124,7 +124,12 @@ def _filled(like: Tree, arrays: Sequence[Array]) -> Any:
     """A tree of these arrays, one for each leaf."""
     if like is None:
         return None
-    return trees.nested({path: array for (path, _), array in zip(trees.leaves(like), arrays, strict=True)})
+    return trees.nested({path: array for (path, _), array in zip(_leaves(like), arrays, strict=True)})
+
+
+def _leaves(tree: Tree) -> list[tuple[trees.Path, Any]]:
+    """The leaves in the order of their names, in which they go in and come out."""
+    return sorted(trees.leaves(tree), key=lambda pair: pair[0])
 
 
 def _placed(name: str, tree: Tree) -> dict[str, Any]:
