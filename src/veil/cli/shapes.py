@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from veil.cli.catalogue import halvings
 from veil.cli.program import Refusal
-from veil.cli.words import by_part
+from veil.cli.words import by_part, halvings
 from veil.data import Data
 from veil.data.core import trees
 

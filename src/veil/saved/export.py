@@ -18,7 +18,6 @@ from veil import distributions
 from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.data.core.checks import leaf_names
-from veil.data.core.trees import Tree
 from veil.evaluation.moments import mean_and_variance
 from veil.host.files import write_atomically
 from veil.model import Datum, Model, Plate, Sized, Stepwise, checks
@@ -29,11 +28,12 @@ from veil.posterior.base import per_datum
 from veil.posterior.choice import chosen as choose
 from veil.saved import program as exported
 from veil.saved.program import ROWS, Export, Port
+from veil.saved.source import DATA_UNIT, Source, place, placed, real
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 CHECKED = (1, 7)  # rows in each call that is compared with the model
 SEED = 2**31  # one that does not fit into int32
-LATENT_UNIT, DATA_UNIT, CHANCE, WHOLE = "none", "the data's", "probability", "whole numbers"
+LATENT_UNIT, CHANCE, WHOLE = "none", "probability", "whole numbers"
 
 
 @dataclass(frozen=True)
@@ -55,90 +55,6 @@ class Program:
 
 def _key(seed: Array, row: Array) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(seed), row)
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is exported: the model, its posterior, and data like those it is for (``CHECKED`` rows at most)."""
-
-    model: Any
-    posterior: Posterior | None
-    query: Tree
-    evidence: Tree
-    names: dict[str, Tree]
-
-    @property
-    def asked(self) -> tuple[Port, ...]:
-        """The query: a port, or one for each array of a dictionary."""
-        return self._ports("query", self.query)
-
-    @property
-    def given(self) -> tuple[Port, ...]:
-        """The evidence, if there is any."""
-        return self._ports("evidence", self.evidence)
-
-    def _ports(self, name: str, tree: Tree) -> tuple[Port, ...]:
-        names = dict(trees.leaves(self.names[name]))
-        return tuple(
-            Port(_place(name, path), (ROWS, *array.shape[1:]), _real(), DATA_UNIT, names[path])
-            for path, array in _leaves(tree)
-        )
-
-    def asked_of(self, arrays: Sequence[Array]) -> Any:
-        """The query of the arrays that come in through ``asked``."""
-        return _filled(self.query, arrays)
-
-    def given_of(self, arrays: Sequence[Array]) -> Any:
-        """The evidence of the arrays that come in through ``given``; None without any."""
-        return _filled(self.evidence, arrays)
-
-    def columns(self, output: str) -> dict[str, tuple[str, ...] | None]:
-        """What comes out in the shape of the query: of each array its name and its columns."""
-        return {_place(output, path): names for path, names in trees.leaves(self.names["query"])}
-
-    @property
-    def prior(self) -> Any:
-        """p(z | x) of the first datum."""
-        return self.model.prior(trees.map(lambda array: jnp.asarray(array[0], jnp.result_type(float)), self.evidence))
-
-    def latent(self, what: str) -> Any:
-        """The prior of a latent that each datum has. Raises ValueError for a model without one."""
-        name, prior = type(self.model).__name__, self.prior
-        if isinstance(self.model, Plate):
-            raise ValueError(
-                f"what: the latent of a {name} is its weights, which all data share: there is no {what}; "
-                "export its policy"
-            )
-        if isinstance(prior, distributions.Empty):
-            instead = "export its policy" if self.evidence is not None else "veil.sample draws from it"
-            raise ValueError(f"what: this {name} has no latent and so no {what}; {instead}")
-        return prior
-
-
-def _place(name: str, path: trees.Path) -> str:
-    """What a leaf of a tree is called outside: query/frame."""
-    return "/".join((name, *path))
-
-
-def _filled(like: Tree, arrays: Sequence[Array]) -> Any:
-    """A tree of these arrays, one for each leaf."""
-    if like is None:
-        return None
-    return trees.nested({path: array for (path, _), array in zip(_leaves(like), arrays, strict=True)})
-
-
-def _leaves(tree: Tree) -> list[tuple[trees.Path, Any]]:
-    """The leaves in the order of their names, in which they go in and come out."""
-    return sorted(trees.leaves(tree), key=lambda pair: pair[0])
-
-
-def _placed(name: str, tree: Tree) -> dict[str, Any]:
-    """The leaves of a tree, as they are called outside."""
-    return {_place(name, path): leaf for path, leaf in trees.leaves(tree)}
-
-
-def _real() -> str:
-    return str(jnp.result_type(float))
 
 
 def _chooses(prior: Any) -> bool:
@@ -185,7 +101,7 @@ def decoder(source: Source) -> Program:
     if _chooses(prior):
         latent = Port("component", (ROWS,), "int32", WHOLE, below=len(distributions.support(prior)))
     else:
-        latent = Port("latent", (ROWS, *distributions.event_shape(prior)), _real(), LATENT_UNIT)
+        latent = Port("latent", (ROWS, *distributions.event_shape(prior)), real(), LATENT_UNIT)
 
     def decode(z: Array, *arrays: Array) -> dict[str, Array]:
         return _said(model.likelihood(z, source.given_of(arrays)), ())
@@ -205,8 +121,8 @@ def _said(y: Any, path: trees.Path) -> dict[str, Array]:
         return {name: array for part in parts for name, array in part.items()}
     chances = distributions.probabilities(y)
     if chances is None:
-        return _placed(_place("mean", path), distributions.moments(y)[0])
-    return _placed(_place("probabilities", path), chances)
+        return placed(place("mean", path), distributions.moments(y)[0])
+    return placed(place("probabilities", path), chances)
 
 
 def policy(source: Source, deterministic: bool) -> Program:
@@ -231,13 +147,13 @@ def policy(source: Source, deterministic: bool) -> Program:
     def act(*arrays: Array) -> dict[str, Array]:
         x, key = source.given_of(arrays[:-1]), arrays[-1]
         if not shared:
-            return _placed("action", model.sample(key, x)[1])
+            return placed("action", model.sample(key, x)[1])
         key_latent, key_query = jax.random.split(key)
-        return _placed("action", as_floats(model.likelihood(about(x).sample(key_latent), x).sample(key_query)))
+        return placed("action", as_floats(model.likelihood(about(x).sample(key_latent), x).sample(key_query)))
 
     def act_centrally(*arrays: Array) -> dict[str, Array]:
         x = source.given_of(arrays)
-        return _placed("action", as_floats(distributions.central(model.likelihood(distributions.central(about(x)), x))))
+        return placed("action", as_floats(distributions.central(model.likelihood(distributions.central(about(x)), x))))
 
     outputs = {name: (DATA_UNIT, columns) for name, columns in source.columns("action").items()}
     if deterministic:
@@ -343,7 +259,7 @@ def parity(found: Export, made: Program, source: Source) -> dict[str, Any]:
     Raises ValueError where that is more than rounding.
     """
     row, rows, seed = eqx.filter_jit(made.row), max(CHECKED), np.uint32(SEED)
-    arrays: dict[str, Any] = {**_placed("query", source.query), **_placed("evidence", source.evidence)}
+    arrays: dict[str, Any] = {**placed("query", source.query), **placed("evidence", source.evidence)}
     taken = [port for port in made.inputs if port.name != "seed"]
     if taken[0].name in ("latent", "component"):
         arrays[taken[0].name] = _latents(source, rows)
