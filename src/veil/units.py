@@ -79,6 +79,23 @@ class Units(eqx.Module):
         """The distribution of y from that of standardised y."""
         return _distribution(self.query, base)
 
+    def sequence(self, base: Distribution) -> Distribution:
+        """The distribution of y_1..T, whose steps all have these units, from that of the standardised steps."""
+        if not jax.tree.leaves(self.query):
+            return base
+
+        steps = jax.eval_shape(base.sample, jax.random.key(0))
+
+        def wide(which: int) -> Any:
+            """Shift (0) or scale (1) of every entry; where there is no scale just that number."""
+
+            def one(scale: Scale | None, leaf: jax.ShapeDtypeStruct) -> Array:
+                return jnp.broadcast_to(float(which) if scale is None else scale.held()[which], leaf.shape)
+
+            return _each(one, self.query, steps)
+
+        return distributions.Affine(base, wide(0), wide(1))
+
     def log_jacobian(self, datum: Datum, sequence: bool = False) -> Float[Array, ""]:
         """log |d standard / d y| = -Σ log scale over the entries of y that are present (and the steps), nats."""
         there = datum.there if sequence else None
@@ -212,6 +229,9 @@ class ScaledSteps(Stepwise, Sized):
 
     def prior(self, evidence: Any, steps: int | None = None) -> Distribution:
         return self.model.prior(self.units.given(evidence), steps)
+
+    def likelihood(self, latent: Any, evidence: Any) -> Distribution:
+        return self.units.sequence(self.model.likelihood(latent, self.units.given(evidence)))
 
     def prior_for(self, datum: Datum) -> Any:
         return self.model.prior_for(self.units.standard(datum))

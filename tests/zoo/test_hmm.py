@@ -18,6 +18,7 @@ from veil.model import Datum
 from veil.parts.covariance import Diagonal, Full, Spherical, Tied
 from veil.parts.experts import Linear, LinearGaussian
 from veil.parts.heads import Bernoulli, Categorical, Poisson, StudentT
+from veil.parts.statistics import contract
 from veil.zoo.hmm import HMM
 
 STATES = 3
@@ -156,7 +157,7 @@ def test_one_step_of_em_is_the_mean_over_paths(x64: None) -> None:
     def step(model):
         expectations, value = model.expectations(one)
         terms = jax.tree.map(lambda leaf: leaf[None], model.statistics(one, expectations))
-        return model.maximise(veil.statistics.contract(terms, jnp.ones(1))), value
+        return model.maximise(contract(terms, jnp.ones(1))), value
 
     after, value = called(step, model)
     np.testing.assert_allclose(value, logsumexp(scores), atol=1e-10)
@@ -215,7 +216,7 @@ def test_it_finds_the_chain_that_made_the_data(x64: None) -> None:
 def test_a_chain_without_memory_is_a_mixture(x64: None) -> None:
     rows = np.concatenate(sequences((40, 30)))
     mixture = veil.fit(veil.Mixture(components=STATES), rows, key=jax.random.key(0), steps=3).model
-    weights = jnp.log(mixture.gate.distribution(jnp.ones(1)).probs)
+    weights = jnp.log(mixture.gate.distribution(jnp.ones(1)).probabilities)
     model = replace(
         HMM(mixture.experts, STATES),
         initial=replace(mixture.gate, evidence=False),

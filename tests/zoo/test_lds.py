@@ -12,6 +12,7 @@ import veil
 from compiled import called
 from veil.model import Datum
 from veil.parts.covariance import Diagonal, Full, Spherical
+from veil.parts.statistics import contract
 from veil.zoo.lds import LDS, local_level
 
 STATES, SIZE = 2, 3
@@ -146,7 +147,7 @@ def test_em_climbs_to_where_the_gradient_of_the_likelihood_is_zero(x64: None, no
 
     def step(m: LDS) -> LDS:
         terms = jax.tree.map(lambda leaf: leaf[None], m.statistics(one, m.expectations(one)[0]))
-        return m.maximise(veil.statistics.contract(terms, jnp.ones(1)))
+        return m.maximise(contract(terms, jnp.ones(1)))
 
     once = eqx.filter_jit(lambda m: (step(m), learned(m)))
     values = []
