@@ -103,6 +103,9 @@ class ScaledSteps(Stepwise, Sized):
     def prior(self, evidence: Any, steps: int | None = None) -> Distribution:
         return self.model.prior(self.units.given(evidence), steps)
 
+    def likelihood(self, latent: Any, evidence: Any) -> Distribution:
+        return self.units.sequence(self.model.likelihood(latent, self.units.given(evidence)))
+
     def prior_for(self, datum: Datum) -> Any:
         return self.model.prior_for(self.units.standard(datum))
 
