@@ -1,9 +1,10 @@
 """One small ``Fit`` of every ready model family and with every posterior family, made without learning."""
 
 import functools
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,7 +15,8 @@ from veil import posterior as q
 from veil.learning.result import Fit, History, Status
 from veil.model.scales import Scale
 from veil.parts import dynamics, gates, heads, priors
-from veil.units import StandardisedExactSteps, standardised
+from veil.units import standardised
+from veil.units.models import StandardisedExactSteps
 
 RNG = np.random.default_rng(0)
 SMALL = veil.MLP((3,))
@@ -124,3 +126,30 @@ def fit(name):
     """The ``Fit`` of a case."""
     found = CASES[name]()
     return Fit(found.model, found.posterior, *history())
+
+
+# -- comparing -------------------------------------------------------------------------------------------------------
+
+
+def same(a, b):
+    """Trees alike leaf by leaf, static fields, types of arrays and NaN too."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert type(one) is type(other)
+        assert np.shape(one) == np.shape(other)
+        assert np.asarray(one).dtype == np.asarray(other).dtype
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def same_fit(a, b):
+    assert (type(a), type(b)) == (Fit, Fit)
+    assert a.status == b.status
+    for name in ("model", "posterior"):
+        same(getattr(a, name), getattr(b, name))
+    for field in fields(a.history):
+        same(getattr(a.history, field.name), getattr(b.history, field.name))
+
+
+def arrays_of(folder):
+    (file,) = folder.glob("parameters-*.safetensors")
+    return file

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from dataclasses import fields
 
 import equinox as eqx
 import jax
@@ -15,6 +14,7 @@ import veil
 from cases import MODELS, make_data, random_model
 from mutations import seal
 from saved import fits
+from saved.fits import arrays_of, same, same_fit
 from veil.learning.result import Fit
 from veil.model.scales import Scale
 from veil.posterior import Posterior
@@ -22,31 +22,6 @@ from veil.saved import folders, registry
 from veil.saved.folders import STRUCTURE
 from veil.saved.trees import DEEPEST
 from veil.units import Units, in_user_units, standardised
-
-
-def same(a, b):
-    """Trees alike leaf by leaf, static fields, types of arrays and NaN too."""
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert type(one) is type(other)
-        assert np.shape(one) == np.shape(other)
-        assert np.asarray(one).dtype == np.asarray(other).dtype
-        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
-
-
-def same_fit(a, b):
-    assert (type(a), type(b)) == (Fit, Fit)
-    assert a.status == b.status
-    for name in ("model", "posterior"):
-        same(getattr(a, name), getattr(b, name))
-    for field in fields(a.history):
-        same(getattr(a.history, field.name), getattr(b.history, field.name))
-
-
-def arrays_of(folder):
-    (file,) = folder.glob("parameters-*.safetensors")
-    return file
-
 
 # -- what is saved comes back ------------------------------------------------------------------------------------------
 

@@ -16,19 +16,22 @@ from veil.cli.words import (
     SEES,
     STARTS,
     choose,
-    dimensions,
     made_decoder,
+    made_dimensions,
     made_experts,
     made_head,
     made_network,
     made_prior,
-    step_latent,
+    made_step_latent,
 )
 from veil.model import Model
 from veil.parts.experts import Linear, LinearGaussian
 from veil.parts.gates import Softmax
 from veil.parts.heads import HomoscedasticGaussian
-from veil.parts.priors import ConditionalNormal, StandardNormal
+from veil.parts.priors import (
+    ConditionalNormal,
+    StandardNormal,
+)
 from veil.zoo.bayesian import BayesianNetwork
 from veil.zoo.factor import PPCA, FactorAnalysis
 from veil.zoo.hmm import HMM
@@ -196,11 +199,11 @@ def _mdn(
 
 
 def _ppca(latent: str = "2") -> Model:
-    return PPCA(dimensions(latent))
+    return PPCA(made_dimensions(latent))
 
 
 def _factor_analysis(latent: str = "2") -> Model:
-    return FactorAnalysis(dimensions(latent))
+    return FactorAnalysis(made_dimensions(latent))
 
 
 def _vae(
@@ -265,11 +268,11 @@ def _hmm(
 
 
 def _lds(latent: str = "2", covariance: str = "diagonal") -> Model:
-    return LDS(dimensions(latent), choose("covariance", covariance, NOISES))
+    return LDS(made_dimensions(latent), choose("covariance", covariance, NOISES))
 
 
 def _switching_lds(components: int = 2, latent: str = "2", covariance: str = "diagonal") -> Model:
-    return SwitchingLDS(components, dimensions(latent), choose("covariance", covariance, NOISES))
+    return SwitchingLDS(components, made_dimensions(latent), choose("covariance", covariance, NOISES))
 
 
 def _dmm(
@@ -283,7 +286,7 @@ def _dmm(
 ) -> Model:
     if not latent.isdecimal():
         raise ValueError(f"latent: a deep Markov model's has dimensions, such as 16; got {latent!r}")
-    return dmm(step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), width)
+    return dmm(made_step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), width)
 
 
 def _rssm(
@@ -295,7 +298,9 @@ def _rssm(
     decoder: str | None = None,
     memory: int = 200,
 ) -> Model:
-    return rssm(step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), memory)
+    return rssm(
+        made_step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), memory
+    )
 
 
 def _vrnn(
@@ -307,7 +312,9 @@ def _vrnn(
     decoder: str | None = None,
     memory: int = 128,
 ) -> Model:
-    return vrnn(step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), memory)
+    return vrnn(
+        made_step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), memory
+    )
 
 
 MODELS: dict[str, Entry] = {

@@ -81,7 +81,7 @@ def fit(
     from veil.cli.shapes import IMAGES, with_shapes
     from veil.host.files import json_line
     from veil.model import Stepwise
-    from veil.saved import runs
+    from veil.saved import runs, unfinished
 
     given: dict[str, Any] = {
         "components": components,
@@ -140,7 +140,7 @@ def fit(
         how = None
     if held_out is not None and not 0 < held_out < 1:
         raise Refusal(f"--held-out: expected a fraction between 0 and 1; got {held_out:g}")
-    if resume and runs.is_finished(out):
+    if resume and unfinished.is_finished(out):
         if not quiet:
             typer.echo(f"{out} is finished; there is nothing to resume")
         return
@@ -149,7 +149,7 @@ def fit(
     running.meet()
     quiet = quiet or not running.leads
     if running.leads:
-        runs.check_free(out, force)
+        unfinished.check_free(out, force)
 
     with notes(quiet):
         plain = reading.Blocks()

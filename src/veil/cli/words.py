@@ -154,13 +154,13 @@ def made_network(hidden: Sequence[int], activation: str) -> MLP:
     return MLP(tuple(hidden), word)
 
 
-def dimensions(words: str) -> int:
+def made_dimensions(words: str) -> int:
     if not words.isdecimal() or int(words) < 1:
         raise ValueError(f"latent: expected a number of dimensions, such as 2; got {words!r}")
     return int(words)
 
 
-def step_latent(words: str) -> Prior:
+def made_step_latent(words: str) -> Prior:
     """The latent of one step: its dimensions, or codes."""
     name, *rest = words.split(":")
     sizes = rest if name == "codes" else [name, *rest]

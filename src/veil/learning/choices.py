@@ -65,7 +65,14 @@ def usual_optimiser(model: Model, steps: int) -> Optimiser:
 
 def as_optimiser(optimiser: Any) -> Optimiser:
     """An ``Optimiser``, or an optax transform, which becomes one. Raises TypeError for anything else."""
-    return optimiser if isinstance(optimiser, Optimiser) else Optimiser(optimiser)
+    if isinstance(optimiser, Optimiser):
+        return optimiser
+    try:
+        return Optimiser(optimiser)
+    except TypeError:
+        raise TypeError(
+            f"optimiser: expected an optax optimiser, such as optax.adam(1e-3); got {optimiser!r}"
+        ) from None
 
 
 def as_data(data: Any) -> Data:

@@ -46,7 +46,7 @@ from veil.learning.starting import (
     starts,
 )
 from veil.learning.watch import Watch
-from veil.model import ClosedForm, Model, Tractable
+from veil.model import ClosedForm, Model, Startable, Tractable
 from veil.model.abilities import started
 from veil.objective import ExpectedLogLikelihood, Marginal, Objective
 from veil.posterior import Exact, Expecting, Posterior
@@ -206,11 +206,12 @@ def begin(
     model: Any, data: Data | Stream, units: Any, restarts: int, rng: np.random.Generator
 ) -> tuple[Any, Preprocessing]:
     """Models of standardised data with a leading axis of restarts, and what was seen of the data."""
-    anew = not started(model) or restarts > 1
-    standard = units is not None
-    model, units = in_standard_units(model, units, anew)
-    seen = preprocess(model, data, rng, units)
-    return starts(model, seen, restarts, rng, standard), seen
+    anew = isinstance(model, Startable) and (not started(model) or restarts > 1)
+    if not anew and units is None:
+        model, seen = in_standard_units(model, data, rng)
+    else:
+        seen = preprocess(model, data, rng, units)
+    return starts(model, seen, restarts, rng), seen
 
 
 def _by_sums(

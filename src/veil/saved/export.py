@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,153 +12,22 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
 
 from veil import distributions
 from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.data.core.checks import leaf_names
-from veil.evaluation.moments import mean_and_variance
 from veil.host.files import write_atomically
-from veil.model import Datum, Model, Plate, Sized, Stepwise, checks
-from veil.model.contract import as_floats
+from veil.model import Model, Stepwise, checks
 from veil.posterior import Posterior
 from veil.posterior.arguments import parts
-from veil.posterior.base import per_datum
-from veil.posterior.choice import chosen as choose
-from veil.saved import program as exported
+from veil.saved import program
+from veil.saved.functions import FUNCTIONS, Rowwise, Source, placed, row_key
 from veil.saved.program import ROWS, Export, Port
-from veil.saved.source import DATA_UNIT, Source, place, placed, real
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 CHECKED = (1, 7)  # rows in each call that is compared with the model
 SEED = 2**31  # one that does not fit into int32
-LATENT_UNIT, CHANCE, WHOLE = "none", "probability", "whole numbers"
-
-
-@dataclass(frozen=True)
-class Program:
-    """A function of ONE datum's arrays (and a key, if it draws), and what goes in and comes out."""
-
-    row: Callable[..., dict[str, Array]]
-    inputs: tuple[Port, ...]
-    outputs: dict[str, tuple[str, tuple[str, ...] | None]]  # of each its unit, and its columns
-    draws: bool = False
-
-    def batched(self, *arrays: Array) -> dict[str, Array]:
-        """Of any number of rows. Row n draws with the seed's key and n folded in, whatever the other rows are."""
-        if not self.draws:
-            return jax.vmap(self.row)(*arrays)
-        *rows, seed = arrays
-        return jax.vmap(self.row)(*rows, jax.vmap(_key, (None, 0))(seed, jnp.arange(rows[0].shape[0])))
-
-
-def _key(seed: Array, row: Array) -> PRNGKeyArray:
-    return jax.random.fold_in(jax.random.key(seed), row)
-
-
-def _chooses(prior: Any) -> bool:
-    """Whether the latent is one choice among components."""
-    return distributions.enumerable(prior) and not isinstance(prior, distributions.Codes)
-
-
-def encoder(source: Source) -> Program:
-    """(query[, evidence]) -> responsibilities of components; probabilities of codes; mean and scale of others."""
-    prior, model, posterior = source.latent("encoder"), source.model, source.posterior
-    inputs, asked = (*source.asked, *source.given), len(source.asked)
-    chosen = choose(model, posterior)
-    if per_datum(chosen) is not None:
-        raise ValueError(
-            "posterior: it has one row for each datum of the fit and no encoder for others; fit with veil.Amortized()"
-        )
-
-    def q(arrays: tuple[Array, ...]) -> Any:
-        return chosen(model, Datum(source.asked_of(arrays[:asked]), source.given_of(arrays[asked:])))
-
-    if _chooses(prior):
-
-        def responsibilities(*arrays: Array) -> dict[str, Array]:
-            return {"responsibilities": mean_and_variance(q(arrays), jax.random.key(0))[0]}
-
-        return Program(responsibilities, inputs, {"responsibilities": (CHANCE, None)})
-    if isinstance(prior, distributions.Codes):
-
-        def codes(*arrays: Array) -> dict[str, Array]:
-            return {"probabilities": mean_and_variance(q(arrays), jax.random.key(0))[0]}
-
-        return Program(codes, inputs, {"probabilities": (CHANCE, None)})
-
-    def moments(*arrays: Array) -> dict[str, Array]:
-        mean, variance = mean_and_variance(q(arrays), jax.random.key(0))
-        return {"mean": mean, "scale": jnp.sqrt(variance)}
-
-    return Program(moments, inputs, {"mean": (LATENT_UNIT, None), "scale": (LATENT_UNIT, None)})
-
-
-def decoder(source: Source) -> Program:
-    """(component or latent[, evidence]) -> mean of p(y | x, z); of categories their probabilities."""
-    prior, model = source.latent("decoder"), source.model
-    if _chooses(prior):
-        latent = Port("component", (ROWS,), "int32", WHOLE, below=len(distributions.support(prior)))
-    else:
-        latent = Port("latent", (ROWS, *distributions.event_shape(prior)), real(), LATENT_UNIT)
-
-    def decode(z: Array, *arrays: Array) -> dict[str, Array]:
-        return _said(model.likelihood(z, source.given_of(arrays)), ())
-
-    outputs = {
-        name: (unit, columns)
-        for what, unit in (("mean", DATA_UNIT), ("probabilities", CHANCE))
-        for name, columns in source.columns(what).items()
-    }
-    return Program(decode, (latent, *source.given), outputs)
-
-
-def _said(y: Any, path: trees.Path) -> dict[str, Array]:
-    """The mean of each array of y, of categories their probabilities, as it is called outside."""
-    if isinstance(y, distributions.Joint):
-        parts = [_said(part, (*path, name)) for name, part in y.parts.items()]
-        return {name: array for part in parts for name, array in part.items()}
-    chances = distributions.probabilities(y)
-    if chances is None:
-        return placed(place("mean", path), distributions.moments(y)[0])
-    return placed(place("probabilities", path), chances)
-
-
-def policy(source: Source, deterministic: bool) -> Program:
-    """(evidence, seed) -> a draw of p(y | x); or (evidence) -> the centre of p(y | x, z) at the centre of z."""
-    model = source.model
-    if source.evidence is None or (isinstance(model, Sized) and model.sizes.inputs == 0):
-        raise ValueError(
-            f"what: a policy is p(action | observation), and this {type(model).__name__} has no evidence; "
-            "fit a model of p(y | x), or export the decoder"
-        )
-    shared = isinstance(model, Plate)
-    if shared and source.posterior is None:
-        raise ValueError("posterior: the weights of this model are in its posterior; give the Fit, or .posterior")
-
-    def about(x: Any) -> Any:
-        """What the latent is drawn from: a latent that all data share is known from those that were seen."""
-        if not shared:
-            return model.prior(x)
-        assert source.posterior is not None
-        return source.posterior(model, Datum(jnp.zeros(0), x))
-
-    def act(*arrays: Array) -> dict[str, Array]:
-        x, key = source.given_of(arrays[:-1]), arrays[-1]
-        if not shared:
-            return placed("action", model.sample(key, x)[1])
-        key_latent, key_query = jax.random.split(key)
-        return placed("action", as_floats(model.likelihood(about(x).sample(key_latent), x).sample(key_query)))
-
-    def act_centrally(*arrays: Array) -> dict[str, Array]:
-        x = source.given_of(arrays)
-        return placed("action", as_floats(distributions.central(model.likelihood(distributions.central(about(x)), x))))
-
-    outputs = {name: (DATA_UNIT, columns) for name, columns in source.columns("action").items()}
-    if deterministic:
-        return Program(act_centrally, source.given, outputs)
-    return Program(act, (*source.given, Port("seed", (), "uint32", WHOLE)), outputs, draws=True)
 
 
 def export(
@@ -209,8 +78,8 @@ def export(
     (1, 2)
     """  # noqa: E501
     model, posterior = parts(model, posterior)
-    file, jax_export = _free(Path(path)), exported.library()
-    if what not in ("encoder", "decoder", "policy"):
+    file, jax_export = _free(Path(path)), program.library()
+    if what not in FUNCTIONS:
         raise ValueError(f"what: expected encoder, decoder or policy; got {what!r}")
     if deterministic and what != "policy":
         raise ValueError(f"deterministic: only a policy draws; the {what} never does: leave it out")
@@ -220,7 +89,7 @@ def export(
     if here not in chosen:
         raise ValueError(f"platforms: expected {here} among them, where the function is compared with the model")
     source = _source(model, posterior, data)
-    made = policy(source, deterministic) if what == "policy" else {"encoder": encoder, "decoder": decoder}[what](source)
+    made = FUNCTIONS[what](source, **({"deterministic": True} if deterministic else {}))
     with distributions.unchecked():
         (rows,) = jax_export.symbolic_shape(ROWS)
         shapes = [tuple(rows if size == ROWS else size for size in port.shape) for port in made.inputs]
@@ -233,27 +102,27 @@ def export(
     outputs = tuple(
         Port(one, (ROWS, *aval.shape[1:]), str(aval.dtype), *made.outputs[one]) for one, aval in avals.items()
     )
-    program = exported.program(content, made.inputs, outputs, file)
+    run = program.compiled(content, made.inputs, outputs, file)
     record = {
-        "format": exported.FORMAT,
-        "version": exported.VERSION,
+        "format": program.FORMAT,
+        "version": program.VERSION,
         "what": what,
         "deterministic": deterministic,
         "model": name or type(model).__name__,
         "inputs": [_plain(port) for port in made.inputs],
         "outputs": [_plain(port) for port in outputs],
         "platforms": list(chosen),
-        "sha256": exported.digest(content),
+        "sha256": program.digest(content),
         "versions": {library: version(library) for library in ("veil", "jax")},
     }
-    result = Export(file, what, made.inputs, outputs, record, program)
+    result = Export(file, what, made.inputs, outputs, record, run)
     record["parity"] = parity(result, made, source)
     write_atomically(file, content)
-    write_atomically(exported.beside(file), (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(program.beside(file), (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
     return result
 
 
-def parity(found: Export, made: Program, source: Source) -> dict[str, Any]:
+def parity(found: Export, made: Rowwise, source: Source) -> dict[str, Any]:
     """How far an exported function is from the model, asked datum by datum, in calls of several numbers of rows.
 
     Raises ValueError where that is more than rounding.
@@ -264,7 +133,7 @@ def parity(found: Export, made: Program, source: Source) -> dict[str, Any]:
     if taken[0].name in ("latent", "component"):
         arrays[taken[0].name] = _latents(source, rows)
     given = [np.asarray(arrays[port.name]).astype(port.dtype) for port in taken]
-    extra = [(_key(jnp.asarray(seed), jnp.asarray(n)),) if made.draws else () for n in range(rows)]
+    extra = [(row_key(jnp.asarray(seed), jnp.asarray(n)),) if made.draws else () for n in range(rows)]
     singles = [row(*(jnp.asarray(array[n]) for array in given), *extra[n]) for n in range(rows)]
     expected = {name: np.stack([np.asarray(single[name]) for single in singles]) for name in singles[0]}
     size = max(float(np.max(np.abs(values), initial=0.0)) for values in expected.values())
@@ -312,7 +181,7 @@ def _source(model: Model, posterior: Posterior | None, data: Any) -> Source:
 def _free(path: Path) -> Path:
     if not path.parent.is_dir():
         raise ValueError(f"path: the folder {path.parent} does not exist; create it first")
-    for each in (path, exported.beside(path)):
+    for each in (path, program.beside(path)):
         if each.is_dir():
             raise ValueError(f"path: {each} is a directory")
     return path
