@@ -178,7 +178,7 @@ def test_policy_of_a_bayesian_network_draws_weights_from_the_posterior(fits, tmp
     np.testing.assert_allclose(drawn.mean(0), expected.mean[0], atol=6 * spread.max() / 63)
     np.testing.assert_allclose(drawn.std(0), spread, rtol=0.1)
     central = write(result, tmp_path, data, "policy", deterministic=True)(x[:1])["action"][0]
-    weights = mean_and_variance(result.posterior(result.model, veil.Datum(jnp.zeros(0))), KEY)[0]
+    weights = mean_and_variance(result.posterior(result.model, veil.Datum(None)), KEY)[0]
     expected = result.model.likelihood(weights, jnp.asarray(x[0], float)).mean
     np.testing.assert_allclose(central, expected, rtol=1e-5, atol=1e-6)
 

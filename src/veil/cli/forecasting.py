@@ -95,7 +95,7 @@ def forecast(
         if out is not None:
             known = runs.places(opened, data, False, episode, time)
             called = np.arange(len(found)) if known is None else known.sequence
-            write_table(out, _table(result, columns.query, seen, called, out), quiet)
+            write_table(out, _table(result, columns.names, seen, called, out), quiet)
         with waiting("drawing", quiet):
             from veil.report import forecasts
 
@@ -141,10 +141,12 @@ def _held(text: str, columns: Any) -> list[float]:
     return values
 
 
-def _table(found: Any, names: tuple[str, ...], seen: Any, sequences: Any, out: Path) -> list[tuple[str, Any]]:
+def _table(
+    found: Any, names: dict[Any, tuple[str, ...]], seen: Any, sequences: Any, out: Path
+) -> list[tuple[str, Any]]:
     import numpy as np
 
-    from veil.cli.tables import side_by_side
+    from veil.cli.tables import named
     from veil.data.core import trees
 
     low, high = found.interval(0.9)
@@ -155,13 +157,13 @@ def _table(found: Any, names: tuple[str, ...], seen: Any, sequences: Any, out: P
         return [*told.items(), ("paths", found.paths), ("begin", np.asarray(seen))]
     if any(leaf.ndim > 3 for _, leaf in trees.leaves(found.mean)):
         raise Refusal(f"--out: {out.name} takes numbers in columns, and each step is an image; use .npz, or --film")
-    arrays = {what: side_by_side(tree) for what, tree in told.items()}
-    paths, horizon = side_by_side(found.paths), arrays["mean"].shape[1]
+    arrays = {what: dict(named(tree, names)) for what, tree in told.items()}
+    horizon = trees.first(found.mean).shape[1]
     columns = [
         ("sequence", np.repeat(sequences, horizon)),
         ("step", (np.asarray(seen)[:, None] + np.arange(horizon)[None]).ravel()),
     ]
-    for i, name in enumerate(names):
-        columns += [(f"{name}_{what}", array[:, :, i].ravel()) for what, array in arrays.items()]
-        columns += [(f"{name}_{s}", paths[:, s, :, i].ravel()) for s in range(paths.shape[1])]
+    for name, paths in named(found.paths, names):
+        columns += [(f"{name}_{what}", array[name].ravel()) for what, array in arrays.items()]
+        columns += [(f"{name}_{s}", paths[:, s].ravel()) for s in range(paths.shape[1])]
     return columns

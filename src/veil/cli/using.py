@@ -206,7 +206,7 @@ def sample(
         table.append(("row", np.repeat(np.arange(len(given)), count)))
         table += [(name, np.repeat(given[:, i], count)) for i, name in enumerate(columns.evidence)]
     if all(leaf.ndim == 2 for _, leaf in trees.leaves(drawn)):
-        table += list(zip(columns.query, tables.side_by_side(drawn).T, strict=True))
+        table += tables.named(drawn, columns.names)
     else:
         table.append(("query", drawn))
     write_table(out, table, quiet)
@@ -228,7 +228,7 @@ def _sequences(
             raise Refusal("--evidence-values: this run was fitted without evidence; leave it out")
         if steps is None:
             raise Refusal("--steps: how long shall the sequences be? Say, for example, --steps 100")
-        return tables.sequences(draw(model, count, key=key, steps=steps).query, columns.query, out)
+        return tables.sequences(draw(model, count, key=key, steps=steps).query, columns.names, out)
     if source is None:
         known = ", ".join(columns.evidence[:8])
         raise Refusal(f"this run is p(y|x): give sequences of its evidence ({known}) with --evidence-values FILE")
@@ -238,7 +238,7 @@ def _sequences(
     drawn = draw(model, count, key=key, evidence=given).query  # [N, count, T, ...]
     mask = None if mask is None else np.repeat(mask, count, 0)
     drawn = trees.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)
-    return tables.sequences(drawn, columns.query, out, mask)
+    return tables.sequences(drawn, columns.names, out, mask)
 
 
 def _moments(found: Any) -> list[tuple[str, Any]]:

@@ -240,6 +240,16 @@ def started(tree: Any) -> bool:
     return all(started(value) for value in tree.values()) if isinstance(tree, dict) else True
 
 
+def states(model: Any) -> int:
+    """How many values a discrete latent has. Raises TypeError for a model that does not say."""
+    if not isinstance(model, Sized):
+        raise TypeError(
+            f"model: {type(model).__name__} has a discrete latent and does not say how many values it has; let it be a "
+            "veil.model.Sized, too, with sizes = veil.model.abilities.Sizes(values=...)"
+        )
+    return model.sizes.values
+
+
 def values(model: Any) -> int:
     """How many values the latent of a model has, one if it is not discrete."""
     return model.sizes.values if isinstance(model, Sized) else 1
@@ -262,5 +272,6 @@ __all__ = [
     "free_parameters",
     "parameter",
     "started",
+    "states",
     "values",
 ]

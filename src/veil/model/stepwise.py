@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Composed, Distribution, Reparameterised, StepDraws
+from veil.model.abilities import states
 from veil.model.chains import Chain, length
 from veil.model.contract import Model, as_floats
 from veil.model.datum import Datum
@@ -70,6 +71,8 @@ class Stepwise(Model):
         """What the carry after a step says of its latent: z_t itself, or moments of what was integrated out of it."""
         if not isinstance(carry, Before):
             raise TypeError(f"model: {type(self).__name__} needs latent_of(carry), what a carry says of its latent")
+        if jnp.issubdtype(carry.latent.dtype, jnp.integer):
+            return Marginal(jnp.where(jnp.arange(states(self)) == carry.latent, 0.0, -jnp.inf))
         return Marginal(None, carry.latent, jnp.zeros_like(carry.latent))
 
     def prior(self, evidence: Any, steps: int | None = None) -> Distribution:

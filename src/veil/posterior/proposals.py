@@ -12,7 +12,7 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.maths import particles
 from veil.model import Datum, Model, Stepwise, frozen
-from veil.model.abilities import values
+from veil.model.abilities import states
 from veil.model.filter import Belief, Filter, known, started_anew
 from veil.model.stepwise import Before, Marginal, StepPosterior
 from veil.posterior.base import Intrinsic, Online, Proposal
@@ -198,7 +198,7 @@ def marginals(model: Any, drawn: Any) -> Marginal:
     """Of draws [T, S, ...] of a path the shares of states, or the moments of vectors, at each step."""
     if not jnp.issubdtype(drawn.dtype, jnp.integer):
         return Marginal(None, jnp.mean(drawn, 1), jnp.var(drawn, 1))
-    return Marginal(_log(jnp.mean(jax.nn.one_hot(drawn, values(model)), 1)))
+    return Marginal(_log(jnp.mean(jax.nn.one_hot(drawn, states(model)), 1)))
 
 
 def _log(shares: Array) -> Array:

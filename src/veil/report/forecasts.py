@@ -64,7 +64,7 @@ def picked(tree: Any, *paths: trees.Path) -> np.ndarray:
 
 
 def expected(model: Any, states: Any) -> Any:
-    """The mean of y at each step of some futures, whose ``states`` [..., H, ...] a forecast with ``states=True`` has.
+    """The mean of y at each step of some futures: of their ``states`` [..., H, ...] in a ``Forecast``.
 
     A mean and no draw: pictures without the noise of their pixels. Of a ``StateSpace`` model, as a fit gives it.
     """

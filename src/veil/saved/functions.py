@@ -67,7 +67,7 @@ class Source:
         names = dict(trees.leaves(self.names[name]))
         return tuple(
             Port(_place(name, path), (ROWS, *array.shape[1:]), real(), DATA_UNIT, names[path])
-            for path, array in trees.leaves(tree)
+            for path, array in _leaves(tree)
         )
 
     def asked_of(self, arrays: Sequence[Array]) -> Any:
@@ -106,14 +106,19 @@ def _place(name: str, path: trees.Path) -> str:
     return "/".join((name, *path))
 
 
+def _leaves(tree: Tree) -> list[tuple[trees.Path, Any]]:
+    """The leaves in the order of their names, in which they go in and come out."""
+    return sorted(trees.leaves(tree), key=lambda pair: pair[0])
+
+
 def _filled(like: Tree, arrays: Sequence[Array]) -> Any:
     """A tree of these arrays, one for each leaf."""
     if like is None:
         return None
-    return trees.nested({path: array for (path, _), array in zip(trees.leaves(like), arrays, strict=True)})
+    return trees.nested({path: array for (path, _), array in zip(_leaves(like), arrays, strict=True)})
 
 
-def placed(name: str, tree: Tree) -> dict[str, Array]:
+def placed(name: str, tree: Tree) -> dict[str, Any]:
     """The leaves of a tree, as they are called outside."""
     return {_place(name, path): leaf for path, leaf in trees.leaves(tree)}
 
@@ -207,7 +212,7 @@ def policy(source: Source, deterministic: bool = False) -> Rowwise:
         if not shared:
             return model.prior(x)
         assert source.posterior is not None
-        return source.posterior(model, Datum(jnp.zeros(0), x))
+        return source.posterior(model, Datum(None, x))
 
     def act(*arrays: Array) -> dict[str, Array]:
         x, key = source.given_of(arrays[:-1]), arrays[-1]

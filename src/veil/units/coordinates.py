@@ -70,6 +70,23 @@ class Units(eqx.Module):
         """The distribution of y from that of standardised y."""
         return _distribution(self.query, base)
 
+    def sequence(self, base: Distribution) -> Distribution:
+        """The distribution of y_1..T, whose steps all have these units, from that of the standardised steps."""
+        if not jax.tree.leaves(self.query):
+            return base
+
+        steps = jax.eval_shape(base.sample, jax.random.key(0))
+
+        def wide(which: int) -> Any:
+            """Shift (0) or scale (1) of every entry; where there is no scale just that number."""
+
+            def one(scale: Scale | None, leaf: jax.ShapeDtypeStruct) -> Array:
+                return jnp.broadcast_to(float(which) if scale is None else scale.held()[which], leaf.shape)
+
+            return _each(one, self.query, steps)
+
+        return distributions.Affine(base, wide(0), wide(1))
+
     def log_jacobian(self, datum: Datum, sequence: bool = False) -> Float[Array, ""]:
         """log |d standard / d y| = -Σ log scale over the entries of y that are present (and the steps), nats."""
         there = datum.there if sequence else None

@@ -103,6 +103,9 @@ class ScaledSteps(Stepwise, Sized):
     def prior(self, evidence: Any, steps: int | None = None) -> Distribution:
         return self.model.prior(self.units.given(evidence), steps)
 
+    def likelihood(self, latent: Any, evidence: Any) -> Distribution:
+        return self.units.sequence(self.model.likelihood(latent, self.units.given(evidence)))
+
     def prior_for(self, datum: Datum) -> Any:
         return self.model.prior_for(self.units.standard(datum))
 
@@ -220,13 +223,15 @@ def in_user_units(model: Model, units: Units) -> Any:
     return standardised(model, units) if found is None else found
 
 
-def rescaled(model: Any, units: Units) -> Any | None:
-    """A model whose parameters have meaning in any units (``Rescalable``), written in others; None for any other."""
+def rescaled(model: Model, units: Units) -> Any:
+    """A model of standardised data, its parameters written in the user's units; None where they have no meaning there.
+
+    From the user's units to standardised ones with ``units.inverse()``.
+    """
     if units.none:
         return model
-    if isinstance(model, Rescalable) and not isinstance(units.query, dict) and not isinstance(units.evidence, dict):
-        return model.rescaled(units.query, units.evidence)
-    return None
+    trees = isinstance(units.query, dict) or isinstance(units.evidence, dict)
+    return model.rescaled(units.query, units.evidence) if isinstance(model, Rescalable) and not trees else None
 
 
 def unwrapped(model: Any) -> tuple[Any, Units | None]:

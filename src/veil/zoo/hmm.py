@@ -159,7 +159,7 @@ class HMM(ExactChain, ClosedForm, Rescalable):
         """No state before."""
         return Before(jnp.zeros((), int), jnp.array(True))
 
-    def advance(self, carry: Before, latent: Array, query: Array, evidence: Any, observed: Any) -> Before:
+    def advance(self, carry: Before, latent: Array, query: Any, evidence: Any, observed: Any) -> Before:
         """The state is what the next step needs."""
         return Before(latent.astype(carry.latent.dtype), jnp.array(False))
 
@@ -176,9 +176,6 @@ class HMM(ExactChain, ClosedForm, Rescalable):
     def step_likelihood(self, carry: Before, latent: Array, evidence: Any) -> Distribution:
         """p(y_t | z_t, x_t)."""
         return self._emission(latent, evidence)
-
-    def latent_of(self, carry: Before) -> Marginal:
-        return Marginal(jnp.where(jnp.arange(self.states) == carry.latent, 0.0, -jnp.inf))
 
     def step_posterior(self, carry: Before, datum: Datum) -> Distribution:
         """p(z_t | z_t-1, y_t, x_t), exact."""

@@ -180,7 +180,7 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
         """No state before."""
         return Before(jnp.zeros(self.latent), jnp.array(True))
 
-    def advance(self, carry: Before, latent: Array, query: Array, evidence: Any, observed: Any) -> Before:
+    def advance(self, carry: Before, latent: Array, query: Any, evidence: Any, observed: Any) -> Before:
         """The state is what the next step needs."""
         return Before(latent, jnp.array(False))
 

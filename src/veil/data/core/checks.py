@@ -84,7 +84,7 @@ def default_names(tree: Tree, letter: str, sequences: bool) -> Tree:
     {'a': ('a0', 'a1'), 'b': {'c': ('b.c',)}}
     """
 
-    def name(leaf: np.ndarray, path: Path) -> tuple[str, ...]:
+    def name(leaf: Any, path: Path) -> tuple[str, ...]:  # an array, or its shape
         called = ".".join(path) or letter
         if path and (leaf.shape[-1] == 1 or leaf.ndim > (3 if sequences else 2)):
             return (called,)
