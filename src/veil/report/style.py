@@ -97,7 +97,7 @@ def label(panel: Any, *, x: Quantity, y: Quantity, title: str = "") -> None:
     for side, (quantity, unit) in (("x", x), ("y", y)):
         if not quantity or not unit:
             raise ValueError(f"{side}: expected a quantity and its unit, such as ('waiting time', 'min')")
-        getattr(panel, f"set_{side}label")(f"{quantity} ({unit})")
+        panel.set(**{f"{side}label": f"{quantity} ({unit})"})
     if title:
         panel.set_title(title)
 
@@ -106,7 +106,7 @@ def check(picture: Any) -> None:
     """Raise ValueError if an axis of the figure has no label, or one without a unit in parentheses."""
     for number, panel in enumerate(picture.axes):
         for side in ("x", "y"):
-            words = getattr(panel, f"get_{side}label")()
+            words = (panel.xaxis if side == "x" else panel.yaxis).get_label_text()
             if panel.get_label() == "<colorbar>" and side == "x":
                 continue
             if not (words.endswith(")") and "(" in words):
