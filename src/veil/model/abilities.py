@@ -122,13 +122,13 @@ class Sizes(NamedTuple):
     """What a model with parameters is of; of sequences each of one step. None: not known, or not yet.
 
     ``query``: the query's shape; ``inputs``: how many numbers its evidence has, 0 for none; ``blind``: whether it
-    ignores evidence on purpose; ``values``: how many values a discrete latent has.
+    ignores evidence on purpose; ``values``: how many values a discrete latent has, 0 for any other.
     """
 
     query: Any = None
     inputs: int | None = None
     blind: bool = False
-    values: int = 1
+    values: int = 0
 
 
 class Sized(Model):
@@ -241,8 +241,8 @@ def started(tree: Any) -> bool:
 
 
 def values(model: Any) -> int:
-    """How many values the latent of a model has, one if it is not discrete."""
-    return model.sizes.values if isinstance(model, Sized) else 1
+    """How many values the latent of a model has, 0 if it is not discrete."""
+    return model.sizes.values if isinstance(model, Sized) else 0
 
 
 __all__ = [
