@@ -14,6 +14,9 @@ import veil
 from veil import Data, Diagonal, Full, Linear, LinearGaussian, Mixture, Softmax, Spherical, Tied
 from veil.model.batching import as_datum
 from veil.parts import heads
+from veil.posterior import Learned
+from veil.posterior.choice import usual
+from veil.units import in_user_units, standardised_posterior
 
 STRUCTURES = {
     "full": Full(),
@@ -117,15 +120,16 @@ def started(model, data, posterior=None, units=None):
     """Model and posterior with random starting parameters, as a ``Fit`` has them and much sooner; or in other units."""
     batch = on_device(data)
     responsibilities = None
-    if hasattr(model, "gate"):
+    if isinstance(model, Mixture | veil.HMM):
         rng = np.random.default_rng(0)
         responsibilities = jax.numpy.asarray(rng.dirichlet(np.ones(model.components), len(data)), float)
     model = model.initialise(batch, responsibilities, jax.random.key(1))
-    posterior = posterior or getattr(model, "usual_posterior", veil.Exact())
-    example = jax.tree.map(lambda leaf: leaf[0], batch)
-    posterior = posterior.initialise(model, example, len(data), jax.random.key(2))
+    posterior = posterior or usual(model)
+    if isinstance(posterior, Learned):
+        example = jax.tree.map(lambda leaf: leaf[0], batch)
+        posterior = posterior.initialise(model, example, len(data), jax.random.key(2))
     if units is not None:
-        model, posterior = model.rescaled(*units), posterior.rescaled(*units)
+        model, posterior = in_user_units(model, units), standardised_posterior(posterior, units)
     return SimpleNamespace(model=model, posterior=posterior)
 
 
@@ -177,7 +181,7 @@ def numpy_log_joints(model, data):
 
 
 def head_log_prob(head, vector, y, seen=None):
-    """log p(y) of a head without units, by scipy, entry by entry over the entries present."""
+    """log p(y) of a head, by scipy, entry by entry over the entries present."""
     seen = np.ones(len(y), bool) if seen is None else seen
     vector, size, stats = np.asarray(vector, np.float64), len(y), scipy.stats
     if isinstance(head, heads.FullGaussian):

@@ -12,6 +12,7 @@ from jax import Array
 import veil
 from veil import distributions as d
 from veil.model import Datum, Model
+from veil.model.chains import DiscreteChain, GaussianChain
 from veil.posterior import Posterior
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -123,10 +124,15 @@ def built():
     grid = lambda: d.DiscretisedLogistic(jnp.asarray(M), jnp.asarray(S), 0.0, 6.0, 7)  # noqa: E731
     yield "logistic", grid, moments | {d.Entries}, np.array([0.0, 2.0, 6.0]), level(np.array([0.0, 2.0, 6.0]))
     pair = np.array([*real, 1.0])
-    joint = lambda: d.Joint((normal(), d.bernoulli(jnp.zeros(1))), ((3,), (1,)))  # noqa: E731
-    yield "joint", joint, drop, pair, np.array([*gaussian(real), -np.log(2)])
-    mixed = lambda: d.Joint((Own(jnp.asarray(M)),), ((3,),))  # noqa: E731
-    yield "joint of a stranger", mixed, {d.Marginals}, real, laplace(real).sum()
+    joint = lambda: d.Joint({"place": normal(), "flag": d.bernoulli(jnp.zeros(1))})  # noqa: E731
+    both = {"place": real, "flag": np.ones(1)}
+    yield "joint", joint, drop, both, {"place": gaussian(real), "flag": np.full(1, -np.log(2))}
+    nested = lambda: d.Joint({"here": joint(), "count": poisson()})  # noqa: E731
+    scores = {"here": {"place": gaussian(real), "flag": np.full(1, -np.log(2))}}
+    scores["count"] = st.poisson(np.exp(M)).logpmf(count)
+    yield "joint of joints", nested, drop, {"here": both, "count": count}, scores
+    mixed = lambda: d.Joint({"place": Own(jnp.asarray(M))})  # noqa: E731
+    yield "joint of a stranger", mixed, {d.Marginals}, {"place": real}, laplace(real).sum()
     two = lambda: d.Chained(normal(), lambda z: d.normal(z[:1], jnp.ones(1)), 3)  # noqa: E731
     yield "chained", two, {d.Central, d.Reparameterised}, pair, gaussian(real).sum() + st.norm(real[0]).logpdf(1.0)
     two = lambda: d.Chained(normal(), lambda z: d.bernoulli(z[:1]), 3)  # noqa: E731
@@ -153,15 +159,24 @@ def built():
 
 TABLE = {name: rest for name, *rest in built()}
 ABILITIES = (d.Moments, d.Entries, d.Marginals, d.Finite, d.Categories, d.Central, d.Gaussian, d.Divergence)
-BY_ENTRY = [name for name, (*_, scores) in TABLE.items() if np.ndim(scores) == 1]
+BY_ENTRY = [name for name, (*_, scores) in TABLE.items() if all(np.ndim(leaf) == 1 for leaf in jax.tree.leaves(scores))]
+
+
+def total(tree):
+    """The sum over an array, or a tree of them."""
+    return sum(np.sum(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def on_device(tree):
+    return jax.tree.map(jnp.asarray, tree)
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_log_density_is_scipys(name):
     make, _, value, scores = TABLE[name]
-    found = d.log_prob(make(), jnp.asarray(value))
+    found = d.log_prob(make(), on_device(value))
     assert found.shape == ()
-    np.testing.assert_allclose(found, np.sum(scores), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found, total(scores), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -175,7 +190,7 @@ def test_who_can_what(name):
     )
     assert found - unchecked == able - unchecked
     assert isinstance(distribution, d.Distribution)
-    assert d.event_shape(distribution) == value.shape
+    assert d.event_shape(distribution) == jax.tree.map(np.shape, value)
     assert d.reparameterised(distribution) == (d.Reparameterised in able)
     assert d.enumerable(distribution) == (d.Finite in able)
 
@@ -183,21 +198,25 @@ def test_who_can_what(name):
 @pytest.mark.parametrize("name", TABLE)
 def test_draws_have_the_moments_and_arrays_pass_through_vmap(name):
     make, able, value, _ = TABLE[name]
-    draws = np.asarray(jax.vmap(make().sample)(jax.random.split(jax.random.key(0), 4000)), np.float64)
-    assert draws.shape == (4000, *value.shape)
+    found = jax.vmap(make().sample)(jax.random.split(jax.random.key(0), 4000))
+    assert jax.tree.map(np.shape, found) == jax.tree.map(lambda leaf: (4000, *leaf.shape), value)
     if d.Moments in able:
-        mean, variance = map(np.asarray, d.moments(make()))
-        np.testing.assert_array_less(np.abs(draws.mean(0) - mean), 5 * draws.std(0) / np.sqrt(4000) + 1e-9)
-        spread = (draws - mean) ** 2
-        np.testing.assert_array_less(np.abs(spread.mean(0) - variance), 6 * spread.std(0) / np.sqrt(4000) + 1e-9)
+
+        def check(draws, mean, variance):
+            draws = np.asarray(draws, np.float64)
+            np.testing.assert_array_less(np.abs(draws.mean(0) - mean), 5 * draws.std(0) / np.sqrt(4000) + 1e-9)
+            spread = (draws - mean) ** 2
+            np.testing.assert_array_less(np.abs(spread.mean(0) - variance), 6 * spread.std(0) / np.sqrt(4000) + 1e-9)
+
+        jax.tree.map(check, found, *jax.tree.map(np.asarray, d.moments(make())))
     else:
         with pytest.raises(TypeError, match=r"distribution: its mean and variance .*veil.distributions.Moments"):
             d.moments(make())
     leaves = jax.tree.leaves(make())
     if leaves and all(map(eqx.is_array, leaves)):
         batch = jax.vmap(lambda _: make())(jnp.arange(2))
-        scores = jax.vmap(lambda one: one.log_prob(jnp.asarray(value)))(batch)
-        np.testing.assert_allclose(scores, make().log_prob(jnp.asarray(value)), rtol=1e-12)
+        scores = jax.vmap(lambda one: one.log_prob(on_device(value)))(batch)
+        np.testing.assert_allclose(scores, make().log_prob(on_device(value)), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -205,9 +224,9 @@ def test_missing_entries_drop_out_or_are_refused(name):
     make, _, value, scores = TABLE[name]
     score = eqx.filter_jit(eqx.filter_value_and_grad(d.log_prob))
     for seen in ([True, False, True], [False, True, False], [False] * 3):
-        observed = np.resize(seen, value.shape)
+        observed = jax.tree.map(lambda leaf, seen=seen: np.resize(seen, leaf.shape), value)
         if name in BY_ENTRY:
-            wanted = np.sum(np.where(observed, scores, 0))
+            wanted = total(jax.tree.map(lambda there, score: np.where(there, score, 0), observed, scores))
         elif name == "multivariate":
             covariance, keep = FACTOR @ FACTOR.T, np.flatnonzero(seen)
             wanted = (
@@ -216,11 +235,11 @@ def test_missing_entries_drop_out_or_are_refused(name):
         else:
             culprit = "Own" if "stranger" in name else type(make()).__name__
             with pytest.raises(TypeError, match=rf"observed: .*{culprit}.*veil.distributions.Entries"):
-                d.log_prob(make(), jnp.asarray(value), jnp.asarray(observed))
+                d.log_prob(make(), on_device(value), on_device(observed))
             continue
         # a missing entry is a zero in the data, wherever the support is; the gradient stays finite
-        filled = jnp.asarray(np.where(observed, value, 0.0))
-        found, gradient = score(make(), filled, jnp.asarray(observed))
+        filled = jax.tree.map(lambda there, leaf: jnp.asarray(np.where(there, leaf, 0.0)), observed, value)
+        found, gradient = score(make(), filled, on_device(observed))
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 
@@ -240,6 +259,15 @@ def test_what_has_no_list_of_values_says_so():
         d.support(d.Codes(jnp.zeros((16, 4))))
     with pytest.raises(TypeError, match=r"Own has no finite list of values .*veil.distributions.Finite"):
         d.support(Own(jnp.zeros(2)))
+
+
+def test_draws_of_parts_go_by_name(key):
+    """JAX sorts the names of what passes through it: the same draws in any order, in a jit and outside."""
+    place, flag = TABLE["normal"][0](), TABLE["bernoulli"][0]()
+    one, other = d.Joint({"place": place, "flag": flag}), d.Joint({"flag": flag, "place": place})
+    compiled = eqx.filter_jit(lambda joint: joint.sample(key))(one)
+    for found in (one.sample(key), other.sample(key)):
+        jax.tree.map(np.testing.assert_array_equal, found, compiled)
 
 
 def test_central_values():
@@ -338,6 +366,18 @@ def test_affine_of_a_tree():
     np.testing.assert_allclose(d.log_prob(moved, y, seen), wanted)
     assert moved.event_shape == {"a": (2,), "b": (1, 3)}
     jax.tree.map(np.testing.assert_allclose, d.moments(moved), (shift, jax.tree.map(jnp.square, scale)))
+
+
+def test_paths_are_reparameterised_where_every_step_is():
+    discrete = DiscreteChain(jnp.log(jnp.full((3, 2, 2), 0.5)), jnp.ones(3, bool))
+    smooth = GaussianChain(jnp.zeros((3, 1, 1)), jnp.zeros((3, 1)), jnp.ones((3, 1, 1)), jnp.ones(3, bool))
+    for chain, known, shape in ((discrete, False, (3,)), (smooth, True, (3, 1))):
+        assert isinstance(chain, d.PathDistribution)
+        assert d.reparameterised(chain) == known
+        assert d.event_shape(chain) == shape
+        path = d.drawn(chain, jax.random.key(0), lambda one, key: one.sample(key))
+        np.testing.assert_allclose(d.kl_along(chain, chain, path), np.zeros(3), atol=1e-12)
+        np.testing.assert_array_equal(d.log_ratio(chain, chain, path), np.zeros(3))
 
 
 # -- as a user would write them ----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,6 @@ import veil
 from veil import posterior
 from veil.learning.windows import WindowOrder
 from veil.parts.dynamics import Recurrent
-from veil.posterior.sequential import Belief
 
 
 def test_lanes_go_through_whole_sequences() -> None:
@@ -55,7 +55,7 @@ def test_windows_that_go_on_add_up_to_the_whole(sees, x64: None, key) -> None:
     path = q(model, datum).sample(jax.random.key(2))
     whole = model.log_joint(path, datum) - q(model, datum).log_prob(path)
 
-    total, begin = jnp.zeros(()), q.init(model)
+    total, begin = jnp.zeros(()), q.begin(model)
     for low, high in ((0, 2), (2, 5), (5, 6), (6, 9)):  # with and without a reset at the cut
         part, window = jax.tree.map(lambda leaf, low=low, high=high: leaf[low:high], (datum, path))
         part = replace(part, begin=begin)
@@ -63,14 +63,15 @@ def test_windows_that_go_on_add_up_to_the_whole(sees, x64: None, key) -> None:
         np.testing.assert_allclose(chain.follow(window.latent).memory, window.memory, atol=1e-12)
         total += model.log_joint(window, part) - chain.log_prob(window)
         ended = q.ended(model, part, key)
-        begin = Belief(chain.ended(window), ended.summary, ended.mean, jnp.array(False))
+        begin = eqx.tree_at(lambda belief: belief.state.path, ended, chain.ended(window))
     np.testing.assert_allclose(total, whole, atol=1e-10)
     # what the posterior knows at the end is what acting step by step would know
-    belief = q.init(model)
+    filter = q.filter(model)
+    belief = filter.init()
     for t in range(8):
         step = veil.Datum(datum.query[t], datum.evidence[t], reset=datum.reset[t])
-        belief = q.update(model, belief, step, key)
-    np.testing.assert_allclose(begin.summary, belief.summary, atol=1e-12)
+        belief = filter.update(belief, step, key)
+    np.testing.assert_allclose(begin.state.summary, belief.state.summary, atol=1e-12)
 
 
 def test_the_state_that_is_carried_is_drawn_from_the_posterior(x64: None, key) -> None:
@@ -78,7 +79,10 @@ def test_the_state_that_is_carried_is_drawn_from_the_posterior(x64: None, key) -
     draws = jax.vmap(lambda key: q.ended(model, datum, key))(jax.random.split(key, 4000))
     chain = q(model, datum)
     paths = jax.vmap(chain.sample)(jax.random.split(jax.random.key(5), 4000))
-    for found, expected in ((draws.state.latent, paths.latent[:, -1]), (draws.state.memory, paths.memory[:, -1])):
+    for found, expected in (
+        (draws.state.path.latent, paths.latent[:, -1]),
+        (draws.state.path.memory, paths.memory[:, -1]),
+    ):
         error = np.std(np.asarray(expected), 0) / np.sqrt(2000)
         assert np.all(np.abs(np.mean(found, 0) - np.mean(expected, 0)) < 4 * error)
         np.testing.assert_allclose(np.std(found, 0), np.std(expected, 0), rtol=0.1)

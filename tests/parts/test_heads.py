@@ -1,4 +1,4 @@
-"""Heads: scipy's densities, the moments they start from, their supports, and their change of variables."""
+"""Heads: scipy's densities, the moments they start from, and their supports."""
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +9,9 @@ import veil
 from cases import HEADS, head_log_prob, make_data
 from veil import distributions
 from veil.parts import heads
-from veil.units import Units
 
 pytestmark = pytest.mark.usefixtures("x64")
 SHAPE = (2,)
-REAL = [name for name, head in HEADS.items() if head.real]
 
 
 def ready(name):
@@ -87,31 +85,6 @@ def test_exponential_family_form(name):
             form = form + head.base(jnp.asarray(row), observed)
             expected = head_log_prob(head, vector, row, None if observed is None else np.asarray(observed))
             np.testing.assert_allclose(form, expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("name", REAL)
-def test_rescaled_is_the_change_of_variables(name):
-    """log p(y) in the user's units is log p(standardised y) - Σ log scale; once more for a second rescaling."""
-    head, rng = ready(name), np.random.default_rng(5)
-    units = Units(np.array([3.0, -200.0]), np.array([0.01, 50.0]))
-    again = Units(np.array([1.0, 2.0]), np.array([10.0, 0.3]))
-    vector = jnp.asarray(0.5 * rng.normal(size=head.size(SHAPE)))
-    standard = rng.normal(size=2)
-    base = head_log_prob(head, vector, standard)
-    once = units.shift + units.scale * standard
-    found = head.rescaled(units)(vector, SHAPE).log_prob(jnp.asarray(once))
-    np.testing.assert_allclose(found, base - np.sum(np.log(units.scale)), rtol=1e-10)
-    twice = again.shift + again.scale * once
-    found = head.rescaled(units).rescaled(again)(vector, SHAPE).log_prob(jnp.asarray(twice))
-    np.testing.assert_allclose(found, base - np.sum(np.log(units.scale * again.scale)), rtol=1e-10)
-
-
-@pytest.mark.parametrize("name", REAL)
-def test_units_are_not_trained(name):
-    head = ready(name).rescaled(Units(np.zeros(2), np.ones(2)))
-    vector = jnp.zeros(head.size(SHAPE))
-    gradient = jax.grad(lambda shift: head.rescaled(Units(shift, jnp.ones(2)))(vector, SHAPE).log_prob(jnp.ones(2)))
-    np.testing.assert_array_equal(gradient(jnp.zeros(2)), 0)
 
 
 @pytest.mark.parametrize("mean", [-3.0, 0.4, 2.0])

@@ -9,7 +9,8 @@ from sklearn.datasets import load_digits
 import veil
 from veil import Data, objective
 from veil.evaluation.objective import values
-from veil.learning.fitting import default_optimiser
+from veil.learning.choices import default_optimiser
+from veil.model.abilities import free_parameters
 from veil.parts import heads, images
 
 KEY = jax.random.key(0)
@@ -201,8 +202,8 @@ def test_images_as_evidence():
     trunk = images.Pyramid((8, 8, 1), (8, 16), features=16)
     fit = veil.fit(veil.density(veil.Linear(heads.Bernoulli()), trunk=trunk), data, key=KEY, steps=200)
     assert veil.evaluate(fit.model, data).log_likelihood_per_datum > -0.05
-    net = fit.model.trunk
-    assert fit.model.parameters() == sum(leaf.size for leaf in jax.tree.leaves((net.layers, net.dense))) + 17
+    net = fit.model.model.trunk
+    assert free_parameters(fit.model) == sum(leaf.size for leaf in jax.tree.leaves((net.layers, net.dense))) + 17
 
 
 @pytest.mark.parametrize(

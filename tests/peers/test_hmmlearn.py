@@ -15,6 +15,7 @@ import pytest
 
 import veil
 from veil.model import Datum
+from veil.model.filter import beliefs
 from veil.parts.covariance import Diagonal, Full
 from veil.parts.experts import Linear, LinearGaussian
 from veil.parts.heads import Categorical, Poisson
@@ -95,13 +96,13 @@ def answers(kind: str) -> dict[str, Any]:
     _, padded, _ = ragged(kind)
 
     def of_one(one: Datum) -> dict[str, Any]:
-        path = ours.best_path(one)
+        marginals = ours.marginals(one)
         expectations, value = ours.expectations(one)
         return {
             "log_marginal": value,
-            "marginals": jnp.exp(ours.marginals(one)),
-            "path": path,
-            "path's score": ours.log_joint(path, one),
+            "marginals": jnp.exp(marginals.log_probabilities),
+            "path": marginals.path,
+            "path's score": ours.log_joint(marginals.path, one),
             "statistics": ours.statistics(one, expectations),
         }
 
@@ -110,8 +111,8 @@ def answers(kind: str) -> dict[str, Any]:
         found = eqx.filter_vmap(of_one)(padded)
         after = ours.maximise(contract(found.pop("statistics"), jnp.ones(len(LENGTHS))))
         last = Datum(padded.query[-1, : LENGTHS[-1]])
-        beliefs = jax.lax.scan(lambda belief, one: (ours.step(belief, one)[0],) * 2, ours.init(), last)[1]
-        return {**found, "after EM": after, "filtered": jax.nn.softmax(beliefs.logits)}
+        filtered = jax.vmap(ours.filter().marginal)(beliefs(ours.filter(), last, jax.random.key(0))[1])
+        return {**found, "after EM": after, "filtered": jnp.exp(filtered.log_probabilities)}
 
     return of_all()
 

@@ -18,6 +18,7 @@ from veil.model import Datum
 from veil.parts.covariance import Diagonal, Full, Spherical, Tied
 from veil.parts.experts import Linear, LinearGaussian
 from veil.parts.heads import Bernoulli, Categorical, Poisson, StudentT
+from veil.parts.statistics import contract
 from veil.zoo.hmm import HMM
 
 STATES = 3
@@ -126,7 +127,8 @@ def test_likelihood_posterior_and_path_are_the_sum_over_paths(x64: None, case: s
         q = model.posterior(one)
         joint = jax.vmap(lambda z: model.log_joint(z, one))(paths)
         drawn = jax.vmap(q.sample)(keys)
-        found = model.log_marginal(one), model.marginals(one), model.best_path(one)
+        marginals = model.marginals(one)
+        found = model.log_marginal(one), marginals.log_probabilities, marginals.path
         return joint, *found, jax.vmap(q.log_prob)(paths), drawn
 
     keys = jax.random.split(jax.random.key(0), 4000)
@@ -155,7 +157,7 @@ def test_one_step_of_em_is_the_mean_over_paths(x64: None) -> None:
     def step(model):
         expectations, value = model.expectations(one)
         terms = jax.tree.map(lambda leaf: leaf[None], model.statistics(one, expectations))
-        return model.maximise(veil.statistics.contract(terms, jnp.ones(1))), value
+        return model.maximise(contract(terms, jnp.ones(1))), value
 
     after, value = called(step, model)
     np.testing.assert_allclose(value, logsumexp(scores), atol=1e-10)
@@ -214,7 +216,7 @@ def test_it_finds_the_chain_that_made_the_data(x64: None) -> None:
 def test_a_chain_without_memory_is_a_mixture(x64: None) -> None:
     rows = np.concatenate(sequences((40, 30)))
     mixture = veil.fit(veil.Mixture(components=STATES), rows, key=jax.random.key(0), steps=3).model
-    weights = jnp.log(mixture.gate.distribution(jnp.ones(1)).probs)
+    weights = jnp.log(mixture.gate.distribution(jnp.ones(1)).probabilities)
     model = replace(
         HMM(mixture.experts, STATES),
         initial=replace(mixture.gate, evidence=False),
@@ -240,7 +242,7 @@ def test_padded_equals_unpadded_and_reset_equals_apart(x64: None) -> None:
 
     @eqx.filter_jit
     def of(model, one):
-        return *eqx.filter_value_and_grad(lambda model: model.log_marginal(one))(model), model.marginals(one)
+        return *eqx.filter_value_and_grad(lambda model: model.log_marginal(one))(model), model.marginals(one)[0]
 
     sixteen = lambda rows: jnp.asarray(np.concatenate([rows, np.zeros((16 - len(rows), 2))]))  # noqa: E731
     padded = Datum(sixteen(short), mask=jnp.arange(16) < 7, reset=jnp.zeros(16, bool))
@@ -281,12 +283,14 @@ def test_one_step_at_a_time_gives_the_batch_filters_numbers(x64: None) -> None:
         observed=jnp.asarray(rng.random((6, 2)) < 0.7),
         reset=jnp.arange(6) == 4,
     )
-    belief, values = model.init(), []
+    filter, values = model.filter(), []
+    belief = filter.init()
     for t in range(6):
-        belief, value = called(model.step, belief, jax.tree.map(lambda leaf, t=t: leaf[t], one))
-        values.append(value)
+        belief = called(filter.update, belief, jax.tree.map(lambda leaf, t=t: leaf[t], one), jax.random.key(t))
+        values.append(belief.log_likelihood)
     np.testing.assert_allclose(np.sum(values), called(model.log_marginal, one), atol=1e-12)
-    np.testing.assert_allclose(jnp.exp(belief.logits), jnp.exp(called(model.marginals, one)[-1]), atol=1e-12)
+    known = called(model.marginals, one).log_probabilities[-1]
+    np.testing.assert_allclose(jnp.exp(filter.marginal(belief).log_probabilities), jnp.exp(known), atol=1e-12)
 
 
 def test_weights_count_sequences(x64: None) -> None:
@@ -311,7 +315,7 @@ def test_transitions_driven_by_evidence(x64: None) -> None:
     high = int(np.argmax(found.model.experts.mean[:, 0]))
     slopes = found.model.transition.weight[:, high, 1] - found.model.transition.weight[:, 1 - high, 1]
     np.testing.assert_allclose(slopes, 1 / 0.3, rtol=0.5)
-    assert found.model.inputs == 1
+    assert found.model.sizes.inputs == 1
     assert veil.sample(found.model, 2, key=jax.random.key(0), evidence=push[None, :5]).query.shape == (1, 2, 5, 1)
 
 

@@ -16,10 +16,11 @@ from veil import distributions
 from veil.evaluation.bounds import bounds
 from veil.learning import fitting
 from veil.model import Datum
-from veil.model.chains import Categoricals, Normals
+from veil.model.chains import Categoricals, NeuralChain, Normals
 from veil.objective import ELBO, Balanced, FreeNats, ImportanceWeighted, Overshooting, ScoreFunction, StickingTheLanding
-from veil.parts import dynamics, heads, images
+from veil.parts import dynamics, heads
 from veil.parts.images import Pyramid
+from veil.parts.joint import Branches, Joint, Readers
 from veil.parts.nets import Dense, Identity
 from veil.posterior import Both, Future, MessagePassing, Now, Past, Sequential
 
@@ -52,7 +53,7 @@ def made(name: str, kind: str = "usual"):
 def made_in(name: str, kind: str, double: bool):
     model = MODELS[name]()
     query, evidence = (np.stack([array, array[::-1]]) for array in arrays(6))
-    return moved(model, POSTERIORS[kind] or model.usual_posterior, Datum(jnp.asarray(query), jnp.asarray(evidence)))
+    return recentred(model, POSTERIORS[kind] or model.usual_posterior, Datum(jnp.asarray(query), jnp.asarray(evidence)))
 
 
 @eqx.filter_jit
@@ -72,7 +73,7 @@ def whole(query: np.ndarray, evidence: np.ndarray, **fields) -> Datum:
 
 def steady(q, key=None):
     """The path whose every step is the mean (of codes, whose steps are not, the most probable)."""
-    if not hasattr(q, "one"):  # of messages: the chain's mean
+    if not isinstance(q, NeuralChain):  # of messages: the chain's mean
         zero = replace(q.gaussian, factor=jnp.zeros_like(q.gaussian.factor))
         return q.prior.follow(zero.sample(jax.random.key(0)))
     return q.drawn(jax.random.key(0), lambda step, key: distributions.central(step))
@@ -276,13 +277,14 @@ def test_one_step_at_a_time_gives_the_batch_filters_numbers(sees, x64: None) -> 
     posterior = Sequential(veil.MLP((5,)), sees, combiner=veil.MLP((5,)))
     posterior = called(posterior.initialise, model, datum, 1, jax.random.key(3))
     path = called(lambda model, posterior: steady(posterior(model, datum)), model, posterior)
-    belief = posterior.init(model)
+    filter = posterior.filter(model)
+    belief = called(filter.init)
     for t in range(6):
         step = Datum(datum.query[t], datum.evidence[t], reset=datum.reset[t])
-        belief = called(posterior.update, model, belief, step, jax.random.key(t))
-        np.testing.assert_allclose(belief.mean, path.latent[t], atol=1e-10)
-        belief = eqx.tree_at(lambda belief: belief.state.latent, belief, belief.mean)  # the steady path
-    np.testing.assert_allclose(belief.state.memory, path.memory[-1], atol=1e-10)
+        belief = called(filter.update, belief, step, jax.random.key(t))
+        np.testing.assert_allclose(filter.marginal(belief).mean, path.latent[t], atol=1e-10)
+        belief = eqx.tree_at(lambda belief: belief.state.path.latent, belief, belief.state.mean)  # the steady path
+    np.testing.assert_allclose(filter.draw(belief, jax.random.key(0)).memory, path.memory[-1], atol=1e-10)
 
 
 def test_balance_changes_the_gradient_and_not_the_value(x64: None) -> None:
@@ -416,50 +418,102 @@ def test_images_actions_ragged_ends_and_the_file(tmp_path) -> None:
 
 @pytest.mark.filterwarnings("ignore:collapse")  # too few steps to learn to use it
 def test_frames_rewards_and_ends_together(tmp_path) -> None:
-    """Parts of a joint query: the sum of their likelihoods, missing entries, and what is drawn, part by part."""
+    """Parts of a query that is a tree: the sum of their likelihoods, missing entries, and every verb, part by part."""
     rng = np.random.default_rng(0)
-    head = heads.Joint.of(
-        frame=((8, 8, 1), heads.Bernoulli(soft=True)),
-        reward=((1,), heads.DiagonalGaussian()),
-        ended=((1,), heads.Bernoulli()),
-    )
+    head = Joint({"frame": heads.Bernoulli(soft=True), "reward": heads.DiagonalGaussian(), "ended": heads.Bernoulli()})
     frames = rng.random((3, 6, 8, 8, 1)).astype(np.float32)
-    rewards, ended = rng.normal(size=(3, 6, 1)), rng.random((3, 6, 1)) < 0.2
-    query = head.flat(frame=frames, reward=rewards, ended=ended).astype(np.float32)
-    np.testing.assert_allclose(head.split(query)["frame"], frames)
-    with pytest.raises(ValueError, match="parts: expected frame, reward, ended"):
-        head.flat(frame=frames)
-    with pytest.raises(ValueError, match="reward: expected shape"):
-        head.flat(frame=frames, reward=rewards[..., 0, None, :].repeat(2, -1), ended=ended)
-    decoder = images.Beside((Pyramid((8, 8, 1), (4, 4), 8).mirrored(), veil.MLP((6,)), veil.MLP((6,))))
+    rewards, ended = 50 + 10 * rng.normal(size=(3, 6, 1)), rng.random((3, 6, 1)) < 0.2
+    query = {"frame": frames, "reward": rewards, "ended": ended}
+    decoder = Branches(
+        {"frame": Pyramid((8, 8, 1), (4, 4), 8).mirrored(), "reward": veil.MLP((6,)), "ended": veil.MLP((6,))}
+    )
     data = veil.Data(query, rng.normal(size=(3, 6, 2)))
     model = veil.rssm(2, head, decoder, memory=6)
     fit = veil.fit(model, data, key=jax.random.key(0), steps=10, batch_size=3)
-    datum = whole(query[0], data.evidence[0])
+    assert isinstance(fit.posterior.posterior.net, Readers)
+    assert fit.model.units.query["frame"] is None
+    assert fit.model.units.query["ended"] is None
+    datum = jax.tree.map(lambda leaf: leaf[0], datum_of(data))
     path = called(lambda m, q, key: q(m, datum).sample(key), fit.model, fit.posterior, jax.random.key(0))
-    step = fit.model.emission(path.memory[2], path.latent[2])
-    by_part = [part.log_prob(value) for part, value in zip(step.parts, step._cut(datum.query[2]), strict=True)]
-    np.testing.assert_allclose(step.log_prob(datum.query[2]), sum(by_part), rtol=1e-5)
-    observed = jnp.arange(66) != 64  # no reward
-    score = distributions.log_prob(step, datum.query[2], observed)
-    np.testing.assert_allclose(score, by_part[0] + by_part[2], rtol=1e-5)
-    assert step.sample(jax.random.key(0)).shape == step.mean.shape == step.variance.shape == (66,)
+    third = jax.tree.map(lambda leaf: leaf[2], (path, datum.query))
+    emission = lambda fit: fit.model.units.distribution(fit.model.model.emission(third[0].memory, third[0].latent))  # noqa: E731
+    step = emission(fit)
+    by_part = {name: part.log_prob(third[1][name]) for name, part in step.parts.items()}
+    np.testing.assert_allclose(step.log_prob(third[1]), sum(by_part.values()), rtol=1e-5)
+    there = {"frame": jnp.ones((8, 8, 1), bool), "reward": jnp.zeros(1, bool), "ended": jnp.ones(1, bool)}  # no reward
+    score = distributions.log_prob(step, third[1], there)
+    np.testing.assert_allclose(score, by_part["frame"] + by_part["ended"], rtol=1e-5)
+    for found in (step.sample(jax.random.key(0)), step.mean, step.variance):
+        assert {name: part.shape for name, part in found.items()} == {
+            "frame": (8, 8, 1), "reward": (1,), "ended": (1,)
+        }  # fmt: skip
     # the constant part starts at the data's averages
     blank = called(model.initialise, datum_of(data), None, jax.random.key(0))
-    start = blank.head(blank.output.weight[0, :, 0], (66,))
-    np.testing.assert_allclose(start.mean[64:], query.mean((0, 1))[64:], atol=1e-3)
-    again = veil.load(veil.save(tmp_path / "run", fit)).model.emission(path.memory[2], path.latent[2])
-    np.testing.assert_array_equal(again.mean, step.mean)
+    start = blank.head(blank.output.weight[0, :, 0], blank.output.shape)
+    for name in ("reward", "ended"):
+        np.testing.assert_allclose(start.mean[name], data.query[name].mean((0, 1)), rtol=1e-3)
+    loaded = veil.load(veil.save(tmp_path / "run", fit))
+    again = emission(loaded)
+    jax.tree.map(np.testing.assert_array_equal, again.mean, step.mean)
     plain = veil.fit(veil.rssm(2, head, memory=6), data, key=jax.random.key(0), steps=3)  # one network for all parts
     assert np.isfinite(plain.history.value).all()
-    with pytest.raises(ValueError, match="query: expected 66 entries, flat: frame"):
-        veil.fit(model, veil.Data(query[..., :65], data.evidence), key=jax.random.key(0), steps=1)
-    with pytest.raises(TypeError, match=r"Beside is for a heads\.Joint"):
-        veil.fit(veil.rssm(2, decoder=decoder), data, key=jax.random.key(0), steps=1)
+    few = veil.Data({name: query[name] for name in ("frame", "reward")}, data.evidence)
+    with pytest.raises(ValueError, match="query: expected a dictionary with ended, frame, reward; got one with"):
+        veil.fit(model, few, key=jax.random.key(0), steps=1)
+    with pytest.raises(TypeError, match=r"Branches are for a heads\.Joint"):
+        veil.fit(veil.rssm(2, decoder=decoder), veil.Data(frames), key=jax.random.key(0), steps=1)
+    with pytest.raises(ValueError, match="this model is of data with shape"):
+        veil.log_prob(fit, veil.Data(rewards, data.evidence), key=jax.random.key(0))
+
+
+@pytest.mark.filterwarnings("ignore:collapse")
+def test_a_dictionary_goes_through_every_verb(tmp_path) -> None:
+    """With nested parts, gaps, padding and evidence that is a tree."""
+    rng = np.random.default_rng(0)
+    lengths = (6, 4, 5)
+    queries = [
+        {"frame": (rng.random((n, 8, 8, 1)) < 0.3) * 1.0, "touch": {"foot": rng.normal(7, 3, (n, 2))}} for n in lengths
+    ]
+    queries[1]["touch"]["foot"][2, 0] = np.nan
+    data = veil.data.episodes(
+        queries, [{"left": rng.normal(size=(n, 1)), "right": rng.normal(size=(n, 2))} for n in lengths]
+    )
+    head = Joint({"frame": heads.Bernoulli(), "touch": {"foot": heads.DiagonalGaussian()}})
+    fit = veil.fit(veil.rssm(2, head, veil.MLP((6,)), memory=4), data, key=jax.random.key(0), steps=5, batch_size=3)
+    found = veil.evaluate(fit, data, key=jax.random.key(1), samples=8)
+    assert np.isfinite(found.log_likelihood)
+    inferred = veil.infer(fit, data, filtered=True)
+    assert inferred.mean.shape == (3, 6, 2)
+    drawn = veil.sample(fit, 2, key=jax.random.key(0), evidence=jax.tree.map(lambda leaf: leaf[:1], data.evidence))
+    assert drawn.query["frame"].shape == (1, 2, 6, 8, 8, 1)
+    options = {"key": jax.random.key(2), "after": 3}
+    ahead = veil.forecast(fit, data, 1, 5, **options)
+    assert ahead.paths["frame"].shape == (3, 5, 1, 8, 8, 1)
+    assert ahead.mean["touch"]["foot"].shape == ahead.standard_deviation["touch"]["foot"].shape == (3, 1, 2)
+    foot = np.stack([each["touch"]["foot"][3:4] for each in queries])
+    np.testing.assert_array_equal(ahead.truth["touch"]["foot"], foot)
+    assert np.isfinite(ahead.log_likelihood).all()
+    low, high = ahead.interval(0.9)
+    assert np.all(low["touch"]["foot"] <= high["touch"]["foot"])
+    held = veil.forecast(fit, data, 2, 5, evidence_future={"left": [0.0], "right": [1.0, 2.0]}, **options)
+    assert held.paths["touch"]["foot"].shape == (3, 5, 2, 2)
+    assert np.isnan(held.truth["touch"]["foot"][1, 1]).all()
+    with pytest.raises(ValueError, match=r"evidence_future\['right'\]: expected numbers"):
+        veil.forecast(fit, data, 2, 5, evidence_future={"left": [0.0], "right": [1.0]}, **options)
+    with pytest.raises(
+        ValueError, match=r"evidence_future: expected the same as the evidence of the data, evidence\['left"
+    ):
+        veil.forecast(fit, data, 2, 5, evidence_future=[0.0], **options)
+    with pytest.raises(ValueError, match=r"Give it, left \[3, 1\], right \[3, 2\], or one value"):
+        veil.forecast(fit, data, 3, 5, **options)
+    loaded = veil.load(veil.save(tmp_path / "run", fit))
+    np.testing.assert_array_equal(veil.infer(loaded, data).mean, veil.infer(fit, data).mean)
+    again = veil.forecast(loaded, data, 1, 5, **options)
+    jax.tree.map(np.testing.assert_array_equal, again.paths, ahead.paths)
 
 
 def datum_of(data: veil.Data) -> Datum:
-    return Datum(jnp.asarray(data.query), jnp.asarray(data.evidence, jnp.float32))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), Datum(data.query, data.evidence))
 
 
 def test_codes_are_straight_through_by_default() -> None:
@@ -482,7 +536,7 @@ def test_errors(x64: None) -> None:
         veil.fit(veil.VAE(2), arrays(4)[0], key=jax.random.key(0), posterior=Sequential())
     model, posterior = made("dmm")
     with pytest.raises(ValueError, match=r"Future\(\) needs the steps that are to come"):
-        posterior.update(model, posterior.init(model), Datum(jnp.zeros(2), jnp.zeros(1)), jax.random.key(0))
+        posterior.filter(model)
     with pytest.raises(TypeError, match="see observations"):
         made("vrnn")[0].prior(jnp.zeros((3, 1)))
     with pytest.raises(ValueError, match="steps: how long"):

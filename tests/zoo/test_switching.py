@@ -15,6 +15,7 @@ import veil
 from compiled import called
 from state_space import SIZE, STATES, lds, sequence, unbiased
 from veil.model import Datum
+from veil.model.filter import beliefs
 from veil.objective import FIVO
 from veil.parts.covariance import Full
 from veil.parts.gates import Softmax
@@ -99,14 +100,16 @@ def test_joint_and_particles_against_every_path(x64: None, case: str, noise: str
     run = eqx.filter_jit(eqx.filter_vmap(lambda key: objective(m, proposal, one, key).value))
     unbiased(run(keys), exact)
     # with so many particles its filtered regimes are those of all paths
-    filtered = eqx.filter_jit(lambda key: m.filtered(one, key, 4000))(jax.random.key(1))
+    filter = MeanField().filter(m).of(4000)
+    last_belief, each = eqx.filter_jit(lambda key: beliefs(filter, one, key))(jax.random.key(1))
+    marginal = called(filter.marginal, last_belief)
     weights = np.exp(joint - exact)
     last = [weights[paths[:, -1] == s].sum() for s in range(2)]
-    np.testing.assert_allclose(filtered.regimes[length - 1], last, atol=0.03)
-    np.testing.assert_allclose(filtered.log_likelihood, exact, atol=0.1)
+    np.testing.assert_allclose(jnp.exp(marginal.log_probabilities), last, atol=0.03)
+    np.testing.assert_allclose(each.log_likelihood.sum(), exact, atol=0.1)
     # the mean-field ELBO is below, rises with every sweep, and with q(s) alone, z integrated out, is tighter
-    bound = lambda sweeps, m: m.mean_field(one, sweeps)[1]  # noqa: E731
-    score = lambda m, paths: (bound(30, m), jax.vmap(m.mean_field_chain(one, 30).log_prob)(paths))  # noqa: E731
+    bound = lambda sweeps, m: m.fields(one, sweeps).elbo  # noqa: E731
+    score = lambda m, paths: (bound(30, m), jax.vmap(MeanField(30)(m, one).log_prob)(paths))  # noqa: E731
     final, log_q = called(score, m, jnp.asarray(padded))
     values = [*(float(called(bound, sweeps, m)) for sweeps in (1, 2)), float(final)]
     assert np.all(np.diff(values) > -1e-9)
@@ -124,7 +127,7 @@ def drawn_elbo(m: SwitchingLDS, one: Datum, sweeps: int) -> tuple[jax.Array, jax
     chain_z = veil.chains.GaussianChain.smoothed(
         veil.maths.kalman.Smoothed(fields.mean, fields.covariance, fields.lagged), starts, there
     )
-    chain_s = m.mean_field_chain(one, sweeps)
+    chain_s = m.regime_chain(one, fields)
 
     def one_draw(key):
         keys = jax.random.split(key)
@@ -133,7 +136,7 @@ def drawn_elbo(m: SwitchingLDS, one: Datum, sweeps: int) -> tuple[jax.Array, jax
         joint = jnp.sum(jnp.take_along_axis(each, s[:, None], 1)) + m.prior_for(one).log_prob(s)
         return joint - chain_z.log_prob(z) - chain_s.log_prob(s)
 
-    return m.mean_field(one, sweeps)[1], jax.vmap(one_draw)(jax.random.split(jax.random.key(3), 4000))
+    return fields.elbo, jax.vmap(one_draw)(jax.random.split(jax.random.key(3), 4000))
 
 
 def step_joint(regime: LDS, z, one: Datum, starts, there):
@@ -159,7 +162,7 @@ def test_one_regime_is_the_linear_gaussian_model(x64: None) -> None:
     m, one = model(1, EVERYTHING, "full"), sequence(EVERYTHING, 6)
 
     def switching(m):
-        expectations, value = m.mean_field(one, 1)
+        expectations, value = MeanField(1).expectations(m, one)
         particles = FIVO(3)(m, Optimal(), one, jax.random.key(0)).value
         return expectations, value, particles, m.maximise(summed(m, one, expectations)).regimes[0], m.log_prior()
 
@@ -186,7 +189,7 @@ def test_the_m_step_raises_the_bound(x64: None, case: str, shared: bool) -> None
 
     @eqx.filter_jit
     def step(m):
-        expectations, value = m.mean_field(one, 60)
+        expectations, value = MeanField(60).expectations(m, one)
         return m.maximise(summed(m, one, expectations)), value + m.log_prior()
 
     values = []
@@ -271,7 +274,7 @@ def test_saved_models_are_the_same_and_units_change_nothing(tmp_path: Path, x64:
     scaled = veil.data.episodes([1000 * part + 7 for part in lists], controls)
     other = veil.fit(SwitchingLDS(states=2, latent=2, noise=Full()), scaled, key=jax.random.key(0), steps=5)
     entries = np.array([59.0, 24.0, 2.0])
-    moved = veil.log_prob(other.model, scaled, key=key, samples=20) + entries * np.log(1000)
+    moved = veil.log_prob(other, scaled, key=key, samples=20) + entries * np.log(1000)
     np.testing.assert_allclose(values, moved, atol=1e-5)
     assert np.all(np.isfinite(found.history.value))
 

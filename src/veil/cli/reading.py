@@ -67,9 +67,8 @@ def is_file(source: str) -> bool:
         if not Path(source).is_file():
             raise FileNotFoundError(f"there is no file {source}")
         return True
-    raise Refusal(
-        f"there is neither a file ({', '.join(FILES)}) nor an example {source!r}; {suggestion(source, known)}"
-    )
+    files = ", ".join(FILES)
+    raise Refusal(f"there is neither a file ({files}) nor an example {source!r}; {suggestion(source, known)}")
 
 
 def is_many(source: str) -> bool:
@@ -110,8 +109,7 @@ def open_data(
         if blocks is not None and is_recording(Path(source)):
             raise Refusal(f"--stream reads tables and images; {source} is a recording, which is read whole")
         if blocks is not None:
-            size = blocks.image_size
-            return read_stream(source, query, evidence, weight, rows=blocks.rows, bad=blocks.bad, image_size=size)
+            return read_stream(source, query, evidence, weight, **blocks._asdict())
         if is_many(source):
             raise Refusal(f"{source} may be many files, which are read in blocks: add --stream")
         if query and weight is None and is_recording(Path(source)):
@@ -339,9 +337,8 @@ def evidence_values(run: Any, source: str, evidence: list[str] | None) -> Any:
         if "there is no column" not in str(error):
             raise
         found = str(error).removeprefix("query: ")
-        raise Refusal(
-            f"{found}. The run's evidence is {_some(columns.evidence)}; name others with --evidence"
-        ) from error
+        said = f"{found}. The run's evidence is {_some(columns.evidence)}; name others with --evidence"
+        raise Refusal(said) from error
     assert isinstance(data, Data)
     if data.observed is not None:
         raise ValueError(f"{source}: evidence must be complete; some entries are missing")

@@ -12,7 +12,9 @@ def mask_of(data: Any) -> Any:
     """[N, T], which steps are there, of data or of a stream; None: all."""
     import numpy as np
 
-    masks = [(block.mask, block.query.shape[:2]) for block in data.blocks(4096)]
+    from veil.data.core import trees
+
+    masks = [(block.mask, trees.first(block.query).shape[:2]) for block in data.blocks(4096)]
     if all(mask is None for mask, _ in masks):
         return None
     return np.concatenate([np.ones(shape, bool) if mask is None else mask for mask, shape in masks])
@@ -32,14 +34,14 @@ def steps(shape: tuple[int, int], mask: Any = None, known: Any = None) -> tuple[
 
 def inferred(found: Any, mask: Any, known: Any) -> Columns:
     """The posterior of each step: of a state, the moments of a vector, or draws of either, a column each."""
-    if hasattr(found, "paths"):
+    if found.paths is not None:
         there, columns = steps((found.paths.shape[0], found.paths.shape[2]), mask, known)
         for s in range(found.paths.shape[1]):
             drawn = found.paths[:, s]
             parts = np_rows(drawn, there).T
             columns += [(f"path_{s}" if drawn.ndim == 2 else f"path_{s}_{i}", part) for i, part in enumerate(parts)]
         return columns
-    states = hasattr(found, "probabilities")
+    states = found.probabilities is not None
     there, columns = steps((found.most_likely if states else found.mean).shape[:2], mask, known)
     if states:
         columns += [(f"state_{k}", column) for k, column in enumerate(np_rows(found.probabilities, there).T)]
@@ -59,9 +61,22 @@ def np_rows(array: Any, there: Any) -> Any:
 
 def sequences(drawn: Any, names: tuple[str, ...], out: Path, mask: Any = None) -> Columns:
     """Sequences [M, T, ...] in the columns of their query, or for an .npz as they are."""
+    from veil.data.core import trees
+
     if out.suffix == ".npz":
         return [("query", drawn)] if mask is None else [("query", drawn), ("mask", mask)]
-    if drawn.ndim > 3:
-        raise Refusal(f"--out: {out.name} takes numbers in columns, and each step is {list(drawn.shape[2:])}; use .npz")
-    there, columns = steps(drawn.shape[:2], mask)
-    return [*columns, *((name, drawn[..., i][there]) for i, name in enumerate(names))]
+    wide = [list(leaf.shape[2:]) for _, leaf in trees.leaves(drawn) if leaf.ndim > 3]
+    if wide:
+        raise Refusal(f"--out: {out.name} takes numbers in columns, and each step is {wide[0]}; use .npz")
+    there, columns = steps(trees.first(drawn).shape[:2], mask)
+    numbers = np_rows(side_by_side(drawn), there)
+    return [*columns, *((name, numbers[:, i]) for i, name in enumerate(names))]
+
+
+def side_by_side(tree: Any) -> Any:
+    """Vectors [..., D] of a tree, one behind the other."""
+    import numpy as np
+
+    from veil.data.core import trees
+
+    return np.concatenate([leaf for _, leaf in trees.leaves(tree)], -1)

@@ -66,7 +66,7 @@ class Pushed(Distribution, Central, Reparameterised, Composed):
         return self.flow.forward(central(self.base))[0]
 
 
-class Joint(Distribution, Moments, Marginals, Composed):
+class Joint(Distribution, Moments, Marginals, Central, Composed):
     """Independent parts by name: a value is a dictionary. log p(y) = Σ_name log p(y[name]), nats.
 
     >>> from veil import distributions
@@ -85,11 +85,13 @@ class Joint(Distribution, Moments, Marginals, Composed):
     def variance(self) -> dict[str, Any]:
         return {name: moments(part)[1] for name, part in self.parts.items()}
 
+    def central(self) -> dict[str, Any]:
+        return {name: central(part) for name, part in self.parts.items()}
+
     def sample(self, key: PRNGKeyArray) -> dict[str, Any]:
-        keys = jax.random.split(key, len(self.parts))
-        draws = [part.sample(key) for part, key in zip(self.parts.values(), keys, strict=True)]
-        floats = jax.tree.map(lambda draw: draw.astype(jnp.result_type(float)), draws)
-        return dict(zip(self.parts, floats, strict=True))
+        keys = zip(sorted(self.parts), jax.random.split(key, len(self.parts)), strict=True)
+        draws = {name: self.parts[name].sample(key) for name, key in keys}
+        return jax.tree.map(lambda draw: draw.astype(jnp.result_type(float)), draws)
 
     def made_of(self) -> tuple[Any, ...]:
         return tuple(self.parts.values())

@@ -1,6 +1,6 @@
 """log p(y | x) of each datum, and what follows from it."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -43,7 +43,7 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """A dictionary for JSON."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "approximation"}
+        plain = {name: value for name, value in vars(self).items() if name != "approximation"}
         return plain if self.approximation is None else {**plain, **self.approximation.as_dict()}
 
 

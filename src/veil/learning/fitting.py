@@ -21,10 +21,10 @@ from veil.learning.choices import (
     as_optimiser,
     check_arguments,
     check_parts,
-    default_optimiser,
     in_windows,
     numbered,
     usual_objective,
+    usual_optimiser,
 )
 from veil.learning.em import ExpectationMaximisation
 from veil.learning.finishing import finished, scorer
@@ -34,12 +34,11 @@ from veil.learning.loop import train
 from veil.learning.preprocessing import Preprocessing
 from veil.learning.result import Fit
 from veil.learning.resuming import Resuming
-from veil.learning.starting import begin, cast, finite, frozen_units, guesses, seeds, source_of
+from veil.learning.starting import begin, careful, cast, finite, frozen_units, guesses, seeds, source_of
 from veil.learning.watch import Watch
 from veil.model import ClosedForm, Model, Tractable
 from veil.model.abilities import started
 from veil.objective import ExpectedLogLikelihood, Marginal, Objective
-from veil.parts.experts import with_expanded_sums
 from veil.posterior import Exact, Expecting, Posterior
 from veil.posterior.base import per_datum
 from veil.posterior.choice import usual
@@ -172,7 +171,7 @@ def fit(
         stochastic = stepwise or objective.samples is not None  # type: ignore[attr-defined]
         learner = ExpectationMaximisation(objective, posterior, tolerance, stochastic, stepwise)  # type: ignore[arg-type]
     else:
-        optimiser = optimiser or default_optimiser(steps, 1e-2 if isinstance(model, Tractable) else 3e-3)
+        optimiser = optimiser or usual_optimiser(model, steps)
         learner = Gradient(objective, optimiser, fixed, window is not None)
     with Progress(progress if leader else False, "fit") as bar, closing(keeper) if keeper else nullcontext():
         watch = Watch(bar, record if leader else None, seen.log_scale)
@@ -187,7 +186,7 @@ def fit(
             batch_size = batch_size or (min(len(data), 256) if isinstance(data, Data) else 256)
             source = source_of(data, seen, batch_size, seed, place, window is not None)
             watch.limit = steps
-            pairs = with_expanded_sums(begun, False), guesses(posterior, begun, source, restarts, rng)
+            pairs = careful(begun), guesses(posterior, begun, source, restarts, rng)
             state = train(learner, pairs, source, steps, seed, watch, watch.period(steps), memory)
             state = watch.best_state if watch.best_state is not None else state
     return finished(learner, state, posterior, seen, watch, steps, data)
@@ -224,7 +223,7 @@ def _by_sums(
         watch.begin_again()
     watch.stage = 1
     with jax.enable_x64(True):
-        exact = with_expanded_sums(cast(models, np.float64), False)
+        exact = careful(cast(models, np.float64))
         source = source_of(data, seen, batch_size, seed, place)
         return train(learner, exact, source, max(1, steps - watch.taken_before), seed, watch, None, memory)
 

@@ -359,11 +359,11 @@ def _advance(
         numbers = np.asarray(step), np.asarray(count)  # arrays: a Python number would be compiled in
         plan = source.plan(step, count)
         state, infos, done = _stretch(learner, state, source.blocks, plan, total, *numbers, seed, place)
-        return state, {name: np.asarray(getattr(infos, name))[: int(done)] for name in infos.__dataclass_fields__}
+        return state, {name: np.asarray(vars(infos)[name])[: int(done)] for name in infos.__dataclass_fields__}
     sums = None
     for i, block in enumerate(source.next_batch()):
         sums = _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums, place)
         if ear.heard and place.processes == 1 and i:
             return state, None
     state, info = _update(learner, state, sums, total, place)
-    return state, {name: np.asarray(getattr(info, name))[None] for name in info.__dataclass_fields__}
+    return state, {name: np.asarray(vars(info)[name])[None] for name in info.__dataclass_fields__}

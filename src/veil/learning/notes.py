@@ -8,6 +8,8 @@ import numpy as np
 
 from veil.learning.preprocessing import Preprocessing
 from veil.model.scales import Scale
+from veil.parts.covariance import Diagonal, Full, Spherical
+from veil.parts.experts import LinearGaussian
 
 NO_DATA = 1e-3  # a component with less than this many data is empty
 ALIKE = 1e-3  # relative difference of parameters below which two components are one
@@ -46,8 +48,9 @@ def components(experts: Any, counts: np.ndarray, largest_precision: float, seen:
         f"component {k} is empty ({counts[k]:.2g} data): it keeps its last parameters; use fewer components"
         for k in np.flatnonzero(counts < NO_DATA)
     ]
-    covariance = getattr(experts, "covariance", None)
-    held = np.sqrt(getattr(covariance, "floor", 0.0) / np.maximum(counts, NO_DATA))
+    covariance = experts.covariance if isinstance(experts, LinearGaussian) else None
+    floor = covariance.floor if isinstance(covariance, Full | Diagonal | Spherical) else 0.0
+    held = np.sqrt(floor / np.maximum(counts, NO_DATA))
     if largest_precision * np.max(2 * held) ** 2 > 1 and not columns(seen, False):
         smallest = np.broadcast_to(np.asarray(_smallest(covariance)), counts.shape)
         notes += [

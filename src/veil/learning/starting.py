@@ -142,6 +142,12 @@ def source_of(
     return Streamed(passes, batches, convert, convert(seen.sample[:1]), seen.total, place)
 
 
+@eqx.filter_jit
+def careful(models: Any) -> Any:
+    """Models with a leading axis of restarts, summing the careful way."""
+    return eqx.filter_vmap(lambda model: with_expanded_sums(model, False))(models)
+
+
 def several(tree: Any, restarts: int) -> Any:
     """A tree with a leading axis of restarts, all alike."""
     wide = lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (restarts, *np.shape(leaf)))  # noqa: E731

@@ -86,7 +86,7 @@ class Normal(Distribution, Moments, Reparameterised):
     factor: Float[Array, "L L"]
 
     @property
-    def mean(self) -> Float[Array, " L"]:
+    def mean(self) -> Float[Array, "... L"]:
         return self.location
 
     @property

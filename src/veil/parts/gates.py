@@ -149,7 +149,9 @@ class Softmax(Gate):
         return Softmax(self.evidence, self.ridge, rescale_features(self._weight(), evidence))
 
     def parameters(self) -> int:
-        *before, components, features = self._weight().shape
+        if self.weight is None:
+            raise ValueError("this gate has no parameters yet: call veil.fit on the model first")
+        *before, components, features = self.weight.shape
         return int(np.prod(before)) * (components - 1) * features
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.maths.rows import affine, product
 from veil.model.abilities import parameter
-from veil.parts.nets import Activation, Dense, he_normal, known_activation, positive
+from veil.parts.nets import Activation, Dense, activated, he_normal, known_activation, positive
 
 Shape = tuple[int, ...]  # (H, W, C), which `_check` says in the user's words
 WIDTHS = (32, 64, 128)
@@ -195,9 +195,9 @@ class Encoder(eqx.Module):
         size = int(np.prod(self.shape))
         seen, beyond = self.level.opened(x[:size].reshape(self.shape), len(self.widths)), x[size:]
         for layer in self.layers:
-            seen = _activated(self.activation, self.level.down(layer, seen))
+            seen = activated(self.activation, self.level.down(layer, seen))
         joined = jnp.concatenate([seen.ravel(), beyond]) if beyond.size else seen.ravel()
-        return _activated(self.activation, self.dense(joined))
+        return activated(self.activation, self.dense(joined))
 
 
 class Decoder(eqx.Module):
@@ -251,10 +251,10 @@ class Decoder(eqx.Module):
             raise ValueError(_UNREADY)
         added, (height, width, _), levels = product(x, self.linear), self.shape, len(self.widths)
         for dense in self.dense:
-            x = _activated(self.activation, dense(x))
+            x = activated(self.activation, dense(x))
         made = x.reshape(height >> levels, width >> levels, -1)
         for layer in self.layers[:-1]:
-            made = _activated(self.activation, self.level.up(layer, made))
+            made = activated(self.activation, self.level.up(layer, made))
         return added + self.level.closed(self.level.up(self.layers[-1], made), (height, width), levels).ravel()
 
 
@@ -336,10 +336,6 @@ def from_cells(cells: Float[Array, "n C"], size: tuple[int, int], levels: int) -
     split = cells.reshape(height >> levels, width >> levels, *[2] * (2 * levels), -1)
     rows, columns = (range(first, 2 * levels + 2, 2) for first in (2, 3))
     return split.transpose(0, *rows, 1, *columns, 2 * levels + 2).reshape(height, width, -1)
-
-
-def _activated(name: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    return getattr(jax.nn, name)(x)
 
 
 def _chain(

@@ -1,8 +1,9 @@
 """Networks that turn evidence into features: vectors in, vectors out."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import equinox as eqx
 import jax
@@ -14,6 +15,14 @@ from veil.maths.rows import affine, product
 from veil.model.abilities import parameter
 
 Activation = Literal["tanh", "relu", "silu", "gelu", "elu", "softplus"]
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "gelu": jax.nn.gelu,
+    "elu": jax.nn.elu,
+    "softplus": jax.nn.softplus,
+}
 
 
 def positive(name: str, value: object) -> None:
@@ -22,10 +31,15 @@ def positive(name: str, value: object) -> None:
         raise ValueError(f"{name}: expected a positive whole number; got {value!r}")
 
 
+def activated(name: Activation, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """An activation of every number."""
+    return ACTIVATIONS[name](x)
+
+
 def known_activation(name: object) -> None:
     """Raise ValueError for what is not the name of an activation."""
-    if name not in get_args(Activation):
-        raise ValueError(f"activation: expected one of {', '.join(get_args(Activation))}; got {name!r}")
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}; got {name!r}")
 
 
 def lowered(tree: Any) -> Any:
@@ -237,5 +251,5 @@ class MLP(eqx.Module):
         if self.layers is None:
             raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
         for layer in self.layers:
-            x = getattr(jax.nn, self.activation)(layer(x))
+            x = activated(self.activation, layer(x))
         return x

@@ -11,11 +11,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.data import Data, Stream
+from veil.data.core import trees
 from veil.data.core.arrays import labels, unchecked
 from veil.maths import particles as maths
 from veil.model import Datum, Model, Stepwise, checks
 from veil.model.abilities import Sized
-from veil.model.batching import as_datum
+from veil.model.batching import as_datum, on_device, there
 from veil.model.chains import without_memory
 from veil.model.stepwise import replayed, rollout
 from veil.posterior import Posterior, proposals
@@ -36,26 +37,27 @@ class Forecast:
     (zero if none is): how well each horizon is predicted on its own. An estimate of log p(y_T+h | y_1..T), in
     expectation from below, the closer the more futures; of models that see what they draw, given those draws.
     ``states`` [N, S, H, ...], if asked for: what the model carries from each step of each future to the next (see
-    ``veil.model.stepwise``): of a ``StateSpace`` its ``memory`` and ``latent``.
+    ``veil.model.stepwise``): of a ``StateSpace`` its ``memory`` and ``latent``. Of a query that is a tree all but the
+    log-likelihood are trees, too.
     """
 
-    paths: np.ndarray
-    mean: np.ndarray
-    standard_deviation: np.ndarray
-    truth: np.ndarray | None = None
+    paths: Any
+    mean: Any
+    standard_deviation: Any
+    truth: Any = None
     log_likelihood: np.ndarray | None = None
     states: Any = None
 
-    def quantile(self, share: float) -> np.ndarray:
+    def quantile(self, share: float) -> Any:
         """The value [N, H, ...] below which a share of the paths is at each step and entry.
 
         Raises ValueError for a share that is not between 0 and 1.
         """
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"share: expected a number between 0 and 1; got {share!r}")
-        return np.asarray(np.quantile(self.paths, share, axis=1), self.paths.dtype)
+        return trees.map(lambda paths: np.asarray(np.quantile(paths, share, axis=1), paths.dtype), self.paths)
 
-    def interval(self, share: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, share: float = 0.9) -> tuple[Any, Any]:
         """Two values [N, H, ...] between which a share of the paths is, as much below as above: (low, high)."""
         return self.quantile(0.5 - share / 2), self.quantile(0.5 + share / 2)
 
@@ -121,16 +123,18 @@ def forecast(
     truth = None if behind is None else _truth(behind, horizon)
     known = None
     if truth is not None:
-        missing = np.isnan(truth)
-        known = jnp.asarray(np.where(missing, 0, truth)), jnp.asarray(~missing) if missing.any() else None
+        present = trees.map(lambda leaf: ~np.isnan(leaf), truth)
+        complete = all(leaf.all() for _, leaf in trees.leaves(present))
+        filled = trees.map(lambda leaf, some: jnp.asarray(np.where(some, leaf, 0)), truth, present)
+        known = filled, None if complete else trees.map(jnp.asarray, present)
     keys = jax.random.split(key, len(given))
     found = _all(model, used, datum, future, known, keys, horizon, samples, states, particles)
     paths, mean, variance, scores, carried = found
-    deviation = np.sqrt(np.asarray(variance))
+    paths, mean, variance = jax.tree.map(np.asarray, (paths, mean, variance))
     return Forecast(
-        np.asarray(paths),
-        np.asarray(mean),
-        deviation,
+        paths,
+        mean,
+        jax.tree.map(np.sqrt, variance),
         truth,
         None if truth is None else np.asarray(scores),
         jax.tree.map(np.asarray, carried),
@@ -142,8 +146,8 @@ def _all(
     model: Any,
     posterior: Any,
     datum: Datum,
-    future: Array | None,
-    truth: tuple[Array, Array | None] | None,
+    future: Any,
+    truth: tuple[Any, Any] | None,
     keys: Array,
     horizon: int,
     samples: int,
@@ -162,8 +166,8 @@ def _one(
     model: Any,
     posterior: Any,
     datum: Datum,
-    future: Array | None,
-    truth: tuple[Array, Array | None] | None,
+    future: Any,
+    truth: tuple[Any, Any] | None,
     key: PRNGKeyArray,
     horizon: int,
     samples: int,
@@ -211,7 +215,7 @@ def _filtered(model: Any, proposal: Any, datum: Datum, key: PRNGKeyArray, sample
 
 
 def _lengths(data: Data) -> np.ndarray:
-    return np.full(len(data), data.query.shape[1]) if data.mask is None else np.asarray(data.mask.sum(1))
+    return np.asarray(there(data).sum(1))
 
 
 def _cut(data: Data, after: int) -> tuple[Data, Data | None]:
@@ -223,52 +227,67 @@ def _cut(data: Data, after: int) -> tuple[Data, Data | None]:
             f"after: sequence {short[0]} (from 0) has {_lengths(data)[short[0]]} steps, fewer than {after}"
         )
     whole = {name: array for name, array in data.fields().items() if name not in ("weight", "index")}
-    first = {name: array[:, :after] for name, array in whole.items() if name != "mask"}
-    rest = {name: array[:, after:] for name, array in whole.items()}
+    first = trees.map(lambda leaf: leaf[:, :after], {name: tree for name, tree in whole.items() if name != "mask"})
+    rest = trees.map(lambda leaf: leaf[:, after:], whole)
     # of some sequences nothing may be left, which data would refuse
-    return unchecked(first, labels(data)), unchecked(rest, labels(data)) if after < data.query.shape[1] else None
+    return unchecked(first, labels(data)), unchecked(rest, labels(data)) if after < there(data).shape[1] else None
 
 
-def _truth(behind: Data, horizon: int) -> np.ndarray:
-    query = behind.query[:, :horizon]
-    known = np.ones(query.shape, bool) if behind.observed is None else behind.observed[:, :horizon]
-    if behind.mask is not None:
-        known = known & behind.mask[:, :horizon].reshape(*query.shape[:2], *[1] * (query.ndim - 2))
-    truth = np.full((len(query), horizon, *query.shape[2:]), np.nan, query.dtype)
-    truth[:, : query.shape[1]] = np.where(known, query, np.nan)
-    return truth
+def _truth(behind: Data, horizon: int) -> Any:
+    steps = there(behind)[:, :horizon]
+
+    def one(query: np.ndarray, observed: np.ndarray | None) -> np.ndarray:
+        known = steps.reshape(*steps.shape, *[1] * (query.ndim - 2))
+        known = known if observed is None else known & observed[:, :horizon]
+        truth = np.full((len(query), horizon, *query.shape[2:]), np.nan, query.dtype)
+        truth[:, : steps.shape[1]] = np.where(known, query[:, :horizon], np.nan)
+        return truth
+
+    return trees.map(one, behind.query, behind.observed)
 
 
-def _future(model: Model, data: Data, given: Any, behind: Data | None, horizon: int) -> Float[Array, "N H *P"] | None:
-    """Evidence of the steps to come, one row a step of every sequence."""
-    shape = None if data.evidence_shape is None else data.evidence_shape[1:]
+def _future(model: Model, data: Data, given: Any, behind: Data | None, horizon: int) -> Any:
+    """Evidence of the steps to come, one row a step of every sequence: a tree of arrays [N, H, ...], or None."""
+    shapes = trees.map(lambda leaf: leaf.shape[2:], data.evidence)
     if given is not None:
-        if shape is None:
+        if shapes is None:
             raise ValueError("evidence_future: the data have no evidence; leave it out")
-        array = np.asarray(given)
-        wanted = (len(data), horizon, *shape)
-        fits = array.shape in (wanted, wanted[1:], wanted[2:])
-        if not fits or array.dtype.kind not in "biuf":
-            raise ValueError(
-                f"evidence_future: expected numbers {list(wanted)}, {list(wanted[1:])} (the same for all sequences) or "
-                f"{list(wanted[2:])} (held); got {array.dtype} {list(array.shape)}"
-            )
-        if not np.isfinite(array).all():
-            raise ValueError("evidence_future: it must be complete and finite; some of it is not")
-        return jnp.asarray(np.broadcast_to(array, wanted), jnp.result_type(float))
-    if shape is None:
+        if not trees.same(given, shapes):
+            names = ", ".join(trees.text("evidence", path) for path, _ in trees.leaves(shapes))
+            raise ValueError(f"evidence_future: expected the same as the evidence of the data, {names}")
+        told = lambda shape, array, path: _told(array, (len(data), horizon, *shape), path)  # noqa: E731
+        return trees.map(told, shapes, given, trees.paths(shapes))
+    if shapes is None:
         return None
     if isinstance(model, Sized) and model.sizes.blind:
-        return jnp.zeros((len(data), horizon, *shape))
-    rest = None if behind is None else behind.evidence
+        return trees.map(lambda shape: jnp.zeros((len(data), horizon, *shape)), shapes)
     known = 0 if behind is None else int(_lengths(behind).min())
-    if rest is None or known < horizon:
+    if behind is None or known < horizon:
         text = (
             "there is none behind them" if known == 0 else f"there are {known} steps of it behind them in some sequence"
         )
+        each = lambda *lead: _shapes(trees.map(lambda shape: (*lead, *shape), shapes))  # noqa: E731
         raise ValueError(
             f"evidence_future: the model takes evidence ({', '.join(data.evidence_names[:4])}), and of the {horizon} "
-            f"steps to come {text}. Give it, [{horizon}, {', '.join(map(str, shape))}], or one value to be held, "
-            f"[{', '.join(map(str, shape))}]; or see fewer steps with after"
+            f"steps to come {text}. Give it, {each(horizon)}, or one value to be held, {each()}; or see fewer steps "
+            "with after"
         )
-    return jnp.asarray(rest[:, :horizon], jnp.result_type(float))
+    return on_device(trees.map(lambda leaf: leaf[:, :horizon], behind.evidence))
+
+
+def _shapes(shapes: Any) -> str:
+    """The shapes of a tree, in words."""
+    return ", ".join(f"{' '.join((*path, ''))}{list(shape)}" for path, shape in trees.leaves(shapes))
+
+
+def _told(given: Any, wanted: tuple[int, ...], path: trees.Path) -> Float[Array, "N H *P"]:
+    """A leaf of the evidence to come as [N, H, ...], from one for each sequence, for all, or for all steps."""
+    array, name = np.asarray(given), trees.text("evidence_future", path)
+    if array.shape not in (wanted, wanted[1:], wanted[2:]) or array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name}: expected numbers {list(wanted)}, {list(wanted[1:])} (the same for all sequences) or "
+            f"{list(wanted[2:])} (held); got {array.dtype} {list(array.shape)}"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: it must be complete and finite; some of it is not")
+    return jnp.asarray(np.broadcast_to(array, wanted), jnp.result_type(float))

@@ -15,7 +15,7 @@ from veil.model import Datum, Guided, Startable
 from veil.model.abilities import Local, Sizes, Space, parameter
 from veil.parts.heads import Head, HomoscedasticGaussian
 from veil.parts.joint import event_shape
-from veil.parts.nets import Activation, flat, flat_size, known_activation, positive
+from veil.parts.nets import Activation, activated, flat, flat_size, known_activation, positive
 from veil.posterior import Posterior, Shared
 
 
@@ -97,7 +97,7 @@ class BayesianNetwork(Startable, Guided, Local):
         for i, (matrix, bias) in enumerate(layers):
             value = matrix @ value + bias
             if i < len(layers) - 1:
-                value = getattr(jax.nn, self.activation)(value)
+                value = activated(self.activation, value)
         return self.head(value, self.shape)
 
     def local(self, q: Any, evidence: Any, key: PRNGKeyArray) -> Distribution:
@@ -111,7 +111,7 @@ class BayesianNetwork(Startable, Guided, Local):
             scale = jnp.sqrt(spread @ value**2 + spread_bias)
             value = matrix @ value + bias + scale * jax.random.normal(keys[i], bias.shape, bias.dtype)
             if i < len(means) - 1:
-                value = getattr(jax.nn, self.activation)(value)
+                value = activated(self.activation, value)
         return self.head(value, self.shape)
 
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "BayesianNetwork":

@@ -142,7 +142,7 @@ class Data:
         return (self._rows(slice(None), 0) if self.mapped else self)._arrays()
 
     def _arrays(self) -> dict[str, Tree]:
-        return {field: getattr(self, field) for field in FIELDS if getattr(self, field) is not None}
+        return {field: vars(self)[field] for field in FIELDS if vars(self)[field] is not None}
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -332,7 +332,7 @@ def concatenate(parts: Sequence[Data]) -> Data:
         return parts[0]
     together = lambda *arrays: np.concatenate(arrays)  # noqa: E731
     arrays = {
-        field: trees.map(together, *(getattr(part, field) for part in parts)) for field in FIELDS if field != "observed"
+        field: trees.map(together, *(vars(part)[field] for part in parts)) for field in FIELDS if field != "observed"
     }
     if any(part.observed is not None for part in parts):
         arrays["observed"] = trees.map(together, *(every_mask(part.query, part.observed) for part in parts))

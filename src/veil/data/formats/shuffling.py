@@ -129,6 +129,7 @@ class Batches(Iterator[Data]):
         self._windows, self._batch_size, self._seed = windows, batch_size, list(seed)
         self._same = {**order, **windows.source()}
         self._place = (0, 0, 0) if state is None else _place(state, self._same)  # of the first row not handed out
+        self._passing: Any = None
         self._rewind()
 
     def __next__(self) -> Data:
@@ -164,10 +165,9 @@ class Batches(Iterator[Data]):
         self._rewind()
 
     def _rewind(self) -> None:
-        passing = getattr(self, "_passing", None)
-        if passing is not None:
-            passing.close()
-        self._passing: Any = None
+        if self._passing is not None:
+            self._passing.close()
+        self._passing = None
         self._window: Data | None = None
         self._order = np.zeros(0, np.int64)
         self._epoch, self._number, self._row = self._place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -79,9 +79,8 @@ class Stream:
         if first is None:
             raise ValueError("source gave no data: its first pass has no blocks")
         _check_block(first, 0)
-        close = getattr(self._peeked, "close", None)
-        if close is not None:
-            close()
+        if isinstance(self._peeked, Generator):
+            self._peeked.close()
         # One row in memory carries all that later blocks are compared with, and its conversion tells the dtype.
         row = next(first[:1].blocks(1))
         self._like = unchecked(trees.map(np.copy, row.fields()), labels(row))
@@ -286,29 +285,31 @@ class Stream:
     def _conform(self, part: Data) -> Data:
         arrays = part._arrays()
         for field in ("query", "evidence", "weight"):
-            like = getattr(self._like, field)
+            like = vars(self._like)[field]
             if like is not None:
                 arrays[field] = trees.map(lambda array, one: array.astype(one.dtype, copy=False), arrays[field], like)
         return unchecked(arrays, (part.query_names, part.evidence_names, self.name))
 
     def _compare(self, found: Data, number: int) -> None:
         like = self._like
-        for role in ("query", "evidence"):
-            expected, came = getattr(like, f"{role}_shape"), getattr(found, f"{role}_shape")
+        shapes = [(each.query_shape, each.evidence_shape) for each in (like, found)]
+        names = [(each.query_names, each.evidence_names) for each in (like, found)]
+        for i, role in enumerate(("query", "evidence")):
+            expected, came = shapes[0][i], shapes[1][i]
             if expected != came:
                 raise ValueError(
                     f"block {number} (from 0) has {role} of shape {came} per datum; the first block has {expected}. "
                     "All blocks must have the same columns"
                 )
-            expected, came = getattr(like, f"{role}_names"), getattr(found, f"{role}_names")
+            expected, came = names[0][i], names[1][i]
             if expected != came:
                 raise ValueError(
                     f"block {number} (from 0) has {role} columns {came}; the first block has {expected}. "
                     "All blocks must have the same columns in the same order"
                 )
         for field in ("weight", "index"):
-            if (getattr(like, field) is None) != (getattr(found, field) is None):
-                has, had = ("no", "one") if getattr(found, field) is None else ("a", "none")
+            if (vars(like)[field] is None) != (vars(found)[field] is None):
+                has, had = ("no", "one") if vars(found)[field] is None else ("a", "none")
                 raise ValueError(
                     f"block {number} (from 0) has {has} {field}, the first block has {had}; "
                     "all blocks must have the same fields"

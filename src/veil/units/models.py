@@ -1,129 +1,19 @@
-"""Standardised coordinates, whole: the one place that knows that fits work in them.
-
-A model of standardised data becomes a model of the user's data by a wrapper that is itself a ``Model`` (and its twin
-that is a ``Posterior``): it scales evidence and query on the way in and distributions on the way out, with the Jacobian
-in the log-density. What is inside, also parts that users write, sees standardised numbers in training and ever after.
-"""
+"""Models of standardised data as models of the user's: one wrapper for each kind of model."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from veil import distributions
-from veil.data import Data
-from veil.data.core.episodes import steps
 from veil.distributions import Distribution
-from veil.model import Datum, Model, Plate, Rescalable, Sized, Startable, Stepwise, Tractable
-from veil.model.abilities import RealLine, Sizes, Space
+from veil.model import Datum, Model, Plate, Rescalable, Sized, Stepwise, Tractable
+from veil.model.abilities import Local, Sizes
 from veil.model.chains import length
 from veil.model.filter import Belief, ExactChain, Filter
-from veil.model.scales import Scale, table_scale
 from veil.model.stepwise import Marginal, StepPosterior
-from veil.posterior.base import Continuing, Intrinsic, Online, Posterior, Proposal
-
-
-class Units(eqx.Module):
-    """The affine maps between the user's units and standardised ones: trees like query and evidence.
-
-    A leaf is a ``Scale``, or None where numbers stay as they are (counts, categories, pixels).
-    """
-
-    query: Any = None
-    evidence: Any = None
-
-    @staticmethod
-    def of(data: Data, model: Model | None = None) -> "Units":
-        """Robust units of (a sample of) data: medians, and half the distances between 16th and 84th percentiles.
-
-        Of the query where the model says it is on the real line (of no model: everywhere), and of the evidence.
-        """
-        rows = steps(data) if isinstance(model, Stepwise) else data
-        weights = np.ones(len(rows)) if rows.weight is None else np.asarray(rows.weight, np.float64)
-        space = model.space if isinstance(model, Startable) else RealLine() if model is None else Space()
-        query = _measured(space, rows.query, weights, rows.observed)
-        evidence = None if rows.evidence is None else _measured(RealLine(), rows.evidence, weights, None)
-        return Units(query, evidence)
-
-    @property
-    def none(self) -> bool:
-        """Whether everything stays as it is."""
-        return not jax.tree.leaves((self.query, self.evidence))
-
-    def inverse(self) -> "Units":
-        """The maps back."""
-        back = lambda scale: None if scale is None else scale.inverse()  # noqa: E731
-        return Units(_each(back, self.query), _each(back, self.evidence))
-
-    def given(self, evidence: Any) -> Any:
-        """Standardised evidence."""
-        return None if evidence is None else _each(_standard, self.evidence, evidence)
-
-    def asked(self, query: Any) -> Any:
-        """A standardised query; None stays None."""
-        return None if query is None else _each(_standard, self.query, query)
-
-    def back(self, query: Any) -> Any:
-        """A query in the user's units."""
-        return _each(lambda scale, value: value if scale is None else scale.back(value), self.query, query)
-
-    def standard(self, datum: Datum) -> Datum:
-        """A datum in standardised coordinates."""
-        return replace(datum, query=self.asked(datum.query), evidence=self.given(datum.evidence))
-
-    def distribution(self, base: Distribution) -> Distribution:
-        """The distribution of y from that of standardised y."""
-        return _distribution(self.query, base)
-
-    def log_jacobian(self, datum: Datum, sequence: bool = False) -> Float[Array, ""]:
-        """log |d standard / d y| = -Σ log scale over the entries of y that are present (and the steps), nats."""
-        there = datum.there if sequence else None
-
-        def one(scale: Scale | None, query: Array, observed: Array | None) -> Float[Array, ""]:
-            if scale is None:
-                return jnp.zeros(())
-            logs = -jnp.broadcast_to(jnp.log(scale.held()[1]), query.shape)
-            logs = logs if observed is None else jnp.where(observed, logs, 0.0)
-            if there is not None:
-                logs = jnp.where(there.reshape(-1, *[1] * (logs.ndim - 1)), logs, 0.0)
-            return jnp.sum(logs)
-
-        observed = datum.observed
-        if observed is None:
-            observed = jax.tree.map(lambda _: None, datum.query)
-        parts = _each(one, self.query, datum.query, observed)
-        return sum(jax.tree.leaves(parts), jnp.zeros(()))
-
-
-def _each(function: Any, scales: Any, *trees: Any) -> Any:
-    """``function(scale, *leaves)`` of every leaf of a tree of scales; where that is None as a whole, of whole trees."""
-    if isinstance(scales, dict):
-        return {name: _each(function, scales[name], *(tree[name] for tree in trees)) for name in scales}
-    return function(scales, *trees)
-
-
-def _standard(scale: Scale | None, value: Any) -> Any:
-    return value if scale is None else scale.standard(value)
-
-
-def _measured(space: Space, values: Any, weights: np.ndarray, observed: Any) -> Any:
-    if isinstance(values, dict):
-        seen = {} if observed is None else observed
-        return {name: _measured(space.at(name), values[name], weights, seen.get(name)) for name in values}
-    return table_scale(values, weights, observed, space.isotropic) if space.real else None
-
-
-def _distribution(scales: Any, base: Any) -> Any:
-    if isinstance(scales, dict):
-        return distributions.Joint({name: _distribution(scales[name], base.parts[name]) for name in scales})
-    return base if scales is None else distributions.Affine(base, *scales.held())
-
-
-# -- the wrapper -------------------------------------------------------------------------------------------------------
+from veil.units.coordinates import Units
 
 
 class Scaled(Sized):
@@ -165,6 +55,20 @@ class ScaledExact(Tractable):
 
     def posterior(self, datum: Datum) -> Distribution:
         return self.model.posterior(self.units.standard(datum))
+
+
+class ScaledPlate(Plate):
+    """The same of a model whose latent all data share."""
+
+    model: eqx.AbstractVar[Any]
+    units: eqx.AbstractVar[Units]
+
+    @property
+    def shared_by(self) -> float:
+        return self.model.shared_by
+
+    def shared_among(self, total: float) -> Self:
+        return replace(self, model=self.model.shared_among(total))
 
 
 class ScaledSteps(Stepwise, Sized):
@@ -238,18 +142,21 @@ class StandardisedExact(ScaledExact, Scaled):
     units: Units
 
 
-class StandardisedPlate(Scaled, Plate):
+class StandardisedPlate(ScaledPlate, Scaled):
     """``Standardised``, of a model whose latent all data share."""
 
     model: Any
     units: Units
 
-    @property
-    def shared_by(self) -> float:
-        return self.model.shared_by
 
-    def shared_among(self, total: float) -> "StandardisedPlate":
-        return replace(self, model=self.model.shared_among(total))
+class StandardisedLocal(ScaledPlate, Scaled, Local):
+    """``Standardised``, of a model whose latent all data share, with noise that can be put elsewhere."""
+
+    model: Any
+    units: Units
+
+    def local(self, q: Any, evidence: Any, key: PRNGKeyArray) -> Distribution:
+        return self.units.distribution(self.model.local(q, self.units.given(evidence), key))
 
 
 class StandardisedSteps(ScaledSteps):
@@ -293,6 +200,7 @@ _WRAPPERS: tuple[tuple[tuple[type, ...], Any], ...] = (
     ((Tractable,), StandardisedExact),
     ((StepPosterior,), StandardisedStepPosterior),
     ((Stepwise,), StandardisedSteps),
+    ((Local,), StandardisedLocal),
     ((Plate,), StandardisedPlate),
     ((Model,), Standardised),
 )
@@ -326,41 +234,6 @@ def unwrapped(model: Any) -> tuple[Any, Units | None]:
     return (model.model, model.units) if isinstance(model, WRAPPED) else (model, None)
 
 
-class StandardisedPosterior(Posterior):
-    """A posterior of standardised data as one of the user's: the twin of ``Standardised``."""
-
-    posterior: Any
-    units: Units
-
-    def __call__(self, model: Any, datum: Datum) -> Distribution:
-        return self.posterior(inside(model, self.units), self.units.standard(datum))
-
-
-class StandardisedSequential(Proposal, Online, Continuing):
-    """``StandardisedPosterior``, of one that proposes, filters and goes on from window to window."""
-
-    posterior: Any
-    units: Units
-
-    def __call__(self, model: Any, datum: Datum) -> Distribution:
-        return self.posterior(inside(model, self.units), self.units.standard(datum))
-
-    def step_proposals(self, model: Any, datum: Datum) -> Any:
-        return self.posterior.step_proposals(inside(model, self.units), self.units.standard(datum))
-
-    def step(self, model: Any, features: Any, carry: Any, datum: Datum) -> Distribution:
-        return self.posterior.step(inside(model, self.units), features, carry, self.units.standard(datum))
-
-    def filter(self, model: Any) -> Filter:
-        return StandardisedFilter(self.posterior.filter(inside(model, self.units)), self.units)
-
-    def begin(self, model: Any) -> Any:
-        return self.posterior.begin(inside(model, self.units))
-
-    def ended(self, model: Any, datum: Datum, key: PRNGKeyArray) -> Any:
-        return self.posterior.ended(inside(model, self.units), self.units.standard(datum), key)
-
-
 class StandardisedFilter(Filter):
     """A filter of standardised data as one of the user's; its states are the model's own in both."""
 
@@ -387,18 +260,3 @@ def inside(model: Any, units: Units) -> Any:
     """The model of standardised data that a model of the user's data is."""
     inner, own = unwrapped(model)
     return inner if own is not None else standardised(model, units.inverse())
-
-
-def standardised_posterior(posterior: Posterior, units: Units) -> Posterior:
-    """A posterior of standardised data as one of the user's: itself where it has nothing of its own."""
-    if units.none or isinstance(posterior, Intrinsic):
-        return posterior
-    sequential = isinstance(posterior, Proposal) and isinstance(posterior, Online) and isinstance(posterior, Continuing)
-    return (StandardisedSequential if sequential else StandardisedPosterior)(posterior, units)
-
-
-def unwrapped_posterior(posterior: Any) -> tuple[Any, Units | None]:
-    """The posterior of standardised data and its units; a posterior as it is, and None, if it is of the user's."""
-    if isinstance(posterior, StandardisedPosterior | StandardisedSequential):
-        return posterior.posterior, posterior.units
-    return posterior, None
