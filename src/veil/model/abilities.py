@@ -140,6 +140,17 @@ class Sized(Model):
         """See ``Sizes``."""
 
 
+class Wrapped(Sized):
+    """Another ``model``, seen from outside: in other units."""
+
+    model: eqx.AbstractVar[Any]
+
+
+def name_of(model: Any) -> str:
+    """What the user calls a model: its class, that of the one inside where it is wrapped."""
+    return name_of(model.model) if isinstance(model, Wrapped) else type(model).__name__
+
+
 class Startable(Sized):
     """Its parameters' sizes come from data: it may be made without any, and ``veil.fit`` starts it.
 
@@ -259,7 +270,9 @@ __all__ = [
     "Space",
     "Startable",
     "Tractable",
+    "Wrapped",
     "free_parameters",
+    "name_of",
     "parameter",
     "started",
     "values",
