@@ -129,6 +129,8 @@ def _marginal(posterior: Posterior, model: Model, datum: Datum) -> Marginal:
     q = posterior(model, datum)
     if isinstance(q, distributions.Categorical):
         return Marginal(jax.nn.log_softmax(q.logits))
+    if isinstance(q, distributions.Empty):  # a density without a latent: one value, with probability one
+        return Marginal(jnp.zeros(1))
     # the key is for families whose moments are not known; the draws are many and always the same
     mean, variance = mean_and_variance(q, jax.random.key(0))
     return Marginal(None, mean, variance)
