@@ -22,15 +22,10 @@ MDN = veil.Mixture(veil.Linear(veil.heads.DiagonalGaussian()), 2, trunk=veil.MLP
 GIVEN = Data(FAITHFUL.query[:32, 1:], evidence=FAITHFUL.query[:32, :1])
 
 
-@eqx.filter_jit
-def _steps(trainer, state, batches):
-    return jax.lax.scan(trainer.step, state, batches)
-
-
 def taken(trainer, state, data, steps):
     """State and infos after steps on the same batch."""
     batch = trainer.batch(data)
-    return _steps(trainer, state, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (steps, *leaf.shape)), batch))
+    return jax.lax.scan(trainer.step, state, jax.tree.map(lambda leaf: jnp.stack([leaf] * steps), batch))
 
 
 def close(one, other, **tolerance):
@@ -242,12 +237,12 @@ def test_models_in_the_user_s_units_go_on_in_standardised_ones(name):
         trainer = Trainer(begun.model, begun.posterior, objective, optimiser=optax.adam(1e-3))
         expected = values(objective, begun.model, begun.posterior, ROWS, key=KEY).mean()
     state, info = taken(trainer, trainer.start(ROWS, KEY), ROWS, 1)
-    tolerance = {"rtol": 1e-9} if name == "gaussian mixture" else {"atol": 0.05}
+    tolerance = {"rtol": 1e-9} if name == "gaussian mixture" else {"rtol": 0.02}
     np.testing.assert_allclose(info.value[0], expected, **tolerance)
     model, posterior = trainer.result(state)
     assert type(model) is type(begun.model)
     after = values(objective, model, posterior, ROWS, key=KEY).mean()
-    np.testing.assert_allclose(after, expected, atol=0.2)
+    np.testing.assert_allclose(after, expected, rtol=0.05)
 
 
 def test_a_plate_has_one_draw_a_step():
@@ -292,5 +287,5 @@ def test_bad_arguments_are_named():
         Optimiser(optax.adam(0.1), average=1.0)
     with pytest.raises(TypeError, match=r"^model: "):
         Trainer(3)
-    with pytest.raises(TypeError, match=r"^key: "):
+    with pytest.raises(TypeError, match=r"^key|parameter 'key'"):  # the annotation is executed in the tests
         Trainer(VAE).start(ROWS, 0)

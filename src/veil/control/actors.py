@@ -129,7 +129,7 @@ class Policy(Actor):
     low: Any
     high: Any
 
-    def __init__(self, model: Any, choose: Choice | None = None, low: Any = None, high: Any = None) -> None:
+    def __init__(self, model: Any, choose: Any = None, low: Any = None, high: Any = None) -> None:
         self.model, _ = parts(model, None)
         self.choose = Sample() if choose is None else choose
         self.low, self.high = low, high

@@ -9,7 +9,7 @@ import numpy as np
 from veil.data import Data, Stream, windows
 from veil.learning.gradient import Optimiser
 from veil.model import Model, Stepwise, Tractable, checks
-from veil.model.abilities import Local, started
+from veil.model.abilities import Local, name_of, started
 from veil.objective import (
     ELBO,
     FIVO,
@@ -116,7 +116,7 @@ def in_windows(
     checks.whole("window", window)
     if not isinstance(model, Stepwise) or not isinstance(posterior, Continuing):
         raise TypeError(
-            f"window: {type(model).__name__} with {type(posterior).__name__} cannot go on from one window to the next; "
+            f"window: {name_of(model)} with {type(posterior).__name__} cannot go on from one window to the next; "
             "StateSpace models (veil.rssm, veil.dmm, veil.vrnn) with Sequential posteriors can. Exact models take "
             "sequences of any length whole; others can be given veil.data.windows(data, length)"
         )

@@ -23,7 +23,7 @@ from veil.learning.learner import (
 )
 from veil.maths import linear
 from veil.model import Datum, Model, Stepwise
-from veil.model.abilities import values
+from veil.model.abilities import values as latent_values
 from veil.objective import ExpectedLogLikelihood
 from veil.parts.experts import largest_precision
 from veil.parts.statistics import contract
@@ -82,13 +82,13 @@ class ExpectationMaximisation(Learner):
         if self.stepwise:
             shapes = eqx.filter_eval_shape(self.accumulate, state, block, jax.random.key(0)).terms
             running = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        counts = jnp.zeros(_shares_of(model))
+        counts = jnp.zeros(latent_values(model))
         return EMState(model, model, running, nothing, nothing, counts, zero, zero)
 
     def accumulate(self, state: EMState, block: Datum, key: PRNGKeyArray) -> Sums:
         weight = jnp.ones(len(block)) if block.weight is None else block.weight
 
-        shares = _shares_of(state.model)
+        shares = latent_values(state.model)
 
         def one(datum: Datum, key: PRNGKeyArray) -> tuple[Any, Array, Any]:
             weights, value = self.objective.weights(state.model, self.posterior, datum, key)
@@ -156,12 +156,6 @@ class ExpectationMaximisation(Learner):
         code = self._watched(state.code, precision)
         state = EMState(model, state.model, kept, value, value, counts, code, state.step + 1)
         return state, Info(value, penalty, code, skipped, precision)
-
-
-def _shares_of(model: Model) -> int:
-    """How many values of a discrete latent are counted; none of a single one."""
-    count = values(model)
-    return count if count > 1 else 0
 
 
 def _shares(expectations: Any, count: int) -> Float[Array, " K"]:

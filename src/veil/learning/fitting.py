@@ -37,7 +37,7 @@ from veil.learning.resuming import Resuming
 from veil.learning.starting import begin, careful, cast, finite, frozen_units, guesses, seeds, source_of
 from veil.learning.watch import Watch
 from veil.model import ClosedForm, Model, Tractable
-from veil.model.abilities import started
+from veil.model.abilities import name_of, started
 from veil.objective import ExpectedLogLikelihood, Marginal, Objective
 from veil.posterior import Exact, Expecting, Posterior
 from veil.posterior.base import per_datum
@@ -141,15 +141,11 @@ def fit(
     model, posterior, units = frozen_units(model, posterior, anew)
     posterior = posterior or usual(model)
     if isinstance(posterior, Exact) and not isinstance(model, Tractable):
-        raise TypeError(
-            f"posterior: {type(model).__name__} has no exact one; leave it out, or use Amortized() or Table()"
-        )
+        raise TypeError(f"posterior: {name_of(model)} has no exact one; leave it out, or use Amortized() or Table()")
     if isinstance(posterior, Exact) and fixed:
         raise ValueError("fixed: with an exact posterior and a fixed model there is nothing to learn")
     if isinstance(objective, Marginal) and not isinstance(model, Tractable):
-        raise TypeError(
-            f"objective: {type(model).__name__} has no exact likelihood; use ELBO() or ImportanceWeighted()"
-        )
+        raise TypeError(f"objective: {name_of(model)} has no exact likelihood; use ELBO() or ImportanceWeighted()")
     if window is not None:
         data = in_windows(model, data, window, posterior, objective)
         batch_size = batch_size or min(int(np.sum(data.fields()["reset"][:, 0])), 16)

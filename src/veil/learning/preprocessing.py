@@ -24,7 +24,7 @@ class Preprocessing:
     """A sample in memory, the total weight, the units, the largest standardised number, whether entries are missing.
 
     ``log_scale``: Σ log scale over a datum's observed entries, on average (nats): log p in standardised units minus
-    log p in the user's. ``values``: how many values the latent has, one if it is not discrete.
+    log p in the user's. ``values``: how many values the latent has, 0 if it is not discrete.
     """
 
     sample: Data

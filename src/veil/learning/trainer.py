@@ -41,7 +41,7 @@ class StepInfo(eqx.Module):
     skipped: Int[Array, ""]
 
 
-class Trainer(eqx.Module):
+class Trainer:
     """Gradient ascent, one step at a time: ``state = trainer.start(data, key)``, ``trainer.step(state, batch)``.
 
     ``posterior``, ``objective``: those of ``veil.fit`` if None. ``optimiser``: an optax optimiser or a
@@ -49,7 +49,7 @@ class Trainer(eqx.Module):
     ``veil.Units.of(data, model)``, made once and kept, so that learning that goes on does not look at all data again;
     None: the numbers as they are. A model that comes with parameters is of data in these units, but for one whose
     parameters have meaning in the user's (a Gaussian mixture, an LDS), which is of the user's. ``step`` is pure: jit
-    it, scan it, vmap it; a state is an ordinary pytree.
+    it, scan it, vmap it; a state is an ordinary pytree. A trainer itself is none: it is what stays the same.
 
     >>> import jax, veil
     >>> data, model = veil.data.load("faithful"), veil.VAE(latent=1, decoder=veil.MLP((16,)))
@@ -61,12 +61,6 @@ class Trainer(eqx.Module):
     >>> veil.infer(fitted, data, posterior=posterior).mean.shape
     (272, 1)
     """
-
-    model: Any
-    posterior: Any
-    objective: Any
-    optimiser: Optimiser
-    units: Units
 
     def __init__(
         self,

@@ -122,13 +122,13 @@ class Sizes(NamedTuple):
     """What a model with parameters is of; of sequences each of one step. None: not known, or not yet.
 
     ``query``: the query's shape; ``inputs``: how many numbers its evidence has, 0 for none; ``blind``: whether it
-    ignores evidence on purpose; ``values``: how many values a discrete latent has.
+    ignores evidence on purpose; ``values``: how many values a discrete latent has, 0 for any other.
     """
 
     query: Any = None
     inputs: int | None = None
     blind: bool = False
-    values: int = 1
+    values: int = 0
 
 
 class Sized(Model):
@@ -138,6 +138,17 @@ class Sized(Model):
     @abstractmethod
     def sizes(self) -> Sizes:
         """See ``Sizes``."""
+
+
+class Wrapped(Sized):
+    """Another ``model``, seen from outside: in other units."""
+
+    model: eqx.AbstractVar[Any]
+
+
+def name_of(model: Any) -> str:
+    """What the user calls a model: its class, that of the one inside where it is wrapped."""
+    return name_of(model.model) if isinstance(model, Wrapped) else type(model).__name__
 
 
 class Startable(Sized):
@@ -251,8 +262,8 @@ def states(model: Any) -> int:
 
 
 def values(model: Any) -> int:
-    """How many values the latent of a model has, one if it is not discrete."""
-    return model.sizes.values if isinstance(model, Sized) else 1
+    """How many values the latent of a model has, 0 if it is not discrete."""
+    return model.sizes.values if isinstance(model, Sized) else 0
 
 
 __all__ = [
@@ -269,7 +280,9 @@ __all__ = [
     "Space",
     "Startable",
     "Tractable",
+    "Wrapped",
     "free_parameters",
+    "name_of",
     "parameter",
     "started",
     "states",

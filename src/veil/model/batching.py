@@ -74,7 +74,8 @@ def block_rows(sample: Data, sequential: bool, values: int) -> int:
     return _rows(sample, values)
 
 
-def _rows(sample: Data, components: int) -> int:
+def _rows(sample: Data, values: int) -> int:
+    components = max(1, values)
     size = sum(int(np.prod(leaf.shape[1:])) for tree in (sample.query, sample.evidence) for leaf in _arrays(tree))
     width = (size + 1) * (size + 2) // 2 if size <= 128 else 4 * size
     if sample.observed is not None:

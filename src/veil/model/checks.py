@@ -7,7 +7,7 @@ import numpy as np
 
 from veil.data import Data, Stream
 from veil.data.core import trees
-from veil.model.abilities import Sized, Sizes, started
+from veil.model.abilities import Sized, Sizes, name_of, started
 from veil.model.contract import Model
 from veil.model.stepwise import Stepwise
 
@@ -47,13 +47,13 @@ def sequences(model: Any, data: Data | Stream) -> None:
         marks = [name for name, array in (("mask", sample.mask), ("reset", sample.reset)) if array is not None]
         if marks:
             raise ValueError(
-                f"data: these are sequences (they have a {' and a '.join(marks)}), and {type(model).__name__} is a "
+                f"data: these are sequences (they have a {' and a '.join(marks)}), and {name_of(model)} is a "
                 "model of single rows: use a sequence model such as veil.HMM or veil.LDS, or the rows of "
                 "veil.data.steps(data)"
             )
     elif any(len(shape) < 2 for _, shape in trees.leaves(data.query_shape) + trees.leaves(data.evidence_shape)):
         raise ValueError(
-            f"data: {type(model).__name__} takes sequences, query [N, T, D]; got [N, {_text(data.query_shape)}]. Make "
+            f"data: {name_of(model)} takes sequences, query [N, T, D]; got [N, {_text(data.query_shape)}]. Make "
             "them of a list of arrays [T, D] with veil.data.episodes([array, ...])"
         )
 

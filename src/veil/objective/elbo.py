@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil import distributions
 from veil.distributions import Distribution
 from veil.model import Datum, Model, Plate, frozen
-from veil.model.abilities import Local
+from veil.model.abilities import Local, name_of
 from veil.objective.base import Estimate, Objective, with_gradient
 from veil.objective.estimators import (
     DoublyReparameterised,
@@ -41,7 +41,7 @@ def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term
 
     def local(key: PRNGKeyArray) -> Float[Array, ""]:
         if not isinstance(model, Local):
-            raise TypeError(f"gradient: {type(model).__name__} knows no local reparameterisation; use Pathwise()")
+            raise TypeError(f"gradient: {name_of(model)} knows no local reparameterisation; use Pathwise()")
         return distributions.log_prob(model.local(q, datum.evidence, key), datum.query, datum.observed)
 
     def fix() -> Distribution:

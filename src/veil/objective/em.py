@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.model import Datum, Enumerable, Model, Tractable
+from veil.model.abilities import name_of
 from veil.model.chains import DiscreteChain, GaussianChain
 from veil.objective.base import Estimate, Objective
 from veil.posterior.base import Expecting, Posterior
@@ -64,9 +65,7 @@ class ExpectedLogLikelihood(Objective):
             log_q = jnp.log(expectations)
         else:
             if not isinstance(model, Enumerable):
-                raise TypeError(
-                    f"posterior: EM of {type(model).__name__} needs one that gives expectations; use Exact()"
-                )
+                raise TypeError(f"posterior: EM of {name_of(model)} needs one that gives expectations; use Exact()")
             q = posterior(model, datum)
             joints = model.log_joints(datum)
             log_q = jax.vmap(q.log_prob)(distributions.support(q))

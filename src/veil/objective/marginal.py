@@ -5,6 +5,7 @@ from typing import ClassVar
 from jaxtyping import PRNGKeyArray
 
 from veil.model import Datum, Model, Tractable
+from veil.model.abilities import name_of
 from veil.objective.base import Estimate, Objective
 from veil.posterior.base import Posterior
 
@@ -19,7 +20,5 @@ class Marginal(Objective):
 
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
         if not isinstance(model, Tractable):
-            raise TypeError(
-                f"objective: {type(model).__name__} has no exact likelihood; use ELBO() or ImportanceWeighted()"
-            )
+            raise TypeError(f"objective: {name_of(model)} has no exact likelihood; use ELBO() or ImportanceWeighted()")
         return Estimate(model.log_marginal(datum))

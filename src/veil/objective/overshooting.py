@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.model import Datum, Model, Stepwise, frozen
+from veil.model.abilities import name_of
 from veil.model.chains import NeuralChain, Path, State
 from veil.objective.base import Estimate, Objective
 from veil.objective.elbo import ELBO
@@ -47,7 +48,7 @@ class Overshooting(Objective):
         estimate = self.elbo(model, posterior, datum, key)
         q, p = posterior(model, datum), model.prior_for(datum)
         if not isinstance(p, NeuralChain):
-            raise TypeError(f"objective: Overshooting is for veil.StateSpace models; got {type(model).__name__}")
+            raise TypeError(f"objective: Overshooting is for veil.StateSpace models; got {name_of(model)}")
         path = distributions.drawn(q, key, self.elbo.gradient.draw)  # the ELBO's own draw
         ahead = self._ahead(q, p, path, jax.random.fold_in(key, 1))
         metrics = estimate.metrics | {"overshooting": jax.lax.stop_gradient(ahead)}

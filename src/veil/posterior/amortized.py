@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil import distributions
 from veil.distributions import Distribution
 from veil.model import Datum, Model
-from veil.model.abilities import parameter
+from veil.model.abilities import name_of, parameter
 from veil.parts.flows import Flow
 from veil.parts.heads import DiagonalGaussian, Head, OneHot
 from veil.parts.joint import Readers
@@ -176,7 +176,7 @@ def part(model: Any, kind: type) -> Any:
     known = lambda node: isinstance(node, kind)  # noqa: E731
     found = [node for node in jax.tree.leaves(model, is_leaf=known) if known(node)]
     if not found:
-        raise TypeError(f"posterior: this one is for models with a {kind.__name__}; got {type(model).__name__}")
+        raise TypeError(f"posterior: this one is for models with a {kind.__name__}; got {name_of(model)}")
     return found[0]
 
 
@@ -197,7 +197,7 @@ def latent_shape(model: Model, example: Datum) -> tuple[int, ...]:
     shape = tuple(latent_prior(model, example).event_shape)
     if shape in ((), (0,)):
         raise TypeError(
-            f"posterior: {type(model).__name__} has a latent that is a single choice or empty; its posterior is exact: "
+            f"posterior: {name_of(model)} has a latent that is a single choice or empty; its posterior is exact: "
             f"use veil.Exact()"
         )
     return shape

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.maths import assumed, linear, particles
 from veil.model import Datum
+from veil.model.abilities import name_of
 from veil.model.chains import GaussianChain, Normal
 from veil.model.filter import Belief, Filter, known, started_anew
 from veil.model.stepwise import Before, Marginal, StepPosterior
@@ -55,7 +56,7 @@ class AssumedGaussian(Intrinsic, Proposal, Online):
         if not isinstance(model, KnownDynamics):
             raise TypeError(
                 f"posterior: {type(self).__name__}() is for models with known dynamics (veil.NonlinearGaussian); got "
-                f"{type(model).__name__}"
+                f"{name_of(model)}"
             )
         return model
 

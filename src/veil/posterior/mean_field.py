@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from veil.distributions import Distribution
 from veil.model import Datum
+from veil.model.abilities import name_of
 from veil.model.filter import Filter
 from veil.model.stepwise import StepPosterior
 from veil.parts.nets import positive
@@ -61,7 +62,7 @@ class MeanField(Intrinsic, Expecting, Proposal, Online):
     def fields(self, model: Any, datum: Datum) -> Fields:
         """q(s) q(z). Raises TypeError for a model that does not know it."""
         if not isinstance(model, Factorised):
-            raise TypeError(f"posterior: {type(model).__name__} has no mean-field posterior; use another posterior")
+            raise TypeError(f"posterior: {name_of(model)} has no mean-field posterior; use another posterior")
         return model.fields(datum, self.sweeps)
 
     def __call__(self, model: Any, datum: Datum) -> Distribution:

@@ -12,7 +12,7 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.maths import particles
 from veil.model import Datum, Model, Stepwise, frozen
-from veil.model.abilities import states
+from veil.model.abilities import name_of, states
 from veil.model.filter import Belief, Filter, known, started_anew
 from veil.model.stepwise import Before, Marginal, StepPosterior
 from veil.posterior.base import Intrinsic, Online, Proposal
@@ -54,7 +54,7 @@ class Optimal(Intrinsic, Proposal, Online):
         """Nothing is computed before."""
         if not isinstance(model, StepPosterior):
             raise TypeError(
-                f"posterior: {type(model).__name__} has no step_posterior(carry, datum); use veil.posterior.Bootstrap()"
+                f"posterior: {name_of(model)} has no step_posterior(carry, datum); use veil.posterior.Bootstrap()"
             )
 
     def step(self, model: Any, features: Any, carry: Any, datum: Datum) -> Distribution:
@@ -71,7 +71,7 @@ def stepwise(model: Any, posterior: Any) -> Any:
     """The model. Raises TypeError for a model or a proposal that cannot be run step by step."""
     if not isinstance(model, Stepwise):
         raise TypeError(
-            f"model: {type(model).__name__} cannot be run step by step; a particle filter needs carry, advance, "
+            f"model: {name_of(model)} cannot be run step by step; a particle filter needs carry, advance, "
             "step_prior and step_likelihood (see veil.Stepwise)"
         )
     if not isinstance(posterior, Proposal):

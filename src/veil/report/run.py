@@ -208,7 +208,7 @@ def _density(model: Any, data: Data, names: tuple[str, ...]) -> list[Picture]:
             style.label(panel, x=(names[0], UNIT), y=("density", f"1 / {UNIT}"))
         return [Picture(picture, f"The fitted density of {names[0]} over a histogram of the data.", "density")]
     pairs = [(0, 1)] if values.shape[1] == 2 else [(0, 1), (0, 2), (1, 2)]
-    components = model.sizes.values if isinstance(model, veil.model.Sized) else 1
+    components = model.sizes.values if isinstance(model, veil.model.Sized) else 0
     try:
         joint = [veil.condition(model, query=pair) for pair in pairs]
     except TypeError:  # not Gaussian: the plane itself can be drawn, planes through it not

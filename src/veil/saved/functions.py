@@ -13,6 +13,7 @@ from veil.data.core import trees
 from veil.data.core.trees import Tree
 from veil.evaluation.moments import mean_and_variance
 from veil.model import Datum, Plate, Sized
+from veil.model.abilities import name_of
 from veil.model.contract import as_floats
 from veil.posterior import Posterior
 from veil.posterior.base import per_datum
@@ -200,7 +201,7 @@ def policy(source: Source, deterministic: bool = False) -> Rowwise:
     model = source.model
     if source.evidence is None or (isinstance(model, Sized) and model.sizes.inputs == 0):
         raise ValueError(
-            f"what: a policy is p(action | observation), and this {type(model).__name__} has no evidence; "
+            f"what: a policy is p(action | observation), and this {name_of(model)} has no evidence; "
             "fit a model of p(y | x), or export the decoder"
         )
     shared = isinstance(model, Plate)

@@ -14,6 +14,7 @@ from veil.learning.choices import as_data
 from veil.learning.fitting import fit
 from veil.learning.result import Fit
 from veil.model import Model, Tractable, checks
+from veil.model.abilities import name_of
 
 Criterion = Literal["bic", "aic", "held_out"]
 
@@ -78,7 +79,7 @@ def select(
         checks.a_model(model)
         if not isinstance(model, Tractable):
             raise ValueError(
-                f"models: candidates are compared by exact likelihoods, and {name!r} ({type(model).__name__}) has only "
+                f"models: candidates are compared by exact likelihoods, and {name!r} ({name_of(model)}) has only "
                 "bounds, which differ in how tight they are: fit each, and compare veil.evaluate of held-out data"
             )
     checks.random_key(key)
