@@ -32,7 +32,7 @@ class Samples:
 
 
 @eqx.filter_jit
-def _draw(model: Model, evidence: Any, keys: Key[Array, "..."], steps: int | None) -> tuple[Any, Array]:
+def _draw(model: Model, evidence: Any, keys: Key[Array, "..."], steps: int | None) -> tuple[Any, Any]:
     one: Any = model.sample if steps is None else lambda key: model.sample(key, None, steps)  # type: ignore[call-arg]
     if evidence is None:
         return jax.vmap(one)(keys)
