@@ -57,7 +57,7 @@ def made_in(name: str, kind: str, double: bool):
 
 
 @eqx.filter_jit
-def recentred(model, posterior, data: Datum):
+def moved(model, posterior, data: Datum):
     model = model.initialise(data, None, jax.random.key(0))
     example = jax.tree.map(lambda leaf: leaf[0], data)
     posterior = posterior.initialise(model, example, 2, jax.random.key(1))
@@ -532,7 +532,7 @@ def test_errors(x64: None) -> None:
     data = veil.data.episodes([arrays(4)[0]])
     with pytest.raises(TypeError, match="MessagePassing needs LinearDynamics"):
         veil.fit(veil.dmm(2), data, key=jax.random.key(0), posterior=MessagePassing())
-    with pytest.raises(TypeError, match=r"this one is for veil\.StateSpace models"):
+    with pytest.raises(TypeError, match="this one is for models with a Dynamics; got VAE"):
         veil.fit(veil.VAE(2), arrays(4)[0], key=jax.random.key(0), posterior=Sequential())
     model, posterior = made("dmm")
     with pytest.raises(ValueError, match=r"Future\(\) needs the steps that are to come"):

@@ -30,14 +30,19 @@ def chosen(model: Model, posterior: Posterior | None, *, filtering: bool = False
     """The posterior that a verb uses: the one that is given, else the exact one, else the usual one.
 
     With ``filtering`` (a likelihood, a future) a model that runs step by step and comes without its posterior is
-    filtered by particles.
+    filtered by particles, unless its usual posterior is one that learns.
 
     Raises ValueError for one that has not learned its parameters.
     """
     if isinstance(model, Tractable) and (posterior is None or isinstance(posterior, Exact)):
         return Exact()
-    found = posterior if posterior is not None else _without_parameters(model, filtering)
-    if found is None or not started(found):
+    if posterior is not None:
+        return _learned(model, posterior)
+    return proposal(model) if filtering and isinstance(model, Stepwise) else _learned(model, usual(model))
+
+
+def _learned(model: Model, found: Posterior) -> Posterior:
+    if not started(found):
         advice = " (or veil.posterior.Bootstrap(), which needs none)" if isinstance(model, Stepwise) else ""
         raise ValueError(
             f"posterior: that of {name_of(model)} has no closed form; give the Fit, or its .posterior{advice}"
@@ -45,19 +50,14 @@ def chosen(model: Model, posterior: Posterior | None, *, filtering: bool = False
     return found
 
 
-def _without_parameters(model: Model, filtering: bool) -> Posterior | None:
-    """A posterior that has nothing to learn, of a model that comes without one."""
-    if filtering and isinstance(model, Stepwise):
-        return proposal(model)
-    found = usual(model)
-    return found if started(found) else None
-
-
 def proposal(model: Model) -> Posterior:
-    """What proposes to a particle filter where nothing is given: the usual posterior if it can, the best, the prior."""
+    """What proposes to a particle filter where nothing is given: the usual posterior if it can, the best, the prior.
+
+    Raises ValueError where the usual posterior is one that learns, and is not given.
+    """
     found = usual(model)
-    if isinstance(found, Proposal) and started(found) and not isinstance(found, Exact):
-        return found
+    if isinstance(found, Proposal) and not isinstance(found, Exact):
+        return _learned(model, found)
     return Optimal() if isinstance(model, StepPosterior) else Bootstrap()
 
 

@@ -66,7 +66,8 @@ class MeanField(Intrinsic, Expecting, Proposal, Online):
         return model.fields(datum, self.sweeps)
 
     def __call__(self, model: Any, datum: Datum) -> Distribution:
-        return model.regime_chain(datum, self.fields(model, datum))
+        fields = self.fields(model, datum)
+        return model.regime_chain(datum, fields)
 
     def expectations(self, model: Any, datum: Datum) -> tuple[Any, Float[Array, ""]]:
         """What the M-step needs, and the ELBO."""

@@ -22,6 +22,7 @@ from veil.posterior.arguments import known_to, parts
 from veil.posterior.assumed import AssumedGaussian
 from veil.posterior.choice import by_particles, chosen
 from veil.posterior.choice import kind as kind_of
+from veil.units import unwrapped_posterior
 
 TOGETHER = 2048  # draws or particles, of all sequences that are looked at side by side
 
@@ -157,12 +158,8 @@ def _of_sequences(
             raise ValueError("filtered: a path is drawn given all of its sequence; leave out filtered or paths")
     drawn = by_particles(model, used)
     particles = drawn or (filtered and isinstance(used, MeanField))
-    if filtered and not isinstance(used, Online):
-        raise ValueError(
-            f"filtered: this posterior, {type(used).__name__}, sees the whole sequence. Fit one that sees the past, "
-            "veil.Sequential(net, veil.Past()) (on the command line --posterior filtering), or give "
-            "posterior=veil.posterior.Bootstrap() for a particle filter"
-        )
+    if filtered:
+        _check_online(model, used)
     if drawn:
         proposals.stepwise(model, used)
     if key is None and (particles or paths is not None):
@@ -178,6 +175,24 @@ def _of_sequences(
     found = _all(how, model, known_to(used, data), used, key, samples, count, together)
     kind = "particles" if particles else kind_of(used)
     return Inference(kind, paths=found) if paths is not None else _inference(found, kind)
+
+
+def _check_online(model: Any, posterior: Posterior) -> None:
+    """Raise ValueError for a posterior that needs the steps that are to come."""
+    reason: Exception | None = None
+    if isinstance(posterior, Online):
+        try:
+            posterior.filter(model)
+        except ValueError as error:
+            reason = error
+        else:
+            return
+    name = type(unwrapped_posterior(posterior)[0]).__name__
+    raise ValueError(
+        f"filtered: this posterior, {name}, sees the whole sequence. Fit one that sees the past, "
+        "veil.Sequential(net, veil.Past()) (on the command line --posterior filtering), or give "
+        "posterior=veil.posterior.Bootstrap() for a particle filter"
+    ) from reason
 
 
 def _all(
