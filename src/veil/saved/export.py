@@ -19,6 +19,7 @@ from veil.data.core import trees
 from veil.data.core.checks import leaf_names
 from veil.host.files import write_atomically
 from veil.model import Model, Stepwise, checks
+from veil.model.abilities import called
 from veil.posterior import Posterior
 from veil.posterior.arguments import parts
 from veil.saved import program
@@ -108,7 +109,7 @@ def export(
         "version": program.VERSION,
         "what": what,
         "deterministic": deterministic,
-        "model": name or type(model).__name__,
+        "model": name or called(model),
         "inputs": [_plain(port) for port in made.inputs],
         "outputs": [_plain(port) for port in outputs],
         "platforms": list(chosen),

@@ -13,6 +13,7 @@ from veil.data.core import trees
 from veil.data.core.trees import Tree
 from veil.evaluation.moments import mean_and_variance
 from veil.model import Datum, Plate, Sized
+from veil.model.abilities import called
 from veil.model.contract import as_floats
 from veil.posterior import Posterior
 from veil.posterior.base import per_datum
@@ -89,7 +90,7 @@ class Source:
 
     def latent(self, what: str) -> Any:
         """The prior of a latent that each datum has. Raises ValueError for a model without one."""
-        name, prior = type(self.model).__name__, self.prior
+        name, prior = called(self.model), self.prior
         if isinstance(self.model, Plate):
             raise ValueError(
                 f"what: the latent of a {name} is its weights, which all data share: there is no {what}; "
@@ -200,7 +201,7 @@ def policy(source: Source, deterministic: bool = False) -> Rowwise:
     model = source.model
     if source.evidence is None or (isinstance(model, Sized) and model.sizes.inputs == 0):
         raise ValueError(
-            f"what: a policy is p(action | observation), and this {type(model).__name__} has no evidence; "
+            f"what: a policy is p(action | observation), and this {called(model)} has no evidence; "
             "fit a model of p(y | x), or export the decoder"
         )
     shared = isinstance(model, Plate)

@@ -9,14 +9,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
 from veil.model import Datum, Model, Plate, Rescalable, Sized, Stepwise, Tractable
-from veil.model.abilities import Local, Sizes
+from veil.model.abilities import Local, Sizes, Wrapper
 from veil.model.chains import length
 from veil.model.filter import Belief, ExactChain, Filter
 from veil.model.stepwise import Marginal, StepPosterior
 from veil.units.coordinates import Units
 
 
-class Scaled(Sized):
+class Scaled(Sized, Wrapper):
     """What the wrappers below have in common: a ``model`` of standardised data, as one of the user's."""
 
     model: eqx.AbstractVar[Any]
@@ -71,7 +71,7 @@ class ScaledPlate(Plate):
         return replace(self, model=self.model.shared_among(total))
 
 
-class ScaledSteps(Stepwise, Sized):
+class ScaledSteps(Stepwise, Sized, Wrapper):
     """The same of a model that runs step by step."""
 
     model: eqx.AbstractVar[Any]
