@@ -90,7 +90,7 @@ class Source:
 
     def latent(self, what: str) -> Any:
         """The prior of a latent that each datum has. Raises ValueError for a model without one."""
-        name, prior = type(self.model).__name__, self.prior
+        name, prior = name_of(self.model), self.prior
         if isinstance(self.model, Plate):
             raise ValueError(
                 f"what: the latent of a {name} is its weights, which all data share: there is no {what}; "
