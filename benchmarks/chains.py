@@ -481,7 +481,7 @@ def hidden_runs(hidden: Hidden) -> dict[str, tuple[Any, Any]]:
     import veil
 
     mine, (model, parameters, _) = hidden.ours(), hidden.dynamax()
-    smoothed = eqx.filter_jit(lambda model, rows: model.marginals(veil.Datum(rows)))
+    smoothed = eqx.filter_jit(lambda model, rows: model.marginals(veil.Datum(rows)).log_probabilities)
     best = eqx.filter_jit(lambda model, rows: model.best_path(veil.Datum(rows)))
 
     def theirs(algorithm: Any) -> Any:

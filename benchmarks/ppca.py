@@ -31,7 +31,7 @@ def linear_vae(options: common.Options) -> common.Case:
 
     import veil
     from veil import objective
-    from veil.learning.fitting import default_optimiser
+    from veil.learning.choices import default_optimiser
     from veil.parts import heads, nets
 
     data, steps = images(), 1000 if options.quick else STEPS

@@ -67,13 +67,14 @@ def start(data: Any) -> Any:
     import jax
 
     import veil
+    from veil.posterior.choice import usual
 
     key_model, key_posterior = jax.random.split(jax.random.key(0))
     decoder = veil.images.PyramidDecoder((SIDE, SIDE, 3), WIDTHS, FEATURES)
     model = veil.rssm(LATENT, veil.heads.HomoscedasticGaussian(), decoder, MEMORY)
     few = veil.Datum(jax.numpy.asarray(data.query[:64]), jax.numpy.asarray(data.evidence[:64]))
     model = model.initialise(few, None, key_model)
-    posterior = model.usual_posterior.initialise(model, jax.tree.map(lambda leaf: leaf[0], few), 1, key_posterior)
+    posterior = usual(model).initialise(model, jax.tree.map(lambda leaf: leaf[0], few), 1, key_posterior)
     return model, posterior
 
 
@@ -85,7 +86,8 @@ def _learner() -> Any:
     import veil
     from veil.learning.gradient import Gradient
 
-    return Gradient(veil.ELBO(), optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(RATE)))
+    transform = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(RATE))
+    return Gradient(veil.ELBO(), veil.Optimiser(transform, flat=True))  # as veil.fit has it
 
 
 def ours(pair: Any, data: Any, batch: int, steps: int, watch: Callable[[Any, Any], bool] | None = None) -> Any:

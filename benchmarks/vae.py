@@ -85,7 +85,8 @@ def _learner(rate: float) -> Any:
     import veil
     from veil.learning.gradient import Gradient
 
-    return Gradient(veil.ELBO(), optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate)))
+    transform = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate))
+    return Gradient(veil.ELBO(), veil.Optimiser(transform, flat=True))  # as veil.fit has it
 
 
 def ours(
@@ -101,12 +102,13 @@ def ours(
 
     import veil
     from veil.learning.loop import InMemory, train
+    from veil.posterior.choice import usual
 
     key_model, key_posterior = jax.random.split(jax.random.key(seed))
     datum = veil.Datum(data, weight=np.ones(len(data), np.float32))
     model = model.initialise(veil.Datum(jax.numpy.asarray(data[:2000])), None, key_model)
     example = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[0]), datum)
-    posterior = model.usual_posterior.initialise(model, example, 1, key_posterior)
+    posterior = usual(model).initialise(model, example, 1, key_posterior)
     pair = jax.tree.map(lambda leaf: leaf[None], (model, posterior))
     source = InMemory(datum, batch, batch, np.array([1, seed], np.uint32))
     return train(_learner(RATE), pair, source, steps, np.array([0, seed], np.uint32), watch)

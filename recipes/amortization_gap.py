@@ -19,7 +19,7 @@ from rich.table import Table
 import veil
 from veil import objective
 from veil.evaluation.gap import gap
-from veil.learning.fitting import default_optimiser
+from veil.learning.choices import default_optimiser
 from veil.parts import heads
 from veil.report import style
 

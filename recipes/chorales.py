@@ -25,7 +25,7 @@ from rich.table import Table
 
 import veil
 from veil import objective, posterior
-from veil.learning.fitting import default_optimiser
+from veil.learning.choices import default_optimiser
 from veil.parts import heads
 from veil.parts.nets import Identity
 from veil.report import style

@@ -36,12 +36,12 @@ mixture = veil.Mixture(veil.Linear(DiagonalGaussian()), components=4, trunk=netw
 
 # The policies: a model, and how an action is chosen from p(action | observation).
 policies = {
-    "squared error, its mean": (squared_error, "mean"),
-    "one Gaussian, sampled": (one_gaussian, "sample"),
-    "one Gaussian, its mean": (one_gaussian, "mean"),
-    "mixture density network, sampled": (mixture, "sample"),
-    "mixture density network, likeliest": (mixture, "best"),
-    "mixture density network, its mean": (mixture, "mean"),
+    "squared error, its mean": (squared_error, veil.Mean()),
+    "one Gaussian, sampled": (one_gaussian, veil.Sample()),
+    "one Gaussian, its mean": (one_gaussian, veil.Mean()),
+    "mixture density network, sampled": (mixture, veil.Sample()),
+    "mixture density network, likeliest": (mixture, veil.Likeliest()),
+    "mixture density network, its mean": (mixture, veil.Mean()),
 }
 
 world = World()
@@ -57,13 +57,13 @@ for repetition in range(repetitions):
     data = as_data(world, shown)
     pictures.setdefault("demonstrations", shown)
     fitted = {model: veil.fit(model, data, key=key_fit, steps=steps) for model, _ in policies.values()}
-    for name, (model, mode) in policies.items():
-        policy = veil.Policy(fitted[model].model, mode=mode)
+    for name, (model, choose) in policies.items():
+        policy = veil.Policy(fitted[model], choose)
         driven = drives(world, policy, count, key_drive)
         rates[name].append(100 * driven.rate()[0])
         hits[name].append(100 * driven.hit.mean())
         lefts[name].append(100 * driven.left[driven.success].mean() if driven.success.any() else np.nan)
-        fits[name].append(veil.evaluate(fitted[model].model, data).log_likelihood_per_datum)
+        fits[name].append(veil.evaluate(fitted[model], data).log_likelihood_per_datum)
         pictures.setdefault(name, driven)
 
 # The table: mean over repetitions ± its standard error.

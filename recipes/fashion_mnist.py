@@ -21,7 +21,7 @@ from rich.table import Table
 
 import veil
 from veil import objective
-from veil.learning.fitting import default_optimiser
+from veil.learning.choices import default_optimiser
 from veil.parts import heads, images
 from veil.report import plots, style
 

@@ -18,16 +18,16 @@ import time
 from importlib import util
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from common import Probe, affordable, bootstrapped, cut, filtered, open_loop, turned
 from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil import distributions, objective
+from veil import objective
 from veil.parts import heads, images
 from veil.report import forecasts, plots, style
 
@@ -47,7 +47,7 @@ key_pace, key_fit, key_filter, key_forecast = jax.random.split(jax.random.key(ar
 arguments.out.mkdir(parents=True, exist_ok=True)
 
 # The settings of the model and its training, all of them.
-latent, memory, levels, features, noise = 30, 200, (16, 32, 64), 128, 0.1
+latent, memory, levels, features = 30, 200, (16, 32, 64), 128
 window, stride, batch, rate, warm_up, clip = 50, 10, 16, 1e-3, 200, 100.0
 kl = (objective.Balanced(0.8),)
 # The settings of the experiment.
@@ -77,22 +77,21 @@ recordings = [
     for seed, (folder, count) in enumerate(zip(places, episodes, strict=True))
 ]
 SHAPE = (24, 32, 3)
-head = heads.Joint.of(
-    frame=(SHAPE, heads.HomoscedasticGaussian(jnp.full(SHAPE, np.log(noise)))),  # a scale for each pixel, learnt
-    reward=((1,), heads.DiagonalGaussian()),
+head = veil.joint.Joint(
+    {"frame": heads.HomoscedasticGaussian(), "reward": heads.DiagonalGaussian()}  # a scale for each pixel, learnt
 )
 
 
 def loaded(recording):
     """Pictures and rewards with their actions, and the true states [N, T, 15]: see GROUPS."""
-    given = recording.data("frame", "action")
-    low = given.query[:, :, 16:]
-    small = low.reshape(*low.shape[:2], 24, 2, 32, 2, 3).mean((3, 5))
-    query = head.flat(frame=small, reward=recording.data("reward").query)
+    given = recording.data(["frame", "reward"], "action")
+    low = given.query["frame"][:, :, 16:]
+    small = low.reshape(*low.shape[:2], 24, 2, 32, 2, 3).mean((3, 5)).astype(np.float32)
+    query = {"frame": small, "reward": given.query["reward"].astype(np.float32)}
     true = recording.data("observation").query.astype(np.float64)  # height, pitch, 6 joints; their speeds, 3 and 6
     pitch = np.stack([np.cos(true[..., 1]), np.sin(true[..., 1])], -1)  # the body may turn over
     body = np.concatenate([pitch, true[..., 2:9], true[..., 11:]], -1)
-    return veil.Data(query.astype(np.float32), given.evidence), body
+    return veil.Data(query, given.evidence), body
 
 
 # Of the states: columns, unit, and the factor to it from rad, m/s and rad/s.
@@ -104,22 +103,17 @@ GROUPS = {
 }
 
 
-def cut(data, state, begins):
-    """Pieces of `seen + horizon` steps that begin at these steps of every episode."""
-    steps = np.asarray(begins)[:, None] + np.arange(seen + horizon)
-    pieces = [np.concatenate(each[:, steps]) for each in (data.query, data.evidence, state)]
-    return veil.Data(*pieces[:2]), pieces[2]
-
-
 train, train_state = loaded(recordings[0])
 test, test_state = loaded(recordings[1])
-begins = range(0, train.query.shape[1] - seen - horizon + 1, between)
-train_pieces, train_true = cut(train, train_state, begins)
-pieces, state = cut(test, test_state, begins)
+begins = range(0, train_state.shape[1] - seen - horizon + 1, between)
+train_pieces, train_true = cut(train, train_state, begins, seen + horizon)
+pieces, state = cut(test, test_state, begins, seen + horizon)
 episode = np.arange(len(test)).repeat(len(begins))  # of each piece, for the standard errors
 
 # The model, and its training.
-decoder = images.Beside((images.PyramidDecoder(SHAPE, levels, features), veil.MLP((features,), "elu")))
+decoder = veil.joint.Branches(
+    {"frame": images.PyramidDecoder(SHAPE, levels, features), "reward": veil.MLP((features,), "elu")}
+)
 model = veil.rssm(latent, head, decoder, memory=memory)
 cuts = veil.data.windows(train, window, stride)
 
@@ -140,66 +134,23 @@ def fit(steps, key, record=None):
 
 begin = time.perf_counter()
 steps = arguments.steps or (30 if arguments.quick else None)
-if steps is None:  # as many as there is time for
-    clock = []
-    fit(40, key_pace, lambda _: clock.append(time.perf_counter()))
-    compiling, pace = clock[0] - begin, (clock[-1] - clock[10]) / (len(clock) - 11)
-    steps = max(100, int((60 * arguments.minutes - (clock[-1] - begin) - compiling) / pace))
+if steps is None:
+    steps = affordable(lambda steps, record: fit(steps, key_pace, record), arguments.minutes)
 found = fit(steps, key_fit)
 minutes = (time.perf_counter() - begin) / 60
 veil.save(arguments.out / "model", found)
 
 
-# The probe: a ridge regression from what the model remembers and infers, [memory, latent], to the state of the body.
-@eqx.filter_jit
-def filtered(datum, key):
-    path = found.posterior(found.model, datum).sample(key)
-    return jax.vmap(found.model.dynamics.shown)(path.memory, path.latent)
-
-
-def inputs(pieces, key):
-    """States [pieces, horizon, S] of the steps that the open loop has to do without."""
-    keys = jax.random.split(key, len(pieces))
-    rows = [filtered(veil.Datum(*each[:2]), each[2]) for each in zip(pieces.query, pieces.evidence, keys, strict=True)]
-    return np.stack(rows)[:, seen:].astype(np.float64)
-
-
-def with_one(states):
-    return np.concatenate([states, np.ones((*states.shape[:-1], 1))], -1)
-
-
+# The probe: a linear map from what the model remembers and infers to the state of the body. The open loop through it.
 key_train, key_test = jax.random.split(key_filter)
-known = with_one(inputs(train_pieces, key_train)).reshape(-1, memory + latent + 1)
-targets = train_true[:, seen:].reshape(len(known), -1).astype(np.float64)
-probe = np.linalg.solve(known.T @ known + 1e-2 * np.eye(known.shape[1]), known.T @ targets)
-spread = np.std(targets - known @ probe, 0)  # the probe's own error
-looking = with_one(inputs(pieces, key_test)) @ probe  # [pieces, horizon, 15]
-
-# The open loop, some pieces at a time: a state for each future and step takes memory.
-parts, first = [], None
-for place in range(0, len(pieces), 8):
-    ahead = veil.forecast(
-        found.model,
-        pieces[place : place + 8],
-        horizon,
-        futures,
-        key=jax.random.fold_in(key_forecast, place),
-        after=seen,
-        posterior=found.posterior,
-        states=True,
-    )
-    parts.append((with_one(np.concatenate([ahead.states.memory, ahead.states.latent], -1)) @ probe, ahead.mean))
-    first = first or ahead
-bodies, pictured = (np.concatenate(each) for each in zip(*parts, strict=True))  # [pieces, futures, horizon, 15]
-expected, true = head.split(pictured), head.split(pieces.query[:, seen:])
-last, average = head.split(pieces.query[:, seen - 1]), head.split(train.query.mean((0, 1)))
+probe = Probe(filtered(found, train_pieces, seen, key_train), train_true[:, seen:])
+looking = probe(filtered(found, pieces, seen, key_test))  # [pieces, horizon, 15]
+bodies, pictured, first = open_loop(found, pieces, horizon, futures, seen, probe, key_forecast)
+true = {name: part[:, seen:] for name, part in pieces.query.items()}
+last = {name: part[:, seen - 1] for name, part in pieces.query.items()}
+average = {name: part.mean((0, 1)) for name, part in train.query.items()}
 
 # Errors of everything by everybody: [pieces, horizon, entries].
-
-
-def turned(angles):
-    """Within half a turn of zero."""
-    return (angles + np.pi) % (2 * np.pi) - np.pi
 
 
 def away(states, group):
@@ -220,16 +171,16 @@ means = {
 }
 errors = {who: {group: np.abs(away(mean, group)) for group in GROUPS} for who, mean in means.items()}
 rewards = {
-    "model": np.abs(expected["reward"] - true["reward"]),
+    "model": np.abs(pictured["reward"] - true["reward"]),
     "last value held": np.abs(last["reward"][:, None] - true["reward"]),
     "average": np.abs(average["reward"] - true["reward"]),
 }
 pixels = {  # the mean square of each picture
-    "model": np.mean((expected["frame"] - true["frame"]) ** 2, (2, 3, 4)),
+    "model": np.mean((pictured["frame"] - true["frame"]) ** 2, (2, 3, 4)),
     "last value held": np.mean((last["frame"][:, None] - true["frame"]) ** 2, (2, 3, 4)),
     "average": np.mean((average["frame"] - true["frame"]) ** 2, (2, 3, 4)),
 }
-drawn = bodies + spread * np.random.default_rng(0).normal(size=bodies.shape)
+drawn = bodies + probe.spread * np.random.default_rng(0).normal(size=bodies.shape)
 inside = {}
 for group in GROUPS:
     centre = away(means["model"], group)
@@ -241,13 +192,7 @@ for group in GROUPS:
 
 
 def with_error(values, measure, digits):
-    """A statistic of the pieces and its standard error: episodes drawn again 300 times."""
-    rng = np.random.default_rng(0)
-    rows = [np.flatnonzero(episode == each) for each in range(len(test))]
-    again = [
-        measure(values[np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])]) for _ in range(300)
-    ]
-    return f"{measure(values):.{digits}f} ± {np.std(again):.{digits}f}"
+    return bootstrapped(values, measure, digits, episode)
 
 
 def root(squares):
@@ -282,7 +227,7 @@ console.print(held)
 # A filmstrip: truth above the mean of the open loop. A film of the first piece: truth, mean, two futures.
 strip = np.linspace(0, horizon - 1, 10).astype(int)
 with style.figure(panel=(9.0, 1.9)) as (picture, (panel,)):
-    plots.tiles(panel, np.clip(np.concatenate([true["frame"][0, strip], expected["frame"][0, strip]]), 0, 1), 10)
+    plots.tiles(panel, np.clip(np.concatenate([true["frame"][0, strip], pictured["frame"][0, strip]]), 0, 1), 10)
     style.label(
         panel,
         x=("steps " + ", ".join(str(each + 1) for each in strip), "pixels"),
@@ -290,14 +235,13 @@ with style.figure(panel=(9.0, 1.9)) as (picture, (panel,)):
         title=f"Open loop: {seen} steps were seen, then only actions",
     )
     picture.savefig(arguments.out / "filmstrip.png")
-shown = jax.vmap(jax.vmap(lambda *state: distributions.moments(found.model.emission(*state))[0]))(
-    first.states.memory[0, :2], first.states.latent[0, :2]
-)  # without the noise of pixels
-film = [np.clip(head.split(np.asarray(each))["frame"], 0, 1) for each in (shown[None], first.mean, first.truth)]
+ahead = forecasts.part(first, ("frame",))
+shown = forecasts.expected(found.model, jax.tree.map(lambda leaf: leaf[:1, :2], first.states))["frame"]  # without noise
+film = [np.clip(each, 0, 1) for each in (shown, ahead.mean, ahead.truth)]
 forecasts.film(
     arguments.out / "film.gif",
-    head.split(pieces.query[0, :seen])["frame"],
-    veil.Forecast(film[0], film[1], first.standard_deviation, film[2]),
+    pieces.query["frame"][0, :seen],
+    veil.Forecast(film[0], film[1], ahead.standard_deviation, film[2]),
 )
 
 # The torso's pitch of four pieces: what was seen, and what the model says is to come.

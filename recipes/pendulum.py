@@ -14,15 +14,15 @@ import argparse
 import time
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import numpy as np
 import optax
+from common import Probe, affordable, bootstrapped, cut, filtered, open_loop, turned
 from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil import distributions, objective
+from veil import objective
 from veil.parts import heads, images
 from veil.report import forecasts, plots, style
 
@@ -66,19 +66,12 @@ def loaded(recording):
     return veil.Data(grey.astype(np.float32), colours.evidence), np.arctan2(true[..., 1], true[..., 0])
 
 
-def cut(data, angle, begins):
-    """Pieces of `seen + horizon` steps that begin at these steps of every episode."""
-    places = np.asarray(begins)[:, None] + np.arange(seen + horizon)
-    pieces = [np.concatenate(each[:, places]) for each in (data.query, data.evidence, angle)]
-    return veil.Data(*pieces[:2]), pieces[2]
-
-
 train, train_angle = loaded(recordings[0])
 test, test_angle = loaded(recordings[1])
 steps_each = train.query.shape[1]
 begins = range(0, steps_each - seen - horizon + 1, horizon)
-train_pieces, train_pieces_angle = cut(train, train_angle, begins)
-pieces, angle = cut(test, test_angle, begins)
+train_pieces, train_pieces_angle = cut(train, train_angle, begins, seen + horizon)
+pieces, angle = cut(test, test_angle, begins, seen + horizon)
 episode = np.arange(len(test)).repeat(len(begins))  # of each piece, for the standard errors
 
 # The model, and its training.
@@ -103,68 +96,22 @@ def fit(steps, key, record=None):
 
 begin = time.perf_counter()
 steps = arguments.steps or (30 if arguments.quick else None)
-if steps is None:  # as many as there is time for
-    clock = []
-    fit(40, key_pace, lambda _: clock.append(time.perf_counter()))
-    compiling, pace = clock[0] - begin, (clock[-1] - clock[10]) / (len(clock) - 11)
-    steps = max(100, int((60 * arguments.minutes - (clock[-1] - begin) - compiling) / pace))
+if steps is None:
+    steps = affordable(lambda steps, record: fit(steps, key_pace, record), arguments.minutes)
 found = fit(steps, key_fit)
 minutes = (time.perf_counter() - begin) / 60
 veil.save(arguments.out / "model", found)
 
-# The probe: a ridge regression from what the model remembers and infers, [memory, latent], to cos and sin of the angle.
-filtered = eqx.filter_jit(
-    lambda datum, key: jax.vmap(found.model.dynamics.shown)(
-        *(lambda path: (path.memory, path.latent))(found.posterior(found.model, datum).sample(key))
-    )
-)
 
-
+# The probe: a linear map from what the model remembers and infers to cos and sin of the angle.
 def circle(angles):
     return np.stack([np.cos(angles), np.sin(angles)], -1)
 
 
-states = np.stack(
-    [
-        filtered(veil.Datum(query, evidence), key)
-        for query, evidence, key in zip(
-            train_pieces.query, train_pieces.evidence, jax.random.split(key_states, len(train_pieces)), strict=True
-        )
-    ]
-)[:, seen:].astype(np.float64)
-inputs = np.concatenate([states, np.ones((*states.shape[:2], 1))], -1).reshape(-1, states.shape[-1] + 1)
-targets = circle(train_pieces_angle[:, seen:]).reshape(-1, 2)
-probe = np.linalg.solve(inputs.T @ inputs + 1e-2 * np.eye(inputs.shape[1]), inputs.T @ targets)
+probe = Probe(filtered(found, train_pieces, seen, key_states), circle(train_pieces_angle[:, seen:]))
 
-
-def read(states):
-    """The angle in rad from states [..., S]."""
-    plane = states @ probe[:-1] + probe[-1]
-    return np.arctan2(plane[..., 1], plane[..., 0])
-
-
-# The open loop, some pieces at a time: a state for each future and step takes memory.
-angles, first = [], None
-for place in range(0, len(pieces), 8):
-    ahead = veil.forecast(
-        found.model,
-        pieces[place : place + 8],
-        horizon,
-        futures,
-        key=jax.random.fold_in(key_forecast, place),
-        after=seen,
-        posterior=found.posterior,
-        states=True,
-    )
-    angles.append(read(np.concatenate([ahead.states.memory, ahead.states.latent], -1)))
-    first = first or ahead
-angles = np.concatenate(angles)  # [pieces, futures, horizon]
-
-
-def turned(angles):
-    """Within half a turn of zero."""
-    return (angles + np.pi) % (2 * np.pi) - np.pi
-
+plane, _, first = open_loop(found, pieces, horizon, futures, seen, probe, key_forecast)
+angles = np.arctan2(plane[..., 1], plane[..., 0])  # [pieces, futures, horizon]
 
 true = angle[:, seen:]
 mean = np.arctan2(np.sin(angles).mean(1), np.cos(angles).mean(1))  # on the circle
@@ -175,13 +122,7 @@ stays = np.degrees(np.abs(turned(true - angle[:, seen - 1 : seen])))
 
 
 def with_error(values, measure, digits):
-    """A statistic of the pieces and its standard error: episodes drawn again 300 times."""
-    rng = np.random.default_rng(0)
-    rows = [np.flatnonzero(episode == each) for each in range(len(test))]
-    again = [
-        measure(values[np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])]) for _ in range(300)
-    ]
-    return f"{measure(values):.{digits}f} ± {np.std(again):.{digits}f}"
+    return bootstrapped(values, measure, digits, episode)
 
 
 console = Console(width=120)
@@ -221,10 +162,7 @@ with style.figure(panel=(9.0, 2.3)) as (picture, (panel,)):
         title=f"Open loop: {seen} pictures were seen, then only actions",
     )
     picture.savefig(arguments.out / "filmstrip.png")
-expected = jax.vmap(jax.vmap(lambda *state: distributions.moments(found.model.emission(*state))[0]))
-shown = np.asarray(expected(first.states.memory[0, :2], first.states.latent[0, :2]))[
-    None
-]  # not coins tossed for pixels
+shown = forecasts.expected(found.model, jax.tree.map(lambda leaf: leaf[:1, :2], first.states))  # no coins for pixels
 light = veil.Forecast(1 - shown, 1 - first.mean, first.standard_deviation, 1 - first.truth)
 forecasts.film(arguments.out / "film.gif", 1 - pieces.query[0, :seen], light)
 

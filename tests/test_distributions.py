@@ -12,6 +12,7 @@ from jax import Array
 import veil
 from veil import distributions as d
 from veil.model import Datum, Model
+from veil.model.chains import DiscreteChain, GaussianChain
 from veil.posterior import Posterior
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -365,6 +366,18 @@ def test_affine_of_a_tree():
     np.testing.assert_allclose(d.log_prob(moved, y, seen), wanted)
     assert moved.event_shape == {"a": (2,), "b": (1, 3)}
     jax.tree.map(np.testing.assert_allclose, d.moments(moved), (shift, jax.tree.map(jnp.square, scale)))
+
+
+def test_paths_are_reparameterised_where_every_step_is():
+    discrete = DiscreteChain(jnp.log(jnp.full((3, 2, 2), 0.5)), jnp.ones(3, bool))
+    smooth = GaussianChain(jnp.zeros((3, 1, 1)), jnp.zeros((3, 1)), jnp.ones((3, 1, 1)), jnp.ones(3, bool))
+    for chain, known, shape in ((discrete, False, (3,)), (smooth, True, (3, 1))):
+        assert isinstance(chain, d.PathDistribution)
+        assert d.reparameterised(chain) == known
+        assert d.event_shape(chain) == shape
+        path = d.drawn(chain, jax.random.key(0), lambda one, key: one.sample(key))
+        np.testing.assert_allclose(d.kl_along(chain, chain, path), np.zeros(3), atol=1e-12)
+        np.testing.assert_array_equal(d.log_ratio(chain, chain, path), np.zeros(3))
 
 
 # -- as a user would write them ----------------------------------------------------------------------------------------

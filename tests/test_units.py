@@ -7,13 +7,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jaxtyping import Array
 
 import veil
-from cases import HEADS, head_log_prob
+from cases import HEADS, head_log_prob, quiet_fit
 from compiled import called
-from veil import Data, Datum, Units, distributions
+from veil import Data, Datum, Mixture, Units, distributions
 from veil.data.core.episodes import steps
 from veil.learning.choices import usual_objective
 from veil.model import Enumerable, Model, Plate, Stepwise, Tractable
@@ -25,7 +26,7 @@ from veil.parts import heads
 from veil.parts.dynamics import Dynamics
 from veil.parts.priors import Prior, StandardNormal
 from veil.posterior import Posterior
-from veil.units import in_user_units, standardised, unwrapped, unwrapped_posterior
+from veil.units import in_user_units, standardised, standardised_posterior, unwrapped, unwrapped_posterior
 
 KEY = jax.random.key(0)
 SHAPE = (2,)
@@ -383,7 +384,71 @@ def test_a_wrapped_model_says_the_same_of_the_user_s_data(name, missing):
     latent, y = called(lambda model, x: model.sample(KEY, x), model, one.evidence)
     before, drawn = called(lambda model, x: model.sample(KEY, x), inner, units.given(one.evidence))
     jax.tree.map(np.testing.assert_allclose, latent, before)
-    np.testing.assert_allclose(y, np.asarray(units.query.shift) + np.asarray(units.query.scale) * drawn, rtol=1e-9)
+    np.testing.assert_allclose(
+        y, np.asarray(units.query.shift) + np.asarray(units.query.scale) * np.asarray(drawn), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("kind", ["head", "network", "linear-Gaussian"])
+def test_learning_goes_on_in_the_units_it_began_with(kind):
+    """Of a model that a fit gave, and of one of the user's own with parameters; what cannot be rescaled is not."""
+    own = {
+        "head": veil.Mixture(veil.Linear(heads.DiagonalGaussian()), 2),
+        "network": veil.Mixture(veil.LinearGaussian(), 2, trunk=veil.MLP((3,))),
+        "linear-Gaussian": veil.Mixture(components=2),
+    }[kind]
+    data = rows(evidence=True)
+    adam = optax.adam(1e-3)
+    one = quiet_fit(own, data, key=KEY, steps=20, optimiser=adam)
+    two = quiet_fit(one.model, data, key=KEY, steps=2, optimiser=adam)
+    np.testing.assert_allclose(two.history.value[0], one.history.value[-1], atol=0.05)
+    assert isinstance(one.model, Mixture) == (kind == "linear-Gaussian")
+    inner, units = unwrapped(one.model)
+    if units is not None:  # of standardised data, as if these were the user's
+        standard = Data(units.query.exactly(data.query), evidence=units.evidence.exactly(data.evidence))
+        again = quiet_fit(inner, standard, key=KEY, steps=2, optimiser=adam)
+        assert type(again.model) is Mixture
+        expected = two.history.value + np.sum(np.log(units.query.scale))
+        np.testing.assert_allclose(again.history.value, expected, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:collapse")
+def test_a_posterior_keeps_its_abilities_and_what_is_made_of_it():
+    """A refined one is of the user's data, too; to learn on it goes back to its units."""
+    data = rows(missing=True)
+    fit = veil.fit(VAE, data, key=KEY, steps=2)
+    refined = veil.Refined(fit.posterior, 2)
+    learned, units = unwrapped_posterior(refined)
+    block = on_device(data)
+    standard = jax.vmap(fit.model.units.standard)(block)
+    found = _values(veil.ELBO(), fit.model, refined, block, KEY)
+    jacobian = jax.vmap(units.log_jacobian)(block)
+    np.testing.assert_allclose(
+        found, _values(veil.ELBO(), fit.model.model, learned, standard, KEY) + jacobian, rtol=1e-8
+    )
+    more = veil.fit(fit.model, data, key=KEY, posterior=refined, steps=1, fixed=True)
+    assert isinstance(more.posterior.posterior, veil.Refined)
+    assert isinstance(more.posterior.posterior.base, veil.Amortized)
+
+    class Half(veil.posterior.Proposal):
+        """It proposes, and no more."""
+
+        def __call__(self, model, datum):
+            return model.prior_for(datum)
+
+        def step_proposals(self, model, datum):
+            return None
+
+        def step(self, model, features, carry, datum):
+            return distributions.normal(0.1 * datum.query, jnp.ones(2))
+
+    data = sequences(True, True)
+    units = Units.of(steps(data))
+    model, half = standardised(Steps(), units), standardised_posterior(Half(), units)
+    one = jax.tree.map(lambda leaf: leaf[0], on_device(data))
+    found = called(veil.FIVO(4), model, half, one, KEY).value
+    expected = called(veil.FIVO(4), Steps(), Half(), units.standard(one), KEY).value + units.log_jacobian(one, True)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_no_units_no_wrapper():
@@ -392,6 +457,7 @@ def test_no_units_no_wrapper():
     assert unwrapped(NOISE) == (NOISE, None)
 
 
+@pytest.mark.filterwarnings("ignore:collapse")
 def test_units_of_a_tree_by_name(key):
     """A dictionary has units by name: of pixels none, of a reward its own; a frozen pair is used as it is."""
     rng = np.random.default_rng(0)

@@ -4,6 +4,7 @@ import pytest
 
 from veil.cli import catalogue
 from veil.model import Model
+from veil.model.abilities import started
 from veil.parts import covariance, heads, nets, priors, start
 from veil.zoo.mixture import Mixture
 
@@ -12,7 +13,7 @@ from veil.zoo.mixture import Mixture
 def test_every_model_builds_with_its_defaults(name):
     entry = catalogue.entry(name)
     model = entry.build(entry.options)
-    assert not model.ready
+    assert not started(model)
     if isinstance(model, Mixture):
         assert (model.components > 1) == entry.latent
 

@@ -8,8 +8,8 @@ import pytest
 
 import veil as library
 from veil.cli import catalogue
-from veil.cli.fitting import _with_image
 from veil.cli.runs import draws
+from veil.cli.shapes import with_shapes
 
 SMALL = ("--hidden", "4", "--steps", 3, "--quiet")
 
@@ -92,9 +92,9 @@ def test_images_choose_their_networks(veil, refused, images, tmp_path):
     assert options["decoder"] == "pyramid:8x4x1"
     assert library.load(run).model.decoder.widths == (16, 32)
     entry, data = catalogue.entry("rssm"), library.data.read(images)
-    chosen = _with_image(entry, {}, None, data)
+    chosen = with_shapes(entry, {}, None, data)
     assert chosen == {"decoder": "pyramid:8x4x1", "head": "discretised-logistic:256:0:1"}
-    assert "head" not in _with_image(entry, {}, None, library.Data(2.0 * data.query))
+    assert "head" not in with_shapes(entry, {}, None, library.Data(2.0 * data.query))
     assert veil("forecast", run, images, "--horizon", 3, "--after", 5, "--film", tmp_path / "f.gif").code == 0
     assert veil("sample", run, "--count", 1, "--evidence-values", images, "--out", tmp_path / "s.npz").code == 0
     assert library.data.read(tmp_path / "s.npz").query.shape == (4, 9, 8, 4, 1)

@@ -180,7 +180,7 @@ def test_states_are_selected_filtered_and_drawn(veil, refused, tmp_path) -> None
     assert min(scores.values()) == scores[record["best"]] == pytest.approx(best.bic)
     assert veil("infer", out, "faithful", "--filtered", "--out", tmp_path / "f.csv").code == 0
     table = columns(tmp_path / "f.csv")
-    states = [f"state_{k}" for k in range(model.states)]
+    states = [f"state_{k}" for k in range(fit.model.states)]
     assert list(table) == ["sequence", "step", *states, "most_likely"]
     np.testing.assert_allclose(np.array(table["state_0"], float), past.probabilities[0, :, 0], rtol=1e-9)
     assert veil("infer", out, "faithful", "--paths", 2, "--out", tmp_path / "p.csv").code == 0

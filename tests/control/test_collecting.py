@@ -114,7 +114,7 @@ def test_an_actors_memory_lasts_an_episode(tmp_path: Path) -> None:
 
 
 def test_keys_follow_from_seed_episode_and_step(tmp_path: Path) -> None:
-    """The same call gives the same recording, whole or in parts; every episode, step and seed has numbers of its own."""
+    """The same call gives the same recording, whole or in parts; every episode, step and seed its own numbers."""
     pytest.importorskip("gymnasium")
     actor = RandomActor(jnp.full(1, -2.0), jnp.full(1, 2.0))
     options = {"max_steps": 6, "policy": actor}

@@ -11,8 +11,8 @@ from veil import Data, Stream, distributions
 from veil.evaluation.average import average
 from veil.evaluation.bounds import bounds
 from veil.model import Model
-from veil.posterior.arguments import verified
 from veil.posterior import Posterior
+from veil.posterior.arguments import verified
 
 pytestmark = pytest.mark.usefixtures("x64")
 

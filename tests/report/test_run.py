@@ -11,7 +11,7 @@ from report.pages import check_self_contained
 from veil.parts.heads import DiagonalGaussian
 from veil.report import run as reports
 from veil.report.run import write_report
-from veil.saved import runs
+from veil.saved import runs, unfinished
 
 
 def made(tmp_path, model, data, source, **options):
@@ -37,7 +37,7 @@ def made(tmp_path, model, data, source, **options):
         "precision": "float32",
         "command": ["veil", "fit", "a b"],
     }
-    with runs.creating(tmp_path / "run") as folder:
+    with unfinished.creating(tmp_path / "run") as folder:
         veil.save(folder, result)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(runs.plain(line)) + "\n" for line in lines))
         runs.write_config(folder, runs.configuration(model="mixture", data=record, **asked))

@@ -1,9 +1,10 @@
 """One small ``Fit`` of every ready model family and with every posterior family, made without learning."""
 
 import functools
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,17 +12,23 @@ import veil
 from cases import make_data, random_model, started
 from state_space import lds
 from veil import posterior as q
-from veil.learning.fitting import Fit, History, Status
+from veil.learning.result import Fit, History, Status
+from veil.model.scales import Scale
 from veil.parts import dynamics, gates, heads, priors
+from veil.units import standardised
+from veil.units.models import StandardisedExactSteps
 
 RNG = np.random.default_rng(0)
 SMALL = veil.MLP((3,))
 ROWS = veil.Data(RNG.normal(size=(6, 3)))
 GIVEN = veil.Data(RNG.normal(size=(6, 2)), evidence=RNG.normal(size=(6, 1)))
+OTHER = veil.Units(Scale(np.array([1.0, 2.0]), np.array([3.0, 0.1])))  # of pairs of numbers
+WIDE = veil.Units(Scale(np.arange(3.0), np.array([3.0, 0.1, 1.0])))
+PAIRED = veil.Units(OTHER.query, Scale(np.ones(1), np.full(1, 5.0)))
 SEQUENCES = veil.data.episodes([RNG.normal(size=(4, 2)), RNG.normal(size=(3, 2))])
 
 
-@veil.register(name="tests.Turn")
+@veil.register
 class Turn(eqx.Module):
     """A transition as a user writes one."""
 
@@ -53,8 +60,8 @@ def mixture(name, kind):
     return plain(lambda: random_model(name, make_data(kind)), q.Exact())
 
 
-def deep(posterior=None, model=None):
-    return lambda: started(model or veil.dmm(2, decoder=SMALL, width=3), SEQUENCES, posterior)
+def deep(posterior=None, model=None, units=None):
+    return lambda: started(model or veil.dmm(2, decoder=SMALL, width=3), SEQUENCES, posterior, units)
 
 
 def vae(posterior=None, latent=2):
@@ -94,6 +101,16 @@ CASES = {
     "ladder": vae(q.Ladder(SMALL, 1), priors.TwoLevels(1, 2, SMALL)),
     "flow": vae(latent=priors.FlowPrior(2)),
     "vamp": vae(latent=priors.VampPrior(2, 3)),
+    # in the user's units
+    "vae in units": lambda: started(veil.VAE(2, decoder=SMALL), ROWS, None, WIDE),
+    "network in units": lambda: started(veil.BayesianNetwork((3,)), GIVEN, None, PAIRED),
+    "mdn in units": plain(
+        lambda: standardised(random_model("trunk-diagonal", make_data("real | evidence")), WIDE), q.Exact()
+    ),
+    "dmm in units": deep(units=OTHER),
+    "nonlinear in units": plain(lambda: standardised(nonlinear(), WIDE), q.Optimal()),
+    "hmm in units": plain(lambda: standardised(hmm(), WIDE), q.Exact()),
+    "exact steps in units": plain(lambda: StandardisedExactSteps(hmm(), WIDE), q.Exact()),
     "noise": lambda: started(veil.VAE(1, decoder=SMALL, head=heads.Poisson()), replace(ROWS, query=ROWS.query**2 // 1)),
 }
 
@@ -109,3 +126,30 @@ def fit(name):
     """The ``Fit`` of a case."""
     found = CASES[name]()
     return Fit(found.model, found.posterior, *history())
+
+
+# -- comparing -------------------------------------------------------------------------------------------------------
+
+
+def same(a, b):
+    """Trees alike leaf by leaf, static fields, types of arrays and NaN too."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert type(one) is type(other)
+        assert np.shape(one) == np.shape(other)
+        assert np.asarray(one).dtype == np.asarray(other).dtype
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def same_fit(a, b):
+    assert (type(a), type(b)) == (Fit, Fit)
+    assert a.status == b.status
+    for name in ("model", "posterior"):
+        same(getattr(a, name), getattr(b, name))
+    for field in fields(a.history):
+        same(getattr(a.history, field.name), getattr(b.history, field.name))
+
+
+def arrays_of(folder):
+    (file,) = folder.glob("parameters-*.safetensors")
+    return file

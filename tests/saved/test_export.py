@@ -13,8 +13,11 @@ import pytest
 import oracles
 import veil
 from cases import MODELS, make_data, mixture_parameters, random_model, started
+from saved.fits import history
 from veil import Data
 from veil.evaluation.moments import mean_and_variance
+from veil.learning.result import Fit
+from veil.model.scales import Scale
 from veil.parts import heads, priors
 from veil.saved import export as exporting
 from veil.saved import program as exported
@@ -45,8 +48,9 @@ def fits():
         if name not in made:
             model, data, options = FITTED[name]
             scale = np.linspace(0.5, 2.0, data.query.shape[1])
-            given = None if data.evidence is None else Units(np.array([1.0]), np.array([3.0]))
-            made[name] = started(model, data, units=(Units(scale - 1.0, scale), given), **options)
+            given = None if data.evidence is None else Scale(np.array([1.0]), np.array([3.0]))
+            found = started(model, data, units=Units(Scale(scale - 1.0, scale), given), **options)
+            made[name] = Fit(found.model, found.posterior, *history())
         return made[name], FITTED[name][1]
 
     return fit
@@ -174,7 +178,7 @@ def test_policy_of_a_bayesian_network_draws_weights_from_the_posterior(fits, tmp
     np.testing.assert_allclose(drawn.mean(0), expected.mean[0], atol=6 * spread.max() / 63)
     np.testing.assert_allclose(drawn.std(0), spread, rtol=0.1)
     central = write(result, tmp_path, data, "policy", deterministic=True)(x[:1])["action"][0]
-    weights = mean_and_variance(result.posterior(result.model, veil.Datum(jnp.zeros(0))), KEY)[0]
+    weights = mean_and_variance(result.posterior(result.model, veil.Datum(None)), KEY)[0]
     expected = result.model.likelihood(weights, jnp.asarray(x[0], float)).mean
     np.testing.assert_allclose(central, expected, rtol=1e-5, atol=1e-6)
 
@@ -230,12 +234,12 @@ def test_a_process_without_veil_runs_it(tmp_path):
 
 
 def test_a_program_that_differs_from_the_model_is_not_written(tmp_path, monkeypatch):
-    real = exported.program
+    real = exported.compiled
 
     def wrong(*given):
         return lambda *arrays: {name: value * 1.001 for name, value in real(*given)(*arrays).items()}
 
-    monkeypatch.setattr(exported, "program", wrong)
+    monkeypatch.setattr(exported, "compiled", wrong)
     with pytest.raises(ValueError, match=r"the exported encoder differs from the model by .*nothing was written"):
         veil.export(
             random_model("mixture-full", make_data("real")), tmp_path / "a", what="encoder", data=make_data("real")

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from dataclasses import fields
 
 import equinox as eqx
 import jax
@@ -15,37 +14,14 @@ import veil
 from cases import MODELS, make_data, random_model
 from mutations import seal
 from saved import fits
-from veil.learning.fitting import Fit
+from saved.fits import arrays_of, same, same_fit
+from veil.learning.result import Fit
+from veil.model.scales import Scale
 from veil.posterior import Posterior
 from veil.saved import folders, registry
 from veil.saved.folders import STRUCTURE
 from veil.saved.trees import DEEPEST
-from veil.units import Units
-
-
-def same(a, b):
-    """Trees alike leaf by leaf, static fields, types of arrays and NaN too."""
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert type(one) is type(other)
-        assert np.shape(one) == np.shape(other)
-        assert np.asarray(one).dtype == np.asarray(other).dtype
-        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
-
-
-def same_fit(a, b):
-    assert (type(a), type(b)) == (Fit, Fit)
-    assert a.status == b.status
-    for name in ("model", "posterior"):
-        same(getattr(a, name), getattr(b, name))
-    for field in fields(a.history):
-        same(getattr(a.history, field.name), getattr(b.history, field.name))
-
-
-def arrays_of(folder):
-    (file,) = folder.glob("parameters-*.safetensors")
-    return file
-
+from veil.units import Units, in_user_units, standardised
 
 # -- what is saved comes back ------------------------------------------------------------------------------------------
 
@@ -95,15 +71,19 @@ def test_log_prob_is_the_same_to_the_bit(name, tmp_path):
     assert veil.log_prob(again, data).tobytes() == veil.log_prob(model, data).tobytes()
 
 
-def test_rescaled_heads_conditioned_and_unfitted_models(tmp_path):
-    data = make_data("real | evidence")
-    units = Units(np.array([1.0, 2.0]), np.array([3.0, 0.1]))
+def test_standardised_conditioned_and_unfitted_models(tmp_path):
+    data = make_data("diagonal | evidence")
+    scale = Scale(np.array([1.0, 2.0]), np.array([3.0, 0.1]))
+    units = Units(scale, Scale(np.zeros(2), np.ones(2)))
     models = [
-        random_model("linear-diagonal", data).rescaled(units, Units(np.zeros(2), np.ones(2))),
+        standardised(random_model("linear-diagonal", data), units),
+        in_user_units(random_model("experts-full", make_data("real | evidence")), Units(None, scale)),
         veil.condition(random_model("mixture-full", make_data("real")), query=(0,), evidence=(1, 2)),
         veil.Mixture(components=7, start=veil.RandomRows()),
         veil.density(veil.Linear(veil.heads.DiscretisedLogistic(-1.0, 1.0, 3)), veil.MLP((4, 5), "relu")),
         units,
+        Units({"frame": None, "reward": scale}),
+        scale,
     ]
     for i, model in enumerate(models):
         same(veil.load(veil.save(tmp_path / str(i), model)), model)

@@ -19,8 +19,8 @@ import veil
 from cases import started
 from saved.fits import history
 from veil.host.files import parse_json
-from veil.learning.fitting import Fit
-from veil.saved import runs
+from veil.learning.result import Fit
+from veil.saved import runs, unfinished
 
 DOCUMENTED = (ValueError, FileNotFoundError)
 COUNT = 200
@@ -33,7 +33,7 @@ QUERY, EVIDENCE = RNG.normal(size=(12, 2)), RNG.normal(size=(12, 1))
 def write_run(folder, name, model, data):
     """A run directory as ``veil fit`` makes one."""
     made = started(model, data)
-    with runs.creating(folder) as place:
+    with unfinished.creating(folder) as place:
         veil.save(place, Fit(made.model, made.posterior, *history()))
         (place / runs.METRICS).write_text(
             '{"step": 1, "value": -1.5}\n{"status": {"reason": "done"}, "evaluation": {}}\n'

@@ -13,9 +13,9 @@ import pytest
 
 import veil
 from saved import fits
-from saved.test_folders import same, same_fit
+from saved.fits import same, same_fit
 from veil import distributions
-from veil.learning.fitting import Fit
+from veil.learning.result import Fit
 from veil.saved import registry
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import veil
-from saved.test_folders import arrays_of, same
+from saved.fits import arrays_of, same
 from veil.saved import trees
 
 

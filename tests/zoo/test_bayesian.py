@@ -57,7 +57,8 @@ def test_local_reparameterisation_has_the_same_mean_and_gradient_with_less_noise
                 one = lambda datum, key: ELBO(gradient)(fit.model, posterior, datum, key).value  # noqa: E731
                 return jnp.sum(jax.vmap(one)(block, keys))
 
-            rows = jax.jit(jax.vmap(jax.grad(total), (None, 0)))(fit.posterior, jax.random.split(KEY, 1000)).parameters
+            gradients = jax.jit(jax.vmap(jax.grad(total), (None, 0)))(fit.posterior, jax.random.split(KEY, 1000))
+            rows = gradients.posterior.parameters
             return rows.mean(0), rows.std(0) / np.sqrt(1000)
 
         (one, one_error), (two, two_error) = moments(objective.Pathwise()), moments(objective.LocalReparameterisation())
@@ -76,7 +77,7 @@ def test_a_network_says_what_it_knows_and_where_it_does_not(tmp_path):
     assert found.kind == "estimate of the log predictive density"
     linear_fit = veil.evaluate(veil.fit(veil.density(veil.LinearGaussian()), data, key=KEY).model, data)
     assert found.log_likelihood_per_datum > linear_fit.log_likelihood_per_datum + 0.2
-    assert isinstance(fit.posterior, Shared)
+    assert isinstance(fit.posterior.posterior, Shared)
     again = veil.load(veil.save(tmp_path / "run", fit))
     np.testing.assert_array_equal(veil.log_prob(again, data, key=KEY), veil.log_prob(fit, data, key=KEY))
 

@@ -53,7 +53,7 @@ def made(name: str, kind: str = "usual"):
 def made_in(name: str, kind: str, double: bool):
     model = MODELS[name]()
     query, evidence = (np.stack([array, array[::-1]]) for array in arrays(6))
-    return moved(model, POSTERIORS[kind] or model.usual_posterior, Datum(jnp.asarray(query), jnp.asarray(evidence)))
+    return recentred(model, POSTERIORS[kind] or model.usual_posterior, Datum(jnp.asarray(query), jnp.asarray(evidence)))
 
 
 @eqx.filter_jit

@@ -12,32 +12,25 @@ from veil.cli.words import (
     DECODERS,
     GAUSSIANS,
     HEADS,
-    LEVELS,
     NOISES,
     SEES,
     STARTS,
     choose,
+    made_decoder,
+    made_dimensions,
     made_experts,
     made_head,
     made_network,
+    made_prior,
+    made_step_latent,
 )
 from veil.model import Model
 from veil.parts.experts import Linear, LinearGaussian
 from veil.parts.gates import Softmax
-from veil.parts.heads import (
-    HomoscedasticGaussian,
-)
-from veil.parts.images import Convolutional, Decoder, Pyramid
-from veil.parts.nets import MLP
+from veil.parts.heads import HomoscedasticGaussian
 from veil.parts.priors import (
-    Codes,
     ConditionalNormal,
-    FlowPrior,
-    MixtureOfNormals,
-    Prior,
     StandardNormal,
-    TwoLevels,
-    VampPrior,
 )
 from veil.zoo.bayesian import BayesianNetwork
 from veil.zoo.factor import PPCA, FactorAnalysis
@@ -206,17 +199,11 @@ def _mdn(
 
 
 def _ppca(latent: str = "2") -> Model:
-    return PPCA(_dimensions(latent))
+    return PPCA(made_dimensions(latent))
 
 
 def _factor_analysis(latent: str = "2") -> Model:
-    return FactorAnalysis(_dimensions(latent))
-
-
-def _dimensions(words: str) -> int:
-    if not words.isdecimal() or int(words) < 1:
-        raise ValueError(f"latent: expected a number of dimensions, such as 2; got {words!r}")
-    return int(words)
+    return FactorAnalysis(made_dimensions(latent))
 
 
 def _vae(
@@ -227,7 +214,9 @@ def _vae(
     activation: str = "tanh",
 ) -> Model:
     return VAE(
-        _prior(latent, made_network(hidden, activation)), made_head(head, covariance), made_network(hidden, activation)
+        made_prior(latent, made_network(hidden, activation)),
+        made_head(head, covariance),
+        made_network(hidden, activation),
     )
 
 
@@ -244,7 +233,7 @@ def _cvae(
     given, chosen = choose("experts", experts, SEES), choose("gate", gate, SEES)
     if not given and not chosen:
         raise ValueError("gate, experts: with both constant nothing sees the evidence; that is the model vae")
-    prior = _prior(latent, net)
+    prior = made_prior(latent, net)
     if chosen:
         if not isinstance(prior, StandardNormal):
             raise ValueError(
@@ -279,11 +268,11 @@ def _hmm(
 
 
 def _lds(latent: str = "2", covariance: str = "diagonal") -> Model:
-    return LDS(_dimensions(latent), choose("covariance", covariance, NOISES))
+    return LDS(made_dimensions(latent), choose("covariance", covariance, NOISES))
 
 
 def _switching_lds(components: int = 2, latent: str = "2", covariance: str = "diagonal") -> Model:
-    return SwitchingLDS(components, _dimensions(latent), choose("covariance", covariance, NOISES))
+    return SwitchingLDS(components, made_dimensions(latent), choose("covariance", covariance, NOISES))
 
 
 def _dmm(
@@ -297,7 +286,7 @@ def _dmm(
 ) -> Model:
     if not latent.isdecimal():
         raise ValueError(f"latent: a deep Markov model's has dimensions, such as 16; got {latent!r}")
-    return dmm(_step_latent(latent), made_head(head, covariance), _decoder(decoder, hidden, activation), width)
+    return dmm(made_step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), width)
 
 
 def _rssm(
@@ -309,7 +298,9 @@ def _rssm(
     decoder: str | None = None,
     memory: int = 200,
 ) -> Model:
-    return rssm(_step_latent(latent), made_head(head, covariance), _decoder(decoder, hidden, activation), memory)
+    return rssm(
+        made_step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), memory
+    )
 
 
 def _vrnn(
@@ -321,72 +312,9 @@ def _vrnn(
     decoder: str | None = None,
     memory: int = 128,
 ) -> Model:
-    return vrnn(_step_latent(latent), made_head(head, covariance), _decoder(decoder, hidden, activation), memory)
-
-
-def _step_latent(words: str) -> Prior:
-    """The latent of one step: its dimensions, or codes."""
-    name, *rest = words.split(":")
-    sizes = rest if name == "codes" else [name, *rest]
-    if len(sizes) != (2 if name == "codes" else 1) or not all(part.isdecimal() and int(part) > 0 for part in sizes):
-        raise ValueError(f"latent: expected dimensions, as in 30, or codes:COUNT:CATEGORIES; got {words!r}")
-    return Codes(int(sizes[0]), int(sizes[1])) if name == "codes" else StandardNormal(int(sizes[0]))
-
-
-def _decoder(word: str | None, hidden: Sequence[int] | None, activation: str | None) -> MLP | Decoder:
-    """A network, or for images pyramid:HEIGHTxWIDTHxCHANNELS or convolutional:..., with levels of sizes ``hidden``."""
-    if word is None or word == "network":
-        return made_network((64, 64) if hidden is None else hidden, activation or "tanh")
-    name, _, shape = word.partition(":")
-    kinds: dict[str, Any] = {"pyramid": Pyramid, "convolutional": Convolutional, "network": None}
-    make = choose("decoder", name, kinds)
-    sides = shape.split("x")
-    if make is None or len(sides) != 3 or not all(part.isdecimal() and int(part) > 0 for part in sides):
-        raise ValueError(
-            f"decoder: expected network, or for images pyramid:HEIGHTxWIDTHxCHANNELS or convolutional:..., such as "
-            f"pyramid:32x32x3; got {word!r}"
-        )
-    kind: Any = choose("activation", activation or "relu", {name: name for name in ACTIVATIONS})
-    height, width, channels = map(int, sides)
-    levels = tuple(hidden or LEVELS[: halvings(height, width)])
-    try:
-        return make((height, width, channels), levels, 128, kind).mirrored()
-    except ValueError as error:
-        raise ValueError(f"decoder: {error}; with hidden you give a number for each level") from error
-
-
-def halvings(height: int, width: int) -> int:
-    """How often an image can be halved, as far as the usual image networks do so.
-
-    >>> halvings(32, 24), halvings(28, 28), halvings(9, 8)
-    (3, 2, 0)
-    """
-    count = 0
-    while count < len(LEVELS) and height % 2 == width % 2 == 0:
-        count, height, width = count + 1, height // 2, width // 2
-    return count
-
-
-def _prior(words: str, net: MLP) -> Prior:
-    """A prior from words: 10, mixture:10:5, vamp:10:20, flow:10, codes:10:8, levels:2:10."""
-    name, *rest = words.split(":")
-    if name.isdecimal() and not rest:
-        name, rest = "normal", [name]
-    kinds: dict[str, tuple[int, Callable[..., Prior]]] = {
-        "normal": (1, StandardNormal),
-        "mixture": (2, MixtureOfNormals),
-        "vamp": (2, lambda size, count: VampPrior(size, count, net)),
-        "flow": (1, FlowPrior),
-        "codes": (2, Codes),
-        "levels": (2, lambda top, bottom: TwoLevels(top, bottom, net)),
-    }
-    count, make = choose("latent", name, kinds)
-    if len(rest) != count or not all(part.isdecimal() and int(part) > 0 for part in rest):
-        raise ValueError(
-            f"latent: expected dimensions, as in 10, or mixture:DIMENSIONS:COMPONENTS, vamp:DIMENSIONS:COMPONENTS, "
-            f"flow:DIMENSIONS, codes:COUNT:CATEGORIES, levels:TOP:BOTTOM; got {words!r}"
-        )
-    return make(*map(int, rest))
+    return vrnn(
+        made_step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), memory
+    )
 
 
 MODELS: dict[str, Entry] = {
@@ -407,7 +335,7 @@ MODELS: dict[str, Entry] = {
             False,
             _generalised_linear,
         ),
-        ("neural", "A head whose parameters are a network of x: p(y|x) = made_head(f(x))", True, False, _neural),
+        ("neural", "A head whose parameters are a network of x: p(y|x) = head(f(x))", True, False, _neural),
         ("mixture", "A mixture of Gaussians, or of another head: p(y) = Σ p(z) p(y|z)", False, True, _mixture),
         (
             "mixture-of-experts",

@@ -74,13 +74,16 @@ def _made_up(run: Any, model: Any, seed: int) -> Any:
     import numpy as np
 
     from veil.data import Data
+    from veil.data.core import trees
     from veil.verbs.prediction import sample
 
     columns, key = run.columns, jax.random.key(seed)
     evidence = None
     if columns.evidence:
-        evidence = np.random.default_rng(seed).normal(size=(8, *columns.evidence_shape))
-        drawn = sample(model, 1, key=key, evidence=evidence).query[:, 0]
+        rng = np.random.default_rng(seed)
+        evidence = trees.map(lambda shape: rng.normal(size=(8, *shape)), columns.evidence_shape)
+        drawn = trees.map(lambda leaf: leaf[:, 0], sample(model, 1, key=key, evidence=evidence).query)
     else:
         drawn = sample(model, 8, key=key).query
+    drawn = trees.map(lambda _, leaf: leaf, columns.query_shape, drawn)  # in the order of the names
     return Data(drawn, evidence, query_names=columns.query, evidence_names=columns.evidence)

@@ -78,9 +78,10 @@ def fit(
     import jax
 
     from veil.cli import reading, selecting
+    from veil.cli.shapes import IMAGES, with_shapes
     from veil.host.files import json_line
     from veil.model import Stepwise
-    from veil.saved import runs
+    from veil.saved import runs, unfinished
 
     given: dict[str, Any] = {
         "components": components,
@@ -111,8 +112,9 @@ def fit(
         learning_rate,
         steps,
         tolerance,
+        mixed_precision or None,
     )
-    if decoder in ("pyramid", "convolutional"):  # of which shape the data say
+    if decoder is not None and (decoder in IMAGES or "=" in decoder):  # of which shapes the data say
         del given["decoder"]
     candidates = selecting.candidates(entry, given, select) if select is not None else {"": given}
     if block_rows is not None and not stream:
@@ -138,16 +140,16 @@ def fit(
         how = None
     if held_out is not None and not 0 < held_out < 1:
         raise Refusal(f"--held-out: expected a fraction between 0 and 1; got {held_out:g}")
-    if resume and runs.is_finished(out):
+    if resume and unfinished.is_finished(out):
         if not quiet:
             typer.echo(f"{out} is finished; there is nothing to resume")
         return
-    running = Running(checkpoint_every, resume, log, mixed_precision, devices, coordinator, processes, process)
+    running = Running(checkpoint_every, resume, log, devices, coordinator, processes, process)
     running.check(select)
     running.meet()
     quiet = quiet or not running.leads
     if running.leads:
-        runs.check_free(out, force)
+        unfinished.check_free(out, force)
 
     with notes(quiet):
         plain = reading.Blocks()
@@ -157,8 +159,7 @@ def fit(
             asked_for = reading.names(query, "--query"), reading.names(evidence, "--evidence")
             found = reading.open_data(data, *asked_for, weight, blocks, how)
         _check_roles(entry, data, found, blocks, how is not None)
-        candidates = {name: _with_categories(chosen, found) for name, chosen in candidates.items()}
-        candidates = {name: _with_image(entry, chosen, decoder, found) for name, chosen in candidates.items()}
+        candidates = {name: with_shapes(entry, chosen, decoder, found) for name, chosen in candidates.items()}
         models = {name: _build(entry, chosen) for name, chosen in candidates.items()}
         learning = choose(next(iter(models.values())), asked)
         precision = precision or ("float32" if learning.by_gradients else "float64")
@@ -184,7 +185,7 @@ def fit(
             _finish(folder, result, evaluation)
             record = {**settings, **asked.record(), "objective": learning.name}
             record |= {"held_out": held_out, "select": select, "criterion": criterion, "stream": stream}
-            record |= {"mixed_precision": mixed_precision or None, "devices": devices, "processes": processes}
+            record |= {"devices": devices, "processes": processes}
             record |= {"bad": bad, "image_size": size}
             runs.write_config(
                 folder,
@@ -241,43 +242,6 @@ def _sizes(text: str) -> list[int]:
             f"--hidden: expected positive whole numbers with commas between them, such as 64,64; got {text!r}"
         )
     return [int(part) for part in parts]
-
-
-def _with_categories(options: dict[str, Any], data: Any) -> dict[str, Any]:
-    """Categories are counted where the data are in memory: 0, 1, ..., the largest value."""
-    from veil.data import Data
-
-    if options.get("head") != "categorical":
-        return options
-    if not isinstance(data, Data):
-        raise Refusal("--head categorical: say how many categories a stream has, as in --head categorical:3")
-    return {**options, "head": f"categorical:{max(2, int(data.query.max()) + 1)}"}
-
-
-def _with_image(entry: Any, options: dict[str, Any], decoder: str | None, data: Any) -> dict[str, Any]:
-    """The shape of the data's images for the image networks; these are the default where they can halve the images.
-
-    So is a likelihood for 8-bit images where all values are from 0 to 1: pixels that never change are no density.
-    """
-    from veil.cli.catalogue import halvings
-    from veil.data import Data
-
-    if "decoder" not in entry.options or "decoder" in options:
-        return options
-    shape = data.query_shape[1:]
-    fits = len(shape) == 3 and halvings(*shape[:2]) > 0
-    if decoder is None and not fits:
-        return options
-    if len(shape) != 3:
-        raise Refusal(f"--decoder {decoder}: it makes images [H, W, C]; a step of the data has the shape {list(shape)}")
-    if not fits:
-        raise Refusal(
-            f"--decoder {decoder}: it halves images, and {shape[0]} x {shape[1]} pixels cannot be halved; pad or crop "
-            "them, or use --decoder network"
-        )
-    options = {**options, "decoder": f"{decoder or 'pyramid'}:{'x'.join(map(str, shape))}"}
-    shares = isinstance(data, Data) and data.query.min() >= 0 and data.query.max() <= 1
-    return {"head": "discretised-logistic:256:0:1", **options} if shares and "covariance" not in options else options
 
 
 def _check_roles(entry: Any, source: str, data: Any, blocks: Any, sequential: bool) -> None:

@@ -47,10 +47,10 @@ def forecast(
 
     The columns of FILE are sequence (as DATA call it), step (from 0, counted on from the past), and for each column y
     of the query y_mean, y_low and y_high (the 90 % interval), y_truth with --after, and y_0, y_1, ..., the futures. An
-    .npz has the arrays mean, low, high, truth [N, H, ...] and paths [N, samples, H, ...].
+    .npz has the arrays mean, low, high, truth [N, H, ...] and paths [N, samples, H, ...]. Of a query that is a
+    dictionary a film is of its first image and a picture of what is none.
     """
     import jax
-    import numpy as np
 
     if out is None and picture is None and film is None:
         raise Refusal("say what to write: --out FILE, --picture FILE or --film FILE")
@@ -62,19 +62,25 @@ def forecast(
         if place is not None and not place.parent.is_dir():
             raise Refusal(f"{option}: the folder {place.parent} does not exist; create it first")
     with runs.opened(run, quiet) as (opened, fit):
+        import numpy as np
+
+        from veil.data.core import trees
+        from veil.model.batching import there
         from veil.verbs import forecasting
 
         columns = opened.columns
         if columns.sequences is None:
             raise Refusal(f"{opened.model_name} is a model of single rows, which have no future")
-        images = len(columns.query_shape) > 2
+        shapes = trees.leaves(columns.query_shape)
+        images = [path for path, shape in shapes if len(shape) > 2]
         if film is not None and not images:
             raise Refusal("--film: the run's query is no image; draw a --picture")
-        if picture is not None and images:
+        if picture is not None and len(images) == len(shapes):
             raise Refusal("--picture: the run's query is an image; make a --film")
         found = runs.data(opened, data, query, evidence, False, False, episode, time)
-        if after is not None and after >= found.query_shape[0]:
-            raise Refusal(f"--after: the longest sequence has {found.query_shape[0]} steps; leave some as the truth")
+        longest = trees.first(found.query_shape)[0]
+        if after is not None and after >= longest:
+            raise Refusal(f"--after: the longest sequence has {longest} steps; leave some as the truth")
         given = None if hold is None else _held(hold, columns)
         result = forecasting.forecast(
             fit,
@@ -85,64 +91,79 @@ def forecast(
             after=after,
             evidence_future=given,
         )
-        lengths = np.full(len(found), found.query_shape[0]) if found.mask is None else found.mask.sum(1)
-        seen = lengths if after is None else np.full(len(found), after)
-        past = [np.where(_observed(found, n), found.query[n], np.nan)[:count] for n, count in enumerate(seen)]
+        seen = there(found).sum(1) if after is None else np.full(len(found), after)
         if out is not None:
             known = runs.places(opened, data, False, episode, time)
-            names = np.arange(len(found)) if known is None else known.sequence
-            write_table(out, _table(result, columns.query, seen, names, out), quiet)
+            called = np.arange(len(found)) if known is None else known.sequence
+            write_table(out, _table(result, columns.names, seen, called, out), quiet)
         with waiting("drawing", quiet):
+            from veil.report import forecasts
+
             if picture is not None:
-                from veil.report.forecasts import chart
-
-                chart(picture, past, result, columns.query)
+                numbers = [path for path, _ in shapes if path not in images]
+                names = [name for path in numbers for name in columns.names[path]]
+                past = _past(found, seen, *numbers)
+                forecasts.chart(picture, past, forecasts.part(result, *numbers), names)
             if film is not None:
-                from veil.report.forecasts import film as show
-
-                show(film, np.nan_to_num(past[0]), result)
+                past = _past(found, seen, images[0])
+                forecasts.film(film, np.nan_to_num(past[0]), forecasts.part(result, images[0]))
     for place in (picture, film):
         if place is not None and not quiet:
             typer.echo(f"written to {place}")
 
 
-def _observed(data: Any, row: int) -> Any:
-    return True if data.observed is None else data.observed[row]
+def _past(data: Any, seen: Any, *paths: Any) -> list[Any]:
+    """What was seen of each sequence [T_n, ...], of one array of the query or of several side by side; NaN: missing."""
+    import numpy as np
+
+    from veil.report.forecasts import picked
+
+    query = picked(data.query, *paths)
+    if data.observed is not None:
+        query = np.where(picked(data.observed, *paths), query, np.nan)
+    return [sequence[:count] for sequence, count in zip(query, seen, strict=True)]
 
 
 def _held(text: str, columns: Any) -> list[float]:
     """The values of --hold, one for each column of the evidence."""
+    from veil.data.core import trees
+
     if not columns.evidence:
         raise Refusal("--hold: this run was fitted without evidence; leave it out")
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         raise Refusal(f"--hold: expected numbers with commas between them, such as 0.5,1; got {text!r}") from None
-    if len(columns.evidence_shape) != 2 or len(values) != columns.evidence_shape[1]:
+    shape = trees.map(lambda each: list(each[1:]), columns.evidence_shape)
+    if shape != [len(values)]:
         known = ", ".join(columns.evidence[:8])
-        raise Refusal(
-            f"--hold: the evidence of a step is {list(columns.evidence_shape[1:])} ({known}); got {len(values)}"
-        )
+        raise Refusal(f"--hold: the evidence of a step is {shape} ({known}); got {len(values)}")
     return values
 
 
-def _table(found: Any, names: tuple[str, ...], seen: Any, sequences: Any, out: Path) -> list[tuple[str, Any]]:
+def _table(
+    found: Any, names: dict[Any, tuple[str, ...]], seen: Any, sequences: Any, out: Path
+) -> list[tuple[str, Any]]:
     import numpy as np
 
+    from veil.cli.tables import named
+    from veil.data.core import trees
+
     low, high = found.interval(0.9)
-    arrays = {"mean": found.mean, "low": low, "high": high}
+    told = {"mean": found.mean, "low": low, "high": high}
     if found.truth is not None:
-        arrays["truth"] = found.truth
+        told["truth"] = found.truth
     if out.suffix == ".npz":
-        return [*arrays.items(), ("paths", found.paths), ("begin", np.asarray(seen))]
-    if found.mean.ndim > 3:
+        return [*told.items(), ("paths", found.paths), ("begin", np.asarray(seen))]
+    if any(leaf.ndim > 3 for _, leaf in trees.leaves(found.mean)):
         raise Refusal(f"--out: {out.name} takes numbers in columns, and each step is an image; use .npz, or --film")
-    horizon = found.mean.shape[1]
+    arrays = {what: dict(named(tree, names)) for what, tree in told.items()}
+    horizon = trees.first(found.mean).shape[1]
     columns = [
         ("sequence", np.repeat(sequences, horizon)),
         ("step", (np.asarray(seen)[:, None] + np.arange(horizon)[None]).ravel()),
     ]
-    for i, name in enumerate(names):
-        columns += [(f"{name}_{what}", array[:, :, i].ravel()) for what, array in arrays.items()]
-        columns += [(f"{name}_{s}", found.paths[:, s, :, i].ravel()) for s in range(found.paths.shape[1])]
+    for name, paths in named(found.paths, names):
+        columns += [(f"{name}_{what}", array[name].ravel()) for what, array in arrays.items()]
+        columns += [(f"{name}_{s}", paths[:, s].ravel()) for s in range(paths.shape[1])]
     return columns

@@ -1,6 +1,6 @@
 """What is maximised and how, in the words of the command line."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from veil.cli.program import Refusal
@@ -37,6 +37,7 @@ class Asked:
     learning_rate: float | None = None
     steps: int | None = None
     tolerance: float | None = None
+    mixed_precision: bool | None = None
 
     def record(self) -> dict[str, Any]:
         """What was given, for the configuration of the run."""
@@ -88,10 +89,14 @@ def choose(model: Any, asked: Asked) -> Learning:
     posterior = _posterior(asked, model)
     if posterior is not None:
         made["posterior"] = posterior
-    if rate is not None:
-        from veil.learning.choices import default_optimiser
+    if asked.mixed_precision and not by_gradients:
+        raise Refusal("--mixed-precision: it is of networks that learn by gradients, and this fit is EM; leave it out")
+    if rate is not None or asked.mixed_precision:
+        from veil.learning.choices import default_optimiser, usual_optimiser
 
-        made["optimiser"] = default_optimiser(asked.steps or 2000, rate)
+        steps = asked.steps or 2000
+        chosen = usual_optimiser(model, steps) if rate is None else default_optimiser(steps, rate)
+        made["optimiser"] = replace(chosen, mixed_precision=bool(asked.mixed_precision))
     return Learning(name, by_gradients, made)
 
 
@@ -131,10 +136,12 @@ def _objective(name: str, asked: Asked, model: Any) -> Any:
 
 
 def _terms(asked: Asked, kinds: Any, model: Any) -> tuple[Any, ...]:
+    from veil.zoo.state_space import StateSpace
+
     terms: list[Any] = []
     try:
         if asked.kl_balance is not None:
-            if not hasattr(model, "dynamics"):
+            if not isinstance(model, StateSpace):
                 raise Refusal("--kl-balance: it is for the KL between the steps of a deep sequence model (rssm, ...)")
             terms.append(kinds.Balanced(asked.kl_balance))
         if asked.free_nats is not None:
@@ -192,8 +199,6 @@ def _posterior(asked: Asked, model: Any) -> Any:
 
 def _of_paths(word: str, usual: Any, model: Any) -> Any:
     """The usual posterior of a path, told of the steps up to now, or of all."""
-    from dataclasses import replace
-
     from veil import posterior
     from veil.parts.dynamics import Recurrent
 

@@ -70,7 +70,7 @@ Head = Annotated[
         "--head",
         "--likelihood",
         "gaussian, student-t, beta, bernoulli, soft-bernoulli, poisson, categorical or categorical:COUNT, "
-        "discretised-logistic or discretised-logistic:LEVELS:LOW:HIGH.",
+        "discretised-logistic or discretised-logistic:LEVELS:LOW:HIGH; by part: frame=bernoulli,reward=gaussian.",
     ),
 ]
 Gate = Annotated[str | None, _in(MODEL, "--gate", "evidence or constant: what the gate sees.")]

@@ -13,7 +13,6 @@ from veil.data import stream as read_stream
 from veil.data.core import trees
 from veil.data.core.checks import sequence_shape
 from veil.data.core.columns import resolve, suggestion
-from veil.data.core.episodes import ordered
 from veil.data.formats.numpy_files import NpzTable
 from veil.data.formats.paths import find, is_pattern
 from veil.data.formats.tables import open_table
@@ -67,9 +66,8 @@ def is_file(source: str) -> bool:
         if not Path(source).is_file():
             raise FileNotFoundError(f"there is no file {source}")
         return True
-    raise Refusal(
-        f"there is neither a file ({', '.join(FILES)}) nor an example {source!r}; {suggestion(source, known)}"
-    )
+    files = ", ".join(FILES)
+    raise Refusal(f"there is neither a file ({files}) nor an example {source!r}; {suggestion(source, known)}")
 
 
 def is_many(source: str) -> bool:
@@ -110,8 +108,7 @@ def open_data(
         if blocks is not None and is_recording(Path(source)):
             raise Refusal(f"--stream reads tables and images; {source} is a recording, which is read whole")
         if blocks is not None:
-            size = blocks.image_size
-            return read_stream(source, query, evidence, weight, rows=blocks.rows, bad=blocks.bad, image_size=size)
+            return read_stream(source, query, evidence, weight, **blocks._asdict())
         if is_many(source):
             raise Refusal(f"{source} may be many files, which are read in blocks: add --stream")
         if query and weight is None and is_recording(Path(source)):
@@ -232,7 +229,7 @@ def _like_sequences(
     """Sequences of any length, with steps like those that a run was fitted to."""
     columns, fitted = run.columns, run.columns.sequences
     table = is_table(source)
-    how = _columns_of_steps(run, source, how)
+    how = columns_of_steps(run, source, how)
     if table and fitted["table"]:
         query, evidence = query or list(columns.query), evidence or list(columns.evidence) or None
     elif is_file(source) and is_recording(Path(source)):
@@ -261,7 +258,7 @@ def _shapes(*shapes: Any) -> str:
     return str([trees.map(list, shape) for shape in shapes])
 
 
-def _columns_of_steps(run: Any, source: str, how: Sequences) -> Sequences:
+def columns_of_steps(run: Any, source: str, how: Sequences) -> Sequences:
     """The columns of sequences and of time in DATA: those asked for, or those of the run if they are there."""
     fitted = run.columns.sequences
     if not (is_table(source) and fitted["table"]):
@@ -269,39 +266,6 @@ def _columns_of_steps(run: Any, source: str, how: Sequences) -> Sequences:
     known = all_columns(source)
     here = lambda column: column if column in known else None  # noqa: E731
     return Sequences(how.episode or here(fitted["episode"]), how.time or here(fitted["time"]))
-
-
-class Places(NamedTuple):
-    """What DATA call each sequence [N], and each of their steps [M], one sequence after the other (None: nothing)."""
-
-    sequence: np.ndarray
-    time: np.ndarray | None
-
-
-def places(run: Any, source: str, how: Sequences) -> Places | None:
-    """The names that DATA's columns of sequences and of time hold; None without such a column."""
-    how = _columns_of_steps(run, source, how)
-    if not is_file(source) or is_many(source) or is_recording(Path(source)):
-        return None
-    table = open_table(Path(source))
-    if isinstance(table, NpzTable) and table.ragged:
-        arrays = table.load_all()
-        episode, time = arrays.get("episode"), arrays.get("time")
-    else:
-        cells = lambda column, what: column and table.cells(resolve(table.names, column, what)[0])  # noqa: E731
-        episode, time = cells(how.episode, "--episode"), cells(how.time, "--time")
-    if episode is None:
-        return None
-    order, lengths = ordered(episode, time)
-    first = np.cumsum(lengths) - lengths
-    return Places(_plain(episode[order][first]), None if time is None else _plain(time[order]))
-
-
-def _plain(names_: np.ndarray) -> np.ndarray:
-    """As people write it: whole numbers without a point, dates and text as text."""
-    if names_.dtype.kind == "f" and np.all(names_ == np.round(names_)) and np.all(np.abs(names_) < 2**53):
-        return names_.astype(np.int64)
-    return names_ if names_.dtype.kind in "biuf" else names_.astype(str)
 
 
 def is_table(source: str) -> bool:
@@ -339,9 +303,8 @@ def evidence_values(run: Any, source: str, evidence: list[str] | None) -> Any:
         if "there is no column" not in str(error):
             raise
         found = str(error).removeprefix("query: ")
-        raise Refusal(
-            f"{found}. The run's evidence is {_some(columns.evidence)}; name others with --evidence"
-        ) from error
+        said = f"{found}. The run's evidence is {_some(columns.evidence)}; name others with --evidence"
+        raise Refusal(said) from error
     assert isinstance(data, Data)
     if data.observed is not None:
         raise ValueError(f"{source}: evidence must be complete; some entries are missing")

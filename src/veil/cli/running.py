@@ -18,7 +18,6 @@ class Running:
     every: float | None
     resume: bool
     log: str | None
-    mixed_precision: bool
     devices: int | None
     coordinator: str | None
     processes: int | None
@@ -72,12 +71,12 @@ class Running:
     @contextmanager
     def place(self, out: Path, force: bool) -> Iterator[Path]:
         """The directory to write the run into; the leader makes it, and makes it ``out`` at the end."""
-        from veil.saved import runs as run
+        from veil.saved import unfinished
 
         with ExitStack() as stack:
-            folder = run.unfinished(out)
+            folder = unfinished.place_of(out)
             if self.leads:
-                folder = stack.enter_context(run.creating(out, force, self.resume))
+                folder = stack.enter_context(unfinished.creating(out, force, self.resume))
             if self.together:
                 from jax.experimental import multihost_utils
 
@@ -89,16 +88,15 @@ class Running:
         from veil.host import checkpoints, metrics
         from veil.host.devices import mesh
         from veil.learning.fitting import fit
-        from veil.saved import runs as run
+        from veil.saved.runs import METRICS
+        from veil.saved.unfinished import CHECKPOINTS
 
         if checkpoints.available() and self.every != 0:
-            kept = checkpoints.Checkpoints(folder / run.CHECKPOINTS, every=self.every or EVERY)
+            kept = checkpoints.Checkpoints(folder / CHECKPOINTS, every=self.every or EVERY)
             options = options | {"checkpoints": kept}
         if self.devices is not None or self.together:
             options = options | {"mesh": mesh(self.devices)}
-        if self.mixed_precision:
-            options = options | {"mixed_precision": True}
-        lines = metrics.JsonLines(folder / run.METRICS)
+        lines = metrics.JsonLines(folder / METRICS)
         records: list[Any] = [lines]
         if self.log is not None and self.leads:
             records.append(metrics.TensorBoard(folder / "tensorboard"))

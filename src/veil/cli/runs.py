@@ -60,9 +60,9 @@ def data(
 
 
 def places(run: Any, source: str, stream: bool = False, episode: str | None = None, time: str | None = None) -> Any:
-    """What DATA call their sequences and steps (``reading.Places``), or None."""
-    from veil.cli import reading
+    """What DATA call their sequences and steps (``tables.Places``), or None."""
+    from veil.cli import reading, tables
 
     if run.columns.sequences is None or stream:
         return None
-    return reading.places(run, source, reading.Sequences(episode, time))
+    return tables.places(run, source, reading.Sequences(episode, time))

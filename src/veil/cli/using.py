@@ -176,6 +176,7 @@ def sample(
     import numpy as np
 
     from veil.cli import reading
+    from veil.data.core import trees
 
     check_file(out, evidence_values)
     with runs.opened(run, quiet) as (opened, fit):
@@ -201,11 +202,11 @@ def sample(
         drawn = draw(fit.model, count, key=jax.random.key(seed), evidence=given).query
     table: list[tuple[str, Any]] = []
     if given is not None:
-        drawn = drawn.reshape(-1, *columns.query_shape)
+        drawn = trees.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)
         table.append(("row", np.repeat(np.arange(len(given)), count)))
         table += [(name, np.repeat(given[:, i], count)) for i, name in enumerate(columns.evidence)]
-    if len(columns.query_shape) == 1:
-        table += [(name, drawn[:, i]) for i, name in enumerate(columns.query)]
+    if all(leaf.ndim == 2 for _, leaf in trees.leaves(drawn)):
+        table += tables.named(drawn, columns.names)
     else:
         table.append(("query", drawn))
     write_table(out, table, quiet)
@@ -218,6 +219,7 @@ def _sequences(
     import numpy as np
 
     from veil.cli import reading
+    from veil.data.core import trees
     from veil.verbs.prediction import sample as draw
 
     columns = run.columns
@@ -226,7 +228,7 @@ def _sequences(
             raise Refusal("--evidence-values: this run was fitted without evidence; leave it out")
         if steps is None:
             raise Refusal("--steps: how long shall the sequences be? Say, for example, --steps 100")
-        return tables.sequences(draw(model, count, key=key, steps=steps).query, columns.query, out)
+        return tables.sequences(draw(model, count, key=key, steps=steps).query, columns.names, out)
     if source is None:
         known = ", ".join(columns.evidence[:8])
         raise Refusal(f"this run is p(y|x): give sequences of its evidence ({known}) with --evidence-values FILE")
@@ -235,7 +237,8 @@ def _sequences(
     given, mask = reading.evidence_sequences(run, source)
     drawn = draw(model, count, key=key, evidence=given).query  # [N, count, T, ...]
     mask = None if mask is None else np.repeat(mask, count, 0)
-    return tables.sequences(drawn.reshape(-1, *drawn.shape[2:]), columns.query, out, mask)
+    drawn = trees.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)
+    return tables.sequences(drawn, columns.names, out, mask)
 
 
 def _moments(found: Any) -> list[tuple[str, Any]]:
@@ -267,9 +270,10 @@ def check_file(out: Path, source: str | None) -> None:
 
 def write_table(out: Path, columns: list[tuple[str, Any]], quiet: bool) -> None:
     from veil.data import write
+    from veil.data.core import trees
     from veil.data.core.columns import unique
 
     unique(tuple(name for name, _ in columns), out)
     write(out, dict(columns))
     if not quiet:
-        typer.echo(f"{len(columns[0][1])} rows written to {out}")
+        typer.echo(f"{len(trees.first(columns[0][1]))} rows written to {out}")

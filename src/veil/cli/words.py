@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from veil.data.core import trees
 from veil.data.core.columns import suggestion
 from veil.parts.covariance import Covariance, Diagonal, Full, Spherical, Tied
 from veil.parts.experts import Experts, Linear, LinearGaussian
@@ -18,7 +19,18 @@ from veil.parts.heads import (
     Poisson,
     StudentT,
 )
+from veil.parts.images import Convolutional, Decoder, Pyramid
+from veil.parts.joint import Branches, Joint
 from veil.parts.nets import MLP
+from veil.parts.priors import (
+    Codes,
+    FlowPrior,
+    MixtureOfNormals,
+    Prior,
+    StandardNormal,
+    TwoLevels,
+    VampPrior,
+)
 from veil.parts.start import KMeans, RandomResponsibilities, RandomRows, Start
 
 Part = TypeVar("Part")
@@ -66,8 +78,31 @@ def choose(option: str, word: str, table: Mapping[str, Part]) -> Part:
     return table[word]
 
 
+def by_part(option: str, words: str) -> dict[str, str]:
+    """Words for the parts of a query that is a dictionary, by the keys that lead to them.
+
+    >>> by_part("head", "frame=bernoulli, arm/angle=gaussian")
+    {'frame': 'bernoulli', 'arm/angle': 'gaussian'}
+    """
+    pairs = [[word.strip() for word in pair.split("=")] for pair in words.split(",")]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs) or len({name for name, *_ in pairs}) < len(pairs):
+        raise ValueError(
+            f"{option}: expected a word for each part, such as frame=bernoulli,reward=gaussian; got {words!r}"
+        )
+    return dict(pairs)
+
+
 def made_head(word: str, covariance: str | None) -> Head:
-    """A head from ``name`` or ``name:numbers``: categorical:COUNT, discretised-logistic:LEVELS[:LOW:HIGH]."""
+    """A head from ``name`` or ``name:numbers``: categorical:COUNT, discretised-logistic:LEVELS[:LOW:HIGH].
+
+    For the parts of a dictionary part=name[:numbers], with commas between them; the covariance is that of its normals.
+    """
+    if "=" in word:
+        heads = {
+            tuple(part.split("/")): made_head(each, covariance if each == "gaussian" else None)
+            for part, each in by_part("head", word).items()
+        }
+        return Joint(trees.nested(heads))
     name, *rest = word.split(":")
     choose("head", name, HEADS)
     if name == "gaussian":
@@ -117,3 +152,81 @@ def made_experts(head: str, covariance: str | None, evidence: bool) -> Experts:
 def made_network(hidden: Sequence[int], activation: str) -> MLP:
     word: Any = choose("activation", activation, {name: name for name in ACTIVATIONS})
     return MLP(tuple(hidden), word)
+
+
+def made_dimensions(words: str) -> int:
+    if not words.isdecimal() or int(words) < 1:
+        raise ValueError(f"latent: expected a number of dimensions, such as 2; got {words!r}")
+    return int(words)
+
+
+def made_step_latent(words: str) -> Prior:
+    """The latent of one step: its dimensions, or codes."""
+    name, *rest = words.split(":")
+    sizes = rest if name == "codes" else [name, *rest]
+    if len(sizes) != (2 if name == "codes" else 1) or not all(part.isdecimal() and int(part) > 0 for part in sizes):
+        raise ValueError(f"latent: expected dimensions, as in 30, or codes:COUNT:CATEGORIES; got {words!r}")
+    return Codes(int(sizes[0]), int(sizes[1])) if name == "codes" else StandardNormal(int(sizes[0]))
+
+
+def made_decoder(word: str | None, hidden: Sequence[int] | None, activation: str | None) -> MLP | Decoder | Branches:
+    """A network, or for images pyramid:HEIGHTxWIDTHxCHANNELS or convolutional:..., with levels of sizes ``hidden``.
+
+    For the parts of a dictionary part=network or part=pyramid:..., with commas between them.
+    """
+    if word is not None and "=" in word:
+        return Branches(
+            {part: made_decoder(each, hidden, activation) for part, each in by_part("decoder", word).items()}
+        )
+    if word is None or word == "network":
+        return made_network((64, 64) if hidden is None else hidden, activation or "tanh")
+    name, _, shape = word.partition(":")
+    kinds: dict[str, Any] = {"pyramid": Pyramid, "convolutional": Convolutional, "network": None}
+    make = choose("decoder", name, kinds)
+    sides = shape.split("x")
+    if make is None or len(sides) != 3 or not all(part.isdecimal() and int(part) > 0 for part in sides):
+        raise ValueError(
+            f"decoder: expected network, or for images pyramid:HEIGHTxWIDTHxCHANNELS or convolutional:..., such as "
+            f"pyramid:32x32x3; got {word!r}"
+        )
+    kind: Any = choose("activation", activation or "relu", {name: name for name in ACTIVATIONS})
+    height, width, channels = map(int, sides)
+    levels = tuple(hidden or LEVELS[: halvings(height, width)])
+    try:
+        return make((height, width, channels), levels, 128, kind).mirrored()
+    except ValueError as error:
+        raise ValueError(f"decoder: {error}; with hidden you give a number for each level") from error
+
+
+def halvings(height: int, width: int) -> int:
+    """How often an image can be halved, as far as the usual image networks do so.
+
+    >>> halvings(32, 24), halvings(28, 28), halvings(9, 8)
+    (3, 2, 0)
+    """
+    count = 0
+    while count < len(LEVELS) and height % 2 == width % 2 == 0:
+        count, height, width = count + 1, height // 2, width // 2
+    return count
+
+
+def made_prior(words: str, net: MLP) -> Prior:
+    """A prior from words: 10, mixture:10:5, vamp:10:20, flow:10, codes:10:8, levels:2:10."""
+    name, *rest = words.split(":")
+    if name.isdecimal() and not rest:
+        name, rest = "normal", [name]
+    kinds: dict[str, tuple[int, Callable[..., Prior]]] = {
+        "normal": (1, StandardNormal),
+        "mixture": (2, MixtureOfNormals),
+        "vamp": (2, lambda size, count: VampPrior(size, count, net)),
+        "flow": (1, FlowPrior),
+        "codes": (2, Codes),
+        "levels": (2, lambda top, bottom: TwoLevels(top, bottom, net)),
+    }
+    count, make = choose("latent", name, kinds)
+    if len(rest) != count or not all(part.isdecimal() and int(part) > 0 for part in rest):
+        raise ValueError(
+            f"latent: expected dimensions, as in 10, or mixture:DIMENSIONS:COMPONENTS, vamp:DIMENSIONS:COMPONENTS, "
+            f"flow:DIMENSIONS, codes:COUNT:CATEGORIES, levels:TOP:BOTTOM; got {words!r}"
+        )
+    return make(*map(int, rest))

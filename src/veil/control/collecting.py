@@ -50,9 +50,9 @@ def collect(
         episodes: how many the folder is to hold.
         out: the folder.
         seed: not negative.
-        policy: any `veil.Actor`, such as `veil.Policy(fit)`; it sees observations as the environment gives them (without
-            text), runs under jit, and gets a key for each step that follows from the seed, the episode and the step.
-            By default actions are drawn from the action space.
+        policy: any `veil.Actor`, such as `veil.Policy(fit)`; it sees observations as the environment gives them
+            (without text), runs under jit, and gets a key for each step that follows from the seed, the episode and
+            the step. By default actions are drawn from the action space.
         frames: the side of the images in pixels, or None for no images.
         max_steps: actions after which an episode is cut off, in place of the environment's own limit.
         force: delete a collection that is there, and begin anew.

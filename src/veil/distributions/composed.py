@@ -66,7 +66,7 @@ class Pushed(Distribution, Central, Reparameterised, Composed):
         return self.flow.forward(central(self.base))[0]
 
 
-class Joint(Distribution, Moments, Marginals, Composed):
+class Joint(Distribution, Moments, Marginals, Central, Composed):
     """Independent parts by name: a value is a dictionary. log p(y) = Σ_name log p(y[name]), nats.
 
     >>> from veil import distributions
@@ -84,6 +84,9 @@ class Joint(Distribution, Moments, Marginals, Composed):
     @property
     def variance(self) -> dict[str, Any]:
         return {name: moments(part)[1] for name, part in self.parts.items()}
+
+    def central(self) -> dict[str, Any]:
+        return {name: central(part) for name, part in self.parts.items()}
 
     def sample(self, key: PRNGKeyArray) -> dict[str, Any]:
         keys = zip(sorted(self.parts), jax.random.split(key, len(self.parts)), strict=True)

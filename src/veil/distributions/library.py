@@ -92,11 +92,11 @@ class MultivariateNormal(Distribution, Moments, Marginals, Gaussian, Divergence,
     factor: Float[Array, "D D"]
 
     @property
-    def mean(self) -> Float[Array, " D"]:
+    def mean(self) -> Float[Array, "... D"]:
         return self.location
 
     @property
-    def variance(self) -> Float[Array, " D"]:
+    def variance(self) -> Float[Array, "... D"]:
         return jnp.sum(self.factor**2, -1)
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, " D"]:

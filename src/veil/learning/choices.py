@@ -8,7 +8,7 @@ import numpy as np
 
 from veil.data import Data, Stream, windows
 from veil.learning.gradient import Optimiser
-from veil.model import Model, Stepwise, checks
+from veil.model import Model, Stepwise, Tractable, checks
 from veil.model.abilities import Local, started
 from veil.objective import (
     ELBO,
@@ -58,9 +58,21 @@ def default_optimiser(steps: int, rate: float = 1e-2) -> Optimiser:
     return Optimiser(optax.chain(optax.clip_by_global_norm(10.0), adam), flat=True)
 
 
+def usual_optimiser(model: Model, steps: int) -> Optimiser:
+    """The one of a fit that is given none: exact likelihoods bear larger steps than bounds."""
+    return default_optimiser(steps, 1e-2 if isinstance(model, Tractable) else 3e-3)
+
+
 def as_optimiser(optimiser: Any) -> Optimiser:
     """An ``Optimiser``, or an optax transform, which becomes one. Raises TypeError for anything else."""
-    return optimiser if isinstance(optimiser, Optimiser) else Optimiser(optimiser)
+    if isinstance(optimiser, Optimiser):
+        return optimiser
+    try:
+        return Optimiser(optimiser)
+    except TypeError:
+        raise TypeError(
+            f"optimiser: expected an optax optimiser, such as optax.adam(1e-3); got {optimiser!r}"
+        ) from None
 
 
 def as_data(data: Any) -> Data:

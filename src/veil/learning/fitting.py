@@ -21,10 +21,10 @@ from veil.learning.choices import (
     as_optimiser,
     check_arguments,
     check_parts,
-    default_optimiser,
     in_windows,
     numbered,
     usual_objective,
+    usual_optimiser,
 )
 from veil.learning.em import ExpectationMaximisation
 from veil.learning.finishing import finished, scorer
@@ -46,7 +46,7 @@ from veil.learning.starting import (
     starts,
 )
 from veil.learning.watch import Watch
-from veil.model import ClosedForm, Model, Tractable
+from veil.model import ClosedForm, Model, Startable, Tractable
 from veil.model.abilities import started
 from veil.objective import ExpectedLogLikelihood, Marginal, Objective
 from veil.posterior import Exact, Expecting, Posterior
@@ -181,7 +181,7 @@ def fit(
         stochastic = stepwise or objective.samples is not None  # type: ignore[attr-defined]
         learner = ExpectationMaximisation(objective, posterior, tolerance, stochastic, stepwise)  # type: ignore[arg-type]
     else:
-        optimiser = optimiser or default_optimiser(steps, 1e-2 if isinstance(model, Tractable) else 3e-3)
+        optimiser = optimiser or usual_optimiser(model, steps)
         learner = Gradient(objective, optimiser, fixed, window is not None)
     with Progress(progress if leader else False, "fit") as bar, closing(keeper) if keeper else nullcontext():
         watch = Watch(bar, record if leader else None, seen.log_scale)
@@ -206,11 +206,12 @@ def begin(
     model: Any, data: Data | Stream, units: Any, restarts: int, rng: np.random.Generator
 ) -> tuple[Any, Preprocessing]:
     """Models of standardised data with a leading axis of restarts, and what was seen of the data."""
-    anew = not started(model) or restarts > 1
-    standard = units is not None
-    model, units = in_standard_units(model, units, anew)
-    seen = preprocess(model, data, rng, units)
-    return starts(model, seen, restarts, rng, standard), seen
+    anew = isinstance(model, Startable) and (not started(model) or restarts > 1)
+    if not anew and units is None:
+        model, seen = in_standard_units(model, data, rng)
+    else:
+        seen = preprocess(model, data, rng, units)
+    return starts(model, seen, restarts, rng), seen
 
 
 def _by_sums(

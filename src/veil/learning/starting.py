@@ -10,14 +10,14 @@ import numpy as np
 from veil.data import Data, Stream
 from veil.host.devices import Placement
 from veil.learning.loop import InMemory, Streamed, shared_out
-from veil.learning.preprocessing import FAR, Preprocessing
+from veil.learning.preprocessing import FAR, Preprocessing, preprocess
 from veil.model import Datum, Plate, Rescalable, Startable
 from veil.model.abilities import started
 from veil.model.batching import as_datum, block_rows, padded
 from veil.parts.experts import with_expanded_sums
 from veil.posterior import Exact, Learned, Posterior
 from veil.posterior.base import per_datum
-from veil.units import Units, unwrapped, unwrapped_posterior
+from veil.units import Units, rescaled, unwrapped, unwrapped_posterior
 
 
 def seeds(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -49,17 +49,18 @@ def _same(one: Units, other: Units) -> bool:
     return bool(eqx.tree_equal(jax.tree.map(np.asarray, one), jax.tree.map(np.asarray, other)))
 
 
-def in_standard_units(model: Any, units: Units | None, anew: bool) -> tuple[Any, Units | None]:
-    """A model that came with parameters as one of standardised data, and units where they are not to be measured.
+def in_standard_units(model: Any, data: Data | Stream, rng: np.random.Generator) -> tuple[Any, Preprocessing]:
+    """A model that came with parameters as one of standardised data, and what was seen of these.
 
-    One whose parameters have meaning in the user's units is written in standardised ones (``units`` None: measured by
-    the caller). Any other that was not learned here is in the user's units, and stays there.
+    One whose parameters have meaning in the user's units is written in standardised ones. Any other that was not
+    learned here is in the user's units, and stays there.
     """
-    if anew and isinstance(model, Startable):
-        return model, units
-    if units is not None or isinstance(model, Rescalable):
-        return model, units
-    return model, Units()
+    if isinstance(model, Rescalable):
+        seen = preprocess(model, data, rng)
+        found = rescaled(model, seen.units.inverse())
+        if found is not None:
+            return found, seen
+    return model, preprocess(model, data, rng, Units())
 
 
 @eqx.filter_jit
@@ -70,15 +71,9 @@ def _initialise(model: Any, data: Any, responsibilities: Any, seeds: Any) -> Any
     )
 
 
-def starts(model: Any, seen: Preprocessing, restarts: int, rng: np.random.Generator, standard: bool) -> Any:
-    """Models in standardised units with a leading axis of restarts, summing the fast way.
-
-    ``standard``: whether a model with parameters is in standardised units already.
-    """
+def starts(model: Any, seen: Preprocessing, restarts: int, rng: np.random.Generator) -> Any:
+    """Models in standardised units with a leading axis of restarts, summing the fast way."""
     if not isinstance(model, Startable) or (started(model) and restarts == 1):
-        if not standard and not seen.units.none:
-            back = seen.units.inverse()
-            model = model.rescaled(back.query, back.evidence)
         return several(with_expanded_sums(model, True), restarts)
     each = [model.responsibilities(seen.points(), seen.weights, rng) for _ in range(restarts)]
     default = np.dtype(jnp.result_type(float))

@@ -379,10 +379,7 @@ def smoothed(found: Filtered, starts: Bool[Array, " T"] | None, there: Bool[Arra
 
 
 def sample_path(
-    key: PRNGKeyArray,
-    found: Filtered,
-    starts: Bool[Array, " T"] | None,
-    there: Bool[Array, " T"] | None,
+    key: PRNGKeyArray, found: Filtered, starts: Bool[Array, " T"] | None, there: Bool[Array, " T"] | None
 ) -> Float[Array, "T L"]:
     """A path from p(z | y), backwards from the filter. Särkkä & Svensson 2023, algorithm 12.1 (Carter & Kohn 1994)."""
     gain, spread, base = _backward(found, _ends(len(found.mean), starts, there))
@@ -391,11 +388,8 @@ def sample_path(
     return recursion(gain, offset, None, reverse=True)[0]
 
 
-# Products of small matrices, one a step, written out: ten times as fast as XLA's batched dots on CPUs. Not jnp.sum of a
-# product: under vmap jaxlib 0.10.2 gave wrong sums for a part of 256 sequences of 100 steps.
-
-
 def _product(left: Float[Array, "#T i j"], right: Float[Array, "#T j k"]) -> Float[Array, "T i k"]:
+    # written out: ten times as fast as XLA's batched dots on CPUs; jnp.sum of a product was wrong under vmap (0.10.2)
     terms = [left[:, :, j, None] * right[:, j, None, :] for j in range(right.shape[1])]
     return sum(terms[1:], terms[0])
 

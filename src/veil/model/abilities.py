@@ -140,6 +140,19 @@ class Sized(Model):
         """See ``Sizes``."""
 
 
+class Wrapper(Model):
+    """A model around another one, ``model``, whose name it has in messages."""
+
+    model: eqx.AbstractVar[Any]
+
+
+def called(model: Any) -> str:
+    """What messages call a model: its class, or that of the model inside."""
+    while isinstance(model, Wrapper):
+        model = model.model
+    return type(model).__name__
+
+
 class Startable(Sized):
     """Its parameters' sizes come from data: it may be made without any, and ``veil.fit`` starts it.
 
@@ -269,6 +282,8 @@ __all__ = [
     "Space",
     "Startable",
     "Tractable",
+    "Wrapper",
+    "called",
     "free_parameters",
     "parameter",
     "started",

@@ -93,7 +93,7 @@ def _sizes(model: Model) -> Sizes:
 
 
 def rows(model: Any, evidence: Any) -> Any:
-    """Evidence as a complete array [N, P] (or tree); ValueError for a model that needs some and gets none, or others."""
+    """Evidence as a complete array [N, P] (or tree). ValueError where a model needs some and gets none, or others."""
     needed = _sizes(model).inputs
     if evidence is None:
         if needed:

@@ -17,6 +17,7 @@ from veil.distributions import Distribution
 from veil.maths.gaussian import packed_size
 from veil.model.abilities import Space
 
+Seen = Bool[Array, "*event"] | None  # which entries are there; None: all
 Shape = Any  # of an array (3, 2); of a tree as ``frozen_shape`` has it
 
 
@@ -59,7 +60,7 @@ class Head(Space):
         return self
 
 
-def _present(features: Float[Array, "S *event"], observed: Bool[Array, "*event"] | None) -> Float[Array, "S *event"]:
+def _present(features: Float[Array, "S *event"], observed: Seen) -> Float[Array, "S *event"]:
     return features if observed is None else jnp.where(observed[None], features, 0.0)
 
 
@@ -272,9 +273,7 @@ class Bernoulli(Head):
         logits = vector.reshape(shape)
         return distributions.Coins(logits) if self.soft else distributions.bernoulli(logits)
 
-    def features(
-        self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None
-    ) -> Float[Array, "2 *event"]:
+    def features(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, "2 *event"]:
         # both counts, not one and the total: their difference would cancel in float32
         return _present(jnp.stack([query, 1.0 - query]), observed)
 
@@ -289,7 +288,7 @@ class Bernoulli(Head):
         logits = vector.reshape(shape)
         return jnp.stack([jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)])
 
-    def base(self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None) -> Float[Array, ""]:
+    def base(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, ""]:
         return jnp.zeros(())
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
@@ -323,9 +322,7 @@ class Categorical(Head):
     def arranged(self, numbers: Float[Array, "*event per_entry"]) -> Float[Array, " size"]:
         return numbers.ravel()
 
-    def features(
-        self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None
-    ) -> Float[Array, "C *event"]:
+    def features(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, "C *event"]:
         return _present(jax.nn.one_hot(query.astype(int), self.categories, axis=0, dtype=query.dtype), observed)
 
     def pseudo(self, shape: Shape) -> Float[Array, "C *event"]:
@@ -338,7 +335,7 @@ class Categorical(Head):
     def coefficients(self, vector: Float[Array, " size"], shape: Shape) -> Float[Array, "C *event"]:
         return jnp.moveaxis(jax.nn.log_softmax(vector.reshape(*shape, self.categories)), -1, 0)
 
-    def base(self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None) -> Float[Array, ""]:
+    def base(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, ""]:
         return jnp.zeros(())
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:
@@ -378,9 +375,7 @@ class Poisson(Head):
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
         return distributions.poisson(vector.reshape(shape))
 
-    def features(
-        self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None
-    ) -> Float[Array, "2 *event"]:
+    def features(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, "2 *event"]:
         return _present(jnp.stack([jnp.ones_like(query), query]), observed)
 
     def pseudo(self, shape: Shape) -> Float[Array, "2 *event"]:
@@ -394,7 +389,7 @@ class Poisson(Head):
         log_rate = vector.reshape(shape)
         return jnp.stack([-jnp.exp(log_rate), log_rate])
 
-    def base(self, query: Float[Array, "*event"], observed: Bool[Array, "*event"] | None) -> Float[Array, ""]:
+    def base(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, ""]:
         return jnp.sum(_present(-jax.scipy.special.gammaln(query + 1.0)[None], observed))
 
     def check(self, query: np.ndarray, names: tuple[str, ...]) -> None:

@@ -45,7 +45,7 @@ class Prior(eqx.Module):
         return self
 
     @abstractmethod
-    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def __call__(self, evidence: Any) -> Distribution:
         """p(z | x)."""
 
 
@@ -63,7 +63,7 @@ class StandardNormal(Prior):
 
     dimensions: int = eqx.field(static=True, default=2)
 
-    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def __call__(self, evidence: Any) -> Distribution:
         return distributions.normal(jnp.zeros(self.dimensions), jnp.ones(self.dimensions))
 
 
@@ -82,7 +82,7 @@ class MixtureOfNormals(Prior):
         scales = jnp.full_like(means, math.log(0.6))
         return MixtureOfNormals(self.dimensions, self.components, jnp.zeros(self.components), means, scales)
 
-    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def __call__(self, evidence: Any) -> Distribution:
         if self.logits is None or self.means is None or self.log_scales is None:
             raise _not_ready(self)
         return distributions.MixtureOfNormals(self.logits, self.means, jnp.exp(self.log_scales) + 1e-3)
@@ -116,7 +116,7 @@ class VampPrior(Prior):
             raise _not_ready(self)
         return self.output(self.net(query))
 
-    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def __call__(self, evidence: Any) -> Distribution:
         if self.pseudo is None:
             raise _not_ready(self)
         parts = jax.vmap(self.encode)(self.pseudo)
@@ -133,7 +133,7 @@ class FlowPrior(Prior):
     def initialise(self, inputs: int, queries: Any, key: PRNGKeyArray) -> "FlowPrior":
         return FlowPrior(self.dimensions, self.flow.initialise(self.dimensions, key))
 
-    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def __call__(self, evidence: Any) -> Distribution:
         base = distributions.normal(jnp.zeros(self.dimensions), jnp.ones(self.dimensions))
         return self.flow.pushed(base)
 
@@ -165,7 +165,7 @@ class Codes(Prior):
     def dimensions(self) -> int:
         return self.count * self.categories
 
-    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def __call__(self, evidence: Any) -> Distribution:
         return distributions.Codes(jnp.zeros((self.count, self.categories)) if self.logits is None else self.logits)
 
 
@@ -185,7 +185,7 @@ class ConditionalNormal(Prior):
             self.dimensions, net, Dense.initialise(net.outputs(inputs), 2 * self.dimensions, key_output)
         )
 
-    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def __call__(self, evidence: Any) -> Distribution:
         if self.output is None:
             raise _not_ready(self)
         if evidence is None:
@@ -223,7 +223,7 @@ class TwoLevels(Prior):
         mean, log_scale = self.output(self.net(top)).reshape(2, -1)
         return mean, jnp.exp(log_scale) + FLOOR
 
-    def __call__(self, evidence: Float[Array, "*evidence"] | None) -> Distribution:
+    def __call__(self, evidence: Any) -> Distribution:
         first = distributions.normal(jnp.zeros(self.top), jnp.ones(self.top))
         then: Callable[[Any], Distribution] = lambda top: distributions.normal(*self.below(top))  # noqa: E731
         return distributions.Chained(first, jax.tree_util.Partial(then), self.top)

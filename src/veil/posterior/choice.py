@@ -3,7 +3,7 @@
 from typing import Any
 
 from veil.model import Guided, Model, Stepwise, Tractable
-from veil.model.abilities import started
+from veil.model.abilities import called, started
 from veil.model.stepwise import StepPosterior
 from veil.posterior.amortized import Amortized
 from veil.posterior.base import Posterior, Proposal
@@ -45,7 +45,7 @@ def _learned(model: Model, found: Posterior) -> Posterior:
     if not started(found):
         advice = " (or veil.posterior.Bootstrap(), which needs none)" if isinstance(model, Stepwise) else ""
         raise ValueError(
-            f"posterior: that of {type(model).__name__} has no closed form; give the Fit, or its .posterior{advice}"
+            f"posterior: that of {called(model)} has no closed form; give the Fit, or its .posterior{advice}"
         )
     return found
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from veil.distributions import Distribution
 from veil.model import Datum
+from veil.model.abilities import called
 from veil.model.filter import ExactChain, Filter
 from veil.posterior.base import Expecting, Intrinsic, Online, Proposal
 
@@ -32,5 +33,5 @@ class Exact(Intrinsic, Expecting, Proposal, Online):
     def filter(self, model: Any) -> Filter:
         """The model's own. Raises TypeError for a model of single rows, which have no past."""
         if not isinstance(model, ExactChain):
-            raise TypeError(f"posterior: {type(model).__name__} has no exact filter; use veil.posterior.Bootstrap()")
+            raise TypeError(f"posterior: {called(model)} has no exact filter; use veil.posterior.Bootstrap()")
         return model.filter()

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from veil import distributions
+from veil.data.core import trees
 from veil.report import style
+from veil.units import Units, unwrapped
 from veil.verbs.forecasting import Forecast
 
 MOST = 6  # panels of one picture
@@ -38,6 +42,41 @@ def fan(
     if found.truth is not None:
         panel.plot(ahead, found.truth[sequence, :, entry], color=style.ORANGE, linestyle="--", label="truth")
     style.label(panel, x=("step", "count"), y=(name, "its unit"))
+
+
+def part(found: Forecast, *paths: trees.Path) -> Forecast:
+    """The forecast of one array of a query that is a dictionary, by the keys that lead to it; of several side by side.
+
+    >>> step = np.zeros((1, 2, 3, 1))
+    >>> both = {"angle": step, "speed": step}
+    >>> part(Forecast(both, both, both), ("angle",), ("speed",)).mean.shape
+    (1, 2, 3, 2)
+    """
+    truth = None if found.truth is None else picked(found.truth, *paths)
+    paths_, mean, spread = (picked(tree, *paths) for tree in (found.paths, found.mean, found.standard_deviation))
+    return Forecast(paths_, mean, spread, truth)
+
+
+def picked(tree: Any, *paths: trees.Path) -> np.ndarray:
+    """One array of a tree by the keys that lead to it, or several side by side."""
+    leaves = dict(trees.leaves(tree))
+    return np.concatenate([leaves[path] for path in paths], -1)
+
+
+def expected(model: Any, states: Any) -> Any:
+    """The mean of y at each step of some futures: of their ``states`` [..., H, ...] in a ``Forecast``.
+
+    A mean and no draw: pictures without the noise of their pixels. Of a ``StateSpace`` model, as a fit gives it.
+    """
+    inner, units = unwrapped(model)
+    units = units or Units()
+
+    def mean(memory: Any, latent: Any) -> Any:
+        return distributions.moments(units.distribution(inner.emission(memory, latent)))[0]
+
+    for _ in states.memory.shape[:-1]:
+        mean = jax.vmap(mean)
+    return jax.tree.map(np.asarray, mean(states.memory, states.latent))
 
 
 def chart(path: str | os.PathLike[str], past: Sequence[np.ndarray], found: Forecast, names: Sequence[str] = ()) -> None:

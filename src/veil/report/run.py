@@ -10,6 +10,7 @@ import numpy as np
 
 import veil
 from veil.data import Data
+from veil.data.core import trees
 from veil.report import plots, style
 from veil.report.page import Picture, Section, Table, page
 from veil.saved import runs
@@ -107,8 +108,11 @@ def _data(opened: runs.Run) -> Data | None:
     if not isinstance(source, str) or (isinstance(rows, int) and rows > MOST_ROWS):
         return None
     wanted: tuple[Any, ...] = (list(columns.query), list(columns.evidence) or None)
-    if len(columns.query_shape) > 1 or len(columns.evidence_shape) > 1:
-        wanted = (None, None)
+    leaves = trees.leaves(columns.query_shape) + trees.leaves(columns.evidence_shape)
+    if any(path or len(shape) > 1 for path, shape in leaves):
+        parts = columns.sequences or {}  # of a recording, of which one array is parts side by side
+        query = parts.get("query")
+        wanted = ([query] if query and not trees.is_tree(columns.query_shape) else query, parts.get("evidence"))
     try:
         known = {example.name for example in veil.data.available()}
         found = veil.data.load(source, *wanted) if source in known else veil.data.read(source, *wanted)
@@ -126,12 +130,13 @@ def _model_pictures(fit: veil.Fit, opened: runs.Run) -> tuple[list[Picture], lis
     if len(data) > DRAWN:
         data = data[np.sort(np.random.default_rng(0).permutation(len(data))[:DRAWN])]
     if data.observed is not None:
-        data = data[np.all(data.observed.reshape(len(data), -1), axis=1)]
+        data = data[np.all(_rows(data.observed), axis=1)]
         if len(data) < 2:
             return [], ["No row is complete, so none is drawn."]
     if not isinstance(model, veil.Tractable) or isinstance(model, veil.FactorAnalysis):
         return _latent(model, fit.posterior, data), []
-    size = columns.query_shape[0] if len(columns.query_shape) == 1 else 0
+    alone = isinstance(columns.query_shape, tuple) and len(columns.query_shape) == 1
+    size = columns.query_shape[0] if alone else 0
     if not columns.evidence and 0 < size <= 6:
         return _density(model, data, columns.query), []
     if len(columns.evidence) == 1 and size == 1:
@@ -159,9 +164,10 @@ def _latent(model: Any, posterior: Any, data: Data) -> list[Picture]:
             style.label(panel, x=names[0], y=names[1])
     caption = f"The latent of each datum ({found.kind} posterior), in the two entries that vary most."
     pictures.append(Picture(picture, caption, "latent"))
-    flat = data.query.reshape(len(data), -1)
+    flat = _rows(data.query)
     if data.evidence is None and flat.shape[1] > 1:
-        drawn = veil.sample(model, min(len(data), 1000), key=jax.random.key(0)).query.reshape(-1, flat.shape[1])
+        steps = trees.first(data.query).shape[1] if isinstance(model, veil.Stepwise) else None
+        drawn = _rows(veil.sample(model, min(len(data), 1000), key=jax.random.key(0), steps=steps).query)
         axes = np.argsort(-flat.var(0))[:2]
         named = len(data.query_names) == flat.shape[1]
         first, second = (data.query_names[i] if named else f"entry {i}" for i in axes)
@@ -173,18 +179,23 @@ def _latent(model: Any, posterior: Any, data: Data) -> list[Picture]:
     return pictures
 
 
+def _rows(tree: Any) -> np.ndarray:
+    """All numbers of each datum, [N, numbers]."""
+    return np.concatenate([leaf.reshape(len(leaf), -1) for _, leaf in trees.leaves(tree)], 1)
+
+
 def _weights(model: Any, posterior: Any, data: Data) -> list[Picture]:
-    x = np.asarray(data.evidence).reshape(len(data), -1)
-    if x.shape[1] != 1 or data.query.reshape(len(data), -1).shape[1] != 1:
+    x, y = _rows(data.evidence), _rows(data.query)
+    if x.shape[1] != 1 or y.shape[1] != 1:
         return []
     low, high = x.min(), x.max()
     grid = np.linspace(low - 0.2 * (high - low), high + 0.2 * (high - low), 200)[:, None]
     guess = veil.predict(model, grid, posterior=posterior, key=jax.random.key(0))
-    mean, spread = guess.mean.ravel(), guess.standard_deviation.ravel()
+    mean, spread = _rows(guess.mean).ravel(), _rows(guess.standard_deviation).ravel()
     with style.figure(panel=(6.2, 4.0)) as (picture, (panel,)):
         panel.fill_between(grid.ravel(), mean - 2 * spread, mean + 2 * spread, color=style.BLUE, alpha=0.2, lw=0)
         panel.plot(grid.ravel(), mean, color=style.BLUE)
-        plots.points(panel, np.stack([x.ravel(), data.query.ravel()], 1), color=style.GREY)
+        plots.points(panel, np.concatenate([x, y], 1), color=style.GREY)
         style.label(panel, x=(data.evidence_names[0], UNIT), y=(data.query_names[0], UNIT))
     return [Picture(picture, "Mean and two standard deviations of p(y|x), weights and noise together.", "predictive")]
 

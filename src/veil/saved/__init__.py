@@ -1,1 +1,1 @@
-"""Models, runs and exported programs on disk."""
+"""Models, fits, runs and exported programs on disk."""

@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,182 +12,23 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
 
 from veil import distributions
 from veil.data import Data, Stream
-from veil.evaluation.moments import mean_and_variance
+from veil.data.core import trees
+from veil.data.core.checks import leaf_names
 from veil.host.files import write_atomically
-from veil.model import Datum, Model, Plate, Sized, checks
+from veil.model import Model, Stepwise, checks
+from veil.model.abilities import called
 from veil.posterior import Posterior
 from veil.posterior.arguments import parts
-from veil.posterior.base import per_datum
-from veil.posterior.choice import chosen as choose
-from veil.saved import program as exported
+from veil.saved import program
+from veil.saved.functions import FUNCTIONS, Rowwise, Source, placed, row_key
 from veil.saved.program import ROWS, Export, Port
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 CHECKED = (1, 7)  # rows in each call that is compared with the model
 SEED = 2**31  # one that does not fit into int32
-LATENT_UNIT, DATA_UNIT, CHANCE, WHOLE = "none", "the data's", "probability", "whole numbers"
-
-
-@dataclass(frozen=True)
-class Program:
-    """A function of ONE datum's arrays (and a key, if it draws), and what goes in and comes out."""
-
-    row: Callable[..., dict[str, Array]]
-    inputs: tuple[Port, ...]
-    outputs: dict[str, tuple[str, tuple[str, ...] | None]]  # of each its unit, and its columns
-    draws: bool = False
-
-    def batched(self, *arrays: Array) -> dict[str, Array]:
-        """Of any number of rows. Row n draws with the seed's key and n folded in, whatever the other rows are."""
-        if not self.draws:
-            return jax.vmap(self.row)(*arrays)
-        *rows, seed = arrays
-        return jax.vmap(self.row)(*rows, jax.vmap(_key, (None, 0))(seed, jnp.arange(rows[0].shape[0])))
-
-
-def _key(seed: Array, row: Array) -> PRNGKeyArray:
-    return jax.random.fold_in(jax.random.key(seed), row)
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is exported: the model, its posterior, and data like those it is for (``CHECKED`` rows at most)."""
-
-    model: Any
-    posterior: Posterior | None
-    query: np.ndarray
-    evidence: np.ndarray | None
-    names: dict[str, tuple[str, ...] | None]
-
-    def port(self, name: str) -> Port:
-        """The query or the evidence as an input."""
-        array = self.query if name == "query" else self.evidence
-        assert array is not None
-        return Port(name, (ROWS, *array.shape[1:]), _real(), DATA_UNIT, self.names[name])
-
-    @property
-    def given(self) -> tuple[Port, ...]:
-        """The evidence, if there is any."""
-        return () if self.evidence is None else (self.port("evidence"),)
-
-    @property
-    def prior(self) -> Any:
-        """p(z | x) of the first datum."""
-        return self.model.prior(
-            None if self.evidence is None else jnp.asarray(self.evidence[0], jnp.result_type(float))
-        )
-
-    def latent(self, what: str) -> Any:
-        """The prior of a latent that each datum has. Raises ValueError for a model without one."""
-        name, prior = type(self.model).__name__, self.prior
-        if isinstance(self.model, Plate):
-            raise ValueError(
-                f"what: the latent of a {name} is its weights, which all data share: there is no {what}; "
-                "export its policy"
-            )
-        if isinstance(prior, distributions.Empty):
-            instead = "export its policy" if self.evidence is not None else "veil.sample draws from it"
-            raise ValueError(f"what: this {name} has no latent and so no {what}; {instead}")
-        return prior
-
-
-def _real() -> str:
-    return str(jnp.result_type(float))
-
-
-def _chooses(prior: Any) -> bool:
-    """Whether the latent is one choice among components."""
-    return distributions.enumerable(prior) and not isinstance(prior, distributions.Codes)
-
-
-def encoder(source: Source) -> Program:
-    """(query[, evidence]) -> responsibilities of components; probabilities of codes; mean and scale of others."""
-    prior, model, posterior = source.latent("encoder"), source.model, source.posterior
-    inputs = (source.port("query"), *source.given)
-    chosen = choose(model, posterior)
-    if per_datum(chosen) is not None:
-        raise ValueError(
-            "posterior: it has one row for each datum of the fit and no encoder for others; fit with veil.Amortized()"
-        )
-
-    def q(y: Array, x: Array | None) -> Any:
-        return chosen(model, Datum(y, x))
-
-    if _chooses(prior):
-
-        def responsibilities(y: Array, x: Array | None = None) -> dict[str, Array]:
-            return {"responsibilities": mean_and_variance(q(y, x), jax.random.key(0))[0]}
-
-        return Program(responsibilities, inputs, {"responsibilities": (CHANCE, None)})
-    if isinstance(prior, distributions.Codes):
-
-        def codes(y: Array, x: Array | None = None) -> dict[str, Array]:
-            return {"probabilities": mean_and_variance(q(y, x), jax.random.key(0))[0]}
-
-        return Program(codes, inputs, {"probabilities": (CHANCE, None)})
-
-    def moments(y: Array, x: Array | None = None) -> dict[str, Array]:
-        mean, variance = mean_and_variance(q(y, x), jax.random.key(0))
-        return {"mean": mean, "scale": jnp.sqrt(variance)}
-
-    return Program(moments, inputs, {"mean": (LATENT_UNIT, None), "scale": (LATENT_UNIT, None)})
-
-
-def decoder(source: Source) -> Program:
-    """(component or latent[, evidence]) -> mean of p(y | x, z); of categories their probabilities."""
-    prior, model = source.latent("decoder"), source.model
-    if _chooses(prior):
-        latent = Port("component", (ROWS,), "int32", WHOLE, below=len(distributions.support(prior)))
-    else:
-        latent = Port("latent", (ROWS, *distributions.event_shape(prior)), _real(), LATENT_UNIT)
-
-    def decode(z: Array, x: Array | None = None) -> dict[str, Array]:
-        likelihood = model.likelihood(z, x)
-        chances = distributions.probabilities(likelihood)
-        return {"mean": distributions.moments(likelihood)[0]} if chances is None else {"probabilities": chances}
-
-    outputs = {"mean": (DATA_UNIT, source.names["query"]), "probabilities": (CHANCE, source.names["query"])}
-    return Program(decode, (latent, *source.given), outputs)
-
-
-def policy(source: Source, deterministic: bool) -> Program:
-    """(evidence, seed) -> a draw of p(y | x); or (evidence) -> the centre of p(y | x, z) at the centre of z."""
-    model = source.model
-    if source.evidence is None or (isinstance(model, Sized) and model.sizes.inputs == 0):
-        raise ValueError(
-            f"what: a policy is p(action | observation), and this {type(model).__name__} has no evidence; "
-            "fit a model of p(y | x), or export the decoder"
-        )
-    shared = isinstance(model, Plate)
-    if shared and source.posterior is None:
-        raise ValueError("posterior: the weights of this model are in its posterior; give the Fit, or .posterior")
-
-    def about(x: Array) -> Any:
-        """What the latent is drawn from: a latent that all data share is known from those that were seen."""
-        if not shared:
-            return model.prior(x)
-        assert source.posterior is not None
-        return source.posterior(model, Datum(jnp.zeros(0), x))
-
-    def act(x: Array, key: PRNGKeyArray) -> dict[str, Array]:
-        if not shared:
-            return {"action": model.sample(key, x)[1]}
-        key_latent, key_query = jax.random.split(key)
-        drawn = model.likelihood(about(x).sample(key_latent), x).sample(key_query)
-        return {"action": drawn.astype(jnp.result_type(float))}
-
-    def act_centrally(x: Array) -> dict[str, Array]:
-        action = distributions.central(model.likelihood(distributions.central(about(x)), x))
-        return {"action": action.astype(jnp.result_type(float))}
-
-    outputs = {"action": (DATA_UNIT, source.names["query"])}
-    if deterministic:
-        return Program(act_centrally, source.given, outputs)
-    return Program(act, (*source.given, Port("seed", (), "uint32", WHOLE)), outputs, draws=True)
 
 
 def export(
@@ -210,7 +51,8 @@ def export(
     | policy | evidence, seed (one uint32) | ``action`` [N, ·], a draw of p(y \\| x) |
     | policy, ``deterministic`` | evidence | ``action``: the mean of p(y \\| x, z), or the most probable category, at the most probable component or at the latent's mean |
 
-    Everything is in the user's units and in JAX's present precision, evidence only where the model has it, and N any
+    Of a query or evidence that is a dictionary each array goes in and comes out by its own name: ``query/frame``,
+    ``mean/frame``. Everything is in the user's units and in JAX's present precision, evidence only where the model has it, and N any
     number from one. Of a Bayesian network the policy draws weights from the posterior anew for each row. Missing
     entries are not supported. The function is written only if, read back, it agrees with the model on rows of ``data``
     to within rounding: the differences are in the JSON file.
@@ -237,8 +79,8 @@ def export(
     (1, 2)
     """  # noqa: E501
     model, posterior = parts(model, posterior)
-    file, jax_export = _free(Path(path)), exported.library()
-    if what not in ("encoder", "decoder", "policy"):
+    file, jax_export = _free(Path(path)), program.library()
+    if what not in FUNCTIONS:
         raise ValueError(f"what: expected encoder, decoder or policy; got {what!r}")
     if deterministic and what != "policy":
         raise ValueError(f"deterministic: only a policy draws; the {what} never does: leave it out")
@@ -248,7 +90,7 @@ def export(
     if here not in chosen:
         raise ValueError(f"platforms: expected {here} among them, where the function is compared with the model")
     source = _source(model, posterior, data)
-    made = policy(source, deterministic) if what == "policy" else {"encoder": encoder, "decoder": decoder}[what](source)
+    made = FUNCTIONS[what](source, **({"deterministic": True} if deterministic else {}))
     with distributions.unchecked():
         (rows,) = jax_export.symbolic_shape(ROWS)
         shapes = [tuple(rows if size == ROWS else size for size in port.shape) for port in made.inputs]
@@ -261,38 +103,38 @@ def export(
     outputs = tuple(
         Port(one, (ROWS, *aval.shape[1:]), str(aval.dtype), *made.outputs[one]) for one, aval in avals.items()
     )
-    program = exported.program(content, made.inputs, outputs, file)
+    run = program.compiled(content, made.inputs, outputs, file)
     record = {
-        "format": exported.FORMAT,
-        "version": exported.VERSION,
+        "format": program.FORMAT,
+        "version": program.VERSION,
         "what": what,
         "deterministic": deterministic,
-        "model": name or type(model).__name__,
+        "model": name or called(model),
         "inputs": [_plain(port) for port in made.inputs],
         "outputs": [_plain(port) for port in outputs],
         "platforms": list(chosen),
-        "sha256": exported.digest(content),
+        "sha256": program.digest(content),
         "versions": {library: version(library) for library in ("veil", "jax")},
     }
-    result = Export(file, what, made.inputs, outputs, record, program)
+    result = Export(file, what, made.inputs, outputs, record, run)
     record["parity"] = parity(result, made, source)
     write_atomically(file, content)
-    write_atomically(exported.beside(file), (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(program.beside(file), (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
     return result
 
 
-def parity(found: Export, made: Program, source: Source) -> dict[str, Any]:
+def parity(found: Export, made: Rowwise, source: Source) -> dict[str, Any]:
     """How far an exported function is from the model, asked datum by datum, in calls of several numbers of rows.
 
     Raises ValueError where that is more than rounding.
     """
     row, rows, seed = eqx.filter_jit(made.row), max(CHECKED), np.uint32(SEED)
-    arrays = {"query": source.query, "evidence": source.evidence, "latent": None, "component": None}
+    arrays: dict[str, Any] = {**placed("query", source.query), **placed("evidence", source.evidence)}
     taken = [port for port in made.inputs if port.name != "seed"]
     if taken[0].name in ("latent", "component"):
         arrays[taken[0].name] = _latents(source, rows)
     given = [np.asarray(arrays[port.name]).astype(port.dtype) for port in taken]
-    extra = [(_key(jnp.asarray(seed), jnp.asarray(n)),) if made.draws else () for n in range(rows)]
+    extra = [(row_key(jnp.asarray(seed), jnp.asarray(n)),) if made.draws else () for n in range(rows)]
     singles = [row(*(jnp.asarray(array[n]) for array in given), *extra[n]) for n in range(rows)]
     expected = {name: np.stack([np.asarray(single[name]) for single in singles]) for name in singles[0]}
     size = max(float(np.max(np.abs(values), initial=0.0)) for values in expected.values())
@@ -314,27 +156,33 @@ def parity(found: Export, made: Program, source: Source) -> dict[str, Any]:
 def _latents(source: Source, rows: int) -> np.ndarray:
     """A draw of the prior for each row."""
     draw = eqx.filter_jit(lambda x, key: source.model.prior(x).sample(key))
-    evidence = [None] * rows if source.evidence is None else list(jnp.asarray(source.evidence, jnp.result_type(float)))
-    return np.stack([np.asarray(draw(x, jax.random.key(n))) for n, x in enumerate(evidence)])
+    evidence = trees.map(lambda array: jnp.asarray(array, jnp.result_type(float)), source.evidence)
+    each = [trees.map(lambda array: array[n], evidence) for n in range(rows)]  # noqa: B023
+    return np.stack([np.asarray(draw(x, jax.random.key(n))) for n, x in enumerate(each)])
 
 
 def _source(model: Model, posterior: Posterior | None, data: Any) -> Source:
     given = data if isinstance(data, Data | Stream) else Data(data)
     checks.shapes(model, given)
     block = next(iter(given.blocks(max(CHECKED))))
-    places = np.arange(max(CHECKED)) % len(block.query)  # few data are used more than once
-    evidence = None if block.evidence is None else np.asarray(block.evidence)[places]
+    places = np.arange(max(CHECKED)) % len(block)  # few data are used more than once
+    query, evidence = (
+        trees.map(lambda array: np.asarray(array)[places], tree) for tree in (block.query, block.evidence)
+    )
+    sequences = isinstance(model, Stepwise)
     names = {
-        "query": tuple(given.query_names) or None,
-        "evidence": tuple(given.evidence_names) or None,
+        "query": leaf_names(given.query_names, query, "query", "y", sequences),
+        "evidence": None,
     }
-    return Source(model, posterior, np.asarray(block.query)[places], evidence, names)
+    if evidence is not None:
+        names["evidence"] = leaf_names(given.evidence_names, evidence, "evidence", "x", sequences)
+    return Source(model, posterior, query, evidence, names)
 
 
 def _free(path: Path) -> Path:
     if not path.parent.is_dir():
         raise ValueError(f"path: the folder {path.parent} does not exist; create it first")
-    for each in (path, exported.beside(path)):
+    for each in (path, program.beside(path)):
         if each.is_dir():
             raise ValueError(f"path: {each} is a directory")
     return path

@@ -18,7 +18,7 @@ import equinox as eqx
 import numpy as np
 
 from veil.host.files import check_format, parse_json, read_bytes, write_atomically
-from veil.learning.fitting import Fit
+from veil.learning.result import Fit
 from veil.posterior import Posterior
 from veil.saved import trees
 

@@ -114,7 +114,7 @@ def load_export(path: str | os.PathLike[str]) -> Export:
         inputs, outputs = _ports(record.get("inputs"), "inputs"), _ports(record.get("outputs"), "outputs")
     except ValueError as error:
         raise ValueError(f"{beside(file)}: {error}") from error
-    return Export(file, what, inputs, outputs, record, program(content, inputs, outputs, file))
+    return Export(file, what, inputs, outputs, record, compiled(content, inputs, outputs, file))
 
 
 def beside(path: Path) -> Path:
@@ -139,7 +139,7 @@ def library() -> ModuleType:
     return jax.export
 
 
-def program(content: bytes, inputs: tuple[Port, ...], outputs: tuple[Port, ...], file: Path) -> Callable[..., Any]:
+def compiled(content: bytes, inputs: tuple[Port, ...], outputs: tuple[Port, ...], file: Path) -> Callable[..., Any]:
     """The function in the bytes, if it is one of these inputs and outputs. Raises ValueError, naming the file."""
     jax_export = library()
     try:

@@ -58,12 +58,17 @@ def _default(cls: type) -> str:
 def own_classes() -> Iterator[type]:
     """Every concrete module class that is defined in ``ROOMS``."""
     for room in map(importlib.import_module, ROOMS):
-        inside = pkgutil.walk_packages(getattr(room, "__path__", ()), f"{room.__name__}.")
+        inside = pkgutil.walk_packages(vars(room).get("__path__", ()), f"{room.__name__}.")
         for module in (room, *(importlib.import_module(found.name) for found in inside)):
             for value in vars(module).values():
                 a_module = isinstance(value, type) and issubclass(value, eqx.Module)
-                if a_module and value.__module__ == module.__name__ and not inspect.isabstract(value):
+                if a_module and value.__module__ == module.__name__ and not _abstract(value):
                     yield value
+
+
+def _abstract(cls: type) -> bool:
+    """Whether a class has methods or fields that only its subclasses have."""
+    return inspect.isabstract(cls) or bool(vars(cls)["__abstractvars__"])
 
 
 @functools.cache

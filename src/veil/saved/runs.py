@@ -11,11 +11,7 @@ Reading one executes no code from it.
 import json
 import math
 import os
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +20,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from veil.data.core import trees
+from veil.data.core.checks import leaf_names
 from veil.host.files import check_format, parse_json, plain, read_bytes, read_json
-from veil.learning.fitting import Fit
+from veil.learning.result import Fit
 from veil.model import Datum, Sized
 from veil.posterior import Exact
 from veil.posterior.base import per_datum
@@ -33,11 +31,8 @@ from veil.saved import folders
 
 FORMAT, VERSION = "veil run", 1
 CONFIG, METRICS = "config.json", "metrics.jsonl"
-CHECKPOINTS, UNFINISHED, LOCK = "checkpoints", ".unfinished", "lock"
-# what an unfinished run may hold, whole or half-written
-PARTS = {CONFIG, METRICS, CHECKPOINTS, LOCK, "tensorboard", "selection.json", folders.STRUCTURE, "plots", "report.html"}
-PART = re.compile(rf"\.?({'|'.join([*map(re.escape, PARTS), folders.ARRAYS.pattern])})(\.\w+)?")
 LARGEST_CONFIG, LARGEST_METRICS = 64 * 2**20, 2**30  # bytes
+DEEPEST = 16  # dictionaries in one another
 PRECISIONS = ("float32", "float64")
 
 
@@ -46,20 +41,27 @@ class Columns:
     """The columns of the data that the model was fitted to, in the order the model knows them.
 
     ``sequences``: of sequences, how they were found: the columns of their names and of time, in a table or not, and
-    the parts of a recording. Shapes have the axis of the steps first.
+    the parts of a recording. Shapes, of a dictionary one for each array, have the axis of the steps first.
     """
 
     query: tuple[str, ...]
     evidence: tuple[str, ...]
     weight: str | None
-    query_shape: tuple[int, ...]
-    evidence_shape: tuple[int, ...]
+    query_shape: Any
+    evidence_shape: Any
     sequences: dict[str, Any] | None = None
 
     @property
-    def step_evidence(self) -> tuple[int, ...]:
-        """The shape of the evidence of what a model calls a row: of sequences, a step."""
-        return self.evidence_shape if self.sequences is None else self.evidence_shape[1:]
+    def names(self) -> dict[trees.Path, tuple[str, ...]]:
+        """The names of each array of the query, by the keys that lead to it: of its columns, or one of an image."""
+        query = trees.map(lambda shape: jax.ShapeDtypeStruct((1, *shape), float), self.query_shape)
+        return dict(trees.leaves(leaf_names(self.query, query, "query", "y", self.sequences is not None)))
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers the evidence of what a model calls a row has: of sequences, of a step; 0 without any."""
+        steps = 0 if self.sequences is None else 1
+        return sum(math.prod(shape[steps:]) for _, shape in trees.leaves(self.evidence_shape)) if self.evidence else 0
 
 
 @dataclass(frozen=True)
@@ -101,20 +103,24 @@ class Run:
     def _shapes(self) -> tuple[Any, Any, tuple[int, ...]]:
         """A query and evidence (None without) as shapes, and what ``sample`` is told of the number of steps."""
         dtype, columns = jnp.result_type(float), self.columns
-        query = jax.ShapeDtypeStruct(columns.query_shape, dtype)
-        evidence = jax.ShapeDtypeStruct(columns.evidence_shape, dtype) if columns.evidence else None
-        return query, evidence, columns.query_shape[:1] if columns.sequences is not None and evidence is None else ()
+        leaf = lambda shape: jax.ShapeDtypeStruct(shape, dtype)  # noqa: E731
+        query = trees.map(leaf, columns.query_shape)
+        evidence = trees.map(leaf, columns.evidence_shape) if columns.evidence else None
+        if columns.sequences is None or evidence is not None:
+            return query, evidence, ()
+        return query, evidence, trees.first(columns.query_shape)[:1]
 
     def _check_model(self, model: Any) -> None:
         """Raise whatever a model does that is not of the columns of this run, or ValueError."""
         _, evidence, steps = self._shapes()
-        expected = math.prod(self.columns.step_evidence) if self.columns.evidence else 0
-        drawn = jax.eval_shape(lambda key, x: model.sample(key, x, *steps)[1], jax.random.key(0), evidence).shape
+        expected = self.columns.inputs
+        drawn = jax.eval_shape(lambda key, x: model.sample(key, x, *steps)[1], jax.random.key(0), evidence)
+        drawn = trees.map(lambda leaf: leaf.shape, drawn)
         inputs = model.sizes.inputs if isinstance(model, Sized) else None
         if drawn != self.columns.query_shape or (inputs is not None and inputs != expected):
             raise ValueError(
-                f"{CONFIG} has {list(self.columns.query_shape)} query and {expected} evidence columns, the model "
-                f"{list(drawn)} and {expected if inputs is None else inputs}"
+                f"{CONFIG} has {trees.map(list, self.columns.query_shape)} query and {expected} evidence columns, the "
+                f"model {trees.map(list, drawn)} and {expected if inputs is None else inputs}"
             )
 
     def _check_posterior(self, model: Any, posterior: Any) -> None:
@@ -182,8 +188,8 @@ def read(path: str | os.PathLike[str]) -> Run:
         _list(data, "query", str, file),
         _list(data, "evidence", str, file),
         weight,
-        _list(data, "query_shape", int, file),
-        _list(data, "evidence_shape", int, file),
+        _shape(data.get("query_shape"), "query_shape", file),
+        _shape(data.get("evidence_shape"), "evidence_shape", file),
         sequences,
     )
     if not columns.query or not columns.query_shape:
@@ -214,9 +220,17 @@ def _list(data: dict[str, Any], name: str, kind: type, file: Path) -> tuple[Any,
     value = data.get(name)
     if not isinstance(value, list) or any(type(part) is not kind for part in value):
         raise ValueError(f"{file}: data.{name} must be a list of {kind.__name__}; got {value!r:.80}")
-    if kind is int and any(part < 1 for part in value):
-        raise ValueError(f"{file}: data.{name} must hold positive numbers; got {value!r:.80}")
     return tuple(value)
+
+
+def _shape(value: Any, name: str, file: Path, depth: int = 0) -> Any:
+    """A tuple of sizes; of a dictionary one for each of its arrays."""
+    if isinstance(value, dict) and value and depth < DEEPEST:
+        return {key: _shape(each, f"{name}.{key}", file, depth + 1) for key, each in value.items()}
+    sizes = _list({name: value}, name, int, file)
+    if any(size < 1 for size in sizes):
+        raise ValueError(f"{file}: data.{name} must hold positive numbers; got {value!r:.80}")
+    return sizes
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
@@ -244,132 +258,6 @@ def configuration(
     }
 
 
-def check_free(path: str | os.PathLike[str], force: bool) -> None:
-    """Refuse a place for a run that is taken: by anything, or with ``force`` by anything but another run.
-
-    Raises FileExistsError.
-    """
-    place = Path(path)
-    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
-        return
-    if not _is_run(place):
-        raise FileExistsError(
-            f"{place} exists and is not a run directory: it is never overwritten; choose another place"
-        )
-    if not force:
-        raise FileExistsError(f"{place} holds a run already; choose another place, or overwrite it with --force")
-
-
-def _is_run(path: Path) -> bool:
-    try:
-        return bool(json.loads((path / CONFIG).read_bytes())["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
-
-
-@contextmanager
-def creating(path: str | os.PathLike[str], force: bool = False, resume: bool = False) -> Iterator[Path]:
-    """A directory to write a run into, ``path`` with .unfinished at its end, which becomes ``path`` when all is done.
-
-    If anything goes wrong it vanishes again, and so do folders above it that were made for it; unless there are
-    checkpoints in it: then it stays, and ``resume=True`` opens it again. A process that was killed leaves it, too.
-
-    Raises:
-        FileExistsError: the place is taken (see ``check_free``); an unfinished run with checkpoints is there, and
-            neither ``resume`` nor ``force`` (which deletes it) was asked for; or another process is writing it.
-    """
-    check_free(path, force)
-    place, part = Path(path).resolve(), unfinished(path)
-    made = [folder for folder in place.parents if not folder.exists()]
-    _check_unfinished(part)
-    part.mkdir(parents=True, exist_ok=True)
-    with _locked(part / LOCK):
-        if _has_checkpoints(part) and not (resume or force):
-            raise FileExistsError(
-                f"{part} holds a fit that was stopped: go on with --resume, or begin anew with --force"
-            )
-        if not (_has_checkpoints(part) and resume):
-            _empty(part)
-        try:
-            yield part
-            check_free(place, force)
-            (part / LOCK).unlink()
-            _replace(part, place)
-            shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
-        except BaseException:
-            if not _has_checkpoints(part):
-                shutil.rmtree(part, ignore_errors=True)
-                for folder in made:
-                    if not any(folder.iterdir()):
-                        folder.rmdir()
-            raise
-
-
-def unfinished(path: str | os.PathLike[str]) -> Path:
-    """Where a run is written before it is whole."""
-    place = Path(path).resolve()
-    return place.with_name(place.name + UNFINISHED)
-
-
-def is_finished(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a run at this place."""
-    return Path(path).is_dir() and _is_run(Path(path))
-
-
-def _has_checkpoints(folder: Path) -> bool:
-    kept = folder / CHECKPOINTS
-    return kept.is_dir() and any(name.name.isdigit() for name in kept.iterdir())
-
-
-def _check_unfinished(part: Path) -> None:
-    """Refuse a directory that is not what an unfinished run left."""
-    if not part.exists():
-        return
-    strange = [] if not part.is_dir() else [each.name for each in part.iterdir() if not PART.fullmatch(each.name)]
-    if not part.is_dir() or strange:
-        what = f"holds {', '.join(sorted(strange)[:3])}" if strange else "is no directory"
-        raise FileExistsError(f"{part} {what}, which no run left there; it is never overwritten: choose another place")
-
-
-def _empty(part: Path) -> None:
-    for each in part.iterdir():
-        if each.is_dir() and not each.is_symlink():
-            shutil.rmtree(each)
-        elif each.name != LOCK:
-            each.unlink()
-
-
-@contextmanager
-def _locked(lock: Path) -> Iterator[None]:
-    """While inside, no other process may write this run (where the system has file locks)."""
-    with lock.open("w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass
-        except BlockingIOError as error:
-            raise FileExistsError(f"{lock.parent} is being written by another process") from error
-        yield
-
-
-def _replace(temporary: Path, place: Path) -> None:
-    """Put a directory where another may be, which is put back if that fails."""
-    if not place.exists():
-        temporary.rename(place)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".old", dir=place.parent))
-    place.rename(aside / place.name)
-    try:
-        temporary.rename(place)
-    except BaseException:
-        (aside / place.name).rename(place)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """config.json, in a directory from ``creating``."""
+    """config.json, in a directory from ``unfinished.creating``."""
     (folder / CONFIG).write_text(json.dumps(plain(config), indent=1, allow_nan=False) + "\n", "utf-8")

@@ -11,7 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from veil.data import Data
-from veil.learning.fitting import Fit, fit
+from veil.learning.fitting import fit
+from veil.learning.result import Fit
 from veil.maths.kmeans import canonical_order
 from veil.parts.covariance import Covariance, Diagonal, Full, Spherical, Tied
 from veil.parts.start import KMeans, RandomResponsibilities, RandomRows, Start

@@ -3,7 +3,6 @@
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
-import jax.numpy as jnp
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.utils import check_array
@@ -12,14 +11,10 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from veil.data import Data
 from veil.evaluation.likelihood import log_prob
-from veil.learning.fitting import Fit
-from veil.learning.preprocessing import preprocess
-from veil.maths import kmeans
+from veil.learning.result import Fit
 from veil.model.abilities import free_parameters
-from veil.parts.covariance import Covariance, Diagonal, Full, Spherical, Tied
-from veil.parts.experts import LinearGaussian
-from veil.parts.gates import Softmax
 from veil.sklearn import common
+from veil.sklearn.parameters import as_model, factor_of, parameters_of, starting
 from veil.verbs.inference import infer
 from veil.verbs.prediction import sample
 from veil.zoo.mixture import Mixture
@@ -131,16 +126,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             if self.warm_start and "converged_" in vars(self):
                 starts = [self._same_shape(X)]
             else:
-                starts = _starts(data, structure, self.n_components, self.init_params, given, self.n_init, seed)
+                starts = starting(data, structure, self.n_components, self.init_params, given, self.n_init, seed)
             best: tuple[Fit, dict[str, np.ndarray]] | None = None
             for number, parameters in enumerate(starts):
                 if self.max_iter == 0:
                     self._set(parameters, X.dtype)
                     self.converged_, self.n_iter_, self.lower_bound_, self.lower_bounds_ = False, 0, -np.inf, []
                     return self
-                result = self._run(_model(parameters, self.covariance_type, structure), data, number, seed)
+                result = self._run(as_model(parameters, self.covariance_type, structure), data, number, seed)
                 if best is None or result.history.value[-1] > best[0].history.value[-1]:
-                    best = result, _parameters(result.model)
+                    best = result, parameters_of(result.model)
         assert best is not None
         result, parameters = best
         self._set(parameters, X.dtype)
@@ -211,7 +206,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _same_shape(self, X: np.ndarray) -> dict[str, np.ndarray]:
         expected = (self.n_components, X.shape[1])
-        factor = _factor(np.asarray(self.precisions_cholesky_, np.float64), self.covariance_type)
+        factor = factor_of(np.asarray(self.precisions_cholesky_, np.float64), self.covariance_type)
         fitted = {"full": 3, "tied": 2, "diag": 2, "spherical": 1}[self.covariance_type]
         if self.means_.shape != expected or np.ndim(self.precisions_cholesky_) != fitted:
             raise ValueError(
@@ -241,9 +236,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         parameters = {
             "weights": np.asarray(self.weights_, np.float64),
             "means": np.asarray(self.means_, np.float64),
-            "factor": _factor(upper, self.covariance_type),
+            "factor": factor_of(upper, self.covariance_type),
         }
-        return _model(parameters, self.covariance_type, common.covariance(self.covariance_type, 1e-6, 1.0, 1))
+        return as_model(parameters, self.covariance_type, common.covariance(self.covariance_type, 1e-6, 1.0, 1))
 
     # -- using
 
@@ -303,121 +298,3 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
 # -- parameters: weights [K], means [K, D] and the factor of the covariances, Cholesky factors [K, D, D] or [D, D], or
 # -- standard deviations [K, D] or [K]
-
-
-def _factor(upper: np.ndarray, covariance_type: str) -> np.ndarray:
-    """The covariances' factor from ``precisions_cholesky_``: L = U⁻ᵀ."""
-    if covariance_type in ("full", "tied"):
-        return np.swapaxes(np.linalg.inv(upper), -1, -2)
-    return 1.0 / upper
-
-
-def _model(parameters: dict[str, np.ndarray], covariance_type: str, structure: Covariance) -> Mixture:
-    means, factor = np.asarray(parameters["means"]), np.asarray(parameters["factor"])
-    floor = _floor(structure)
-    covariance: Covariance
-    if covariance_type == "full":
-        covariance = Full(floor, _array(factor))
-    elif covariance_type == "tied":
-        covariance = Tied(Full(floor, _array(factor[None])))
-    elif covariance_type == "diag":
-        covariance = Diagonal(floor, _array(factor))
-    else:
-        covariance = Spherical(floor, Diagonal(floor, _array(np.repeat(factor[:, None], means.shape[1], axis=1))))
-    gate = Softmax(weight=_array(np.log(np.maximum(parameters["weights"], 1e-30))[:, None]))
-    return Mixture(LinearGaussian(covariance, weight=_array(means[..., None])), len(means), gate)
-
-
-def _floor(structure: Any) -> float:
-    return structure.floor
-
-
-def _array(values: np.ndarray) -> Any:
-    return jnp.asarray(values, jnp.result_type(float))
-
-
-def _parameters(model: Mixture) -> dict[str, np.ndarray]:
-    experts: Any = model.experts
-    gate: Any = model.gate
-    structure: Any = experts.covariance
-    if isinstance(structure, Tied):
-        shared: Any = structure.shared
-        factor = shared.factor[0]
-    elif isinstance(structure, Full):
-        factor = structure.factor
-    elif isinstance(structure, Diagonal):
-        factor = structure.scale
-    else:
-        factor = structure.diagonal.scale[:, 0]
-    logits = np.asarray(gate.weight, np.float64)[:, 0]
-    weights = np.exp(logits - np.max(logits))
-    return {
-        "weights": weights / np.sum(weights),
-        "means": np.asarray(experts.mean, np.float64),
-        "factor": np.asarray(factor, np.float64),
-    }
-
-
-# -- where EM starts
-
-
-def _starts(
-    data: Data,
-    structure: Covariance,
-    components: int,
-    init_params: str,
-    given: dict[str, np.ndarray],
-    n_init: int,
-    seed: common.Seed,
-) -> list[dict[str, np.ndarray]]:
-    """Starting parameters of each run: the M-step of starting responsibilities, but for what the user gave."""
-    generator = seed.generator()
-    blank = Mixture(LinearGaussian(structure), components, start=common.start(init_params))
-    seen = preprocess(blank, data, generator)
-    points, units = seen.points(), seen.units.query
-    shift, scale = np.asarray(units.shift, np.float64), np.asarray(units.scale, np.float64)
-    starts = []
-    # from given means every run would be the same
-    for _ in range(1 if "means" in given else n_init):
-        if "means" in given:
-            nearest = np.argmin(kmeans.squared_distances(points, (given["means"] - shift) / scale), axis=1)
-            shares = np.eye(components)[nearest] + 0.01 / components
-        else:
-            shares = np.asarray(blank.responsibilities(points, seen.weights, generator))
-        shares = shares * seen.weights[:, None]
-        counts = np.sum(shares, axis=0)
-        means = shares.T @ points / counts[:, None]
-        scatter = np.stack([(points - m).T @ (r[:, None] * (points - m)) for r, m in zip(shares.T, means, strict=True)])
-        floor = max(_floor(structure), 1e-6)
-        parameters = {
-            "weights": counts / np.sum(counts),
-            "means": shift + scale * means,
-            "factor": _scaled(_start_factor(structure, scatter, counts, floor), structure, scale),
-        }
-        if "precisions" in given:
-            parameters["factor"] = _precision_factor(given["precisions"], structure)
-        starts.append(parameters | {name: given[name] for name in ("weights", "means") if name in given})
-    return starts
-
-
-def _start_factor(structure: Covariance, scatter: np.ndarray, counts: np.ndarray, floor: float) -> np.ndarray:
-    identity = np.eye(scatter.shape[-1])
-    if isinstance(structure, Tied):
-        return np.linalg.cholesky((np.sum(scatter, 0) + floor * identity) / np.sum(counts))
-    if isinstance(structure, Full):
-        return np.linalg.cholesky((scatter + floor * identity) / counts[:, None, None])
-    variances = (np.diagonal(scatter, axis1=1, axis2=2) + floor) / counts[:, None]
-    return np.sqrt(variances if isinstance(structure, Diagonal) else np.mean(variances, axis=1))
-
-
-def _scaled(factor: np.ndarray, structure: Covariance, scale: np.ndarray) -> np.ndarray:
-    """The factor in the user's units; of spherical covariances all scales are one."""
-    if isinstance(structure, Spherical):
-        return factor * scale[0]
-    return factor * (scale if isinstance(structure, Diagonal) else scale[:, None])
-
-
-def _precision_factor(precisions: np.ndarray, structure: Covariance) -> np.ndarray:
-    if structure.dense:
-        return np.linalg.cholesky(np.linalg.inv(precisions))
-    return precisions**-0.5

@@ -13,12 +13,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from veil.data import Data
 from veil.evaluation.likelihood import log_prob
-from veil.learning.fitting import Fit, default_optimiser
+from veil.learning.choices import default_optimiser
+from veil.learning.result import Fit
 from veil.parts.experts import Linear, LinearGaussian
 from veil.parts.gates import Softmax
 from veil.parts.heads import DiagonalGaussian, FullGaussian
 from veil.parts.nets import MLP
 from veil.sklearn import common
+from veil.units import unwrapped
 from veil.verbs.prediction import predict, sample
 from veil.zoo.mixture import Mixture
 
@@ -67,11 +69,14 @@ class DensityRegressor(RegressorMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "model_" in vars(self):
-            with common.precision(self.model_.experts.weight):
+            with common.precision(self._weight()):
                 self.model_ = jax.tree.map(jnp.asarray, self.model_)
 
     def _dtype(self) -> np.dtype:
-        return np.dtype(self.model_.experts.weight.dtype)
+        return np.dtype(self._weight().dtype)
+
+    def _weight(self) -> Any:
+        return unwrapped(self.model_)[0].experts.weight
 
     def _shaped(self, columns: np.ndarray) -> np.ndarray:
         return columns[:, 0] if self._one_output else columns

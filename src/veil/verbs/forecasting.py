@@ -15,7 +15,7 @@ from veil.data.core import trees
 from veil.data.core.arrays import labels, unchecked
 from veil.maths import particles as maths
 from veil.model import Datum, Model, Stepwise, checks
-from veil.model.abilities import Sized
+from veil.model.abilities import Sized, called
 from veil.model.batching import as_datum, on_device, there
 from veil.model.chains import without_memory
 from veil.model.stepwise import replayed, rollout
@@ -111,7 +111,7 @@ def forecast(
         )
     given = data if isinstance(data, Data) else Data(data)
     if not isinstance(model, Stepwise):
-        raise ValueError(f"model: {type(model).__name__} is a model of single rows; only sequences have a future")
+        raise ValueError(f"model: {called(model)} is a model of single rows; only sequences have a future")
     checks.shapes(model, given)
     particles = by_particles(model, posterior)
     used = chosen(model, posterior, filtering=True)

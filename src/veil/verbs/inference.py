@@ -13,6 +13,7 @@ from veil import distributions
 from veil.data import Data, Stream
 from veil.evaluation.moments import DRAWS, mean_and_variance
 from veil.model import Datum, Model, Plate, Stepwise, Tractable, blocks, checks
+from veil.model.abilities import called
 from veil.model.chains import without_memory
 from veil.model.filter import ExactChain, beliefs
 from veil.model.stepwise import Marginal
@@ -95,9 +96,7 @@ def infer(
         return _of_sequences(model, given, posterior, filtered, paths, key, samples)
     for name, value in (("filtered", filtered or None), ("paths", paths)):
         if value is not None:
-            raise ValueError(
-                f"{name}: {type(model).__name__} is a model of single rows, which have no path; leave it out"
-            )
+            raise ValueError(f"{name}: {called(model)} is a model of single rows, which have no path; leave it out")
     if isinstance(model, Plate):
         raise TypeError("model: all data share its latent, which is in the Fit's posterior; there is none to infer")
     used = chosen(model, posterior)

@@ -95,7 +95,7 @@ def _total(model: Model, evidence: Any, latents: Array, weights: Float[Array, " 
 
 
 @eqx.filter_jit
-def _moments(model: Model, evidence: Array) -> tuple[Any, Any]:
+def _moments(model: Model, evidence: Any) -> tuple[Any, Any]:
     return jax.vmap(lambda x: moments(model, x))(evidence)
 
 
@@ -111,7 +111,7 @@ def _sampled_moments(
 ) -> tuple[Any, Any]:
     def one(x: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
         # a latent that all data share is known from those that were seen, any other only from the prior
-        q = model.prior(x) if posterior is None else posterior(model, Datum(jnp.zeros(0), x))
+        q = model.prior(x) if posterior is None else posterior(model, Datum(None, x))
         return sampled_moments(model, q, x, key, samples)
 
     # the same draws of a shared latent for every row: then the mean is one of functions, not of independent noise

@@ -10,7 +10,9 @@ from jaxtyping import PRNGKeyArray
 
 from veil.data import Data, Stream
 from veil.evaluation.likelihood import Evaluation, evaluate
-from veil.learning.fitting import Fit, as_data, fit
+from veil.learning.choices import as_data
+from veil.learning.fitting import fit
+from veil.learning.result import Fit
 from veil.model import Model, Tractable, checks
 
 Criterion = Literal["bic", "aic", "held_out"]

@@ -359,17 +359,9 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
         """Free numbers: another basis and origin of the state changes nothing, so L² + L of them are not free."""
         mean, _, transition, drift, _, emission, offset = self._parts()
         triangle = self.latent * (self.latent + 1) // 2
-        sizes = {
-            "mean": mean.size,
-            "factor": triangle,
-            "transition": transition.size,
-            "drift": drift.size,
-            "process": triangle,
-            "emission": emission.size,
-            "offset": offset.size,
-            "noise": self.noise.parameters(1, offset.size),
-        }
-        free = sum(size for name, size in sizes.items() if name not in self.fixed)
+        noise = self.noise.parameters(1, offset.size)
+        sizes = (mean.size, triangle, transition.size, drift.size, triangle, emission.size, offset.size, noise)
+        free = sum(size for name, size in zip(NAMES, sizes, strict=True) if name not in self.fixed)
         return free if self.fixed else free - self.latent * (self.latent + 1)
 
 

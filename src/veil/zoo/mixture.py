@@ -130,10 +130,8 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
 
     def rescaled(self, query: Scale | None, evidence: Scale | None) -> "Mixture | None":
         """The same model in the user's units; None with a network as its trunk, or a head on the real line."""
-        experts = self.experts.rescaled(query, evidence)
-        if experts is None or not isinstance(self.trunk, Identity):
-            return None
-        return replace(self, gate=self.gate.rescaled(evidence), experts=experts)
+        experts = self.experts.rescaled(query, evidence) if isinstance(self.trunk, Identity) else None
+        return None if experts is None else replace(self, gate=self.gate.rescaled(evidence), experts=experts)
 
 
 def density(experts: Experts, trunk: Identity | MLP | Encoder | None = None) -> Mixture:

@@ -12,6 +12,7 @@ from veil.distributions import Distribution, Moments
 from veil.model import Datum, Guided, Startable, Stepwise
 from veil.model.abilities import Sizes, Space, parameter
 from veil.model.chains import NeuralChain, Path, State, length
+from veil.model.contract import as_floats
 from veil.model.stepwise import Marginal, rollout
 from veil.parts.dynamics import Dynamics, Gated, LinearDynamics, Recurrent, neural_chain
 from veil.parts.experts import Linear
@@ -148,26 +149,26 @@ class Emitted(Distribution, Moments):
     model: StateSpace
     path: Path
 
-    def _each(self, function: Any, *rest: Array) -> Array:
+    def _each(self, function: Any, *rest: Any) -> Any:
         emission = self.model.emission
         one = lambda memory, z, *more: function(emission(memory, z), *more)  # noqa: E731
         return jax.vmap(one)(self.path.memory, self.path.latent, *rest)
 
     @property
-    def mean(self) -> Float[Array, "T *event"]:
+    def mean(self) -> Any:
         """E[y_t | z_t, past] of every step."""
         return self._each(lambda step: distributions.moments(step)[0])
 
     @property
-    def variance(self) -> Float[Array, "T *event"]:
+    def variance(self) -> Any:
         """Var[y_t | z_t, past] of every step."""
         return self._each(lambda step: distributions.moments(step)[1])
 
-    def sample(self, key: PRNGKeyArray) -> Float[Array, "T *event"]:
+    def sample(self, key: PRNGKeyArray) -> Any:
         draws = self._each(lambda step, key: step.sample(key), jax.random.split(key, len(self.path)))
-        return draws.astype(jnp.result_type(float))
+        return as_floats(draws)
 
-    def log_prob(self, query: Float[Array, "T *event"]) -> Float[Array, ""]:
+    def log_prob(self, query: Any) -> Float[Array, ""]:
         return jnp.sum(self._each(lambda step, query: distributions.log_prob(step, query), query))
 
 

@@ -24,7 +24,7 @@ def checked(
     lead = trees.text("query", trees.leaves(query)[0][0])  # what messages call the leaf that the others must fit
     _same_rows(query, "query", count, lead)
     sequences = given.get("mask") is not None or given.get("reset") is not None
-    query_names = _names(names[0] or found, query, "query", "y", sequences)
+    query_names = leaf_names(names[0] or found, query, "query", "y", sequences)
     mask = None if given.get("mask") is None else _padding(given["mask"], query)
     reset = None if given.get("reset") is None else _steps(given["reset"], query, "reset", "an episode starts")
     query = _blank(query, mask)
@@ -36,7 +36,7 @@ def checked(
             _same_steps(evidence, "evidence", query, lead)
         evidence = _blank(evidence, mask)
         _same_rows(evidence, "evidence", count, lead)
-        evidence_names = _names(names[1] or found, evidence, "evidence", "x", sequences)
+        evidence_names = leaf_names(names[1] or found, evidence, "evidence", "x", sequences)
         for (path, leaf), (_, columns) in zip(trees.leaves(evidence), trees.leaves(evidence_names), strict=True):
             _complete(leaf, path, columns, first_row)
     elif names[1]:
@@ -84,7 +84,7 @@ def default_names(tree: Tree, letter: str, sequences: bool) -> Tree:
     {'a': ('a0', 'a1'), 'b': {'c': ('b.c',)}}
     """
 
-    def name(leaf: np.ndarray, path: Path) -> tuple[str, ...]:
+    def name(leaf: Any, path: Path) -> tuple[str, ...]:  # an array, or its shape
         called = ".".join(path) or letter
         if path and (leaf.shape[-1] == 1 or leaf.ndim > (3 if sequences else 2)):
             return (called,)
@@ -106,7 +106,7 @@ def _flat(names: Tree) -> tuple[str, ...]:
     return tuple(name for _, each in trees.leaves(names) for name in each)
 
 
-def _names(names: Any, tree: Tree, argument: str, letter: str, sequences: bool) -> Tree:
+def leaf_names(names: Any, tree: Tree, argument: str, letter: str, sequences: bool) -> Tree:
     """Those given, or the default, of each leaf. Without a mask [N, T, D] may be an image or a sequence of vectors."""
     usual = default_names(tree, letter, sequences)
     given = (names,) if isinstance(names, str) else tuple(str(name) for name in names) if names else _flat(usual)

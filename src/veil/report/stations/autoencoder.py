@@ -5,7 +5,7 @@ import numpy as np
 
 import veil
 from veil import objective
-from veil.learning.fitting import default_optimiser
+from veil.learning.choices import default_optimiser
 from veil.parts import heads, nets
 from veil.report import plots, style
 from veil.report.page import Picture

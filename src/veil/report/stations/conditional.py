@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import veil
-from veil.learning.fitting import default_optimiser
+from veil.learning.choices import default_optimiser
 from veil.parts import heads, priors
 from veil.report import plots, style
 from veil.report.page import Picture

@@ -3,13 +3,13 @@
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 import veil
-from veil import distributions
-from veil.learning.fitting import default_optimiser
+from veil.learning.choices import default_optimiser
 from veil.objective import ELBO, Balanced
 from veil.parts import heads, images
 from veil.report import forecasts, plots, style
@@ -128,11 +128,10 @@ def _with_error(values: np.ndarray) -> str:
     return f"{values.mean():.3f} ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}"
 
 
-def _film(model: veil.StateSpace, past: np.ndarray, ahead: veil.Forecast) -> bytes:
+def _film(model: Any, past: np.ndarray, ahead: veil.Forecast) -> bytes:
     """A GIF with the rod dark on light ground; of two futures what is expected of each picture, not tossed coins."""
     assert ahead.truth is not None
-    expected = jax.vmap(jax.vmap(lambda memory, latent: distributions.moments(model.emission(memory, latent))[0]))
-    futures = np.asarray(expected(ahead.states.memory[0, :2], ahead.states.latent[0, :2]))[None]
+    futures = forecasts.expected(model, jax.tree.map(lambda leaf: leaf[:1, :2], ahead.states))
     parts = (futures, ahead.mean, ahead.standard_deviation, ahead.truth)
     paths, mean, spread, truth = (part[..., MIDDLE, MIDDLE, :] for part in parts)
     light = veil.Forecast(1 - paths, 1 - mean, spread, 1 - truth)
