@@ -14,7 +14,7 @@ import veil
 from compiled import called
 from veil import distributions
 from veil.evaluation.bounds import bounds
-from veil.learning import fitting
+from veil.learning.choices import usual_gradient
 from veil.model import Datum
 from veil.model.chains import Categoricals, NeuralChain, Normals
 from veil.objective import ELBO, Balanced, FreeNats, ImportanceWeighted, Overshooting, ScoreFunction, StickingTheLanding
@@ -90,7 +90,7 @@ def bound(parts, datum: Datum):
 @eqx.filter_jit
 def bound_and_objective(parts, datum: Datum):
     """The bound along the steady path, its slope, and the objective by draws."""
-    objective = ELBO(fitting.usual_gradient(parts[0]), kl=FreeNats(2.0))
+    objective = ELBO(usual_gradient(parts[0]), kl=FreeNats(2.0))
     drawn = objective(*parts, datum, jax.random.key(3)).value
     return *eqx.filter_value_and_grad(bound)(parts, datum), drawn
 
@@ -356,7 +356,7 @@ def test_overshooting_against_loops(x64: None) -> None:
     np.testing.assert_allclose(found.value, found.metrics["elbo"] - 0.5 * found.metrics["overshooting"], rtol=1e-9)
     for name in ("dmm", "rssm", "codes"):
         parts = made(name)
-        objective = Overshooting(2, elbo=ELBO(fitting.usual_gradient(parts[0])))
+        objective = Overshooting(2, elbo=ELBO(usual_gradient(parts[0])))
         plain = whole(*arrays(5))
         value, slope = sloped(objective, parts, plain, key)
         assert all(np.isfinite(leaf).all() for leaf in [value, *jax.tree.leaves(slope)])
@@ -517,9 +517,9 @@ def datum_of(data: veil.Data) -> Datum:
 
 
 def test_codes_are_straight_through_by_default() -> None:
-    assert isinstance(fitting.usual_gradient(MODELS["codes"]()), veil.objective.StraightThrough)
-    assert isinstance(fitting.usual_gradient(veil.VAE(veil.priors.Codes(2, 3))), veil.objective.StraightThrough)
-    assert isinstance(fitting.usual_gradient(MODELS["dmm"]()), veil.objective.Pathwise)
+    assert isinstance(usual_gradient(MODELS["codes"]()), veil.objective.StraightThrough)
+    assert isinstance(usual_gradient(veil.VAE(veil.priors.Codes(2, 3))), veil.objective.StraightThrough)
+    assert isinstance(usual_gradient(MODELS["dmm"]()), veil.objective.Pathwise)
 
 
 def test_errors(x64: None) -> None:

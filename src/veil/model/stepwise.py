@@ -81,7 +81,7 @@ class Stepwise(Model):
         Raises TypeError for a model that remembers what was observed: ask ``prior_for`` a datum.
         """
         if self.remembers:
-            raise TypeError("prior: this model sees observations, so that there is one for each datum: prior_for()")
+            raise TypeError("prior: its steps see observations, so that there is one for each datum: prior_for()")
         return self.prior_for(Datum(jnp.zeros(length(evidence, steps)), evidence))
 
     def prior_for(self, datum: Datum) -> Chain:

@@ -8,15 +8,23 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
-from veil.model import Datum, Model, Plate, Rescalable, Sized, Stepwise, Tractable
+from veil.model import Datum, Guided, Model, Plate, Rescalable, Sized, Stepwise, Tractable
 from veil.model.abilities import Local, Sizes, Wrapped
 from veil.model.chains import length
 from veil.model.filter import Belief, ExactChain, Filter
 from veil.model.stepwise import Marginal, StepPosterior
+from veil.posterior.choice import usual
 from veil.units.coordinates import Units
 
 
-class Scaled(Wrapped):
+def _usual(wrapper: Any) -> Any:
+    """What suits the model inside, as a posterior of the user's data."""
+    from veil.units.posteriors import standardised_posterior  # which knows these wrappers
+
+    return standardised_posterior(usual(wrapper.model), wrapper.units)
+
+
+class Scaled(Wrapped, Guided):
     """What the wrappers below have in common: a ``model`` of standardised data, as one of the user's."""
 
     model: eqx.AbstractVar[Any]
@@ -25,6 +33,10 @@ class Scaled(Wrapped):
     @property
     def sizes(self) -> Sizes:
         return self.model.sizes if isinstance(self.model, Sized) else Sizes()
+
+    @property
+    def usual_posterior(self) -> Any:
+        return _usual(self)
 
     def prior(self, evidence: Any) -> Distribution:
         return self.model.prior(self.units.given(evidence))
@@ -71,7 +83,7 @@ class ScaledPlate(Plate):
         return replace(self, model=self.model.shared_among(total))
 
 
-class ScaledSteps(Stepwise, Wrapped):
+class ScaledSteps(Stepwise, Wrapped, Guided):
     """The same of a model that runs step by step."""
 
     model: eqx.AbstractVar[Any]
@@ -80,6 +92,10 @@ class ScaledSteps(Stepwise, Wrapped):
     @property
     def sizes(self) -> Sizes:
         return self.model.sizes if isinstance(self.model, Sized) else Sizes()
+
+    @property
+    def usual_posterior(self) -> Any:
+        return _usual(self)
 
     @property
     def remembers(self) -> bool:
