@@ -57,7 +57,7 @@ def made_in(name: str, kind: str, double: bool):
 
 
 @eqx.filter_jit
-def moved(model, posterior, data: Datum):
+def recentred(model, posterior, data: Datum):
     model = model.initialise(data, None, jax.random.key(0))
     example = jax.tree.map(lambda leaf: leaf[0], data)
     posterior = posterior.initialise(model, example, 2, jax.random.key(1))
