@@ -16,7 +16,8 @@ from veil.learning.result import Fit, History, Status
 from veil.model.scales import Scale
 from veil.parts import dynamics, gates, heads, priors
 from veil.units import standardised
-from veil.units.models import StandardisedExactSteps
+from veil.units.models import StandardisedExactSteps, StandardisedPlate
+from veil.units.posteriors import StandardisedOnline, StandardisedOnlineProposal, StandardisedProposal
 
 RNG = np.random.default_rng(0)
 SMALL = veil.MLP((3,))
