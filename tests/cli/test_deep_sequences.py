@@ -76,7 +76,7 @@ def test_forecasts_are_those_of_the_library(veil, table, tmp_path, words):
     ahead = ("--horizon", 2, "--after", 4, "--samples", 3, "--picture", tmp_path / "f.png", "--out", tmp_path / "f.csv")
     assert veil("forecast", run, table, *ahead).code == 0
     fit = library.load(run)
-    assert fit.posterior.sees.online == (words[0] == "dmm")
+    assert fit.posterior.posterior.sees.online == (words[0] == "dmm")
     data = library.data.read(table, ["y"], ["u"], episode="trial")
     expected = library.forecast(fit, data, 2, 3, key=jax.random.key(0), after=4)
     np.testing.assert_allclose(library.data.read(tmp_path / "f.csv").query[:, 2], expected.mean.ravel(), rtol=1e-5)
@@ -90,7 +90,7 @@ def test_images_choose_their_networks(veil, refused, images, tmp_path):
     assert (fitted.code, fitted.err) == (0, ""), fitted
     options = json.loads((run / "config.json").read_text())["model"]["options"]
     assert options["decoder"] == "pyramid:8x4x1"
-    assert library.load(run).model.decoder.widths == (16, 32)
+    assert library.load(run).model.model.decoder.widths == (16, 32)
     entry, data = catalogue.entry("rssm"), library.data.read(images)
     chosen = with_shapes(entry, {}, None, data)
     assert chosen == {"decoder": "pyramid:8x4x1", "head": "discretised-logistic:256:0:1"}

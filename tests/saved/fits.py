@@ -16,7 +16,8 @@ from veil.learning.result import Fit, History, Status
 from veil.model.scales import Scale
 from veil.parts import dynamics, gates, heads, priors
 from veil.units import standardised
-from veil.units.models import StandardisedExactSteps
+from veil.units.models import StandardisedExactSteps, StandardisedPlate
+from veil.units.posteriors import StandardisedOnline, StandardisedOnlineProposal, StandardisedProposal
 
 RNG = np.random.default_rng(0)
 SMALL = veil.MLP((3,))
@@ -111,6 +112,10 @@ CASES = {
     "nonlinear in units": plain(lambda: standardised(nonlinear(), WIDE), q.Optimal()),
     "hmm in units": plain(lambda: standardised(hmm(), WIDE), q.Exact()),
     "exact steps in units": plain(lambda: StandardisedExactSteps(hmm(), WIDE), q.Exact()),
+    "plate in units": lambda: plain(lambda: StandardisedPlate(CASES["bayesian network"]().model, PAIRED), q.Exact())(),
+    "proposal in units": plain(nonlinear, StandardisedProposal(q.Bootstrap(), WIDE)),
+    "filter in units": plain(nonlinear, StandardisedOnline(q.Extended(), WIDE)),
+    "both in units": plain(nonlinear, StandardisedOnlineProposal(q.Optimal(), WIDE)),
     "noise": lambda: started(veil.VAE(1, decoder=SMALL, head=heads.Poisson()), replace(ROWS, query=ROWS.query**2 // 1)),
 }
 

@@ -298,7 +298,7 @@ def _evaluate(result: Any, data: Any, key: Any) -> Any:
     from veil.cli.runs import draws
     from veil.evaluation.likelihood import evaluate
 
-    return evaluate(result, data, key=key, samples=draws(None, result, data))
+    return evaluate(result, data, key=key, samples=draws(None, result.model, data))
 
 
 def _finish(folder: Path, result: Any, evaluation: Any) -> None:

@@ -24,7 +24,7 @@ def opened(path: Path, quiet: bool) -> Iterator[tuple[Any, Any]]:
         yield run, run.load()
 
 
-def draws(asked: int | None, fit: Any, data: Any) -> int:
+def draws(asked: int | None, model: Any, data: Any) -> int:
     """How many draws for a bound: as asked for, or 1000, of large data fewer (10 at least), so that it takes minutes.
 
     Each draw of a latent gives as many numbers as the data have.
@@ -33,7 +33,7 @@ def draws(asked: int | None, fit: Any, data: Any) -> int:
     from veil.data.core import trees
     from veil.model import Tractable
 
-    if asked is not None or isinstance(fit.model, Tractable):
+    if asked is not None or isinstance(model, Tractable):
         return asked or MOST_DRAWS
     rows = (data.count or data.rows) if isinstance(data, Stream) else len(data)
     return max(

@@ -34,7 +34,11 @@ def evaluate(
         from veil.evaluation.likelihood import evaluate as measure
 
         found = runs.data(opened, data, query, evidence, not unweighted, stream, episode, time)
-        more: Any = {"key": jax.random.key(seed), "samples": runs.draws(samples, fit, found), "thorough": thorough}
+        more: Any = {
+            "key": jax.random.key(seed),
+            "samples": runs.draws(samples, fit.model, found),
+            "thorough": thorough,
+        }
         result = measure(fit, found, progress=False if quiet else None, **more)
     if as_json:
         names = {"run": str(run), "model": opened.model_name, "data": found.name, "unit": "nats"}
@@ -92,7 +96,7 @@ def log_prob(
         from veil.evaluation.likelihood import log_prob as measure
 
         found = runs.data(opened, data, query, evidence, False, stream, episode, time)
-        more: Any = {"key": jax.random.key(seed), "samples": runs.draws(samples, fit, found)}
+        more: Any = {"key": jax.random.key(seed), "samples": runs.draws(samples, fit.model, found)}
         values = measure(fit, found, **more)
         known = runs.places(opened, data, stream, episode, time)
     name = "row" if opened.columns.sequences is None else "sequence"
