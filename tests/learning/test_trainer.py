@@ -281,7 +281,7 @@ def test_sequences_with_padding_and_gaps():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(TypeError, match=r"^transform: expected an optax optimiser"):
+    with pytest.raises(TypeError, match=r"^optimiser: expected an optax optimiser"):
         Trainer(VAE, optimiser=0.1)
     with pytest.raises(ValueError, match=r"^average: expected a decay"):
         Optimiser(optax.adam(0.1), average=1.0)
