@@ -334,3 +334,19 @@ def test_bad_arguments_are_named():
         Likeliest(0)
     with pytest.raises(ValueError, match=r"^draws: "):
         Mean(0)
+
+
+def test_weights_that_data_share_are_drawn_from_what_was_learned(key):
+    x = np.linspace(-1, 1, 60)[:, None].astype(np.float32)
+    data = veil.Data(3.0 * x + 5.0, evidence=x)
+    fit = veil.fit(veil.BayesianNetwork((8,)), data, steps=600, key=key)
+    policy, place = veil.Policy(fit), jnp.full(1, 0.5)
+    actions = jax.jit(jax.vmap(lambda key: policy.act((), place, key)[0]))(jax.random.split(key, 400))
+    expected = veil.predict(fit, place[None], samples=400, key=key)
+    spread = float(expected.standard_deviation[0, 0])
+    assert abs(float(jnp.mean(actions)) - float(expected.mean[0, 0])) < 0.5 * spread
+    assert 0.7 * spread < float(jnp.std(actions)) < 1.4 * spread
+    for choice in (veil.Mean(), veil.LowNoise(), veil.Likeliest(16)):
+        assert abs(float(veil.Policy(fit, choice)(place, key)[0]) - 6.5) < 1.5
+    with pytest.raises(ValueError, match="model: what BayesianNetwork has learned is in its posterior; give the Fit"):
+        veil.Policy(fit.model)

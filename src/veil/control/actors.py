@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.model import Datum, Model, Sized, Tractable, checks
+from veil.distributions import Distribution
+from veil.model import Datum, Model, Plate, Sized, Tractable, checks
+from veil.model.abilities import name_of
 from veil.model.batching import on_device
 from veil.model.filter import Filter
 from veil.parts.nets import flat_size
@@ -110,10 +112,24 @@ class Actor(eqx.Module):
         """(action, memory) for what is seen now: one observation, an array or a tree."""
 
 
+class Known(Model):
+    """A ``model`` whose latent all data share, with what a ``posterior`` knows of it in the place of its prior."""
+
+    model: Any
+    posterior: Any
+
+    def prior(self, evidence: Any) -> Distribution:
+        return self.posterior(self.model, Datum(None, evidence))
+
+    def likelihood(self, latent: Any, evidence: Any) -> Distribution:
+        return self.model.likelihood(latent, evidence)
+
+
 class Policy(Actor):
     """π(a | o) = p(y = a | x = o) of a fitted model (or a ``Fit``): the observation is evidence, the action query.
 
     ``choose`` is how an action is chosen, for any model: ``Sample()``, ``LowNoise()``, ``Likeliest()``, ``Mean()``.
+    Weights that all data share are drawn from their posterior, which the ``Fit`` has, for each action anew.
     Actions are clipped to ``low`` and ``high`` if given. A call, ``policy(observation, key)``, acts without memory.
 
     >>> import jax, jax.numpy as jnp, veil
@@ -130,7 +146,12 @@ class Policy(Actor):
     high: Any
 
     def __init__(self, model: Any, choose: Any = None, low: Any = None, high: Any = None) -> None:
-        self.model, _ = parts(model, None)
+        model, posterior = parts(model, None)
+        if isinstance(model, Plate):
+            if posterior is None:
+                raise ValueError(f"model: what {name_of(model)} has learned is in its posterior; give the Fit")
+            model = Known(model, posterior)
+        self.model = model
         self.choose = Sample() if choose is None else choose
         self.low, self.high = low, high
         if not isinstance(self.choose, Choice):
@@ -183,7 +204,7 @@ class FilteringActor(Actor):
         if not isinstance(used, Online):
             raise TypeError(
                 f"posterior: {type(used).__name__} sees whole sequences and cannot filter; fit one that sees the past, "
-                "veil.Sequential(sees=veil.posterior.Past()), or give veil.posterior.Bootstrap()"
+                "veil.posterior.Sequential(sees=veil.posterior.Past()), or give veil.posterior.Bootstrap()"
             )
         return FilteringActor(used.filter(model), policy, on_device(nothing))
 

@@ -190,7 +190,7 @@ def _check_online(model: Any, posterior: Posterior) -> None:
     name = type(unwrapped_posterior(posterior)[0]).__name__
     raise ValueError(
         f"filtered: this posterior, {name}, sees the whole sequence. Fit one that sees the past, "
-        "veil.Sequential(net, veil.Past()) (on the command line --posterior filtering), or give "
+        "veil.Sequential(net, veil.posterior.Past()) (on the command line --posterior filtering), or give "
         "posterior=veil.posterior.Bootstrap() for a particle filter"
     ) from reason
 

@@ -175,7 +175,7 @@ class Emitted(Distribution, Moments):
 def dmm(latent: Any = 16, head: Head | None = None, decoder: Any = None, width: int = 64) -> StateSpace:
     """A deep Markov model: gated transitions of networks (Krishnan et al. 2017); smoothing posterior by default.
 
-    For filtering give ``veil.fit(..., posterior=veil.Sequential(net, veil.Past()))``.
+    For filtering give ``veil.fit(..., posterior=veil.Sequential(net, veil.posterior.Past()))``.
     """
     return StateSpace(Gated(latent, width), head or DiagonalGaussian(), decoder or MLP())
 
