@@ -274,7 +274,7 @@ def test_saved_models_are_the_same_and_units_change_nothing(tmp_path: Path, x64:
     scaled = veil.data.episodes([1000 * part + 7 for part in lists], controls)
     other = veil.fit(SwitchingLDS(states=2, latent=2, noise=Full()), scaled, key=jax.random.key(0), steps=5)
     entries = np.array([59.0, 24.0, 2.0])
-    moved = veil.log_prob(other, scaled, key=key, samples=20) + entries * np.log(1000)
+    moved = veil.log_prob(other.model, scaled, key=key, samples=20) + entries * np.log(1000)
     np.testing.assert_allclose(values, moved, atol=1e-5)
     assert np.all(np.isfinite(found.history.value))
 

@@ -19,8 +19,8 @@ def after(tree: Any, number: Float[Array, "*any"]) -> Any:
     A batched factorisation waits for threads of the pool it runs in (jaxlib 0.10), and two at the same time on two
     processors wait for each other for ever. Whatever might meet another one goes through here.
 
-    >>> after({"a": jnp.ones(2), "some": jnp.array(True), "name": "b"}, jnp.array(jnp.nan))
-    {'a': Array([1., 1.], dtype=float32), 'some': Array(True, dtype=bool), 'name': 'b'}
+    >>> after({"a": jnp.ones(2), "b": jnp.array(True), "name": "c"}, jnp.array(jnp.nan))
+    {'a': Array([1., 1.], dtype=float32), 'b': Array(True, dtype=bool), 'name': 'c'}
     """
     zero = 0.0 * jnp.nan_to_num(jnp.ravel(number)[0])
 
