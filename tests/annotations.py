@@ -1,5 +1,6 @@
 """The type checker of the strict session (see conftest.py): beartype, which needs help with `Self`."""
 
+import threading
 from typing import Any, ForwardRef, Self, Union, get_args, get_origin
 
 import beartype
@@ -9,8 +10,11 @@ def check(function):
     """Check every call of `function` against its annotations.
 
     beartype refuses `Self` in a method that it meets apart from its class, as it does here; there it is checked as
-    the class that defines the method.
+    the class that defines the method. Generators are decorated at each call: not in other threads, as beartype catches
+    warnings meanwhile, which loses those of all threads.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return function
     owner = function.__qualname__.rpartition(".")[0]
     inside = owner and "<locals>" not in owner
     this = ForwardRef(f"{function.__module__}.{owner}") if inside else Any
