@@ -132,14 +132,18 @@ class Gradient(Learner):
         value = sums.value / sums.weight
         # the one minus sign: optimisers descend, objectives are to be raised
         descent = jax.tree.map(lambda term: -term / sums.weight, gradient)
-        # the norm is that of clipping; where it is not finite, choices fuse into the passes that there are anyhow
+        # A branch, not a choice between new and old numbers, which would cost another pass over every parameter.
+        # Norms, because one is computed for clipping already.
         fine = (state.code == RUNNING) & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(descent))
-        descent = jax.tree.map(lambda term: jnp.where(fine, term, 0.0), descent)
-        updates, optimiser = self.optimiser.transform.update(descent, state.optimiser, parameters)
-        fine = fine & jnp.isfinite(optax.tree.norm(updates))
-        moved = optax.apply_updates(parameters, updates)
-        parameters = where_each(fine, moved, parameters)
-        optimiser = where_each(fine, optimiser, state.optimiser)
+
+        def move(before: tuple[Any, Any]) -> tuple[Any, Any, Array]:
+            updates, optimiser = self.optimiser.transform.update(descent, before[1], before[0])
+            whole = jnp.isfinite(optax.tree.norm(updates))
+            updates = jax.tree.map(lambda update: jnp.where(whole, update, 0.0), updates)
+            return optax.apply_updates(before[0], updates), optimiser, whole
+
+        stay = lambda before: (*before, jnp.array(False))  # noqa: E731
+        parameters, optimiser, fine = jax.lax.cond(fine, move, stay, (parameters, state.optimiser))
         model, posterior = back(parameters)
         skipped = jnp.where(fine, 0, state.skipped + 1)
         code = jnp.where(skipped >= PATIENCE, NOT_FINITE, state.code)
