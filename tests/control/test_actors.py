@@ -350,3 +350,5 @@ def test_weights_that_data_share_are_drawn_from_what_was_learned(key):
         assert abs(float(veil.Policy(fit, choice)(place, key)[0]) - 6.5) < 1.5
     with pytest.raises(ValueError, match="model: what BayesianNetwork has learned is in its posterior; give the Fit"):
         veil.Policy(fit.model)
+    with pytest.raises(ValueError, match="observation: expected 1 numbers"):
+        policy(jnp.zeros(2), key)

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.distributions import Distribution
 from veil.model import Datum, Model, Plate, Sized, Tractable, checks
 from veil.model.abilities import name_of
 from veil.model.batching import on_device
@@ -19,7 +18,7 @@ from veil.model.filter import Filter
 from veil.parts.nets import flat_size
 from veil.posterior import Online
 from veil.posterior.arguments import parts
-from veil.verbs.prediction import moments, sampled_moments
+from veil.verbs.prediction import Known, moments, sampled_moments
 
 
 class Choice(eqx.Module):
@@ -97,7 +96,7 @@ class Mean(Choice):
     def __call__(self, model: Model, observation: Any, key: PRNGKeyArray) -> Any:
         if distributions.enumerable(model.prior(observation)):
             return moments(model, observation)[0]
-        return sampled_moments(model, model.prior(observation), observation, key, self.draws)[0]
+        return sampled_moments(model, observation, key, self.draws)[0]
 
 
 class Actor(eqx.Module):
@@ -110,19 +109,6 @@ class Actor(eqx.Module):
     @abstractmethod
     def act(self, memory: Any, observation: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
         """(action, memory) for what is seen now: one observation, an array or a tree."""
-
-
-class Known(Model):
-    """A ``model`` whose latent all data share, with what a ``posterior`` knows of it in the place of its prior."""
-
-    model: Any
-    posterior: Any
-
-    def prior(self, evidence: Any) -> Distribution:
-        return self.posterior(self.model, Datum(None, evidence))
-
-    def likelihood(self, latent: Any, evidence: Any) -> Distribution:
-        return self.model.likelihood(latent, evidence)
 
 
 class Policy(Actor):

@@ -19,6 +19,7 @@ from veil.posterior import Posterior
 from veil.posterior.base import per_datum
 from veil.posterior.choice import chosen as choose
 from veil.saved.program import ROWS, Port
+from veil.verbs.prediction import Known
 
 LATENT_UNIT, DATA_UNIT, CHANCE, WHOLE = "none", "the data's", "probability", "whole numbers"
 
@@ -204,27 +205,19 @@ def policy(source: Source, deterministic: bool = False) -> Rowwise:
             f"what: a policy is p(action | observation), and this {name_of(model)} has no evidence; "
             "fit a model of p(y | x), or export the decoder"
         )
-    shared = isinstance(model, Plate)
-    if shared and source.posterior is None:
-        raise ValueError("posterior: the weights of this model are in its posterior; give the Fit, or .posterior")
-
-    def about(x: Any) -> Any:
-        """What the latent is drawn from: a latent that all data share is known from those that were seen."""
-        if not shared:
-            return model.prior(x)
-        assert source.posterior is not None
-        return source.posterior(model, Datum(None, x))
+    if isinstance(model, Plate):
+        if source.posterior is None:
+            raise ValueError("posterior: the weights of this model are in its posterior; give the Fit, or .posterior")
+        model = Known(model, source.posterior)
 
     def act(*arrays: Array) -> dict[str, Array]:
         x, key = source.given_of(arrays[:-1]), arrays[-1]
-        if not shared:
-            return placed("action", model.sample(key, x)[1])
-        key_latent, key_query = jax.random.split(key)
-        return placed("action", as_floats(model.likelihood(about(x).sample(key_latent), x).sample(key_query)))
+        return placed("action", model.sample(key, x)[1])
 
     def act_centrally(*arrays: Array) -> dict[str, Array]:
         x = source.given_of(arrays)
-        return placed("action", as_floats(distributions.central(model.likelihood(distributions.central(about(x)), x))))
+        z = distributions.central(model.prior(x))
+        return placed("action", as_floats(distributions.central(model.likelihood(z, x))))
 
     outputs = {name: (DATA_UNIT, columns) for name, columns in source.columns("action").items()}
     if deterministic:

@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from veil import distributions
-from veil.model import Datum, Model, Plate, Stepwise, checks
+from veil.distributions import Distribution
+from veil.model import Datum, Model, Plate, Sized, Stepwise, checks
+from veil.model.abilities import Sizes, Wrapped
 from veil.model.batching import length, on_device
 from veil.model.chains import without_memory
 from veil.posterior import Posterior
@@ -66,6 +68,23 @@ def sample(model: Any, count: int, *, key: PRNGKeyArray, evidence: Any = None, s
     return Samples(*jax.tree.map(np.asarray, (query, without_memory(latent))))
 
 
+class Known(Wrapped):
+    """A ``model`` whose latent all data share, with what a ``posterior`` knows of it in the place of its prior."""
+
+    model: Any
+    posterior: Any
+
+    @property
+    def sizes(self) -> Sizes:
+        return self.model.sizes if isinstance(self.model, Sized) else Sizes()
+
+    def prior(self, evidence: Any) -> Distribution:
+        return self.posterior(self.model, Datum(None, evidence))
+
+    def likelihood(self, latent: Any, evidence: Any) -> Distribution:
+        return self.model.likelihood(latent, evidence)
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Moments of p(y | x), the latent summed out: ``mean`` and ``standard_deviation`` [N, ...] of each entry of y."""
@@ -99,24 +118,20 @@ def _moments(model: Model, evidence: Any) -> tuple[Any, Any]:
     return jax.vmap(lambda x: moments(model, x))(evidence)
 
 
-def sampled_moments(model: Model, q: Any, evidence: Any, key: PRNGKeyArray, samples: int) -> tuple[Any, Any]:
-    """The same from draws of the latent z ~ q."""
-    latents = jax.vmap(q.sample)(jax.random.split(key, samples))
+def sampled_moments(model: Model, evidence: Any, key: PRNGKeyArray, samples: int) -> tuple[Any, Any]:
+    """The same from draws of the latent."""
+    latents = jax.vmap(model.prior(evidence).sample)(jax.random.split(key, samples))
     return _total(model, evidence, latents, jnp.full(samples, 1.0 / samples))
 
 
 @eqx.filter_jit
-def _sampled_moments(
-    model: Model, posterior: Posterior | None, evidence: Any, key: PRNGKeyArray, samples: int
-) -> tuple[Any, Any]:
+def _sampled_moments(model: Model, evidence: Any, key: PRNGKeyArray, samples: int) -> tuple[Any, Any]:
     def one(x: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
-        # a latent that all data share is known from those that were seen, any other only from the prior
-        q = model.prior(x) if posterior is None else posterior(model, Datum(None, x))
-        return sampled_moments(model, q, x, key, samples)
+        return sampled_moments(model, x, key, samples)
 
     # the same draws of a shared latent for every row: then the mean is one of functions, not of independent noise
     count = length(evidence)
-    keys = jax.random.split(key, count) if posterior is None else jnp.broadcast_to(key, count)
+    keys = jnp.broadcast_to(key, count) if isinstance(model, Known) else jax.random.split(key, count)
     return jax.lax.map(lambda pair: one(*pair), (evidence, keys), batch_size=64)
 
 
@@ -149,11 +164,14 @@ def predict(
     if distributions.enumerable(model.prior(first)):
         mean, variance = _moments(model, given)
     else:
-        shared = isinstance(model, Plate)
         if key is None:
             raise ValueError("key: this model's latent is drawn to predict; give one, such as jax.random.key(0)")
         checks.random_key(key)
-        if shared and posterior is None:
-            raise ValueError("posterior: the weights of this model are in its posterior; give the Fit, or .posterior")
-        mean, variance = _sampled_moments(model, posterior if shared else None, given, key, samples)
+        if isinstance(model, Plate):
+            if posterior is None:
+                raise ValueError(
+                    "posterior: the weights of this model are in its posterior; give the Fit, or .posterior"
+                )
+            model = Known(model, posterior)
+        mean, variance = _sampled_moments(model, given, key, samples)
     return Prediction(jax.tree.map(np.asarray, mean), jax.tree.map(lambda leaf: np.sqrt(np.asarray(leaf)), variance))
