@@ -103,7 +103,7 @@ class Own:
         key_model, key_posterior, self.key = jax.random.split(jax.random.key(0), 3)
         model = model.initialise(whole, None, key_model)
         example = jax.tree.map(lambda leaf: leaf[0], whole)
-        learner = Gradient(veil.ELBO(), veil.Optimiser(optimiser(), flat=True))  # as veil.fit has it
+        learner = Gradient(veil.ELBO(), veil.Optimiser(optimiser(), bounded=True))  # as veil.fit has it
         pair = model, usual(model).initialise(model, example, 1, key_posterior)
         batch = jax.tree.map(lambda leaf: leaf[:BATCH], whole)
         state, fixed = eqx.partition(learner.init(pair, batch), eqx.is_array)
@@ -174,7 +174,7 @@ def overhead(options: common.Options) -> common.Case:
 
     data = digits()
     model = veil.VAE(LATENT, veil.heads.DiagonalGaussian(), veil.MLP((HIDDEN, HIDDEN)))
-    bare, own, tool = Bare(data), Own(model, data), veil.Optimiser(optimiser(), flat=True)
+    bare, own, tool = Bare(data), Own(model, data), veil.Optimiser(optimiser(), bounded=True)
     for each in (bare, own):
         looped(each, 300), scanned(each, 512)
     steps = int((3 if options.quick else 35) / scanned(own, 2048))

@@ -87,7 +87,7 @@ def _learner() -> Any:
     from veil.learning.gradient import Gradient
 
     transform = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(RATE))
-    return Gradient(veil.ELBO(), veil.Optimiser(transform, flat=True))  # as veil.fit has it
+    return Gradient(veil.ELBO(), veil.Optimiser(transform, bounded=True))  # as veil.fit has it
 
 
 def ours(pair: Any, data: Any, batch: int, steps: int, watch: Callable[[Any, Any], bool] | None = None) -> Any:

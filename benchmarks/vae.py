@@ -86,7 +86,7 @@ def _learner(rate: float) -> Any:
     from veil.learning.gradient import Gradient
 
     transform = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate))
-    return Gradient(veil.ELBO(), veil.Optimiser(transform, flat=True))  # as veil.fit has it
+    return Gradient(veil.ELBO(), veil.Optimiser(transform, bounded=True))  # as veil.fit has it
 
 
 def ours(

@@ -68,11 +68,11 @@ def by_hand(trainer, state, data, steps):
     return found
 
 
-@pytest.mark.parametrize("flat", [False, True])
-def test_steps_are_those_of_a_loop_by_hand(flat):
+@pytest.mark.parametrize("bounded", [False, True])
+def test_steps_are_those_of_a_loop_by_hand(bounded):
     """Schedule, clipping and Adam included; the value is that of the user's data."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, 0.05, 2, 6)
-    optimiser = Optimiser(optax.chain(optax.clip_by_global_norm(0.5), optax.adam(schedule)), flat=flat)
+    optimiser = Optimiser(optax.chain(optax.clip_by_global_norm(0.5), optax.adam(schedule)), bounded=bounded)
     trainer = Trainer(VAE, optimiser=optimiser, units=veil.Units.of(ROWS, VAE))
     state = trainer.start(ROWS, KEY)
     after, info = taken(trainer, state, ROWS, 6)
@@ -84,11 +84,11 @@ def test_steps_are_those_of_a_loop_by_hand(flat):
     assert info.metrics["kl"].shape == (6,)
 
 
-@pytest.mark.parametrize("flat", [False, True])
-def test_steps_are_those_of_fit(flat):
+@pytest.mark.parametrize("bounded", [False, True])
+def test_steps_are_those_of_fit(bounded):
     """Of an objective without random numbers, on all data: a fit that goes on is the trainer that goes on."""
     begun = veil.fit(MDN, GIVEN, key=KEY, steps=2)
-    optimiser = Optimiser(optax.adam(0.02), flat=flat)
+    optimiser = Optimiser(optax.adam(0.02), bounded=bounded)
     fit = veil.fit(begun.model, GIVEN, key=KEY, optimiser=optimiser, steps=5, batch_size=32)
     trainer = Trainer(begun.model, optimiser=optimiser)
     assert eqx.tree_equal(trainer.units, begun.model.units)  # frozen

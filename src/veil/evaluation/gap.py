@@ -196,7 +196,7 @@ def gap(
             units, vectors = _begin(model, posterior, family, block.datum, block.rows, key_begin)
             state, settings = _optimiser(steps, rate).init(vectors), (draws, steps, float(rate))
             for number in range(steps):
-                at = block.datum, block.rows, key_climb, jnp.asarray(number)
+                at = block.datum, block.rows, key_climb, jax.device_put(np.asarray(number))
                 vectors, state = _climb(model, family, units, *at, vectors, state, settings)
                 tick()
 
@@ -236,8 +236,8 @@ def _measured(amortised: np.ndarray, found: np.ndarray) -> list[np.ndarray]:
     """The fields of a ``Gap`` from log-weights [B, S] that share their random numbers."""
     better = np.mean(found, 1) > np.mean(amortised, 1)  # False if the search went astray
     best = np.where(better[:, None], found, amortised)
-    elbo, elbo_error, bound, bound_error, *_ = (np.asarray(leaf) for leaf in summary(jnp.asarray(best)))
-    own, own_error, *_ = (np.asarray(leaf) for leaf in summary(jnp.asarray(amortised)))
+    elbo, elbo_error, bound, bound_error, *_ = (np.asarray(leaf) for leaf in summary(jax.device_put(best)))
+    own, own_error, *_ = (np.asarray(leaf) for leaf in summary(jax.device_put(amortised)))
     samples = amortised.shape[1]
     difference = np.std(best - amortised, axis=1, ddof=1) / np.sqrt(samples) if samples > 1 else np.full(len(own), 0.0)
     return [bound, bound_error, elbo, elbo_error, own, own_error, difference]

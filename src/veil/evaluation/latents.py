@@ -118,6 +118,17 @@ def _kind(q: Distribution, prior: Distribution) -> str:
     return "none" if discrete else "Gaussian marginals"
 
 
+def _kinds(model: Model, posterior: Posterior, block: Datum) -> str:
+    """The kind of the KL of one datum, of which nothing is computed."""
+
+    def kind(datum: Datum) -> str:
+        first = jax.tree.map(lambda leaf: leaf[0], datum)
+        return _kind(posterior(model, first), model.prior(first.evidence))
+
+    found: str = eqx.filter_eval_shape(kind, block)
+    return found
+
+
 @eqx.filter_jit
 def _summary(
     model: Model, posterior: Posterior, block: Datum, rows: Array, key: PRNGKeyArray, samples: int
@@ -135,8 +146,11 @@ def _summary(
 
 
 @eqx.filter_jit
-def _draws(model: Model, posterior: Posterior, block: Datum, rows: Array, key: PRNGKeyArray) -> tuple[Array, ...]:
+def _draws(
+    model: Model, posterior: Posterior, block: Datum, rows: Array, key: PRNGKeyArray, number: Array
+) -> tuple[Array, ...]:
     """One draw of each datum's posterior [B, ...], and log p(y | x, z) with it, a prior's and another datum's [B]."""
+    key = jax.random.fold_in(key, number)
 
     def sampled(datum: Datum, row: Array) -> tuple[Array, Array]:
         key_own, key_prior = jax.random.split(jax.random.fold_in(key, row))
@@ -146,8 +160,9 @@ def _draws(model: Model, posterior: Posterior, block: Datum, rows: Array, key: P
         return distributions.log_prob(model.likelihood(z, datum.evidence), datum.query, datum.observed)
 
     own, prior = jax.vmap(sampled)(block, rows)
-    scores = [jax.vmap(score)(block, z) for z in (own, prior, jnp.roll(own, 1, 0))]
-    return own, *scores
+    # one after the other, by one program: a decoder compiles for a third of a second
+    latents = jnp.stack([own, prior, jnp.roll(own, 1, 0)])
+    return own, *jax.lax.map(lambda z: jax.vmap(score)(block, z), latents)
 
 
 @eqx.filter_jit
@@ -172,19 +187,19 @@ def _some(data: Data | Stream, rows: int, key: PRNGKeyArray) -> blocks.Block:
         first = next(iter(data))
         chosen = first[: min(rows, len(first))]
     else:
-        order = np.asarray(jax.random.permutation(key, len(data)))[:rows]
-        chosen = data[order]
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        chosen = data[rng.permutation(len(data))[:rows]]
     return next(blocks.blocks(as_datum(chosen), len(chosen)))
 
 
 def _information(
-    model: Model, posterior: Posterior, some: blocks.Block, own: Array, step: int
+    model: Model, posterior: Posterior, some: blocks.Block, own: np.ndarray, step: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """log q(z_n | y_n) - log q(z_n) [B] for one draw of each posterior, and log q(z_n) - log p(z_n) [B]."""
     pieces = []
     for at in range(0, some.count, step):
         piece = own[at : at + step]
-        filled = jnp.pad(piece, [(0, step - len(piece))] + [(0, 0)] * (own.ndim - 1), mode="edge")
+        filled = np.pad(piece, [(0, step - len(piece))] + [(0, 0)] * (own.ndim - 1), mode="edge")
         pieces.append(np.asarray(_cross(model, posterior, some.datum, filled), np.float64)[:, : len(piece)])
     cross = np.concatenate(pieces, 1)
     with np.errstate(divide="ignore"):  # a datum of weight zero
@@ -225,8 +240,7 @@ def latents(
     some = _some(data, rows, key_rows)
     if some.count < 2:
         raise ValueError("data: expected two or more data, to compare their posteriors")
-    first = jax.tree.map(lambda leaf: leaf[0], some.datum)
-    kind = _kind(posterior(model, first), model.prior(first.evidence))
+    kind = _kinds(model, posterior, some.datum)
     size, _ = grouping(blocks.size(data), samples)
     total = -(-blocks.length(data) // size) + samples
     parts: list[Any] = []
@@ -239,8 +253,9 @@ def latents(
             bar.update(number + 1, total, "active units")
         scores = []
         for number in range(samples):
-            own, *values = _draws(model, posterior, some.datum, some.rows, jax.random.fold_in(key_draws, number))
-            own_score, prior_score, other_score = (np.asarray(value, np.float64) for value in values)
+            draws = _draws(model, posterior, some.datum, some.rows, key_draws, np.asarray(number))
+            own, *values = map(np.asarray, draws)
+            own_score, prior_score, other_score = (value.astype(np.float64) for value in values)
             step = int(np.clip(blocks.ENTRIES // (some.count * max(1, own[0].size)), 1, some.count))
             drops = own_score - prior_score, own_score - other_score
             scores.append((*_information(model, posterior, some, own, step), *drops))

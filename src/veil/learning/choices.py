@@ -55,7 +55,7 @@ def default_optimiser(steps: int, rate: float = 1e-2) -> Optimiser:
     import optax
 
     adam = optax.adam(optax.cosine_decay_schedule(rate, steps))
-    return Optimiser(optax.chain(optax.clip_by_global_norm(10.0), adam), flat=True)
+    return Optimiser(optax.chain(optax.clip_by_global_norm(10.0), adam), bounded=True)
 
 
 def usual_optimiser(model: Model, steps: int) -> Optimiser:

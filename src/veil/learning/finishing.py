@@ -7,7 +7,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from veil.data import Data, Stream
@@ -34,6 +33,7 @@ def users_model(models: Any, winner: int, seen: Preprocessing) -> Any:
     return in_user_units(with_expanded_sums(chosen(models, winner), False), seen.units)
 
 
+@eqx.filter_jit  # outside of it every leaf's shape is a compilation
 def _learned(learner: Learner, state: Any) -> tuple[Any, Any]:
     """The models and posteriors of a state with a leading axis of restarts."""
     return eqx.filter_vmap(learner.learned)(state)
@@ -64,7 +64,8 @@ def scorer(
         learned = posterior
         if posteriors is not None:
             learned = standardised_posterior(chosen(posteriors, winner), seen.units)
-        found = objective_values(objective, model, learned, held_out, key=jax.random.wrap_key_data(jnp.asarray(seed)))
+        key = jax.random.wrap_key_data(jax.device_put(seed))
+        found = objective_values(objective, model, learned, held_out, key=key)
         weight = np.ones(len(found)) if held_out.weight is None else held_out.weight
         return float(np.average(found, weights=weight))
 

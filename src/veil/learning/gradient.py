@@ -1,13 +1,11 @@
 """Gradient ascent as a learner."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.learning.learner import NOT_FINITE, RUNNING, Info, Learner, Sums, where_each
@@ -25,8 +23,8 @@ class Optimiser(eqx.Module):
     ``average``: the decay a step of an exponential moving average of the parameters, which is what a fit then returns
     (Polyak & Juditsky 1992), or None; ``mixed_precision``: networks multiply in bfloat16 and add in float32, while
     parameters and likelihoods stay float32 (Micikevicius et al. 2018, without their loss scaling, which bfloat16's
-    range makes needless); ``flat``: give the transform all parameters as one vector, which is one pass over memory
-    instead of several: for transforms that treat every number alike (Adam, momentum; no masks, no norms of layers).
+    range makes needless); ``bounded``: the transform's updates are finite wherever gradients are, as those of Adam
+    behind clipping are, so that they are not looked at, which costs one pass over memory in six.
 
     >>> import optax
     >>> Optimiser(optax.adam(1e-3), average=0.999).average
@@ -36,7 +34,7 @@ class Optimiser(eqx.Module):
     transform: Any = eqx.field(static=True)
     average: float | None = eqx.field(static=True, default=None)
     mixed_precision: bool = eqx.field(static=True, default=False)
-    flat: bool = eqx.field(static=True, default=False)
+    bounded: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
         import optax
@@ -81,7 +79,7 @@ class Gradient(Learner):
         model, posterior = model
         zero = jnp.zeros((), int)
         objective = jax.tree.map(jnp.asarray, self.objective)
-        parameters, _ = self._parameters(model, posterior)
+        parameters = self._parameters(model, posterior)
         begin = None
         if self.carried:
             rows = len(block)
@@ -90,14 +88,10 @@ class Gradient(Learner):
         optimiser = self.optimiser.transform.init(parameters)
         return GradientState(model, posterior, objective, optimiser, zero, zero, zero, begin, average)
 
-    def _parameters(self, model: Any, posterior: Any) -> tuple[Any, Callable[[Any], Any]]:
-        """What is trained, and how to put it back into (model, posterior)."""
+    def _parameters(self, model: Any, posterior: Any) -> Any:
+        """What is trained of (model, posterior), and None in the place of the rest."""
         trained = trainable(model)
-        pair = jax.tree.map(lambda _: None, trained) if self.fixed else trained, trainable(posterior)
-        if not self.optimiser.flat:
-            return pair, lambda parameters: eqx.combine(parameters, (model, posterior))
-        vector, back = ravel_pytree(pair)
-        return vector, lambda vector: eqx.combine(back(vector), (model, posterior))
+        return jax.tree.map(lambda _: None, trained) if self.fixed else trained, trainable(posterior)
 
     def accumulate(self, state: GradientState, block: Datum, key: PRNGKeyArray) -> Sums:
         weight = jnp.ones(len(block)) if block.weight is None else block.weight
@@ -108,16 +102,16 @@ class Gradient(Learner):
         else:
             keys, axes = jax.random.split(key, len(block)), (0, 0)
         block = replace(block, begin=state.begin)
-        parameters, back = self._parameters(state.model, state.posterior)
+        pair = state.model, state.posterior
 
         def value(parameters: Any) -> tuple[Array, Any]:
-            model, posterior = back(parameters)
+            model, posterior = eqx.combine(parameters, pair)
             if self.optimiser.mixed_precision:
                 model, posterior = lowered(model), lowered(posterior)
             estimates = jax.vmap(lambda datum, key: state.objective(model, posterior, datum, key), axes)(block, keys)
             return weight @ estimates.value, jax.tree.map(lambda metric: weight @ metric, estimates.metrics)
 
-        (total, metrics), gradient = jax.value_and_grad(value, has_aux=True)(parameters)
+        (total, metrics), gradient = jax.value_and_grad(value, has_aux=True)(self._parameters(*pair))
         ends = None
         if self.carried:
             ended = lambda datum, key: state.posterior.ended(state.model, datum, jax.random.fold_in(key, 1))  # noqa: E731
@@ -127,24 +121,20 @@ class Gradient(Learner):
     def update(self, state: GradientState, sums: Sums, total: Float[Array, ""]) -> tuple[GradientState, Info]:
         import optax  # here, because EM need not wait for it
 
-        parameters, back = self._parameters(state.model, state.posterior)
+        pair = state.model, state.posterior
         gradient, metrics, ends = sums.terms
         value = sums.value / sums.weight
         # the one minus sign: optimisers descend, objectives are to be raised
         descent = jax.tree.map(lambda term: -term / sums.weight, gradient)
-        # A branch, not a choice between new and old numbers, which would cost another pass over every parameter.
-        # Norms, because one is computed for clipping already.
+        before = self._parameters(*pair), state.optimiser
+        updates, optimiser = self.optimiser.transform.update(descent, before[1], before[0])
+        # The norm says whether all is finite, and clipping has it already. Choosing between new and old numbers is part
+        # of the pass that makes the new ones; a branch around it would copy both, and so does a look at the updates.
         fine = (state.code == RUNNING) & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(descent))
-
-        def move(before: tuple[Any, Any]) -> tuple[Any, Any, Array]:
-            updates, optimiser = self.optimiser.transform.update(descent, before[1], before[0])
-            whole = jnp.isfinite(optax.tree.norm(updates))
-            updates = jax.tree.map(lambda update: jnp.where(whole, update, 0.0), updates)
-            return optax.apply_updates(before[0], updates), optimiser, whole
-
-        stay = lambda before: (*before, jnp.array(False))  # noqa: E731
-        parameters, optimiser, fine = jax.lax.cond(fine, move, stay, (parameters, state.optimiser))
-        model, posterior = back(parameters)
+        if not self.optimiser.bounded:
+            fine &= jnp.isfinite(optax.tree.norm(updates))
+        parameters, optimiser = where_each(fine, (optax.apply_updates(before[0], updates), optimiser), before)
+        model, posterior = eqx.combine(parameters, pair)
         skipped = jnp.where(fine, 0, state.skipped + 1)
         code = jnp.where(skipped >= PATIENCE, NOT_FINITE, state.code)
         objective = state.objective.advanced(jax.tree.map(lambda metric: metric / sums.weight, metrics))
@@ -168,7 +158,8 @@ class Gradient(Learner):
         """Model and posterior as a fit returns them: their moving averages where there are some."""
         if state.average is None:
             return state.model, state.posterior
-        return self._parameters(state.model, state.posterior)[1](state.average)
+        learned: tuple[Any, Any] = eqx.combine(state.average, (state.model, state.posterior))
+        return learned
 
 
 def trainable(model: Any) -> Any:

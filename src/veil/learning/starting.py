@@ -107,7 +107,7 @@ def guesses(posterior: Posterior, models: Any, source: InMemory | Streamed, rest
         return posterior
     if not isinstance(posterior, Learned) or (started(posterior) and restarts == 1):
         return several(posterior, restarts)
-    example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), source.example())
+    example = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), source.example())
     count = 0
     if isinstance(source, InMemory):
         count = source.rows if per_datum(posterior) is not None else source.count
@@ -150,7 +150,7 @@ def careful(models: Any) -> Any:
 
 def several(tree: Any, restarts: int) -> Any:
     """A tree with a leading axis of restarts, all alike."""
-    wide = lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (restarts, *np.shape(leaf)))  # noqa: E731
+    wide = lambda leaf: np.broadcast_to(np.asarray(leaf), (restarts, *np.shape(leaf)))  # noqa: E731
     return jax.tree.map(lambda leaf: wide(leaf) if eqx.is_array_like(leaf) else leaf, tree)
 
 

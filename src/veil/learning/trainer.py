@@ -75,7 +75,7 @@ class Trainer:
         checks.a_model(model)
         inner, learned, frozen = frozen_units(model, posterior, not started(model))
         if optimiser is None:
-            optimiser = Optimiser(optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-3)), flat=True)
+            optimiser = Optimiser(optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-3)), bounded=True)
         if frozen is None and units is not None and started(inner):
             found = rescaled(inner, units.inverse())
             inner = inner if found is None else found
@@ -90,14 +90,14 @@ class Trainer:
 
     def batch(self, data: Data) -> Datum:
         """Data on the host as a batch for ``step``."""
-        return jax.tree.map(jnp.asarray, as_datum(data))
+        return jax.device_put(as_datum(data))
 
     def start(self, example: Data, key: PRNGKeyArray) -> TrainerState:
         """The state before the first step; parameters that are missing are started from these data."""
         checks.random_key(key)
         key_model, key_posterior, key_steps = jax.random.split(key, 3)
         model, posterior = self.model, self.posterior
-        seen = jax.tree.map(jnp.asarray, as_datum(example, self.units))
+        seen = jax.device_put(as_datum(example, self.units))
         if isinstance(model, Startable) and not started(model):
             rng = np.random.default_rng(np.asarray(jax.random.key_data(key_model)).astype(np.uint32).tolist())
             found = preprocess(model, example, rng, self.units)

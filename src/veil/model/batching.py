@@ -101,4 +101,10 @@ def length(tree: Any) -> int:
 
 def on_device(tree: Any) -> Any:
     """Numbers of a query or evidence as JAX arrays at the present precision; None stays None."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), tree)
+    real = jnp.result_type(float)
+
+    def placed(leaf: Any) -> jax.Array:
+        # by device_put, as jnp.asarray compiles a program for each new shape
+        return leaf.astype(real) if isinstance(leaf, jax.Array) else jax.device_put(np.asarray(leaf, real))
+
+    return jax.tree.map(placed, tree)

@@ -97,7 +97,7 @@ def cached(model: Model, data: Any) -> Iterator[Block]:
 def beside(block: Block, array: np.ndarray) -> Array:
     """The rows [N, ...] that go with a block's data, padded as they are."""
     rows = array[np.minimum(np.asarray(block.rows), len(array) - 1)]
-    return jnp.asarray(rows)
+    return jax.device_put(rows)
 
 
 @eqx.filter_jit
@@ -114,7 +114,7 @@ def simulated(model: Model, key: PRNGKeyArray, count: int, evidence: Any) -> tup
     if rows is not None:
         chosen = np.arange(count) % size_of(rows)
         rows = jax.tree.map(lambda leaf: np.asarray(leaf[chosen], np.dtype(jnp.result_type(float))), rows)
-    latents, queries = _draw(model, jax.random.split(key, count), jax.tree.map(jnp.asarray, rows))
+    latents, queries = _draw(model, jax.random.split(key, count), jax.device_put(rows))
     return jax.tree.map(np.asarray, latents), Datum(jax.tree.map(np.asarray, queries), rows)
 
 

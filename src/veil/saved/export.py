@@ -134,8 +134,8 @@ def parity(found: Export, made: Rowwise, source: Source) -> dict[str, Any]:
     if taken[0].name in ("latent", "component"):
         arrays[taken[0].name] = _latents(source, rows)
     given = [np.asarray(arrays[port.name]).astype(port.dtype) for port in taken]
-    extra = [(row_key(jnp.asarray(seed), jnp.asarray(n)),) if made.draws else () for n in range(rows)]
-    singles = [row(*(jnp.asarray(array[n]) for array in given), *extra[n]) for n in range(rows)]
+    extra = [(row_key(*jax.device_put((seed, np.asarray(n)))),) if made.draws else () for n in range(rows)]
+    singles = [row(*jax.device_put([array[n] for array in given]), *extra[n]) for n in range(rows)]
     expected = {name: np.stack([np.asarray(single[name]) for single in singles]) for name in singles[0]}
     size = max(float(np.max(np.abs(values), initial=0.0)) for values in expected.values())
     worst = 0.0

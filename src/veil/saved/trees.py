@@ -171,7 +171,7 @@ def _on_device(name: str, array: np.ndarray) -> jax.Array:
     try:
         with np.errstate(over="raise"):
             real = array.dtype in (np.float32, np.float64)
-            made = jnp.asarray(array.astype(jnp.result_type(float)) if real else array)
+            made = jax.device_put(array.astype(jnp.result_type(float)) if real else array)
     except FloatingPointError:
         raise ValueError(f"array {name:.200}: numbers too large for float32; load it in float64") from None
     if array.dtype.kind in "iu" and not np.array_equal(made, array):

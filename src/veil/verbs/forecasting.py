@@ -119,14 +119,14 @@ def forecast(
         proposals.stepwise(model, used)
     seen, behind = (given, None) if after is None else _cut(given, after)
     future = _future(model, given, evidence_future, behind, horizon)
-    datum = jax.tree.map(jnp.asarray, as_datum(seen))
+    datum = jax.device_put(as_datum(seen))
     truth = None if behind is None else _truth(behind, horizon)
     known = None
     if truth is not None:
         present = trees.map(lambda leaf: ~np.isnan(leaf), truth)
         complete = all(leaf.all() for _, leaf in trees.leaves(present))
-        filled = trees.map(lambda leaf, some: jnp.asarray(np.where(some, leaf, 0)), truth, present)
-        known = filled, None if complete else trees.map(jnp.asarray, present)
+        filled = trees.map(lambda leaf, some: jax.device_put(np.where(some, leaf, 0)), truth, present)
+        known = filled, None if complete else jax.device_put(present)
     keys = jax.random.split(key, len(given))
     found = _all(model, used, datum, future, known, keys, horizon, samples, states, particles)
     paths, mean, variance, scores, carried = found
@@ -290,4 +290,4 @@ def _told(given: Any, wanted: tuple[int, ...], path: trees.Path) -> Float[Array,
         )
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: it must be complete and finite; some of it is not")
-    return jnp.asarray(np.broadcast_to(array, wanted), jnp.result_type(float))
+    return jax.device_put(np.broadcast_to(array, wanted).astype(jnp.result_type(float)))
