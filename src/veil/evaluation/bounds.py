@@ -111,7 +111,7 @@ def collected(samples: int, group: int, draw: Callable[[Array], Any], tick: Call
     """``draw(first)`` group by group, leaves [B, group]; on the host, with leaves [B, samples]."""
     parts = []
     for first in range(0, samples, group):
-        parts.append(jax.tree.map(np.asarray, draw(np.asarray(first))))
+        parts.append(jax.tree.map(np.asarray, draw(jax.device_put(np.asarray(first)))))
         tick()
     return jax.tree.map(lambda *leaves: np.concatenate(leaves, 1)[:, :samples], *parts)
 
@@ -150,7 +150,7 @@ def bounds(
 
         def measured(block: blocks.Block) -> tuple[Array, ...]:
             draw = lambda first: _log_weights(model, posterior, block.datum, block.rows, key, first, group)  # noqa: E731
-            return summary(collected(samples, group, draw, tick))
+            return summary(jax.device_put(collected(samples, group, draw, tick)))
 
         (elbo, elbo_error, bound, error, effective, k), weight = blocks.gathered(blocks.blocks(data, rows), measured)
     return Bounds(elbo, elbo_error, bound, error, effective, k, weight, samples)
