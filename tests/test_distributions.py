@@ -10,6 +10,7 @@ import scipy.stats as st
 from jax import Array
 
 import veil
+from compiled import called
 from veil import distributions as d
 from veil.model import Datum, Model
 from veil.model.chains import DiscreteChain, GaussianChain
@@ -168,13 +169,13 @@ def total(tree):
 
 
 def on_device(tree):
-    return jax.tree.map(jnp.asarray, tree)
+    return jax.device_put(tree)
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_log_density_is_scipys(name):
     make, _, value, scores = TABLE[name]
-    found = d.log_prob(make(), on_device(value))
+    found = called(d.log_prob, make(), on_device(value))
     assert found.shape == ()
     np.testing.assert_allclose(found, total(scores), rtol=1e-9, atol=1e-12)
 
@@ -198,7 +199,20 @@ def test_who_can_what(name):
 @pytest.mark.parametrize("name", TABLE)
 def test_draws_have_the_moments_and_arrays_pass_through_vmap(name):
     make, able, value, _ = TABLE[name]
-    found = jax.vmap(make().sample)(jax.random.split(jax.random.key(0), 4000))
+    distribution, point = make(), on_device(value)
+    leaves = jax.tree.leaves(distribution)
+    arrays = bool(leaves) and all(map(eqx.is_array, leaves))
+
+    @eqx.filter_jit
+    def several(distribution):
+        found = jax.vmap(distribution.sample)(jax.random.split(jax.random.key(0), 4000))
+        if not arrays:
+            return found, None
+        batch = jax.vmap(lambda _: distribution)(jnp.arange(2))
+        scores = jax.vmap(lambda one: one.log_prob(point))(batch)
+        return found, (scores, distribution.log_prob(point))
+
+    found, scores = several(distribution)
     assert jax.tree.map(np.shape, found) == jax.tree.map(lambda leaf: (4000, *leaf.shape), value)
     if d.Moments in able:
 
@@ -208,15 +222,12 @@ def test_draws_have_the_moments_and_arrays_pass_through_vmap(name):
             spread = (draws - mean) ** 2
             np.testing.assert_array_less(np.abs(spread.mean(0) - variance), 6 * spread.std(0) / np.sqrt(4000) + 1e-9)
 
-        jax.tree.map(check, found, *jax.tree.map(np.asarray, d.moments(make())))
+        jax.tree.map(check, found, *jax.tree.map(np.asarray, called(d.moments, distribution)))
     else:
         with pytest.raises(TypeError, match=r"distribution: its mean and variance .*veil.distributions.Moments"):
             d.moments(make())
-    leaves = jax.tree.leaves(make())
-    if leaves and all(map(eqx.is_array, leaves)):
-        batch = jax.vmap(lambda _: make())(jnp.arange(2))
-        scores = jax.vmap(lambda one: one.log_prob(on_device(value)))(batch)
-        np.testing.assert_allclose(scores, make().log_prob(on_device(value)), rtol=1e-12)
+    if arrays:
+        np.testing.assert_allclose(*scores, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -249,8 +260,9 @@ def test_probabilities_of_the_support_sum_to_one(name):
     distribution = TABLE[name][0]()
     values = d.support(distribution)
     assert len(values) == distribution.values
-    np.testing.assert_allclose(np.sum(np.exp(jax.vmap(distribution.log_prob)(values))), 1.0)
-    likeliest = values[np.argmax(jax.vmap(distribution.log_prob)(values))]
+    scores = called(jax.vmap(distribution.log_prob), values)
+    np.testing.assert_allclose(np.sum(np.exp(scores)), 1.0)
+    likeliest = np.asarray(values)[np.argmax(scores)]
     np.testing.assert_array_equal(d.central(distribution), likeliest)
 
 

@@ -59,7 +59,10 @@ def test_transformations(name: str, x64: None) -> None:
         (lambda x, w, b: rows.product(x, w) + 0 * jnp.sum(b), lambda x, w, b: x @ w.T + 0 * jnp.sum(b)),
     ]
     for mine, other in pairs:
-        found, expected = (jax.tree.leaves(TRANSFORMED[name](f, *numbers())) for f in (mine, other))
+        transformed = jax.jit(
+            lambda *args, mine=mine, other=other: [TRANSFORMED[name](f, *args) for f in (mine, other)]
+        )
+        found, expected = map(jax.tree.leaves, transformed(*numbers()))
         assert len(found) == len(expected)
         for left, right in zip(found, expected, strict=True):
             assert left.shape == right.shape
