@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from veil.data import BadRecords, Data, DataWarning, Stream, stream, write
-from veil.data.formats.delimited import _index
+from veil.data.formats.delimited import DelimitedTable
 
 NAN, INF = float("nan"), float("inf")
 
@@ -85,7 +85,7 @@ class TestCsv:
     )
     def test_refuse(self, tmp_path, monkeypatch, lines, message):
         pytest.importorskip("grain")
-        monkeypatch.setattr("veil.data.formats.delimited.CELLS", 40)  # the first part of a pass is good
+        monkeypatch.setattr("veil.data.formats.delimited.BLOCK", 200)  # the first part of a pass is good
         made = stream(csv(tmp_path, lines))
         batches = made.batches(100, seed=0)
         with pytest.raises(ValueError, match=re.escape(message)):
@@ -126,14 +126,16 @@ class TestCsv:
     def test_the_index_finds_every_row(self, tmp_path, monkeypatch):
         monkeypatch.setattr("veil.data.formats.delimited.MARKS", 8)
         path = csv(tmp_path, count=1000)
-        found = _index(path, True, 2)
-        assert (found.rows, found.every, found.broken) == (1000, 128, "")
+        monkeypatch.setattr("veil.data.formats.delimited.BLOCK", 100)
+        table = DelimitedTable(path)
+        marks, every, rows = table._found()
+        assert (rows, every, table.broken) == (1000, 128, "")
         text = path.read_bytes()
-        for number, (offset, line) in enumerate(found.marks[:-1]):
+        for number, (offset, line) in enumerate(marks[:-1]):
             row = 128 * number
             assert text[offset:].startswith(f"{row},{2 * row}\n".encode())
-            assert line == row + 1
-        assert found.marks[-1] == (len(text), 1001)
+            assert line == row + 2
+        assert marks[-1] == (len(text), 1002)
 
 
 def shards(folder, ending: str, broken: int = 1) -> list[np.ndarray]:

@@ -13,12 +13,11 @@ from veil.data import stream as read_stream
 from veil.data.core import trees
 from veil.data.core.checks import sequence_shape
 from veil.data.core.columns import resolve, suggestion
-from veil.data.formats.numpy_files import NpzTable
-from veil.data.formats.paths import find, is_pattern
+from veil.data.formats.arrays import ArrayTable
+from veil.data.formats.paths import TABLES, ending, find, is_pattern
 from veil.data.formats.tables import open_table
 from veil.data.recorded.opening import is_recording, recording
 
-TABLES = (".csv", ".parquet", ".npy", ".npz")
 FILES = (*TABLES, ".hdf5", ".h5")
 
 
@@ -62,7 +61,7 @@ def is_file(source: str) -> bool:
         return False
     if is_many(source) or is_recording(Path(source)):
         return True
-    if Path(source).suffix.lower() in FILES or Path(source).is_file():
+    if ending(Path(source)) in FILES or Path(source).is_file():
         if not Path(source).is_file():
             raise FileNotFoundError(f"there is no file {source}")
         return True
@@ -276,7 +275,7 @@ def is_table(source: str) -> bool:
         return False
     if Path(source).suffix.lower() != ".npz":
         return True
-    table = NpzTable(Path(source))
+    table = ArrayTable(Path(source))
     return not table.roles and bool(table.names)
 
 

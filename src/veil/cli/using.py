@@ -275,7 +275,7 @@ def check_file(out: Path, source: str | None) -> None:
 def write_table(out: Path, columns: list[tuple[str, Any]], quiet: bool) -> None:
     from veil.data import write
     from veil.data.core import trees
-    from veil.data.core.columns import unique
+    from veil.data.core.numbers import unique
 
     unique(tuple(name for name, _ in columns), out)
     write(out, dict(columns))

@@ -19,6 +19,7 @@ def checked(
     given: Mapping[str, Any], names: tuple[Any, Any, Any], *, whole: bool, first_row: int
 ) -> tuple[dict[str, Any], Labels]:
     """The fields and labels of `Data`; raises as it does. `whole`: also what must hold for all, but not a block."""
+    _same_index(given)
     query, found = _tree(given["query"], "query")
     count = len(trees.first(query))
     lead = trees.text("query", trees.leaves(query)[0][0])  # what messages call the leaf that the others must fit
@@ -129,6 +130,22 @@ def _column(names: tuple[str, ...], bad: tuple[int, ...]) -> str:
 
 
 # -- rows and steps ----------------------------------------------------------------------------------------------------
+
+
+def _same_index(given: Mapping[str, Any]) -> None:
+    """Refuse frames whose rows are not those of each other: here rows go together by position."""
+    frames = [
+        (trees.text(field, path), leaf.index)
+        for field, tree in given.items()
+        for path, leaf in trees.leaves(tree)
+        if hasattr(leaf, "to_numpy") and hasattr(getattr(leaf, "index", None), "equals")
+    ]
+    for what, index in frames[1:]:
+        if len(index) == len(frames[0][1]) and not index.equals(frames[0][1]):
+            raise ValueError(
+                f"{frames[0][0]} and {what} are frames with different indices, and rows go together by position: "
+                f"select the rows of one by the index of the other ({what}.loc[{frames[0][0]}.index]), or give arrays"
+            )
 
 
 def _same_rows(tree: Tree, argument: str, count: int, lead: str) -> None:

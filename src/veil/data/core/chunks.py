@@ -51,6 +51,12 @@ class Chunked(ABC):
     def load(self, chunk: int) -> Data | None:
         """A chunk, or None if all its rows are bad and skipped."""
 
+    def each(self, name: str) -> Iterator[Data]:
+        """All chunks in order; at the end it is said what was skipped of the data of this name."""
+        found = (self.load(chunk) for chunk in range(len(self.sizes())))
+        yield from (data for data in found if data is not None)
+        self.ledger.warn(name)
+
 
 @dataclass(frozen=True)
 class Mapped(Chunked):
@@ -88,11 +94,7 @@ class Shared(Chunked):
         return self.source.ledger
 
     def __call__(self) -> Iterator[Data]:
-        for chunk in range(len(self.sizes())):
-            found = self.load(chunk)
-            if found is not None:
-                yield found
-        self.ledger.warn(self.name)
+        return self.each(self.name)
 
     def sizes(self) -> Sequence[int]:
         return self.source.sizes()[self.process :: self.processes]

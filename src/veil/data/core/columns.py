@@ -184,18 +184,3 @@ def _picked(arrays: Mapping[str, Any], labels: Labels, places: list[int]) -> tup
 
 # Numbers held at once while# Numbers held at once while a table is read: about 5 MB as text, 0.5 MB as float64.
 CELLS = 1 << 16
-
-
-def unique(names: tuple[str, ...], where: object) -> tuple[str, ...]:
-    """The names, which must differ from each other.
-
-    Raises:
-        ValueError: a name comes twice.
-
-    >>> unique(("a", "b"), "table.csv")
-    ('a', 'b')
-    """
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise ValueError(f"{where} has two columns named {twice!r}; rename one of them")
-    return names

@@ -1,290 +1,358 @@
-"""Comma-separated text as a table of numbers, with the standard library alone."""
+"""Comma- or tab-separated text as a table of numbers: cut into stretches of whole rows here, parsed by pyarrow."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+import os
+import re
+import shutil
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from veil.data.core.chunks import CHUNK, ranges
-from veil.data.core.columns import CELLS, unique
+from veil.data.core.numbers import row_index, unique
+from veil.data.formats.arrow import pyarrow_for, stacked
+from veil.data.formats.paths import ending
+from veil.data.formats.roles import Table
 
-MARKS = 4096
-MISSING = frozenset({"", "na", "n/a", "nan", "null"})
+BLOCK = 1 << 20  # bytes that are parsed at once
+LONGEST = 1 << 24  # bytes of a row: a quoted cell that goes on for longer is never closed
+MARKS = 4096  # places in a file that are kept
+EXACT = 1 << 53  # up to here all integers are floats
+MISSING = ("", "na", "n/a", "nan", "null")
+TRUTH = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
 
 
-class DelimitedTable:
-    """The columns of a CSV file (UTF-8, quoted fields allowed), read anew at every call of `chunks`.
+class Stretch(NamedTuple):
+    """Whole rows of a file: their text, its first byte and line, and where in it the rows begin."""
+
+    text: bytes
+    place: int
+    line: int
+    begins: np.ndarray
+
+
+class Bad(NamedTuple):
+    """A row that cannot be read: its last line, the column if a cell is to blame, and why."""
+
+    line: int
+    column: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: " + (f"column {self.column!r}: " if self.column else "") + self.reason
+
+
+class DelimitedTable(Table):
+    """The columns of a .csv or .tsv file (UTF-8, quoted cells allowed, perhaps in a .gz).
 
     The first row is the header if no cell of it is a number. If all of them are, there is no header and the columns are
-    called column0, column1, ... Cells that are empty, NA, N/A, NaN or null (in any case) are missing. A column is
-    numeric if its first cell that is not missing is a number.
-
-    Attributes:
-        names: the column names.
-        numeric: for each column, whether it holds numbers.
-        count: None, as the number of rows is not known before the end.
+    called column0, column1, ... Cells that are empty, NA, N/A, NaN or null (in any case) are missing. A column holds
+    numbers if its first cell that is not missing is one, and truth values (1 and 0) if that is true or false.
 
     Raises:
-        ValueError: no rows, an ambiguous or repeated header, a row of another length, text that is not UTF-8 CSV.
+        ModuleNotFoundError: pyarrow is not installed.
+        ValueError: no rows, an ambiguous or repeated header, a row of another length, text that is not UTF-8.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.count = None
-        self._index: Index | None = None
-        first = self._first_record()
-        self.names, self._header = _header(first, path)
-        sample = self._sample()
+        self._arrow = pyarrow_for(path)
+        self._delimiter = "\t" if ending(path).startswith(".tsv") else ","
+        # A cell that begins with a quote, to the one that closes it or to the end.
+        self._quoted = re.compile(rb'(?<![^%s\r\n])"[^"]*(?:""[^"]*)*("|\Z)' % self._delimiter.encode())
+        self._file = _unpacked(self, path) if path.suffix.lower() == ".gz" else path
+        with self._file.open("rb") as file:
+            head = file.read(BLOCK)
+        self._eol = b"\n" if b"\n" in head or b"\r" not in head else b"\r"
+        self._start = (3 if head.startswith(b"\xef\xbb\xbf") else 0, 1)
+        self._index: tuple[list[tuple[int, int]], int, int] | None = None
+        self._open()
+
+    def _open(self) -> None:
+        """Names and kinds of the columns, of the first stretch."""
+        part = next(self._stretches(), None)
+        records = iter(()) if part is None else self._records(part.text, part.line, "surrogateescape")
+        first = next(records, ([], 1))[0]
+        if part is None or not first:
+            raise ValueError(self.broken or f"{self.path} is empty; expected a header and rows of numbers")
+        if any("\ud800" <= letter <= "\udfff" for cell in first for letter in cell):
+            raise ValueError(f"{self.path} is not UTF-8 text, as its first row shows; convert it, or check the format")
+        self.names, header = _header(first, self.path, self._delimiter)
+        kinds, other = [""] * len(self.names), None
+        sample = [] if header else [first]
+        for record, at in records:
+            if len(record) == len(self.names):
+                sample.append(record)
+            else:
+                other = other or self._length(record, at)
+        for record in sample:
+            kinds = [kind or _kind(cell) for kind, cell in zip(kinds, record, strict=True)]
+            if all(kinds):
+                break
+        if not sample and other is not None:
+            raise self._refused(other)
         if not sample:
-            raise ValueError(f"{path} has no rows of data; only the header {', '.join(self.names)!r} is there")
-        self.numeric = tuple(_is_numeric([record[i] for record in sample]) for i in range(len(self.names)))
+            raise ValueError(f"{self.path} has no rows of data; only the header {', '.join(self.names)!r} is there")
+        if header:
+            after = part.begins[1] if len(part.begins) > 1 else len(part.text)
+            self._start = part.place + int(after), part.line + part.text.count(self._eol, 0, int(after))
+        self._kinds = kinds
+        self.numeric = tuple(kind != "text" for kind in kinds)
+        empty = [i for i, (name, kind) in enumerate(zip(first, kinds, strict=True)) if not (name.strip() or kind)]
+        self.unnamed = tuple(sorted({*row_index(first), *empty})) if header else ()
 
     def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-        """Consecutive rows of the wanted columns, each [n, len(wanted)], missing cells NaN.
-
-        Raises:
-            ValueError: a cell that is not a number: the column, the line and the cell are named.
-        """
-        for records, lines in self._records():
-            yield np.stack([self._convert(i, [record[i] for record in records], lines) for i in wanted], axis=1)
+        for part in self._stretches():
+            yield self._numbers(part.text, part.line, wanted)
+        if self.broken:
+            raise ValueError(self.broken)
 
     def cells(self, column: int) -> np.ndarray:
-        """One column as it stands: numbers, or text, in which a missing cell is None."""
-        texts = [record[column].strip() for records, _ in self._records() for record in records]
-        numbers = [_number(text) for text in texts]
-        if None not in numbers:
-            return np.array(numbers, np.float64)
-        return np.array([None if text.lower() in MISSING else text for text in texts], object)
+        """One column as it stands: numbers, of integers every digit, or text, in which a missing cell is None."""
+        arrow, compute = self._arrow, self._arrow.compute
+        parts = [self._parsed(part.text, part.line, [column], arrow.string()) for part in self._stretches()]
+        texts = compute.utf8_trim_whitespace(arrow.concat_tables(parts).column(0))
+        texts = compute.if_else(compute.is_in(compute.utf8_lower(texts), arrow.array(MISSING)), None, texts)
+        found: np.ndarray = texts.to_numpy()
+        for kind in (arrow.int64(), arrow.uint64(), arrow.float64()) if not texts.null_count else ():
+            try:
+                numbers: np.ndarray = texts.cast(kind).to_numpy()
+            except arrow.ArrowInvalid:
+                continue
+            # Names of more digits than a float has stay text, or two of them would be one.
+            return found if numbers.dtype.kind == "f" and np.any(np.abs(numbers) >= EXACT) else numbers
+        return found
+
+    def rows(self) -> int:
+        return self._found()[2]
 
     def ranges(self, rows: int) -> list[tuple[int, int]]:
         """Ranges of about `rows` rows, each of which can be read on its own, after a first look through the file."""
-        index = self.index()
-        return ranges(index.rows, -(-rows // index.every) * index.every)
-
-    def index(self) -> Index:
-        """Where rows begin in the file; made once."""
-        if self._index is None:
-            self._index = _index(self.path, self._header, len(self.names))
-        return self._index
+        _, every, count = self._found()
+        return ranges(count, -(-rows // every) * every)
 
     def load(self, start: int, stop: int, wanted: Sequence[int]) -> np.ndarray:
-        """The wanted columns of one of the `ranges`, as from `chunks`."""
-        records, lines = self._between(start, stop, "strict")
-        for record, line in zip(records, lines, strict=True):
-            if len(record) != len(self.names):
-                raise ValueError(self._other_length(record, line))
-        return np.stack([self._convert(i, [record[i] for record in records], lines) for i in wanted], axis=1)
+        return self._numbers(*self._between(start, stop), wanted)
 
-    def salvage(
-        self, start: int, stop: int, wanted: Sequence[int]
-    ) -> tuple[np.ndarray, list[int], list[tuple[int, str]]]:
-        """The rows of one of the `ranges` that can be read, their lines, and the lines that cannot and why."""
+    def salvage(self, start: int, stop: int, wanted: Sequence[int]) -> tuple[np.ndarray, list[str], list[str]]:
+        """The rows of one of the `ranges` that can be read, what to call them, and which cannot be and why."""
+        good, lines, bad = self._careful(*self._between(start, stop), wanted, "surrogateescape")
+        return good, [f"line {line}" for line in lines], [str(each) for each in bad]
+
+    # -- cells ---------------------------------------------------------------------------------------------------------
+
+    def _numbers(self, text: bytes, line: int, wanted: Sequence[int]) -> np.ndarray:
+        types = [self._arrow.bool_() if self._kinds[i] == "boolean" else self._arrow.float64() for i in wanted]
+        table = self._parsed(text, line, wanted)
+        return table if isinstance(table, np.ndarray) else stacked(table, types)
+
+    def _parsed(self, text: bytes, line: int, wanted: Sequence[int], kind: Any = None) -> Any:
+        """A table of columns of one type or of their own; numbers that pyarrow refuses, as a careful look reads them.
+
+        Raises:
+            ValueError: what is wrong with the first row that nobody can read.
+        """
+        arrow, names = self._arrow, [self.names[i] for i in wanted]
+        types = [kind or (arrow.bool_() if self._kinds[i] == "boolean" else arrow.float64()) for i in wanted]
+        try:
+            return arrow.csv.read_csv(
+                arrow.py_buffer(text),
+                arrow.csv.ReadOptions(use_threads=False, column_names=self.names, block_size=len(text) + 1),
+                arrow.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=b'"' in text),
+                arrow.csv.ConvertOptions(
+                    column_types=dict(zip(names, types, strict=True)),
+                    include_columns=names,
+                    null_values=["NaN", *(form for word in MISSING for form in (word, word.upper(), word.title()))],
+                    true_values=["true", "True", "TRUE", "1"],
+                    false_values=["false", "False", "FALSE", "0"],
+                ),
+            )
+        except arrow.ArrowInvalid as error:
+            good, _, bad = self._careful(text, line, () if kind else wanted, "strict")
+            if bad:
+                raise self._refused(bad[0]) from None
+            if kind:
+                raise ValueError(f"{self.path}, in or after line {line}: {error}") from None
+            return good
+
+    def _careful(
+        self, text: bytes, line: int, wanted: Sequence[int], errors: str
+    ) -> tuple[np.ndarray, list[int], list[Bad]]:
+        """Row by row: the numbers of those that can be read and their lines, and the others."""
         good, lines, bad = [], [], []
-        for record, line in zip(*self._between(start, stop, "surrogateescape"), strict=True):
-            cells: list[float] = []
+        for record, at in self._records(text, line, errors):
             if len(record) != len(self.names):
-                bad.append((line, f"{len(record)} cells in place of {len(self.names)}"))
+                bad.append(self._length(record, at))
                 continue
-            for i in wanted:
-                number = _number(record[i])
-                if number is None:
-                    bad.append((line, f"column {self.names[i]!r}: {record[i]!r} is not a number"))
-                    break
-                cells.append(number)
+            numbers = [_number(record[i], self._kinds[i]) for i in wanted]
+            if None in numbers:
+                i = wanted[numbers.index(None)]
+                what = "true or false" if self._kinds[i] == "boolean" else "a number"
+                bad.append(Bad(at, self.names[i], f"{record[i]!r} is not {what}"))
             else:
-                good.append(cells)
-                lines.append(line)
+                good.append(numbers)
+                lines.append(at)
         return np.array(good, np.float64).reshape(len(good), len(wanted)), lines, bad
 
-    def _between(self, start: int, stop: int, errors: str) -> tuple[list[list[str]], list[int]]:
-        index = self.index()
-        begin, first = index.marks[start // index.every]
-        end, _ = index.marks[-(-stop // index.every)]
-        with self.path.open("rb") as file:
-            file.seek(begin)
-            text = file.read(end - begin)
-        try:
-            lines = io.StringIO(text.decode("utf-8", errors), newline="")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{self.path}, in or after line {first + 1}: not UTF-8 text ({error.reason}); convert it"
-            ) from None
-        found = [(record, first + line) for record, line in self._parsed(lines) if record]
-        return [record for record, _ in found], [line for _, line in found]
+    def _length(self, record: list[str], line: int) -> Bad:
+        return Bad(line, "", f"{len(record)} cells in place of {len(self.names)}")
 
-    def _other_length(self, record: list[str], line: int) -> str:
-        return (
-            f"{self.path}, line {line}: the row has {len(record)} cells, but there are {len(self.names)} columns; "
-            "correct the row, or quote cells that contain a comma"
+    def _refused(self, bad: Bad) -> ValueError:
+        if bad.column:
+            return ValueError(
+                f"{self.path}, column {bad.column!r}, line {bad.line}: {bad.reason}. Columns that are used must be "
+                "numeric: leave this one out by naming the query columns, or correct it"
+            )
+        return ValueError(
+            f"{self.path}, line {bad.line}: the row has {bad.reason} columns in the first row ({self.names[0]}, ...). "
+            "Correct it: a separator at the end of a row, or in a cell without quotes, makes one cell more; comment "
+            "lines must go"
         )
 
-    def _convert(self, column: int, cells: list[str], lines: list[int]) -> np.ndarray:
+    def _records(self, text: bytes, line: int, errors: str) -> Iterator[tuple[list[str], int]]:
+        """The records that are not blank, and the lines on which they end."""
         try:
-            if "_" not in "".join(cells):  # Python reads 1_000 as a number; in a table it is a label
-                return np.array(list(map(float, cells)))
-        except ValueError:
-            pass
-        out = np.empty(len(cells))
-        for i, cell in enumerate(cells):
-            number = _number(cell)
-            if number is None:
-                raise ValueError(
-                    f"{self.path}, column {self.names[column]!r}, line {lines[i]}: {cell!r} is not a number. Columns "
-                    "that are used must be numeric: leave this one out by naming the query columns, or correct it"
-                )
-            out[i] = number
-        return out
-
-    def _open(self, errors: str = "strict") -> IO[str]:
-        return self.path.open(newline="", encoding="utf-8-sig", errors=errors)
-
-    def _first_record(self) -> list[str]:
-        with self._open("surrogateescape") as file:
-            first = next((record for record, _ in self._parsed(file) if record), None)
-        if first is None:
-            raise ValueError(f"{self.path} is empty; expected a CSV file with a header and rows of numbers")
-        if any("\ud800" <= letter <= "\udfff" for cell in first for letter in cell):
-            raise ValueError(f"{self.path} is not UTF-8 text, as its first row shows; convert it, or check the format")
-        return first
-
-    def _sample(self) -> list[list[str]]:
-        """The first rows, without those that a pass would refuse."""
-        size, header = max(1, CELLS // len(self.names)), self._header
-        sample: list[list[str]] = []
-        with self._open("surrogateescape") as file, suppress(csv.Error):
-            for record in csv.reader(file):
-                if record and header:
-                    header = False
-                elif len(record) == len(self.names):
-                    sample.append(record)
-                    if len(sample) == size:
-                        break
-        return sample
-
-    def _records(self) -> Iterator[tuple[list[list[str]], list[int]]]:
-        """Chunks of records (without the header and blank lines) and the lines on which they end."""
-        width, size = len(self.names), max(1, CELLS // len(self.names))
-        with self._open() as file:
-            records: list[list[str]] = []
-            lines: list[int] = []
-            skip = self._header
-            for record, line in self._parsed(file):
-                if not record:
-                    continue
-                if skip:
-                    skip = False
-                    continue
-                if len(record) != width:
-                    raise ValueError(self._other_length(record, line))
-                records.append(record)
-                lines.append(line)
-                if len(records) == size:
-                    yield records, lines
-                    records, lines = [], []
-            if records:
-                yield records, lines
-
-    def _parsed(self, file: Iterable[str]) -> Iterator[tuple[list[str], int]]:
-        reader = csv.reader(file)
-        try:
-            for record in reader:
-                yield record, reader.line_num
+            reader = csv.reader(io.StringIO(text.decode("utf-8", errors), newline=""), delimiter=self._delimiter)
+            yield from ((record, line + reader.line_num - 1) for record in reader if record)
         except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{self.path} is not UTF-8 text ({error.reason}); convert it, or check the format"
-            ) from None
+            at = line + text.count(self._eol, 0, error.start)
+            raise ValueError(f"{self.path}, line {at}: not UTF-8 text ({error.reason}); convert it") from None
         except csv.Error as error:
-            raise ValueError(f"{self.path}, line {reader.line_num}: not a valid CSV row ({error})") from None
+            at = line + reader.line_num - 1
+            raise ValueError(f"{self.path}, line {at}: not a row of cells ({error})") from None
+
+    # -- rows ----------------------------------------------------------------------------------------------------------
+
+    def _stretches(self) -> Iterator[Stretch]:
+        """A pass over the file. A quote that is never closed ends it, and is `broken`."""
+        place, line = self._start
+        rest = b""
+        with self._file.open("rb") as file:
+            file.seek(place)
+            while True:
+                more = file.read(max(BLOCK, len(rest)))
+                text = rest + more
+                ends, opened = self._ends(text)
+                if opened < len(text) and (not more or len(text) > LONGEST):
+                    at = line + text.count(self._eol, 0, opened)
+                    self.broken = f"{self.path}, line {at}: a quoted cell is never closed; close it, or take it out"
+                elif not more and text and (not len(ends) or ends[-1] < len(text)):
+                    ends = np.append(ends, len(text))
+                cut = int(ends[-1]) if len(ends) else 0
+                begins = np.concatenate([[0], ends[:-1]]) if cut else ends
+                begins = begins[~np.isin(np.frombuffer(text, np.uint8)[begins], (10, 13))]  # without blank lines
+                if len(begins):
+                    yield Stretch(text[:cut], place, line, begins)
+                place, line, rest = place + cut, line + text.count(self._eol, 0, cut), text[cut:]
+                if not more or self.broken:
+                    return
+
+    def _ends(self, text: bytes) -> tuple[np.ndarray, int]:
+        """Where rows end, behind line breaks that are not in quotes, and where quotes open that do not close."""
+        opened = len(text)
+
+        def hide(cell: re.Match[bytes]) -> bytes:
+            nonlocal opened
+            if not cell[1]:
+                opened = cell.start()
+            return b"x" * len(cell[0])
+
+        plain = self._quoted.sub(hide, text) if b'"' in text else text
+        return np.flatnonzero(np.frombuffer(plain, np.uint8) == self._eol[0]) + 1, opened
+
+    def _found(self) -> tuple[list[tuple[int, int]], int, int]:
+        """Byte and line of every so many rows and of the end, how many these are, and the number of rows; made once.
+
+        At most `MARKS` places are kept unless the stretches between them would be larger than a chunk.
+        """
+        if self._index is None:
+            marks: list[tuple[int, int]] = []
+            every, count, end = 1, 0, self._start
+            for part in self._stretches():
+                breaks = np.flatnonzero(np.frombuffer(part.text, np.uint8) == self._eol[0])
+                begins = part.begins[-count % every :: every]
+                lines = part.line + np.searchsorted(breaks, begins)
+                marks += zip((part.place + begins).tolist(), lines.tolist(), strict=True)
+                count += len(part.begins)
+                end = part.place + len(part.text), part.line + len(breaks)
+                while len(marks) > MARKS and 2 * every * len(self.names) <= CHUNK:
+                    marks, every = marks[::2], 2 * every
+            self._index = [*marks, end], every, count
+        return self._index
+
+    def _between(self, start: int, stop: int) -> tuple[bytes, int]:
+        """The text of one of the `ranges`, and its first line."""
+        marks, every, _ = self._found()
+        begin, line = marks[start // every]
+        with self._file.open("rb") as file:
+            file.seek(begin)
+            return file.read(marks[-(-stop // every)][0] - begin), line
 
 
-class Index(NamedTuple):
-    """Where every `every`-th row begins (byte and line), and where the last one ends; `broken`: why it is no CSV."""
-
-    marks: list[tuple[int, int]]
-    every: int
-    rows: int
-    broken: str
-
-
-def _index(path: Path, header: bool, width: int) -> Index:
-    """One pass that finds the rows: line breaks may be inside quotes, so that only reading them tells.
-
-    At most `MARKS` places are kept unless the stretches between them would be larger than a chunk.
-    """
-    marks: list[tuple[int, int]] = []
-    every, count, place, broken = 1, 0, 0, ""
-    with path.open("rb") as file:
-        if file.read(3) != b"\xef\xbb\xbf":
-            file.seek(0)
-        else:
-            place = 3
-
-        def lines() -> Iterator[str]:
-            nonlocal place
-            for line in file:
-                place += len(line)
-                yield line.decode("utf-8", "surrogateescape")
-
-        reader = csv.reader(lines())
-        end = place, 0
-        try:
-            for record in reader:
-                if record and header:
-                    header = False
-                elif record:
-                    if count % every == 0:
-                        marks.append(end)
-                        if len(marks) > MARKS and 2 * every * width <= CHUNK:
-                            marks, every = marks[::2], 2 * every
-                    count += 1
-                end = place, reader.line_num
-        except csv.Error as error:
-            broken = f"{path}, line {reader.line_num}: not a valid CSV row ({error})"
-    # Up to a broken row only whole stretches have an end that is known.
-    return Index([*marks, end], every, count, broken)
+def _unpacked(owner: object, path: Path) -> Path:
+    """What is in a .gz, as a file that stays as long as its owner: it can be read from any place on."""
+    handle, name = tempfile.mkstemp(".csv")
+    weakref.finalize(owner, Path(name).unlink, missing_ok=True)
+    try:
+        with os.fdopen(handle, "wb") as file, gzip.open(path) as packed:
+            shutil.copyfileobj(packed, file)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is not a whole .gz file ({error}); get it again") from None
+    return Path(name)
 
 
-def _number(cell: str) -> float | None:
+def _number(cell: str, kind: str = "number") -> float | None:
     cell = cell.strip()
     if cell.lower() in MISSING:
         return float("nan")
+    if kind == "boolean":
+        return TRUTH.get(cell.lower())
     try:
-        return None if "_" in cell else float(cell)
+        return None if "_" in cell else float(cell)  # Python reads 1_000 as a number; in a table it is a label
     except ValueError:
         return None
 
 
-def _is_numeric(cells: list[str]) -> bool:
-    first = next((cell for cell in cells if cell.strip().lower() not in MISSING), None)
-    return first is None or _number(first) is not None
+def _kind(cell: str) -> str:
+    """What the cells of a column are: number, boolean or text; nothing if this one is missing."""
+    number = _number(cell)
+    if number is None:
+        return "boolean" if cell.strip().lower() in TRUTH else "text"
+    return "" if cell.strip().lower() in MISSING else "number"
 
 
-def _header(first: list[str], path: Path) -> tuple[tuple[str, ...], bool]:
+def _header(first: list[str], path: Path, delimiter: str) -> tuple[tuple[str, ...], bool]:
     """The column names, and whether the first row holds them."""
     cells = [cell.strip() for cell in first]
-    numbers = [cell for cell in cells if cell.lower() not in MISSING and _number(cell) is not None]
-    texts = [cell for cell in cells if cell.lower() not in MISSING and _number(cell) is None]
+    kinds = [_kind(cell) for cell in cells]
     counting = [str(i) for i in range(len(cells))]
     if len(cells) > 2 and cells in (counting, ["", *counting[:-1]]):
         raise ValueError(
             f"{path}: the first row counts 0, 1, 2, ..., which may be column numbers or data; "
             "give the columns names in the first row"
         )
-    if texts and numbers:
+    if "number" in kinds and not {"text", "boolean"}.isdisjoint(kinds):
+        name = next(cell for cell, kind in zip(cells, kinds, strict=True) if kind in ("text", "boolean"))
         raise ValueError(
-            f"{path}: cannot tell whether the first row is a header: {texts[0]!r} is a name and {numbers[0]!r} is "
-            "a number. Add a header of names to the file"
+            f"{path}: cannot tell whether the first row is a header: {name!r} is a name and "
+            f"{cells[kinds.index('number')]!r} is a number. Add a header of names to the file"
         )
-    if not texts:
+    if {"text", "boolean"}.isdisjoint(kinds):
         return tuple(f"column{i}" for i in range(len(cells))), False
-    if len(cells) == 1 and any(mark in cells[0] for mark in ";\t"):
+    others = {",": ";\t", "\t": ",;"}[delimiter]
+    if len(cells) == 1 and any(mark in cells[0] for mark in others):
+        what = {",": "commas", "\t": "tabs"}[delimiter]
         raise ValueError(
-            f"{path}: the columns are not separated by commas; the first row is {cells[0]!r}. Convert the file"
+            f"{path}: the columns are not separated by {what}; the first row is {cells[0]!r}. Convert the file, or "
+            "let its name end in .csv for commas and .tsv for tabs"
         )
     return unique(tuple(cell or f"column{i}" for i, cell in enumerate(cells)), path), True

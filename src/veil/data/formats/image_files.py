@@ -70,11 +70,7 @@ class ImageFiles(Chunked):
         return len(self._files) if self._bad == "refuse" else None
 
     def __call__(self) -> Iterator[Data]:
-        for chunk in range(len(self._ranges)):
-            found = self.load(chunk)
-            if found is not None:
-                yield found
-        self._ledger.warn(self._name)
+        return self.each(self._name)
 
     def sizes(self) -> Sequence[int]:
         return [stop - start for start, stop in self._ranges]

@@ -12,8 +12,8 @@ from typing import IO, Any
 import numpy as np
 
 from veil.data.core import trees
-from veil.data.core.columns import unique
-from veil.data.formats.parquet import GROUP, pyarrow_for
+from veil.data.core.numbers import unique
+from veil.data.formats.arrow import GROUP, pyarrow_for
 
 
 def write(path: str | os.PathLike[str], columns: Mapping[str, Any]) -> None:
