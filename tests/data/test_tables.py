@@ -282,7 +282,9 @@ class TestRefused:
     def test_paths(self, tmp_path):
         with refuses(FileNotFoundError, "path: there is no file", "none.csv"):
             read(tmp_path / "none.csv")
-        with refuses(ValueError, "path must end in .csv, .tsv, .csv.gz, .tsv.gz, .parquet, .feather, .npy, .npz", "'a.xlsx'"):
+        with refuses(
+            ValueError, "path must end in .csv, .tsv, .csv.gz, .tsv.gz, .parquet, .feather, .npy, .npz", "'a.xlsx'"
+        ):
             read(tmp_path / "a.xlsx")
 
     def test_columns(self, tmp_path):

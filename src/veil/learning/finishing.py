@@ -21,6 +21,7 @@ from veil.learning.result import Fit, History, Status
 from veil.learning.starting import cast, chosen
 from veil.learning.watch import Watch, likeliest
 from veil.model import Model, Plate, Startable, Stepwise, Tractable
+from veil.model.names import names
 from veil.objective import Objective
 from veil.parts.experts import Experts, with_expanded_sums
 from veil.posterior import Exact, Posterior, Resampled
@@ -114,7 +115,7 @@ def finished(
     if remarks:
         warnings.warn("; ".join(remarks), UserWarning, stacklevel=3)
     status = Status(converged, reason, watch.steps, missed, tuple(remarks))
-    return Fit(model, posterior, history, status)
+    return Fit(model, posterior, history, status, *names(data))
 
 
 def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str]:
