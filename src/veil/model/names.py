@@ -67,9 +67,8 @@ def aligned_rows(model: Any, evidence: Any) -> Any:
 
 def _picked(data: Data, known: Names) -> Data:
     given, arrays = names(data), data._arrays()
-    whole = (
-        data.evidence is None and known.evidence and known.query and {*known.query, *known.evidence} <= {*given.query}
-    )
+    both = {*known.query, *known.evidence} if known.query and known.evidence else {""}
+    whole = data.evidence is None and both <= {*given.query}
     observed, called = arrays.get("observed"), [data.query_names, data.evidence_names]
     for i, role in enumerate(Names._fields):
         source = "query" if whole else role
