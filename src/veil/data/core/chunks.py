@@ -59,45 +59,25 @@ class Chunked(ABC):
 
 
 @dataclass(frozen=True)
-class Mapped(Chunked):
-    """A function of each block."""
+class Part(Chunked):
+    """A function of every `processes`-th chunk, from number `process` on: shares are disjoint and together all."""
 
     source: Chunked
-    function: Callable[[Data], Data]
-
-    @property
-    def ledger(self) -> Ledger:
-        return self.source.ledger
-
-    def __call__(self) -> Iterator[Data]:
-        return (self.function(found) for found in self.source())
-
-    def sizes(self) -> Sequence[int]:
-        return self.source.sizes()
-
-    def load(self, chunk: int) -> Data | None:
-        found = self.source.load(chunk)
-        return None if found is None else self.function(found)
-
-
-@dataclass(frozen=True)
-class Shared(Chunked):
-    """Every `processes`-th chunk, from number `process` on: the shares are disjoint and together all."""
-
-    source: Chunked
-    process: int
-    processes: int
     name: str
+    function: Callable[[Data], Data] = lambda found: found
+    process: int = 0
+    processes: int = 1
 
     @property
     def ledger(self) -> Ledger:
         return self.source.ledger
 
     def __call__(self) -> Iterator[Data]:
-        return self.each(self.name)
+        return self.each(self.name) if self.processes > 1 else (self.function(found) for found in self.source())
 
     def sizes(self) -> Sequence[int]:
         return self.source.sizes()[self.process :: self.processes]
 
     def load(self, chunk: int) -> Data | None:
-        return self.source.load(self.process + chunk * self.processes)
+        found = self.source.load(self.process + chunk * self.processes)
+        return None if found is None else self.function(found)

@@ -11,13 +11,15 @@ import shutil
 import tempfile
 import weakref
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from veil.data.core.chunks import CHUNK, ranges
+from veil.data.core.chunks import FEW
 from veil.data.core.numbers import row_index, unique
 from veil.data.formats.arrow import pyarrow_for, stacked
 from veil.data.formats.paths import ending
@@ -25,30 +27,10 @@ from veil.data.formats.roles import Table
 
 BLOCK = 1 << 20  # bytes that are parsed at once
 LONGEST = 1 << 24  # bytes of a row: a quoted cell that goes on for longer is never closed
-MARKS = 4096  # places in a file that are kept
 EXACT = 1 << 53  # up to here all integers are floats
 MISSING = ("", "na", "n/a", "nan", "null")
 TRUTH = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
-
-
-class Stretch(NamedTuple):
-    """Whole rows of a file: their text, its first byte and line, and where in it the rows begin."""
-
-    text: bytes
-    place: int
-    line: int
-    begins: np.ndarray
-
-
-class Bad(NamedTuple):
-    """A row that cannot be read: its last line, the column if a cell is to blame, and why."""
-
-    line: int
-    column: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: " + (f"column {self.column!r}: " if self.column else "") + self.reason
+Bad = tuple[int, str]  # the last line of a row that cannot be read, and why
 
 
 class DelimitedTable(Table):
@@ -64,8 +46,7 @@ class DelimitedTable(Table):
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._arrow = pyarrow_for(path)
+        self.path, self._arrow = path, pyarrow_for(path)
         self._delimiter = "\t" if ending(path).startswith(".tsv") else ","
         # A cell that begins with a quote, to the one that closes it or to the end.
         self._quoted = re.compile(rb'(?<![^%s\r\n])"[^"]*(?:""[^"]*)*("|\Z)' % self._delimiter.encode())
@@ -73,53 +54,44 @@ class DelimitedTable(Table):
         with self._file.open("rb") as file:
             head = file.read(BLOCK)
         self._eol = b"\n" if b"\n" in head or b"\r" not in head else b"\r"
-        self._start = (3 if head.startswith(b"\xef\xbb\xbf") else 0, 1)
-        self._index: tuple[list[tuple[int, int]], int, int] | None = None
-        self._open()
-
-    def _open(self) -> None:
-        """Names and kinds of the columns, of the first stretch."""
-        part = next(self._stretches(), None)
-        records = iter(()) if part is None else self._records(part.text, part.line, "surrogateescape")
-        first = next(records, ([], 1))[0]
-        if part is None or not first:
-            raise ValueError(self.broken or f"{self.path} is empty; expected a header and rows of numbers")
+        self._start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+        self._found: list[tuple[int, int, int, int]] = []
+        text, place = next(self._stretches(BLOCK), (b"", 0))
+        records = self._records(text, place, "surrogateescape")
+        first, line = next(records, ([], 0))
+        if not first:
+            raise ValueError(self.broken or f"{path} is empty; expected a header and rows of numbers")
         if any("\ud800" <= letter <= "\udfff" for cell in first for letter in cell):
-            raise ValueError(f"{self.path} is not UTF-8 text, as its first row shows; convert it, or check the format")
-        self.names, header = _header(first, self.path, self._delimiter)
-        kinds, other = [""] * len(self.names), None
-        sample = [] if header else [first]
-        for record, at in records:
-            if len(record) == len(self.names):
-                sample.append(record)
-            else:
-                other = other or self._length(record, at)
-        for record in sample:
-            kinds = [kind or _kind(cell) for kind, cell in zip(kinds, record, strict=True)]
+            raise ValueError(f"{path} is not UTF-8 text, as its first row shows; convert it, or check the format")
+        self.names, header = _header(first, path, self._delimiter)
+        kinds, sample, other = [""] * len(self.names), 0 if header else 1, ""
+        for record, at in records if header else ((first, line), *records):
+            if len(record) != len(self.names):
+                other = other or self._refusal(at, self._length(record))
+                continue
+            kinds, sample = [kind or _kind(cell) for kind, cell in zip(kinds, record, strict=True)], sample + 1
             if all(kinds):
                 break
-        if not sample and other is not None:
-            raise self._refused(other)
         if not sample:
-            raise ValueError(f"{self.path} has no rows of data; only the header {', '.join(self.names)!r} is there")
+            raise ValueError(other or f"{path} has no rows of data; only the header {', '.join(self.names)!r} is there")
         if header:
-            after = part.begins[1] if len(part.begins) > 1 else len(part.text)
-            self._start = part.place + int(after), part.line + part.text.count(self._eol, 0, int(after))
-        self._kinds = kinds
-        self.numeric = tuple(kind != "text" for kind in kinds)
+            body = self._plain(text)[0]
+            blank = len(body) - len(body.lstrip(b"\r\n"))
+            end = body.find(self._eol, blank)
+            self._start = place + (len(text) if end < 0 else end + 1)
+        self._kinds, self.numeric = kinds, tuple(kind != "text" for kind in kinds)
         empty = [i for i, (name, kind) in enumerate(zip(first, kinds, strict=True)) if not (name.strip() or kind)]
         self.unnamed = tuple(sorted({*row_index(first), *empty})) if header else ()
 
     def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-        for part in self._stretches():
-            yield self._numbers(part.text, part.line, wanted)
+        yield from (self._numbers(text, place, wanted) for text, place in self._stretches(BLOCK))
         if self.broken:
             raise ValueError(self.broken)
 
     def cells(self, column: int) -> np.ndarray:
-        """One column as it stands: numbers, of integers every digit, or text, in which a missing cell is None."""
+        """As they stand: numbers, of integers every digit, or text, in which a missing cell is None."""
         arrow, compute = self._arrow, self._arrow.compute
-        parts = [self._parsed(part.text, part.line, [column], arrow.string()) for part in self._stretches()]
+        parts = [self._parsed(*part, [column], arrow.string()) for part in self._stretches(BLOCK)]
         texts = compute.utf8_trim_whitespace(arrow.concat_tables(parts).column(0))
         texts = compute.if_else(compute.is_in(compute.utf8_lower(texts), arrow.array(MISSING)), None, texts)
         found: np.ndarray = texts.to_numpy()
@@ -133,12 +105,11 @@ class DelimitedTable(Table):
         return found
 
     def rows(self) -> int:
-        return self._found()[2]
+        return self._index()[-1][2]
 
     def ranges(self, rows: int) -> list[tuple[int, int]]:
-        """Ranges of about `rows` rows, each of which can be read on its own, after a first look through the file."""
-        _, every, count = self._found()
-        return ranges(count, -(-rows // every) * every)
+        """About `FEW` of them, or of `BLOCK` bytes, whatever `rows` asks for, after a first look through the file."""
+        return [(before[2], here[2]) for before, here in pairwise(self._index())]
 
     def load(self, start: int, stop: int, wanted: Sequence[int]) -> np.ndarray:
         return self._numbers(*self._between(start, stop), wanted)
@@ -146,23 +117,25 @@ class DelimitedTable(Table):
     def salvage(self, start: int, stop: int, wanted: Sequence[int]) -> tuple[np.ndarray, list[str], list[str]]:
         """The rows of one of the `ranges` that can be read, what to call them, and which cannot be and why."""
         good, lines, bad = self._careful(*self._between(start, stop), wanted, "surrogateescape")
-        return good, [f"line {line}" for line in lines], [str(each) for each in bad]
+        return good, [f"line {line}" for line in lines], [f"line {line}: {reason}" for line, reason in bad]
 
     # -- cells ---------------------------------------------------------------------------------------------------------
 
-    def _numbers(self, text: bytes, line: int, wanted: Sequence[int]) -> np.ndarray:
-        types = [self._arrow.bool_() if self._kinds[i] == "boolean" else self._arrow.float64() for i in wanted]
-        table = self._parsed(text, line, wanted)
-        return table if isinstance(table, np.ndarray) else stacked(table, types)
+    def _types(self, wanted: Sequence[int]) -> list[Any]:
+        return [self._arrow.bool_() if self._kinds[i] == "boolean" else self._arrow.float64() for i in wanted]
 
-    def _parsed(self, text: bytes, line: int, wanted: Sequence[int], kind: Any = None) -> Any:
+    def _numbers(self, text: bytes, place: int, wanted: Sequence[int]) -> np.ndarray:
+        table = self._parsed(text, place, wanted)
+        return table if isinstance(table, np.ndarray) else stacked(table, self._types(wanted))
+
+    def _parsed(self, text: bytes, place: int, wanted: Sequence[int], kind: Any = None) -> Any:
         """A table of columns of one type or of their own; numbers that pyarrow refuses, as a careful look reads them.
 
         Raises:
             ValueError: what is wrong with the first row that nobody can read.
         """
         arrow, names = self._arrow, [self.names[i] for i in wanted]
-        types = [kind or (arrow.bool_() if self._kinds[i] == "boolean" else arrow.float64()) for i in wanted]
+        types = self._types(wanted) if kind is None else [kind]
         try:
             return arrow.csv.read_csv(
                 arrow.py_buffer(text),
@@ -177,49 +150,45 @@ class DelimitedTable(Table):
                 ),
             )
         except arrow.ArrowInvalid as error:
-            good, _, bad = self._careful(text, line, () if kind else wanted, "strict")
-            if bad:
-                raise self._refused(bad[0]) from None
-            if kind:
-                raise ValueError(f"{self.path}, in or after line {line}: {error}") from None
+            good, _, bad = self._careful(text, place, () if kind else wanted, "strict")
+            if bad or kind:
+                raise ValueError(self._refusal(*(bad or [(self._line(place), str(error))])[0])) from None
             return good
 
     def _careful(
-        self, text: bytes, line: int, wanted: Sequence[int], errors: str
+        self, text: bytes, place: int, wanted: Sequence[int], errors: str
     ) -> tuple[np.ndarray, list[int], list[Bad]]:
         """Row by row: the numbers of those that can be read and their lines, and the others."""
         good, lines, bad = [], [], []
-        for record, at in self._records(text, line, errors):
+        for record, at in self._records(text, place, errors):
             if len(record) != len(self.names):
-                bad.append(self._length(record, at))
+                bad.append((at, self._length(record)))
                 continue
             numbers = [_number(record[i], self._kinds[i]) for i in wanted]
             if None in numbers:
                 i = wanted[numbers.index(None)]
                 what = "true or false" if self._kinds[i] == "boolean" else "a number"
-                bad.append(Bad(at, self.names[i], f"{record[i]!r} is not {what}"))
+                bad.append((at, f"column {self.names[i]!r}: {record[i]!r} is not {what}"))
             else:
                 good.append(numbers)
                 lines.append(at)
         return np.array(good, np.float64).reshape(len(good), len(wanted)), lines, bad
 
-    def _length(self, record: list[str], line: int) -> Bad:
-        return Bad(line, "", f"{len(record)} cells in place of {len(self.names)}")
+    def _length(self, record: list[str]) -> str:
+        return f"{len(record)} cells in place of {len(self.names)}"
 
-    def _refused(self, bad: Bad) -> ValueError:
-        if bad.column:
-            return ValueError(
-                f"{self.path}, column {bad.column!r}, line {bad.line}: {bad.reason}. Columns that are used must be "
-                "numeric: leave this one out by naming the query columns, or correct it"
+    def _refusal(self, line: int, reason: str) -> str:
+        advice = "Columns that are used must be numeric: leave this one out by naming the query columns, or correct it"
+        if not reason.startswith("column"):
+            advice = (
+                f"The first row is {', '.join(self.names[:4])}{', ...' if len(self.names) > 4 else ''}. A separator at "
+                "the end of a row, or in a cell without quotes, makes one cell more; comment lines must go"
             )
-        return ValueError(
-            f"{self.path}, line {bad.line}: the row has {bad.reason} columns in the first row ({self.names[0]}, ...). "
-            "Correct it: a separator at the end of a row, or in a cell without quotes, makes one cell more; comment "
-            "lines must go"
-        )
+        return f"{self.path}, line {line}: {reason}. {advice}"
 
-    def _records(self, text: bytes, line: int, errors: str) -> Iterator[tuple[list[str], int]]:
+    def _records(self, text: bytes, place: int, errors: str) -> Iterator[tuple[list[str], int]]:
         """The records that are not blank, and the lines on which they end."""
+        line = self._line(place)
         try:
             reader = csv.reader(io.StringIO(text.decode("utf-8", errors), newline=""), delimiter=self._delimiter)
             yield from ((record, line + reader.line_num - 1) for record in reader if record)
@@ -232,70 +201,73 @@ class DelimitedTable(Table):
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def _stretches(self) -> Iterator[Stretch]:
-        """A pass over the file. A quote that is never closed ends it, and is `broken`."""
-        place, line = self._start
-        rest = b""
+    def _stretches(self, size: int) -> Iterator[tuple[bytes, int]]:
+        """A pass in whole rows, about so many bytes of text, and the first byte of each.
+
+        A quote that is never closed ends it, and is `broken`.
+        """
+        place, rest = self._start, b""
         with self._file.open("rb") as file:
             file.seek(place)
-            while True:
-                more = file.read(max(BLOCK, len(rest)))
+            while not self.broken:
+                more = file.read(max(size, len(rest)))
                 text = rest + more
-                ends, opened = self._ends(text)
-                if opened < len(text) and (not more or len(text) > LONGEST):
-                    at = line + text.count(self._eol, 0, opened)
+                plain, opened = self._plain(text)
+                if opened is not None and (not more or len(text) > LONGEST):
+                    at = self._line(place) + text.count(self._eol, 0, opened)
                     self.broken = f"{self.path}, line {at}: a quoted cell is never closed; close it, or take it out"
-                elif not more and text and (not len(ends) or ends[-1] < len(text)):
-                    ends = np.append(ends, len(text))
-                cut = int(ends[-1]) if len(ends) else 0
-                begins = np.concatenate([[0], ends[:-1]]) if cut else ends
-                begins = begins[~np.isin(np.frombuffer(text, np.uint8)[begins], (10, 13))]  # without blank lines
-                if len(begins):
-                    yield Stretch(text[:cut], place, line, begins)
-                place, line, rest = place + cut, line + text.count(self._eol, 0, cut), text[cut:]
-                if not more or self.broken:
+                whole = opened is None and not more
+                cut = len(text) if whole else plain.rfind(self._eol, 0, opened) + 1
+                if (body := text[:cut]) and (body[0] not in b"\r\n" or body.strip(b"\r\n")):  # no blank lines alone
+                    yield body, place
+                place, rest = place + cut, text[cut:]
+                if not more:
                     return
 
-    def _ends(self, text: bytes) -> tuple[np.ndarray, int]:
-        """Where rows end, behind line breaks that are not in quotes, and where quotes open that do not close."""
-        opened = len(text)
+    def _plain(self, text: bytes) -> tuple[bytes, int | None]:
+        """The text without line breaks in quotes, and where quotes open that do not close."""
+        opened = None
 
         def hide(cell: re.Match[bytes]) -> bytes:
             nonlocal opened
-            if not cell[1]:
-                opened = cell.start()
+            opened = opened if cell[1] else cell.start()
             return b"x" * len(cell[0])
 
-        plain = self._quoted.sub(hide, text) if b'"' in text else text
-        return np.flatnonzero(np.frombuffer(plain, np.uint8) == self._eol[0]) + 1, opened
+        return self._quoted.sub(hide, text) if b'"' in text else text, opened
 
-    def _found(self) -> tuple[list[tuple[int, int]], int, int]:
-        """Byte and line of every so many rows and of the end, how many these are, and the number of rows; made once.
-
-        At most `MARKS` places are kept unless the stretches between them would be larger than a chunk.
-        """
-        if self._index is None:
-            marks: list[tuple[int, int]] = []
-            every, count, end = 1, 0, self._start
-            for part in self._stretches():
-                breaks = np.flatnonzero(np.frombuffer(part.text, np.uint8) == self._eol[0])
-                begins = part.begins[-count % every :: every]
-                lines = part.line + np.searchsorted(breaks, begins)
-                marks += zip((part.place + begins).tolist(), lines.tolist(), strict=True)
-                count += len(part.begins)
-                end = part.place + len(part.text), part.line + len(breaks)
-                while len(marks) > MARKS and 2 * every * len(self.names) <= CHUNK:
-                    marks, every = marks[::2], 2 * every
-            self._index = [*marks, end], every, count
-        return self._index
+    def _index(self) -> list[tuple[int, int, int, int]]:
+        """Of each of the `ranges` the first byte and line, and the rows before it; and the end of the one before."""
+        if not self._found:
+            found, rows, end, line, size = [], 0, self._start, self._line(self._start), self._file.stat().st_size
+            for text, place in self._stretches(max(1, min(BLOCK, (size - end) // FEW))):
+                line += place - end  # blank lines, of which nothing was given
+                found.append((place, line, rows, end))
+                plain = np.frombuffer(self._plain(text)[0], np.uint8)
+                begins = np.concatenate([[0], np.flatnonzero(plain[:-1] == self._eol[0]) + 1])
+                rows += int(np.count_nonzero(~np.isin(plain[begins], (10, 13))))
+                end, line = place + len(text), line + text.count(self._eol)
+            self._found = [*found, (end, line, rows, end)]
+        return self._found
 
     def _between(self, start: int, stop: int) -> tuple[bytes, int]:
-        """The text of one of the `ranges`, and its first line."""
-        marks, every, _ = self._found()
-        begin, line = marks[start // every]
+        """The text of one of the `ranges`, and its first byte."""
+        index = self._index()
+        number = bisect_left(index, start, key=lambda each: each[2])
+        place = index[number][0]
         with self._file.open("rb") as file:
-            file.seek(begin)
-            return file.read(marks[-(-stop // every)][0] - begin), line
+            file.seek(place)
+            return file.read(index[number + 1][3] - place), place
+
+    def _line(self, place: int) -> int:
+        """The line of a byte, which is only needed to say what is wrong."""
+        known = next((line for first, line, _, _ in self._found if first == place), None)
+        if known is not None:
+            return known
+        count = 1
+        with self._file.open("rb") as file:
+            for start in range(0, place, BLOCK):
+                count += file.read(min(BLOCK, place - start)).count(self._eol)
+        return count
 
 
 def _unpacked(owner: object, path: Path) -> Path:
