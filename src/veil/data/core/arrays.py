@@ -282,11 +282,7 @@ class Data:
 
 
 def labels(data: Data) -> Labels:
-    """The query names, the evidence names and the name.
-
-    >>> labels(Data([1.0]))
-    (('y0',), (), 'data')
-    """
+    """The query names, the evidence names and the name."""
     return data.query_names, data.evidence_names, data.name
 
 
@@ -298,11 +294,7 @@ def _set(data: Data, arrays: Mapping[str, Any], names: tuple[Any, Any, str]) -> 
 
 
 def unchecked(arrays: Mapping[str, Tree], names: Labels) -> Data:
-    """Data of arrays that are known to be good: nothing is checked again, and nothing needs to hold for the whole.
-
-    >>> unchecked({"query": np.zeros((2, 1))}, (("y0",), (), "zeros"))
-    Data('zeros': N=2, query (y0))
-    """
+    """Data of arrays that are known to be good: nothing is checked again, and nothing needs to hold for the whole."""
     made = object.__new__(Data)
     _set(made, arrays, names)
     return made
@@ -312,22 +304,12 @@ def block(arrays: Mapping[str, Tree], names: Labels, first_row: int) -> Data:
     """A checked block of a larger whole, which begins at `first_row` of it (for the error messages).
 
     A block may have weights that are all zero or nothing observed, which the whole may not.
-
-    Raises:
-        TypeError, ValueError: whatever else the constructor of `Data` would raise.
-
-    >>> block({"query": np.zeros(2), "weight": np.zeros(2)}, ((), (), "zeros"), 0)
-    Data('zeros': N=2, query (y0), total weight 0)
     """
     return unchecked(*checked(arrays, names, whole=False, first_row=first_row))
 
 
 def concatenate(parts: Sequence[Data]) -> Data:
-    """The rows of several data after each other; all must be in memory and have the same columns and fields.
-
-    >>> len(concatenate([Data([1.0]), Data([2.0])]))
-    2
-    """
+    """The rows of several data after each other; all must be in memory and have the same columns and fields."""
     if len(parts) == 1:
         return parts[0]
     together = lambda *arrays: np.concatenate(arrays)  # noqa: E731
@@ -343,11 +325,7 @@ def concatenate(parts: Sequence[Data]) -> Data:
 
 
 def shape_text(tree: Tree) -> str:
-    """The shape of one datum, of each leaf.
-
-    >>> shape_text(np.zeros((5, 2))), shape_text({"arm": {"left": np.zeros((5, 2))}})
-    ('[2]', '{arm.left [2]}')
-    """
+    """The shape of one datum, of each leaf."""
     if not trees.is_tree(tree):
         return str(list(tree.shape[1:]))
     each = [f"{'.'.join(path)} {list(leaf.shape[1:])}" for path, leaf in trees.leaves(tree)]

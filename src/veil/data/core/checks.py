@@ -59,11 +59,7 @@ def checked(
 
 
 def sequence_shape(query: Tree) -> tuple[int, int] | None:
-    """The N and T that all leaves [N, T, ...] share; None if they are not sequences.
-
-    >>> sequence_shape({"a": np.zeros((3, 4, 1)), "b": np.zeros((3, 4, 5, 5))}), sequence_shape(np.zeros((3, 4)))
-    ((3, 4), None)
-    """
+    """The N and T that all leaves [N, T, ...] share; None if they are not sequences."""
     shapes = {leaf.shape[:2] if leaf.ndim > 2 else None for _, leaf in trees.leaves(query)}
     return shapes.pop() if len(shapes) == 1 else None
 
@@ -79,11 +75,7 @@ def _tree(value: Any, argument: str) -> tuple[Tree, tuple[str, ...]]:
 
 
 def default_names(tree: Tree, letter: str, sequences: bool) -> Tree:
-    """The names of each leaf's columns, (): of an array its last axis; a leaf that is like an image has one name.
-
-    >>> default_names({"a": np.zeros((5, 2)), "b": {"c": np.zeros((5, 8, 8))}}, "y", sequences=False)
-    {'a': ('a0', 'a1'), 'b': {'c': ('b.c',)}}
-    """
+    """The names of each leaf's columns, (): of an array its last axis; a leaf that is like an image has one name."""
 
     def name(leaf: Any, path: Path) -> tuple[str, ...]:  # an array, or its shape
         called = ".".join(path) or letter
@@ -95,11 +87,7 @@ def default_names(tree: Tree, letter: str, sequences: bool) -> Tree:
 
 
 def flat_names(tree: Tree, letter: str, sequences: bool) -> tuple[str, ...]:
-    """The names of all columns, leaf after leaf.
-
-    >>> flat_names({"a": np.zeros((5, 3, 2)), "b": np.zeros((5, 3, 1))}, "y", sequences=True)
-    ('a0', 'a1', 'b')
-    """
+    """The names of all columns, leaf after leaf."""
     return _flat(default_names(tree, letter, sequences))
 
 
@@ -270,11 +258,7 @@ def _filled(query: Tree, observed: Tree, names: Tree, first_row: int) -> tuple[T
 
 
 def every_mask(query: Tree, observed: Tree) -> Tree:
-    """`observed` with a mask for each leaf of the query, all True where it has none.
-
-    >>> every_mask({"a": np.zeros((1, 2))}, None)
-    {'a': array([[ True,  True]])}
-    """
+    """`observed` with a mask for each leaf of the query, all True where it has none."""
     return trees.map(lambda leaf, seen: np.ones(leaf.shape, bool) if seen is None else seen, query, observed)
 
 
@@ -329,14 +313,7 @@ def _identities(value: Any, count: int, lead: str) -> np.ndarray:
 
 
 def check_rows(rows: int, argument: str = "rows") -> int:
-    """`rows` as a positive integer.
-
-    Raises:
-        ValueError: it is not one.
-
-    >>> check_rows(8)
-    8
-    """
+    """`rows` as a positive integer."""
     if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
         raise ValueError(f"{argument} must be a positive integer, the number of data in a block; got {rows!r}")
     return int(rows)

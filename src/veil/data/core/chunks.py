@@ -14,20 +14,12 @@ FEW = 64  # chunks that data too small for many such are divided into, to be shu
 
 
 def chunk_rows(count: int, width: int) -> int:
-    """How many of `count` rows of `width` numbers go into a chunk.
-
-    >>> chunk_rows(2_000_000, 20), chunk_rows(100, 20), chunk_rows(10, 1 << 20)
-    (13107, 2, 1)
-    """
+    """How many of `count` rows of `width` numbers go into a chunk."""
     return max(1, min(CHUNK // max(1, width), -(-count // FEW)))
 
 
 def ranges(count: int, rows: int) -> list[tuple[int, int]]:
-    """Consecutive ranges of `rows` rows each, but the last.
-
-    >>> ranges(5, 2)
-    [(0, 2), (2, 4), (4, 5)]
-    """
+    """Consecutive ranges of `rows` rows each, but the last."""
     return [(start, min(start + rows, count)) for start in range(0, count, rows)]
 
 

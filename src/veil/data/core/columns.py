@@ -17,14 +17,7 @@ Columns = Mapping[str, Any] | Sequence[str | int] | str | int | None
 
 
 def resolve(names: Sequence[str], wanted: Sequence[str | int] | str | int, argument: str) -> list[int]:
-    """The positions of columns given by name or position (from 0; a number as text is a position unless it is a name).
-
-    Raises:
-        ValueError: an unknown column (the message has the available ones and the closest match) or one named twice.
-
-    >>> resolve(("a", "b"), ["b", 0], "query")
-    [1, 0]
-    """
+    """The positions of columns given by name or position (from 0; "1" is one unless it is a name)."""
     items = [wanted] if isinstance(wanted, str | int | np.integer) else list(wanted)
     found: list[int] = []
     for item in items:
@@ -45,14 +38,7 @@ def resolve(names: Sequence[str], wanted: Sequence[str | int] | str | int, argum
 
 
 def resolve_tree(names: Sequence[str], wanted: Columns, argument: str) -> Tree:
-    """The positions of columns as `resolve` has them, of a dictionary a dictionary of such lists; of None None.
-
-    Raises:
-        ValueError: as `resolve`; an array without columns, or a column in two of them.
-
-    >>> resolve_tree(("a", "b", "c"), {"pair": ["b", 0], "one": "c"}, "query")
-    {'pair': [1, 0], 'one': [2]}
-    """
+    """The positions of columns as `resolve` has them, of a dictionary a dictionary of such lists; of None None."""
     if wanted is None:
         return None
     trees.check(wanted, argument)
@@ -68,20 +54,12 @@ def resolve_tree(names: Sequence[str], wanted: Columns, argument: str) -> Tree:
 
 
 def flat(places: Tree) -> list[int]:
-    """All positions in a tree of lists of them.
-
-    >>> flat({"pair": [1, 0], "one": [2]}), flat(None)
-    ([1, 0, 2], [])
-    """
+    """All positions in a tree of lists of them."""
     return [place for _, each in trees.leaves(places) for place in each]
 
 
 def suggestion(item: str, names: Sequence[str]) -> str:
-    """What to say after an unknown name: the closest match, if one is close, and what there is.
-
-    >>> suggestion("waitin", ["eruptions", "waiting"])
-    "did you mean 'waiting'? Available: eruptions, waiting"
-    """
+    """What to say after an unknown name: the closest match, if one is close, and what there is."""
     by_lower = {name.lower(): name for name in names}
     close = get_close_matches(item.lower(), list(by_lower), n=1)
     shown = ", ".join(names[:30]) + (f", ... ({len(names)} in all)" if len(names) > 30 else "")
@@ -89,13 +67,7 @@ def suggestion(item: str, names: Sequence[str]) -> str:
 
 
 def check_roles(names: Sequence[str], query: Sequence[int], evidence: Sequence[int], weight: int | None = None) -> None:
-    """Refuse an empty query and a column with two roles.
-
-    Raises:
-        ValueError: either of them.
-
-    >>> check_roles(("a", "b"), [0], [1])
-    """
+    """Refuse an empty query and a column with two roles."""
     if not query:
         raise ValueError("query: no column is left for it; name fewer columns as evidence, or name the query")
     shared = set(query) & set(evidence)
@@ -107,13 +79,7 @@ def check_roles(names: Sequence[str], query: Sequence[int], evidence: Sequence[i
 
 
 def check_columns(arrays: Mapping[str, Tree], labels: Labels) -> None:
-    """Refuse fields of data that have no columns [N, P], or the same name twice.
-
-    Raises:
-        ValueError: either of them.
-
-    >>> check_columns({"query": np.zeros((3, 1))}, (("a",), (), "zeros"))
-    """
+    """Refuse fields of data that have no columns [N, P], or the same name twice."""
     for role in ("query", "evidence"):
         tree: Tree = arrays.get(role)
         if trees.is_tree(tree):
@@ -131,11 +97,7 @@ def check_columns(arrays: Mapping[str, Tree], labels: Labels) -> None:
 def select(
     arrays: Mapping[str, Tree], labels: Labels, query: Columns, evidence: Columns
 ) -> tuple[dict[str, Tree], Labels]:
-    """Fields and labels with other roles; see `Data.select`.
-
-    >>> select({"query": np.array([[1.0, 2.0]])}, (("a", "b"), (), "pair"), "b", "a")
-    ({'query': array([[2.]]), 'evidence': array([[1.]])}, (('b',), ('a',), 'pair'))
-    """
+    """Fields and labels with other roles; see `Data.select`."""
     check_columns(arrays, labels)
     names = labels[1] + labels[0]
     inputs = resolve_tree(names, evidence, "evidence") or None

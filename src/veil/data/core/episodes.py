@@ -92,9 +92,6 @@ def ordered(episode: Any, time: Any, count: int) -> tuple[np.ndarray, np.ndarray
     """Which rows are the steps of the first sequence, of the second, ...: row numbers [M]; and their lengths [N].
 
     As `grouped` has them, whose errors these are; of `count` rows.
-
-    >>> ordered(["a", "b", "a"], [2, 1, 1], 3)
-    (array([2, 0, 1]), array([2, 1]))
     """
     number = np.zeros(count, np.intp) if episode is None else _numbered(_column(episode, count, "episode"))
     order = np.argsort(number, kind="stable")
@@ -127,12 +124,6 @@ def ragged(
     """Steps [M, ...] that stand one after the other, the first ``lengths[0]`` of them the first sequence, and so on.
 
     ``weight`` [N] is that of the sequences.
-
-    Raises:
-        ValueError: lengths that are not positive integers or do not add up to M.
-
-    >>> ragged([2, 1], np.array([[1.0], [2.0], [3.0]]))
-    Data('episodes': N=2, query [2, 1], 3 steps)
     """
     sizes = np.asarray(lengths)
     if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or len(sizes) == 0:
@@ -186,14 +177,7 @@ def steps(data: Data) -> Data:
 
 
 def shape_of(data: Data) -> tuple[int, int]:
-    """The N and T of sequences.
-
-    Raises:
-        ValueError: data that are not sequences.
-
-    >>> shape_of(episodes([[1.0, 2.0, 3.0], [4.0]]))
-    (2, 3)
-    """
+    """The N and T of sequences."""
     shape = sequence_shape(data.query)
     if shape is None:
         found = ", ".join(
@@ -240,11 +224,7 @@ def _numbered(names: np.ndarray) -> np.ndarray:
 
 
 def moments(times: np.ndarray) -> np.ndarray:
-    """Times as what can be compared: text as numbers or dates, of which none wraps or loses its zone.
-
-    >>> moments(np.array(["2026-01-02T00:30+02:00", "2026-01-01T23:00Z"])).argmin(), moments(np.array(["10", "9"]))
-    (0, array([10,  9]))
-    """
+    """Times as what can be compared: text as numbers or dates, of which none wraps or loses its zone."""
     if times.dtype.kind not in "US":
         return times
     for kind in (int, float):

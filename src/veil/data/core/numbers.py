@@ -16,23 +16,12 @@ _INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
 
 
 def row_index(names: Sequence[str]) -> tuple[int, ...]:
-    """The columns in which pandas or R writes the numbers or names of rows, which are no data.
-
-    >>> row_index(("", "a", "")), row_index(("Unnamed: 0.1", "Unnamed: 0", "a")), row_index(("a", "__index_level_0__"))
-    ((0,), (0, 1), (1,))
-    """
+    """The columns in which pandas or R writes the numbers or names of rows, which are no data."""
     return tuple(i for i, name in enumerate(names) if (i == 0 and not name.strip()) or _INDEX.fullmatch(name))
 
 
 def unique(names: tuple[str, ...], where: object) -> tuple[str, ...]:
-    """The names, which must differ from each other.
-
-    Raises:
-        ValueError: a name comes twice.
-
-    >>> unique(("a", "b"), "table.csv")
-    ('a', 'b')
-    """
+    """The names, which must differ from each other."""
     twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
     if twice is not None:
         raise ValueError(f"{where} has two columns named {twice!r}; rename one of them")
@@ -40,16 +29,7 @@ def unique(names: tuple[str, ...], where: object) -> tuple[str, ...]:
 
 
 def numbers(value: Any, argument: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Any table or array as floats [N, ...] with at least two axes, and the column names it brings.
-
-    Raises:
-        TypeError: it does not hold real numbers.
-        ValueError: it is empty, or has no rows.
-
-    >>> numbers([1, 2], "query")
-    (array([[1.],
-           [2.]]), ())
-    """
+    """Any table or array as floats [N, ...] with at least two axes, and the column names it brings."""
     array, names = array_of(value, argument)
     if array.ndim == 0:
         raise ValueError(
@@ -140,14 +120,7 @@ def _framed(given: Any, column: Any, argument: str) -> tuple[np.ndarray, tuple[s
 
 
 def float_type(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
-    """The type that numbers of another one become: float32 if it holds them exactly.
-
-    Raises:
-        TypeError: they are not real numbers.
-
-    >>> float_type(np.dtype(np.uint8), "query"), float_type(np.dtype(np.int32), "query")
-    (dtype('float32'), dtype('float64'))
-    """
+    """The type that numbers of another one become: float32 if it holds them exactly."""
     if dtype.kind == "b" or dtype.name in ("float32", "float16", "bfloat16", "int8", "uint8", "int16", "uint16"):
         return np.dtype(np.float32)
     if dtype.kind in "iuf":
@@ -174,11 +147,7 @@ def _from_objects(array: np.ndarray, argument: str, names: tuple[str, ...]) -> n
 
 
 def first_not_finite(array: np.ndarray) -> tuple[int, ...] | None:
-    """The place of the first entry that is NaN or infinite, None if there is none.
-
-    >>> first_not_finite(np.array([[1.0, 2.0], [np.inf, 0.0]]))
-    (1, 0)
-    """
+    """The place of the first entry that is NaN or infinite, None if there is none."""
     # The sum is finite if all entries are, bar an overflow, and needs no temporary of the array's size.
     with np.errstate(invalid="ignore", over="ignore"):
         if np.isfinite(np.sum(array, dtype=np.float64)):

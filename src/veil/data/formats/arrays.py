@@ -44,9 +44,6 @@ class ArrayTable(Table):
         members: each array by name, in the order of the file.
         roles: whether the arrays are the fields of `Data`, by name ("query", "query/frame"), rather than columns.
         ragged: whether the arrays are steps of sequences, with `lengths` or an `episode` for each.
-
-    Raises:
-        ValueError: not such a file, Python objects in it (which are never loaded), or arrays of different lengths.
     """
 
     def __init__(self, path: Path) -> None:
@@ -155,14 +152,7 @@ class ArrayTable(Table):
 
 
 def by_role(arrays: Mapping[str, Any]) -> dict[str, Tree]:
-    """Arrays by the names that they have in a file as fields: "query/frame" is a leaf of the query.
-
-    Raises:
-        ValueError: a name is that of an array and of a dictionary.
-
-    >>> by_role({"query/frame": 1, "query/arm/left": 2, "weight": 3})
-    {'query': {'frame': 1, 'arm': {'left': 2}}, 'weight': 3}
-    """
+    """Arrays by the names that they have in a file as fields: "query/frame" is a leaf of the query."""
     fields: dict[str, Tree] = trees.nested({tuple(name.split("/")): array for name, array in arrays.items()})
     return fields
 

@@ -53,10 +53,6 @@ class ArrowTable(Table):
     """The columns of a Parquet or Feather file.
 
     Integers, floats, decimals and booleans are numbers.
-
-    Raises:
-        ModuleNotFoundError: pyarrow is not installed.
-        ValueError: not such a file, or one without rows or columns.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,11 +76,7 @@ class ArrowTable(Table):
         self.numeric = tuple(any(test(kind) for test in tests) for kind in self._types)
 
     def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-        """As `Table` has it.
-
-        Raises:
-            ValueError: a wanted column does not hold numbers: the column, its first row and value are named.
-        """
+        """As `Table` has it."""
         names, kinds = self._numbers(wanted)
         for batch in self._batches(names, max(1, CELLS // len(names))):
             if batch.num_rows:

@@ -39,10 +39,6 @@ class DelimitedTable(Table):
     The first row is the header if no cell of it is a number. If all of them are, there is no header and the columns are
     called column0, column1, ... Cells that are empty, NA, N/A, NaN or null (in any case) are missing. A column holds
     numbers if its first cell that is not missing is one, and truth values (1 and 0) if that is true or false.
-
-    Raises:
-        ModuleNotFoundError: pyarrow is not installed.
-        ValueError: no rows, an ambiguous or repeated header, a row of another length, text that is not UTF-8.
     """
 
     def __init__(self, path: Path) -> None:
@@ -129,11 +125,7 @@ class DelimitedTable(Table):
         return table if isinstance(table, np.ndarray) else stacked(table, self._types(wanted))
 
     def _parsed(self, text: bytes, place: int, wanted: Sequence[int], kind: Any = None) -> Any:
-        """A table of columns of one type or of their own; numbers that pyarrow refuses, as a careful look reads them.
-
-        Raises:
-            ValueError: what is wrong with the first row that nobody can read.
-        """
+        """A table of columns, of one type or each of its own; what pyarrow refuses as a careful look reads it."""
         arrow, names = self._arrow, [self.names[i] for i in wanted]
         types = self._types(wanted) if kind is None else [kind]
         try:

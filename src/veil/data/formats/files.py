@@ -43,9 +43,6 @@ class TableFiles(Chunked):
         bad: what to do with records that cannot be read.
         ledger: of the records that are skipped; it may have files already that could not be opened.
         name: of the data.
-
-    Raises:
-        ValueError: a file's columns differ from the first one's (with `bad="skip"` that file is skipped).
     """
 
     def __init__(self, tables: Sequence[Table], roles: Roles | None, bad: str, ledger: Ledger, name: str) -> None:
@@ -180,11 +177,7 @@ class TableFiles(Chunked):
 
 
 def opened(files: Sequence[Path], opener: Callable[[Path], Table], bad: str, ledger: Ledger) -> list[Table]:
-    """The files that can be opened; others are refused, or entered into the ledger.
-
-    Raises:
-        ValueError: a file that cannot be opened, or none that can.
-    """
+    """The files that can be opened; others are refused, or entered into the ledger."""
     tables = []
     for number, file in enumerate(files):
         try:
@@ -220,12 +213,7 @@ def _unusable(fields: dict[str, Tree]) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def reading(path: Path, where: str) -> Iterator[None]:
-    """Errors while reading, with the file and the rows.
-
-    Raises:
-        FileNotFoundError: the file was there before; the message says what to do.
-        ValueError: the file cannot be read.
-    """
+    """Errors while reading, with the file and the rows."""
     try:
         yield
     except UNREADABLE as error:
@@ -256,12 +244,7 @@ def stamp(path: Path) -> Stamp:
 
 
 def unchanged(path: Path, before: Stamp) -> None:
-    """Refuse a file that has changed, whose rows are no longer where they were.
-
-    Raises:
-        FileNotFoundError: it is gone.
-        Changed: it has another size or time.
-    """
+    """Refuse a file that has changed, whose rows are no longer where they were."""
     if stamp(path) != before:
         raise Changed(
             f"{path} has changed since the stream was made. Data must stay as they are while they are read: put the "

@@ -31,10 +31,6 @@ class ImageFiles(Chunked):
         classes: whether the evidence is the class: one number for each sub-folder of `root`, 1 for that of the image
             and 0 for the others.
         bad, ledger, name: as for `TableFiles`.
-
-    Raises:
-        ModuleNotFoundError: Pillow is not installed.
-        ValueError: no image can be read; or `classes`, and there are not two sub-folders or images outside of them.
     """
 
     def __init__(

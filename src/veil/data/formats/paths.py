@@ -28,21 +28,13 @@ class Found(NamedTuple):
 
 
 def ending(path: Path) -> str:
-    """What says of which kind a file is, ".csv.gz" as one.
-
-    >>> ending(Path("a.b.CSV.gz")), ending(Path("a.b.npy"))
-    ('.csv.gz', '.npy')
-    """
+    """What says of which kind a file is, ".csv.gz" as one."""
     packed = path.suffix.lower() == ".gz"
     return "".join(path.suffixes[-2:] if packed else path.suffixes[-1:]).lower()
 
 
 def called(path: Path) -> str:
-    """The name of a file without its ending.
-
-    >>> called(Path("shards/a.b.csv.gz"))
-    'a.b'
-    """
+    """The name of a file without its ending."""
     return path.name[: len(path.name) - len(ending(path))]
 
 
@@ -52,17 +44,6 @@ def find(path: Paths) -> Found:
     A folder means the tables directly in it, all of one kind, or else the images in it and in its sub-folders; a
     pattern (with `*`, `?` or `[`, and `**` for any sub-folders) whatever it matches. Names that begin with a dot are
     left out.
-
-    Raises:
-        FileNotFoundError: there is no such file or folder, or the pattern matches nothing.
-        ValueError: files of several kinds, or of none that can be read.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name in ("b.npy", "a.npy", "notes.txt"):
-    ...         _ = Path(folder, name).write_text("")
-    ...     [file.name for file in find(folder).files]
-    ['a.npy', 'b.npy']
     """
     if not isinstance(path, str | os.PathLike):
         files = [Path(each) for each in path]
@@ -85,21 +66,12 @@ def find(path: Paths) -> Found:
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether it is a pattern of file names and not the name of a file.
-
-    >>> is_pattern(Path("shards/*.npy"))
-    True
-    """
+    """Whether it is a pattern of file names and not the name of a file."""
     return any(mark in str(path) for mark in "*?[") and not path.exists()
 
 
 def check_table(path: Path) -> None:
-    """Refuse what is not one table file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the ending is not that of a table, or it is a folder or a pattern.
-    """
+    """Refuse what is not one table file."""
     if path.is_dir() or is_pattern(path):
         raise ValueError(
             f"path: {path} may be many files, which are read in blocks: use veil.data.stream (or --stream)"

@@ -111,11 +111,7 @@ class Roles(NamedTuple):
 def roles_of(
     table: Table, query: Columns, evidence: Columns, weight: str | int | None, apart: Sequence[int] = ()
 ) -> Roles:
-    """The columns in their roles; those in `apart` are the episode and the time.
-
-    Raises:
-        ValueError: unknown columns, a column in two roles, no query left.
-    """
+    """The columns in their roles; those in `apart` are the episode and the time."""
     inputs = resolve_tree(table.names, evidence, "evidence") or None
     given = flat(inputs)
     weighing = None if weight is None else resolve(table.names, weight, "weight")[0]

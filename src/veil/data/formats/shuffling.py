@@ -42,9 +42,6 @@ def chunk_windows(
 
     `load` reads a chunk by its number, of `sizes` rows of `width` numbers; None if there is nothing in it. The order
     and the threads are those of grain: a map over the chunks, globally shuffled and repeated.
-
-    Raises:
-        ModuleNotFoundError: grain is not installed; the message has the command that installs it.
     """
     grain = needed("shuffled batches of a stream need grain", "scale", "grain")
     total, mean = len(sizes), max(1, sum(sizes) * width // len(sizes))
@@ -187,11 +184,7 @@ def _place(state: dict[str, Any], same: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def without_needless_mask(data: Data) -> Data:
-    """The same data, with `observed` None if nothing is missing.
-
-    >>> without_needless_mask(Data([1.0, 2.0])).observed is None
-    True
-    """
+    """The same data, with `observed` None if nothing is missing."""
     if not all(mask.all() for _, mask in trees.leaves(data.observed)):
         return data
     return unchecked({**data.fields(), "observed": None}, labels(data))
