@@ -56,7 +56,7 @@ Data('zeros': N=2, query (y0))
 >>> resolve(("a", "b"), ["b", 0], "query")
 [1, 0]
 >>> from veil.data.core.episodes import moments
->>> moments(np.array(["2026-01-02T00:30+02:00", "2026-01-01T23:00Z"])).argmin(), moments(np.array(["10", "9"]))
+>>> moments(np.array(["2026-01-02T00:30+02:00", "2026-01-01T23:00Z"])).tolist()[0].hour, moments(np.array(["10", "9"]))
 (0, array([10,  9]))
 >>> from veil.data.core.episodes import shape_of
 >>> shape_of(episodes([[1.0, 2.0, 3.0], [4.0]]))
@@ -153,4 +153,4 @@ from pathlib import Path  # noqa: F401 (the examples use these)
 
 import numpy as np  # noqa: F401
 
-from veil.data import Data, DataWarning  # noqa: F401
+from veil.data import Data, DataWarning, episodes  # noqa: F401

@@ -1,7 +1,5 @@
 """Bach's chorales as piano rolls, from the MusicXML files of the music21 corpus."""
 
-from __future__ import annotations
-
 import io
 import os
 import xml.etree.ElementTree as ElementTree
@@ -118,9 +116,6 @@ def _notes(part: ElementTree.Element) -> tuple[list[Note], Fraction, Fraction]:
 def _key(pitch: ElementTree.Element) -> int:
     step, octave = pitch.findtext("step") or "", pitch.findtext("octave") or "4"
     return 12 * (int(octave) + 1) + NOTES[step.strip()] + round(float(pitch.findtext("alter") or 0))
-
-
-# -- files -------------------------------------------------------------------------------------------------------------
 
 
 def _scores(place: Path) -> Iterator[bytes]:

@@ -1,7 +1,5 @@
 """Example data: small ones that come with the library, generated ones, and how to get the others."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace

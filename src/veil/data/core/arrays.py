@@ -89,8 +89,6 @@ class Data:
         given |= {"mask": mask, "reset": reset}
         _set(self, *checked(given, (query_names, evidence_names, name), whole=True, first_row=0))
 
-    # -- size and shape ------------------------------------------------------------------------------------------------
-
     def __len__(self) -> int:
         """The number of data N."""
         return len(trees.first(self.query))
@@ -143,8 +141,6 @@ class Data:
 
     def _arrays(self) -> dict[str, Tree]:
         return {field: vars(self)[field] for field in FIELDS if vars(self)[field] is not None}
-
-    # -- rows ----------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, rows: Any) -> Data:
         """The data of some rows: a slice, an array of integers, a boolean mask [N], or one integer (one row of data).
@@ -229,8 +225,6 @@ class Data:
             return unchecked(picked, labels(self))
         return block(trees.map(lambda array: np.array(array, subok=False), picked), labels(self), first_row)
 
-    # -- roles ---------------------------------------------------------------------------------------------------------
-
     def select(self, query: Columns = None, evidence: Columns = None) -> Data:
         """The same data with other roles: any columns as query and evidence, by name or position.
 
@@ -278,9 +272,6 @@ class Data:
         return f"Data({self.name!r}: {', '.join(parts)})"
 
 
-# -- built without the constructor -------------------------------------------------------------------------------------
-
-
 def labels(data: Data) -> Labels:
     """The query names, the evidence names and the name."""
     return data.query_names, data.evidence_names, data.name
@@ -319,9 +310,6 @@ def concatenate(parts: Sequence[Data]) -> Data:
     if any(part.observed is not None for part in parts):
         arrays["observed"] = trees.map(together, *(every_mask(part.query, part.observed) for part in parts))
     return unchecked(arrays, labels(parts[0]))
-
-
-# -- text --------------------------------------------------------------------------------------------------------------
 
 
 def shape_text(tree: Tree) -> str:

@@ -1,7 +1,5 @@
 """The fields of data, converted and checked: what `Data` may hold."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,9 +69,6 @@ def _tree(value: Any, argument: str) -> tuple[Tree, tuple[str, ...]]:
     return trees.map(lambda pair: pair[0], pairs), () if trees.is_tree(value) else pairs[1]
 
 
-# -- names -------------------------------------------------------------------------------------------------------------
-
-
 def default_names(tree: Tree, letter: str, sequences: bool) -> Tree:
     """The names of each leaf's columns, (): of an array its last axis; a leaf that is like an image has one name."""
 
@@ -115,9 +110,6 @@ def leaf_names(names: Any, tree: Tree, argument: str, letter: str, sequences: bo
 
 def _column(names: tuple[str, ...], bad: tuple[int, ...]) -> str:
     return names[bad[-1] if len(names) > 1 else 0]
-
-
-# -- rows and steps ----------------------------------------------------------------------------------------------------
 
 
 def _same_index(given: Mapping[str, Any]) -> None:
@@ -207,9 +199,6 @@ def _booleans(array: np.ndarray, what: str, wanted: str) -> np.ndarray:
     return array.astype(bool)
 
 
-# -- entries -----------------------------------------------------------------------------------------------------------
-
-
 def _present(value: Any, query: Tree, count: int, lead: str) -> Tree:
     """A mask for each leaf of the query, all True for those that are left out."""
 
@@ -275,9 +264,6 @@ def incomplete(column: str, row: int, value: str, what: str = "evidence") -> Val
         f"{what} must be complete and finite; column {column!r}, row {row} (from 0) is {value}. Drop such rows, or "
         "model evidence and query jointly (a joint mixture that is then conditioned), which integrates them out"
     )
-
-
-# -- weights and numbers of rows ---------------------------------------------------------------------------------------
 
 
 def _weights(value: Any, count: int, lead: str, whole: bool, first_row: int) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Sources with random access: they know their chunks, any of which can be read on its own."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Anything like an array as floats: lists, numpy and jax arrays, frames, tables, columns of objects."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Sequence

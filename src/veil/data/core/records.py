@@ -1,7 +1,5 @@
 """Records that cannot be read: refused, or skipped, counted and named."""
 
-from __future__ import annotations
-
 import threading
 import warnings
 from dataclasses import dataclass

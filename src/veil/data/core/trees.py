@@ -1,7 +1,5 @@
 """Trees: an array, or a dictionary of arrays by name (of dictionaries too). An array is a tree of one leaf, at ()."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

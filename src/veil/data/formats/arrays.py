@@ -1,7 +1,5 @@
 """Numpy's own files as tables: .npy and plain .npz by mapping a part at a time, compressed .npz in step."""
 
-from __future__ import annotations
-
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Parquet and Feather files as tables of numbers, read by pyarrow in small batches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Comma- or tab-separated text as a table of numbers: cut into stretches of whole rows here, parsed by pyarrow."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io
@@ -115,8 +113,6 @@ class DelimitedTable(Table):
         good, lines, bad = self._careful(*self._between(start, stop), wanted, "surrogateescape")
         return good, [f"line {line}" for line in lines], [f"line {line}: {reason}" for line, reason in bad]
 
-    # -- cells ---------------------------------------------------------------------------------------------------------
-
     def _types(self, wanted: Sequence[int]) -> list[Any]:
         return [self._arrow.bool_() if self._kinds[i] == "boolean" else self._arrow.float64() for i in wanted]
 
@@ -190,8 +186,6 @@ class DelimitedTable(Table):
         except csv.Error as error:
             at = line + reader.line_num - 1
             raise ValueError(f"{self.path}, line {at}: not a row of cells ({error})") from None
-
-    # -- rows ----------------------------------------------------------------------------------------------------------
 
     def _stretches(self, size: int) -> Iterator[tuple[bytes, int]]:
         """A pass in whole rows, about so many bytes of text, and the first byte of each.

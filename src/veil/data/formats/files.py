@@ -1,7 +1,5 @@
 """Many files of one kind as one source of data, with random access and a policy for what cannot be read."""
 
-from __future__ import annotations
-
 import os
 import zipfile
 import zlib
@@ -206,9 +204,6 @@ def _unusable(fields: dict[str, Tree]) -> Iterator[tuple[int, str]]:
             wrong, what = wrong | (array < 0), f"{what} or negative"
         for row in np.flatnonzero(wrong.reshape(len(array), -1).any(axis=1)):
             yield int(row), f"{trees.text(field, tuple(inside))} is {what}"
-
-
-# -- what can go wrong -------------------------------------------------------------------------------------------------
 
 
 @contextmanager

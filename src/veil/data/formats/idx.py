@@ -1,7 +1,5 @@
 """The IDX format of MNIST and its relatives: a big-endian header, then bytes."""
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import Sequence
 from pathlib import Path

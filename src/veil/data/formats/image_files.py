@@ -1,7 +1,5 @@
 """Folders of images as data: each file is one datum, its sub-folder its class."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One file, a folder, a pattern or a list, as the files that are meant."""
 
-from __future__ import annotations
-
 import glob
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Which columns of a table are the query, the evidence and the weight."""
 
-from __future__ import annotations
-
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence

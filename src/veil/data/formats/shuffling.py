@@ -1,7 +1,5 @@
 """Shuffled batches without end, from data of which only a window is in memory, and where one is in them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, NamedTuple

@@ -107,8 +107,6 @@ class Stream:
             return Stream(Part(source, self.name, function), self.rows, count=self.count, name=self.name)
         return Stream(lambda: (function(block) for block in source()), self.rows, count=self.count, name=self.name)
 
-    # -- shuffled, shared, resumed -------------------------------------------------------------------------------------
-
     def batches(
         self, batch_size: int, *, seed: int, process: int = 0, processes: int = 1, state: dict[str, Any] | None = None
     ) -> Batches:
@@ -198,8 +196,6 @@ class Stream:
             return None if found is None else self._conform(self._compare(found, chunk))
 
         return chunk_windows(load, source.sizes(), width, (seed, process), lambda: source.ledger.warn(self.name))
-
-    # -- a pass --------------------------------------------------------------------------------------------------------
 
     def _reblock(self, rows: int) -> Iterator[Data]:
         waiting: deque[Data] = deque()

@@ -1,7 +1,5 @@
 """Files of numbers as data: whole (`read`) or in blocks (`stream`), with columns chosen for their roles."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -215,9 +213,6 @@ def _images(
     assert found.root is not None
     source = ImageFiles(found.files, found.root, size, evidence is not None, bad, ledger, name)
     return Stream(source, rows, count=source.count, name=name)
-
-
-# -- formats -----------------------------------------------------------------------------------------------------------
 
 
 def open_table(path: Path) -> Table:

@@ -1,7 +1,5 @@
 """Columns to a file, which is either complete or not there."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os
