@@ -67,7 +67,7 @@ def array_of(value: Any, argument: str) -> tuple[np.ndarray, tuple[str, ...]]:
         return _framed(list(value.columns), lambda i: value[value.columns[i]], argument)
     if hasattr(value, "to_numpy"):  # a series, a pyarrow array
         name = getattr(value, "name", None)
-        return np.asarray(value.to_numpy()), () if name is None else (str(name),)
+        return np.asarray(value), () if name is None else (str(name),)
     return np.asarray(value), ()
 
 

@@ -67,7 +67,11 @@ class DelimitedTable(Table):
             if all(kinds):
                 break
         if not sample:
-            raise ValueError(other or f"{path} has no rows of data; only the header {', '.join(self.names)!r} is there")
+            raise ValueError(
+                other
+                or self.broken
+                or f"{path} has no rows of data; only the header {', '.join(self.names)!r} is there"
+            )
         if header:
             body = self._plain(text)[0]
             blank = len(body) - len(body.lstrip(b"\r\n"))
