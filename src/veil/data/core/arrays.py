@@ -157,7 +157,9 @@ class Data:
         count = len(self)
         if isinstance(rows, slice):
             if len(range(*rows.indices(count))) == 0:
-                raise ValueError(f"data[{_slice_text(rows)}] selects none of the {count} rows; select at least one")
+                raise ValueError(
+                    f"data[{rows.start}:{rows.stop}:{rows.step}] selects none of the {count} rows; select at least one"
+                )
             return unchecked(trees.map(lambda array: array[rows], self._arrays()), labels(self))
         wanted = np.asarray(rows)
         if wanted.dtype == bool:
@@ -173,9 +175,9 @@ class Data:
         wanted = np.atleast_1d(wanted)
         if wanted.size == 0:
             raise ValueError(f"the index selects none of the {count} rows; select at least one")
-        if wanted.min() < -count or wanted.max() >= count:
-            bad = wanted[(wanted < -count) | (wanted >= count)][0]
-            raise IndexError(f"row {bad} is out of range: there are {count} rows, counted from 0")
+        bad = wanted[(wanted < -count) | (wanted >= count)]
+        if bad.size:
+            raise IndexError(f"row {bad[0]} is out of range: there are {count} rows, counted from 0")
         return self._rows(wanted, 0)
 
     def blocks(self, rows: int) -> Iterator[Data]:
@@ -326,8 +328,3 @@ def _columns_text(names: tuple[str, ...], tree: Tree) -> str:
     if len(names) > 6:
         return f"[{len(names)}] ({', '.join(names[:3])}, ..., {names[-1]})"
     return f"({', '.join(names)})"
-
-
-def _slice_text(rows: slice) -> str:
-    parts = ["" if rows.start is None else str(rows.start), "" if rows.stop is None else str(rows.stop)]
-    return ":".join(parts + ([] if rows.step is None else [str(rows.step)]))

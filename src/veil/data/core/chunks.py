@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from veil.data.core.arrays import Data
 from veil.data.core.records import Ledger
@@ -24,10 +23,8 @@ def ranges(count: int, rows: int) -> list[tuple[int, int]]:
 class Chunked(ABC):
     """Data in numbered chunks, 0, 1, ...; several threads may load chunks at the same time."""
 
-    @property
-    @abstractmethod
-    def ledger(self) -> Ledger:
-        """The records that were skipped."""
+    ledger: Ledger  # of the records that were skipped
+    name: str
 
     @abstractmethod
     def __call__(self) -> Iterator[Data]:
@@ -41,29 +38,28 @@ class Chunked(ABC):
     def load(self, chunk: int) -> Data | None:
         """A chunk, or None if all its rows are bad and skipped."""
 
-    def each(self, name: str) -> Iterator[Data]:
-        """All chunks in order; at the end it is said what was skipped of the data of this name."""
+    def each(self) -> Iterator[Data]:
+        """All chunks in order; at the end it is said what was skipped."""
         found = (self.load(chunk) for chunk in range(len(self.sizes())))
         yield from (data for data in found if data is not None)
-        self.ledger.warn(name)
+        self.ledger.warn(self.name)
 
 
-@dataclass(frozen=True)
 class Part(Chunked):
     """A function of every `processes`-th chunk, from number `process` on: shares are disjoint and together all."""
 
-    source: Chunked
-    name: str
-    function: Callable[[Data], Data] = lambda found: found
-    process: int = 0
-    processes: int = 1
-
-    @property
-    def ledger(self) -> Ledger:
-        return self.source.ledger
+    def __init__(
+        self,
+        source: Chunked,
+        function: Callable[[Data], Data] = lambda found: found,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.source, self.function, self.process, self.processes = source, function, process, processes
+        self.ledger, self.name = source.ledger, source.name
 
     def __call__(self) -> Iterator[Data]:
-        return self.each(self.name) if self.processes > 1 else (self.function(found) for found in self.source())
+        return self.each() if self.processes > 1 else (self.function(found) for found in self.source())
 
     def sizes(self) -> Sequence[int]:
         return self.source.sizes()[self.process :: self.processes]

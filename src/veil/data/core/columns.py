@@ -45,8 +45,8 @@ def resolve_tree(names: Sequence[str], wanted: Columns, argument: str) -> Tree:
         if path and not each:
             raise ValueError(f"{trees.text(argument, path)}: expected at least one column; got none")
     found = flat(places)
-    twice = next((place for place in found if found.count(place) > 1), None)
-    if twice is not None:
+    if len(set(found)) < len(found):
+        twice = next(place for place in found if found.count(place) > 1)
         raise ValueError(f"{argument}: column {names[twice]!r} is named twice; name it once")
     return places
 
@@ -107,7 +107,7 @@ def select(
     pairs = trees.map(lambda places: _picked(arrays, labels, places), outputs)
     made["query"] = trees.map(lambda pair: pair[0], pairs)
     if "observed" in arrays:
-        made["observed"] = trees.map(lambda pair: pair[1], pairs)
+        made["observed"] = trees.map(lambda pair: np.ones(pair[0].shape, bool) if pair[1] is None else pair[1], pairs)
     if inputs is not None:
         pairs = trees.map(lambda places: _picked(arrays, labels, places), inputs)
         for (_, (_, mask)), (_, places) in zip(trees.leaves(pairs), trees.leaves(inputs), strict=True):
@@ -124,23 +124,19 @@ def select(
 
 def _picked(arrays: Mapping[str, Any], labels: Labels, places: list[int]) -> tuple[np.ndarray, np.ndarray | None]:
     """Columns and, where query entries are missing, their mask. Arrays wanted as they are stay shared."""
-    first = len(labels[1])
+    first, observed = len(labels[1]), arrays.get("observed")
     if places == list(range(first, first + len(labels[0]))):
-        return arrays["query"], arrays.get("observed")
+        return arrays["query"], observed
     if first and places == list(range(first)):
-        mask = np.ones(arrays["evidence"].shape, bool) if "observed" in arrays else None
-        return arrays["evidence"], mask
+        return arrays["evidence"], None
     # One column at a time, so that the columns that are not wanted are neither copied nor, if mapped, read.
-    parts, masks = [], []
-    for place in places:
-        inside = place >= first
-        source = arrays["query" if inside else "evidence"]
-        column = place - first if inside else place
-        parts.append(source[:, column])
-        if "observed" in arrays:
-            masks.append(arrays["observed"][:, column] if inside else np.ones(len(source), bool))
-    return np.stack(parts, axis=1), np.stack(masks, axis=1) if masks else None
+    pairs = [("query", place - first) if place >= first else ("evidence", place) for place in places]
+    found = np.stack([arrays[role][:, column] for role, column in pairs], axis=1)
+    if observed is None:
+        return found, None
+    there = np.ones(len(found), bool)
+    return found, np.stack([observed[:, column] if role == "query" else there for role, column in pairs], axis=1)
 
 
-# Numbers held at once while# Numbers held at once while a table is read: about 5 MB as text, 0.5 MB as float64.
+# Numbers held at once while a table is read: about 5 MB as text, 0.5 MB as float64.
 CELLS = 1 << 16

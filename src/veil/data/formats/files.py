@@ -44,7 +44,7 @@ class TableFiles(Chunked):
     """
 
     def __init__(self, tables: Sequence[Table], roles: Roles | None, bad: str, ledger: Ledger, name: str) -> None:
-        self._roles, self._bad, self._ledger = roles, bad, ledger
+        self._roles, self._bad, self.ledger, self.name = roles, bad, ledger, name
         self._tables: list[Table] = []
         self._places: list[Place] | None = None
         self._labels: Labels = ((), (), name) if roles is None else roles.labels(tables[0], name)
@@ -64,10 +64,6 @@ class TableFiles(Chunked):
         self._stamps = [stamp(table.path) for table in self._tables]
 
     @property
-    def ledger(self) -> Ledger:
-        return self._ledger
-
-    @property
     def count(self) -> int | None:
         """The number of data, where it is known without reading them; not if some may be skipped."""
         known = [table.count for table in self._tables if table.count is not None]
@@ -75,7 +71,7 @@ class TableFiles(Chunked):
 
     def __call__(self) -> Iterator[Data]:
         if self._bad == "skip":
-            yield from self.each(self._labels[2])
+            yield from self.each()
             return
         for number, table in enumerate(self._tables):
             row = 0
@@ -116,7 +112,7 @@ class TableFiles(Chunked):
         except UNREADABLE as error:
             if of_the_system(error):
                 refuse(error, table.path)
-            self._ledger.enter(chunk, stop - start, [f"{table.path}, {rows}: {reason_of(error, table.path)}"])
+            self.ledger.enter(chunk, stop - start, [f"{table.path}, {rows}: {reason_of(error, table.path)}"])
             return None
         bad = [f"{table.path}, {each}" for each in bad]
         count, keep = len(bad), np.ones(len(names), bool)
@@ -125,7 +121,7 @@ class TableFiles(Chunked):
                 keep[row] = False
                 count += 1
                 bad += [f"{table.path}, {names[row]}: {reason}"] if len(bad) < SHOWN else []
-        self._ledger.enter(chunk, count, bad)
+        self.ledger.enter(chunk, count, bad)
         return block(trees.map(lambda array: array[keep], fields), self._labels, 0) if keep.any() else None
 
     def _fields(self, chunk: Any, rows: int | None = None) -> dict[str, Tree]:
@@ -158,7 +154,7 @@ class TableFiles(Chunked):
             if table.broken and self._bad == "refuse":
                 raise ValueError(table.broken)
             if table.broken:
-                self._ledger.enter(-1 - number, 1, [f"{table.broken}; nothing after it was read"])
+                self.ledger.enter(-1 - number, 1, [f"{table.broken}; nothing after it was read"])
         for number, table in enumerate(self._tables):
             width = table.width(self._wanted[number])
             found = table.ranges(chunk_rows(sum(counts), width))

@@ -104,7 +104,7 @@ class Stream:
         """
         source = self._source
         if isinstance(source, Chunked):
-            return Stream(Part(source, self.name, function), self.rows, count=self.count, name=self.name)
+            return Stream(Part(source, function), self.rows, count=self.count, name=self.name)
         return Stream(lambda: (function(block) for block in source()), self.rows, count=self.count, name=self.name)
 
     def batches(
@@ -176,7 +176,7 @@ class Stream:
                 f"processes: {self.name!r} has {chunks} chunks, which cannot be shared by {processes} processes. Use "
                 "fewer processes, or write more and smaller files, or Parquet with smaller row groups (row_group_size)"
             )
-        made._source = Part(self._source, self.name, process=process, processes=processes)
+        made._source = Part(self._source, process=process, processes=processes)
         made.count = None if self.count is None else sum(made._source.sizes())
         return made
 
@@ -246,25 +246,11 @@ class Stream:
 
     def _compare(self, found: object, number: int) -> Data:
         found = _check_block(found, number)
-        like, which = self._like, f"block {number} (from 0) has"
-        for role in ("query", "evidence"):
-            expected, came = (getattr(each, f"{role}_shape") for each in (like, found))
-            if expected != came:
+        for (what, came), (_, expected) in zip(_form(found), _form(self._like), strict=True):
+            if came != expected:
                 raise ValueError(
-                    f"{which} {role} of shape {came} per datum; the first block has {expected}. All blocks must have "
-                    "the same columns"
-                )
-            expected, came = (getattr(each, f"{role}_names") for each in (like, found))
-            if expected != came:
-                raise ValueError(
-                    f"{which} {role} columns {came}; the first block has {expected}. All blocks must have the same "
-                    "columns in the same order"
-                )
-        for field in ("weight", "index"):
-            if (vars(like)[field] is None) != (vars(found)[field] is None):
-                has, had = ("no", "one") if vars(found)[field] is None else ("a", "none")
-                raise ValueError(
-                    f"{which} {has} {field}, the first block has {had}; all blocks must have the same fields"
+                    f"block {number} (from 0) has {what} {came}; the first block has {expected}. All blocks must have "
+                    "the same columns in the same order, and the same fields"
                 )
         return found
 
@@ -273,6 +259,18 @@ class Stream:
         given = "" if self.evidence_shape is None else f", evidence {shape_text(self._like.evidence)}"
         query = shape_text(self._like.query)
         return f"Stream({self.name!r}: N={size}, query {query}{given}, blocks of {self.rows})"
+
+
+def _form(found: Data) -> list[tuple[str, Any]]:
+    """What all blocks have in common."""
+    given = [f"{'no' if vars(found)[field] is None else 'a given'} {field}" for field in ("weight", "index")]
+    return [
+        ("query of shape", found.query_shape),
+        ("evidence of shape", found.evidence_shape),
+        ("query columns", found.query_names),
+        ("evidence columns", found.evidence_names),
+        ("fields:", ", ".join(given)),
+    ]
 
 
 def _every(blocks: Iterable[Data], process: int, processes: int) -> Iterator[Data]:

@@ -13,7 +13,7 @@ from veil.data.formats.arrow import ArrowTable
 from veil.data.formats.delimited import DelimitedTable
 from veil.data.formats.files import TableFiles, opened
 from veil.data.formats.image_files import ImageFiles
-from veil.data.formats.paths import TEXTS, Found, Paths, called, check_table, ending, find
+from veil.data.formats.paths import TEXTS, Paths, called, check_table, ending, find
 from veil.data.formats.roles import Table, roles_of
 from veil.data.formats.streaming import Stream
 from veil.data.recorded.minari import ENDINGS
@@ -30,12 +30,12 @@ def read(
     episode: str | int | None = None,
     time: str | int | None = None,
 ) -> Data:
-    """Read a .csv, .parquet, .npy or .npz file, or a recording, into memory.
+    """Read a .csv or .tsv (perhaps in a .gz), .parquet, .feather, .npy or .npz file, or a recording, into memory.
 
     Columns are named by their name or position (from 0); `query={"place": ["x", "y"], "reward": "r"}` puts them into
-    the arrays of a dictionary. Without `query` it is every column that is not evidence or weight; if no `evidence` is
-    named either, columns that are not numeric are left out with a `DataWarning`. Missing
-    cells and nulls are missing entries of the query. The columns of a file without names are column0, column1, ...
+    the arrays of a dictionary. Without `query` it is every column that is not evidence or weight, except, with a
+    `DataWarning`, a row index that pandas or R wrote and, if no `evidence` is named either, what is not numeric.
+    Missing cells and nulls are missing entries of the query. Columns without names are column0, column1, ...
 
     A .npy holds one array [N, columns], or [N, ...] all of which is the query. An .npz holds the arrays query and, if
     needed, evidence, weight, observed, index, mask, reset, those in a dictionary as query/frame and query/reward; or a
@@ -43,7 +43,7 @@ def read(
     Files with Python objects are never loaded.
 
     **Sequences.** With `episode` the rows that have the same value in that column are the steps of one sequence, in the
-    order of the file or of the column `time` (`grouped`). An .npz may hold them padded (query [N, T, ...] and a mask),
+    order of the file or of the column `time` (`grouped`); with `time` alone all rows are one sequence. An .npz may hold them padded (query [N, T, ...] and a mask),
     or one after the other: query [M, ...] with lengths [N] (and weight [N]), or with episode [M] and perhaps time [M].
     A recording of an environment (`recording`: a folder that `collect` made, one of Minari, an .hdf5 file) has parts in
     place of columns: `query` and `evidence` are names of observations, "action", "reward" or "terminated"; the query is
@@ -59,7 +59,7 @@ def read(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ModuleNotFoundError: Parquet without pyarrow; the message has the command that installs it.
+        ModuleNotFoundError: a table but numpy's own without pyarrow; the message has the command that installs it.
         ValueError: an unknown ending or column, a used column that is not numeric, or anything `Data` would refuse.
 
     >>> import tempfile, pathlib
@@ -157,7 +157,7 @@ def stream(
 
     Raises:
         FileNotFoundError: there are no such files; or one that was there is gone.
-        ModuleNotFoundError: Parquet without pyarrow, images without Pillow; the message has the command.
+        ModuleNotFoundError: such a table without pyarrow, images without Pillow; the message has the command.
         ValueError: as for `read`; files of several kinds or with different columns; a bad record.
 
     >>> import tempfile, pathlib
@@ -172,7 +172,17 @@ def stream(
     name = found.name if name is None else name
     ledger = Ledger()
     if found.images:
-        return _images(found, query, evidence, weight, image_size, bad, ledger, name, rows)
+        for argument, value in (("query", query), ("weight", weight)):
+            if value is not None:
+                raise ValueError(f"{argument}: images have no columns; the whole image is the query. Leave it out")
+        if evidence not in (None, "folder", ["folder"]):
+            raise ValueError(f"evidence: images have only 'folder', the class by sub-folder; got {evidence!r}")
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise ValueError(f"image_size must be height and width in pixels, such as (32, 32); got {image_size!r}")
+        assert found.root is not None
+        images = ImageFiles(found.files, found.root, size, evidence is not None, bad, ledger, name)
+        return Stream(images, rows, count=images.count, name=name)
     if image_size is not None:
         raise ValueError(f"image_size: only images have a size; {found.files[0].name} is a table")
     tables = opened(found.files, open_table, bad, ledger)
@@ -188,30 +198,6 @@ def stream(
         made = Stream(source, rows, count=source.count, name=name)
         return made if query is None and evidence is None else made.map(lambda part: part.select(query, evidence))
     source = TableFiles(tables, roles_of(first, query, evidence, weight), bad, ledger, name)
-    return Stream(source, rows, count=source.count, name=name)
-
-
-def _images(
-    found: Found,
-    query: Columns,
-    evidence: Columns,
-    weight: str | int | None,
-    image_size: int | tuple[int, int] | None,
-    bad: str,
-    ledger: Ledger,
-    name: str,
-    rows: int,
-) -> Stream:
-    for argument, value in (("query", query), ("weight", weight)):
-        if value is not None:
-            raise ValueError(f"{argument}: images have no columns; the whole image is the query. Leave it out")
-    if evidence not in (None, "folder", ["folder"]):
-        raise ValueError(f"evidence: images have only 'folder', the class by sub-folder; got {evidence!r}")
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"image_size must be height and width in pixels, such as (32, 32); got {image_size!r}")
-    assert found.root is not None
-    source = ImageFiles(found.files, found.root, size, evidence is not None, bad, ledger, name)
     return Stream(source, rows, count=source.count, name=name)
 
 
