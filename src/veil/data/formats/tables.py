@@ -44,7 +44,7 @@ def read(
 
     **Sequences.** With `episode` the rows that have the same value in that column are the steps of one sequence, in the
     order of the file or of the column `time` (`grouped`); with `time` alone all rows are one sequence. An .npz may hold
-    them padded (query [N, T, ...] and a mask), or one after the other: query [M, ...] with lengths [N] (and weight [N]),
+    them padded (query [N, T, ...] and a mask), or one after the other: query [M, ...] with lengths [N] (weight [N]),
     or with episode [M] and perhaps time [M].
     A recording of an environment (`recording`: a folder that `collect` made, one of Minari, an .hdf5 file) has parts in
     place of columns: `query` and `evidence` are names of observations, "action", "reward" or "terminated"; the query is
