@@ -115,7 +115,8 @@ def finished(
     if remarks:
         warnings.warn("; ".join(remarks), UserWarning, stacklevel=3)
     status = Status(converged, reason, watch.steps, missed, tuple(remarks))
-    return Fit(model, posterior, history, status, *names(data))
+    known = names(data)
+    return Fit(model, posterior, history, status, query_names=known.query, evidence_names=known.evidence)
 
 
 def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str]:
