@@ -251,7 +251,8 @@ class TestCsv:
         with refuses(ValueError, "line 5"):
             read(csv(tmp_path, 'a,b\n1,"x\ny"\n\n?,z\n'), query="a")
 
-    def test_errors_in_later_blocks(self, tmp_path):
+    def test_errors_in_later_blocks(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("veil.data.formats.delimited.BLOCK", 1 << 16)
         lines = [f"{i},{i}\n" for i in range(50_000)]
         lines[45_000] = "1,oops\n"
         path = csv(tmp_path, "a,b\n" + "".join(lines))

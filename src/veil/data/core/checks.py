@@ -1,6 +1,6 @@
 """The fields of data, converted and checked: what `Data` may hold."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,37 +22,36 @@ def checked(
     count = len(trees.first(query))
     lead = trees.text("query", trees.leaves(query)[0][0])  # what messages call the leaf that the others must fit
     _same_rows(query, "query", count, lead)
+
+    def of(field: str, make: Callable[..., Any], *rest: Any) -> Any:
+        return None if given.get(field) is None else make(given[field], *rest)
+
     sequences = given.get("mask") is not None or given.get("reset") is not None
     query_names = leaf_names(names[0] or found, query, "query", "y", sequences)
-    mask = None if given.get("mask") is None else _padding(given["mask"], query)
-    reset = None if given.get("reset") is None else _steps(given["reset"], query, "reset", "an episode starts")
+    mask, reset = of("mask", _padding, query), of("reset", _steps, query, "reset", "an episode starts")
     query = _blank(query, mask)
-    evidence: Tree = None
-    evidence_names: Tree = None
-    if given.get("evidence") is not None:
-        evidence, found = _tree(given["evidence"], "evidence")
-        if sequences:
-            _same_steps(evidence, "evidence", query, lead)
-        evidence = _blank(evidence, mask)
-        _same_rows(evidence, "evidence", count, lead)
-        evidence_names = leaf_names(names[1] or found, evidence, "evidence", "x", sequences)
-        for (path, leaf), (_, columns) in zip(trees.leaves(evidence), trees.leaves(evidence_names), strict=True):
-            _complete(leaf, path, columns, first_row)
-    elif names[1]:
+    evidence, found = of("evidence", _tree, "evidence") or (None, ())
+    if evidence is None and names[1]:
         raise ValueError(f"evidence_names {tuple(names[1])} were given without evidence; give both or neither")
+    if sequences:
+        _same_steps(evidence, "evidence", query, lead)
+    evidence = _blank(evidence, mask)
+    _same_rows(evidence, "evidence", count, lead)
+    evidence_names = None if evidence is None else leaf_names(names[1] or found, evidence, "evidence", "x", sequences)
+    for (path, leaf), (_, columns) in zip(trees.leaves(evidence), trees.leaves(evidence_names), strict=True):
+        bad = None if isinstance(leaf, np.memmap) else first_not_finite(leaf)
+        if bad is not None:
+            raise incomplete(_column(columns, bad), bad[0] + first_row, str(leaf[bad]), trees.text("evidence", path))
 
-    observed = None if given.get("observed") is None else _present(given["observed"], query, count, lead)
-    if observed is not None and mask is not None:  # what is not there is not missing
+    observed = of("observed", _present, query, count, lead)
+    if mask is not None:  # what is not there is not missing
         observed = trees.map(lambda seen: seen | ~_wide(mask, seen.ndim), observed)
     if not any(isinstance(leaf, np.memmap) for _, leaf in trees.leaves(query)):
         query, observed = _filled(query, observed, query_names, first_row)
         if whole and observed is not None and not any(seen.any() for _, seen in trees.leaves(observed)):
             raise ValueError("query must have at least one observed entry; all of them are missing")
-    weight = None if given.get("weight") is None else _weights(given["weight"], count, lead, whole, first_row)
-    index = None if given.get("index") is None else _identities(given["index"], count, lead)
-
-    fields = {"query": query, "evidence": evidence, "weight": weight, "observed": observed, "index": index}
-    fields |= {"mask": mask, "reset": reset}
+    weight, index = of("weight", _weights, count, lead, whole, first_row), of("index", _identities, count, lead)
+    fields = dict(zip(FIELDS, (query, evidence, weight, observed, index, mask, reset), strict=True))
     return fields, (_flat(query_names), _flat(evidence_names), str(names[2]))
 
 
@@ -141,9 +140,9 @@ def _steps(value: Any, query: Tree, argument: str, true: str) -> np.ndarray:
     """Booleans [N, T], one a step."""
     for path, leaf in trees.leaves(query):
         if leaf.ndim < 3:
+            what = trees.text("query", path)
             raise ValueError(
-                f"{argument} is for sequences, whose {trees.text('query', path)} has the shape [N, T, ...]; this one "
-                f"has {leaf.shape}"
+                f"{argument} is for sequences, whose {what} has the shape [N, T, ...]; this one has {leaf.shape}"
             )
     path, lead = trees.leaves(query)[0]
     _same_steps(query, "query", query, trees.text("query", path))
@@ -157,15 +156,13 @@ def _steps(value: Any, query: Tree, argument: str, true: str) -> np.ndarray:
 
 def _padding(value: Any, query: Tree) -> np.ndarray:
     mask = _steps(value, query, "mask", "the step is there")
-    if np.any(mask[:, 1:] & ~mask[:, :-1]):
-        row = int(np.flatnonzero((mask[:, 1:] & ~mask[:, :-1]).any(1))[0])
-        raise ValueError(
-            f"mask: padding comes behind the steps of a sequence; row {row} (from 0) has some before or between them. "
-            "Mark a step that was not seen with NaN in the query"
-        )
-    if not mask[:, 0].all():
-        row = int(np.flatnonzero(~mask[:, 0])[0])
-        raise ValueError(f"mask: every sequence must have at least one step; row {row} (from 0) has none")
+    before = (mask[:, 1:] & ~mask[:, :-1]).any(1)
+    for wrong, what in ((before & mask[:, 0], "before or between them"), (~mask[:, 0], "none at its beginning")):
+        if wrong.any():
+            raise ValueError(
+                "mask: every sequence has at least one step, and padding comes behind the steps of a sequence; row "
+                f"{np.flatnonzero(wrong)[0]} (from 0) has {what}. Mark a step that was not seen with NaN in the query"
+            )
     return mask
 
 
@@ -249,13 +246,6 @@ def _filled(query: Tree, observed: Tree, names: Tree, first_row: int) -> tuple[T
 def every_mask(query: Tree, observed: Tree) -> Tree:
     """`observed` with a mask for each leaf of the query, all True where it has none."""
     return trees.map(lambda leaf, seen: np.ones(leaf.shape, bool) if seen is None else seen, query, observed)
-
-
-def _complete(leaf: np.ndarray, path: Path, columns: tuple[str, ...], first_row: int) -> None:
-    """Refuse evidence with a gap."""
-    bad = None if isinstance(leaf, np.memmap) else first_not_finite(leaf)
-    if bad is not None:
-        raise incomplete(_column(columns, bad), bad[0] + first_row, str(leaf[bad]), trees.text("evidence", path))
 
 
 def incomplete(column: str, row: int, value: str, what: str = "evidence") -> ValueError:

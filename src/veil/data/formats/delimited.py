@@ -50,33 +50,30 @@ class DelimitedTable(Table):
         self._eol = b"\n" if b"\n" in head or b"\r" not in head else b"\r"
         self._start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
         self._found: list[tuple[int, int, int, int]] = []
-        text, place = next(self._stretches(BLOCK), (b"", 0))
-        records = self._records(text, place, "surrogateescape")
-        first, line = next(records, ([], 0))
+        first: list[str] = []
+        kinds, header, sample, other = [""], False, 0, ""
+        for text, place in self._stretches(BLOCK):  # the first is enough, unless it has no row
+            for record, line in self._records(text, place, "surrogateescape"):
+                if not first:
+                    first = record
+                    self.names, header = self._header(first)
+                    kinds = [""] * len(first)
+                    if header:
+                        self._start = place + self._end_of_row(text)
+                        continue
+                if len(record) != len(first):
+                    other = other or self._refusal(line, self._length(record))
+                    continue
+                kinds, sample = [kind or _kind(cell) for kind, cell in zip(kinds, record, strict=True)], sample + 1
+                if all(kinds):
+                    break
+            if sample:
+                break
         if not first:
             raise ValueError(self.broken or f"{path} is empty; expected a header and rows of numbers")
-        if any("\ud800" <= letter <= "\udfff" for cell in first for letter in cell):
-            raise ValueError(f"{path} is not UTF-8 text, as its first row shows; convert it, or check the format")
-        self.names, header = _header(first, path, self._delimiter)
-        kinds, sample, other = [""] * len(self.names), 0 if header else 1, ""
-        for record, at in records if header else ((first, line), *records):
-            if len(record) != len(self.names):
-                other = other or self._refusal(at, self._length(record))
-                continue
-            kinds, sample = [kind or _kind(cell) for kind, cell in zip(kinds, record, strict=True)], sample + 1
-            if all(kinds):
-                break
         if not sample:
-            raise ValueError(
-                other
-                or self.broken
-                or f"{path} has no rows of data; only the header {', '.join(self.names)!r} is there"
-            )
-        if header:
-            body = self._plain(text)[0]
-            blank = len(body) - len(body.lstrip(b"\r\n"))
-            end = body.find(self._eol, blank)
-            self._start = place + (len(text) if end < 0 else end + 1)
+            only = f"{path} has no rows of data; only the header {', '.join(self.names)!r} is there"
+            raise ValueError(other or self.broken or only)
         self._kinds, self.numeric = kinds, tuple(kind != "text" for kind in kinds)
         empty = [i for i, (name, kind) in enumerate(zip(first, kinds, strict=True)) if not (name.strip() or kind)]
         self.unnamed = tuple(sorted({*row_index(first), *empty})) if header else ()
@@ -165,6 +162,40 @@ class DelimitedTable(Table):
                 good.append(numbers)
                 lines.append(at)
         return np.array(good, np.float64).reshape(len(good), len(wanted)), lines, bad
+
+    def _header(self, first: list[str]) -> tuple[tuple[str, ...], bool]:
+        """The column names, and whether the first row holds them."""
+        path, cells = self.path, [cell.strip() for cell in first]
+        if any("\ud800" <= letter <= "\udfff" for cell in first for letter in cell):
+            raise ValueError(f"{path} is not UTF-8 text, as its first row shows; convert it, or check the format")
+        kinds = [_kind(cell) for cell in cells]
+        counting = [str(i) for i in range(len(cells))]
+        if len(cells) > 2 and cells in (counting, ["", *counting[:-1]]):
+            raise ValueError(
+                f"{path}: the first row counts 0, 1, 2, ..., which may be column numbers or data; "
+                "give the columns names in the first row"
+            )
+        named = [cell for cell, kind in zip(cells, kinds, strict=True) if kind in ("text", "boolean")]
+        if named and "number" in kinds:
+            raise ValueError(
+                f"{path}: cannot tell whether the first row is a header: {named[0]!r} is a name and "
+                f"{cells[kinds.index('number')]!r} is a number. Add a header of names to the file"
+            )
+        if not named:
+            return tuple(f"column{i}" for i in range(len(cells))), False
+        here, others = ("commas", ";\t") if self._delimiter == "," else ("tabs", ",;")
+        if len(cells) == 1 and any(mark in cells[0] for mark in others):
+            raise ValueError(
+                f"{path}: the columns are not separated by {here}; the first row is {cells[0]!r}. Convert the file, or "
+                "let its name end in .csv for commas and .tsv for tabs"
+            )
+        return unique(tuple(cell or f"column{i}" for i, cell in enumerate(cells)), path), True
+
+    def _end_of_row(self, text: bytes) -> int:
+        """Where the first row that is not blank ends."""
+        plain = self._plain(text)[0]
+        end = plain.find(self._eol, len(plain) - len(plain.lstrip(b"\r\n")))
+        return len(text) if end < 0 else end + 1
 
     def _length(self, record: list[str]) -> str:
         return f"{len(record)} cells in place of {len(self.names)}"
@@ -290,31 +321,3 @@ def _kind(cell: str) -> str:
     if number is None:
         return "boolean" if cell.strip().lower() in TRUTH else "text"
     return "" if cell.strip().lower() in MISSING else "number"
-
-
-def _header(first: list[str], path: Path, delimiter: str) -> tuple[tuple[str, ...], bool]:
-    """The column names, and whether the first row holds them."""
-    cells = [cell.strip() for cell in first]
-    kinds = [_kind(cell) for cell in cells]
-    counting = [str(i) for i in range(len(cells))]
-    if len(cells) > 2 and cells in (counting, ["", *counting[:-1]]):
-        raise ValueError(
-            f"{path}: the first row counts 0, 1, 2, ..., which may be column numbers or data; "
-            "give the columns names in the first row"
-        )
-    if "number" in kinds and not {"text", "boolean"}.isdisjoint(kinds):
-        name = next(cell for cell, kind in zip(cells, kinds, strict=True) if kind in ("text", "boolean"))
-        raise ValueError(
-            f"{path}: cannot tell whether the first row is a header: {name!r} is a name and "
-            f"{cells[kinds.index('number')]!r} is a number. Add a header of names to the file"
-        )
-    if {"text", "boolean"}.isdisjoint(kinds):
-        return tuple(f"column{i}" for i in range(len(cells))), False
-    others = {",": ";\t", "\t": ",;"}[delimiter]
-    if len(cells) == 1 and any(mark in cells[0] for mark in others):
-        what = {",": "commas", "\t": "tabs"}[delimiter]
-        raise ValueError(
-            f"{path}: the columns are not separated by {what}; the first row is {cells[0]!r}. Convert the file, or "
-            "let its name end in .csv for commas and .tsv for tabs"
-        )
-    return unique(tuple(cell or f"column{i}" for i, cell in enumerate(cells)), path), True
