@@ -193,7 +193,8 @@ def shape_of(data: Data) -> tuple[int, int]:
 def _column(value: Any, count: int, argument: str) -> np.ndarray:
     """Names or times, one a row, none missing."""
     if isinstance(value, np.ma.MaskedArray):
-        column = np.where(np.ma.getmaskarray(value), None, value.data.astype(object))
+        column = value.data.astype(object)
+        column[np.ma.getmaskarray(value)] = None
     elif isinstance(value, list | tuple):
         column = np.fromiter(value, object, len(value))  # numpy would make text of None beside text
     else:

@@ -79,7 +79,7 @@ class ArrayTable(Table):
         return sum(int(np.prod(one.shape[1:])) for one in self.members.values())
 
     def whole(self, wanted: Sequence[int] | None) -> Any:
-        return self.load(0, self.count, wanted)
+        return self.load(0, self.rows(), wanted)
 
     def chunks(self, wanted: Sequence[int] | None) -> Iterator[Any]:
         names = self._used(wanted)
@@ -95,7 +95,7 @@ class ArrayTable(Table):
     def ranges(self, rows: int) -> list[tuple[int, int]]:
         """Ranges of `rows` rows, each of which can be read on its own; compressed arrays only as a whole."""
         plain = all(one.offset is not None for one in self.members.values())
-        return ranges(self.count, rows if plain else self.count)
+        return ranges(self.rows(), rows if plain else self.rows())
 
     def load(self, start: int, stop: int, wanted: Sequence[int] | None) -> Any:
         return self._picked({name: self._rows(name, start, stop) for name in self._used(wanted)}, wanted)
