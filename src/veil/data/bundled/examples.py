@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -157,10 +158,13 @@ def _images(name: str, pixels: np.ndarray, label: np.ndarray) -> Data:
 
 def _described() -> dict[str, Example]:
     found = tomllib.loads((_BUNDLED / "examples.toml").read_text("utf-8"))
-    fields = {
-        name: {k: tuple(v) if isinstance(v, list) else v for k, v in each.items()} for name, each in found.items()
-    }
-    return {name: Example(name, **each) for name, each in fields.items()}
+    made = {}
+    for name, each in found.items():
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in each.items()
+        }
+        made[name] = Example(name, **fields)
+    return made
 
 
 _EXAMPLES = _described()
