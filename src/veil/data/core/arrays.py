@@ -157,9 +157,8 @@ class Data:
         count = len(self)
         if isinstance(rows, slice):
             if len(range(*rows.indices(count))) == 0:
-                raise ValueError(
-                    f"data[{rows.start}:{rows.stop}:{rows.step}] selects none of the {count} rows; select at least one"
-                )
+                ends = ["" if end is None else str(end) for end in (rows.start, rows.stop)]
+                raise ValueError(f"data[{':'.join(ends)}] selects none of the {count} rows; select at least one")
             return unchecked(trees.map(lambda array: array[rows], self._arrays()), labels(self))
         wanted = np.asarray(rows)
         if wanted.dtype == bool:
