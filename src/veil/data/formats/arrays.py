@@ -1,4 +1,4 @@
-"""Numpy's own files as tables: .npy and plain .npz by mapping a part at a time, compressed .npz in step."""
+"""Numpy's own files as tables: .npy and plain .npz a part at a time, compressed .npz in step."""
 
 import threading
 import zipfile
@@ -116,9 +116,21 @@ class ArrayTable(Table):
         if offset is None:
             with np.load(self.path, allow_pickle=False) as archive:
                 return np.asarray(archive[name][start:stop])
-        # Mapped anew for each part: the pages of one long-lived map would pile up until they are the whole file.
-        array = np.memmap(self.path, dtype, "r", offset, shape, "F" if fortran else "C")
-        return np.array(array[start:stop], subok=False)
+        # Read and not mapped: a file that is written to in the meantime must not end the process.
+        stop, width = min(stop, shape[0]), int(np.prod(shape[1:]))
+        runs = [(start * width, (stop - start) * width)]
+        if fortran and len(shape) > 1:  # column by column
+            runs = [(column * shape[0] + start, stop - start) for column in range(width)]
+        found = []
+        with self.path.open("rb") as file:
+            for first, count in runs:
+                file.seek(offset + first * dtype.itemsize)
+                found.append(np.fromfile(file, dtype, count))
+                if len(found[-1]) < count:
+                    raise ValueError(f"{self.path} is cut off: array {name!r} ends before row {stop}")
+        if len(runs) == 1:
+            return found[0].reshape(-1, *shape[1:])
+        return np.stack(found, axis=1).reshape(-1, *shape[1:], order="F")
 
     def _parts(self, name: str, size: int) -> Iterator[np.ndarray]:
         shape, fortran, dtype, offset = self.members[name]
