@@ -248,7 +248,7 @@ def test_sample_for_evidence(veil, rows, trials, tmp_path) -> None:
     ("words", "message"),
     [
         (["fit", "mixture", "{rows}", "--query", "y", "--episode", "trial", "--out", "{new}"], "model of single rows"),
-        (["fit", "test-lds", "{rows}", "--query", "y", "--time", "t", "--out", "{new}"], "name their column too"),
+        (["fit", "test-lds", "{rows}", "--query", "y", "--time", "t", "--out", "{new}"], "has the same time"),
         (["fit", "test-lds", "faithful", "--episode", "t", "--out", "{new}"], "not a table in one file"),
         (["fit", "test-lds", "{rows}", "--stream", "--episode", "t", "--out", "{new}"], "--episode: a stream holds"),
         (["sample", "{run}", "--count", "1", "--out", "{new}.csv"], "give sequences of its evidence (u)"),

@@ -101,13 +101,13 @@ def csv(folder: Path, text: str) -> Path:
     [
         ("y,e\n1,a\n2,\n", {"query": "y", "episode": "e"}, r"episode: .* in row 1 \(from 0\) it is missing"),
         ("y,e\n1,a\n2,b\n", {"episode": "trial"}, "episode: there is no column 'trial'"),
-        ("y,e\n1,a\n2,b\n", {"query": "y", "time": "e"}, "time: it orders the steps of episodes"),
+        ("y,e\n1,a\n2,b\n", {"query": "y", "time": "e"}, "time: expected numbers or dates"),
         ("y,e\n1,1\n2,2\n", {"query": ["y", "e"], "episode": "e"}, "a column has one role"),
         ("y,e\n1,1\n2,2\n", {"query": "y", "episode": "e", "time": "e"}, "a column has one role"),
         (
             "y,e,t\n1,1,0\n2,1,0\n",
             {"episode": "e", "time": "t"},
-            r"row 1 \(from 0\) has the same time, 0.0, as another",
+            r"row 1 \(from 0\) has the same time, 0, as another",
         ),
         ("y,e,t\n1,1,x\n2,1,z\n", {"query": "y", "episode": "e", "time": "t"}, "time: expected numbers or dates"),
         ("y,e,w\n1,1,1\n2,1,2\n", {"episode": "e", "weight": "w"}, "weight: all rows of an episode"),

@@ -126,7 +126,7 @@ def test_empty():
     [
         (
             Data(np.ones((1, 3)), evidence=[1.0]),
-            "block 1 (from 0) has query of shape (3,) per datum; the first block has (2,)",
+            "block 1 (from 0) has query of shape (3,); the first block has (2,)",
         ),
         (Data(np.ones((1, 2)), evidence=[[1, 2]]), "block 1 (from 0) has evidence of shape (2,)"),
         (Data(np.ones((1, 2))), "block 1 (from 0) has evidence of shape None"),
@@ -136,7 +136,7 @@ def test_empty():
         ),
         (
             Data(np.ones((1, 2)), evidence=[1.0], weight=[1.0]),
-            "block 1 (from 0) has a weight, the first block has none",
+            "block 1 (from 0) has fields: a given weight, no index; the first block has no weight, no index",
         ),
     ],
 )

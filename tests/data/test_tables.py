@@ -91,11 +91,13 @@ class TestRoundTrips:
         assert data.query_names == ("column2", "column0")
         assert data.evidence_names == ("column1",)
         np.testing.assert_array_equal(data.query[:, 1], table["a"])
-        if (ending, order) == ("npz", "F"):
-            with refuses(ValueError, "Fortran order", "ascontiguousarray"):
-                stream(path)
-        else:
-            same(whole(stream(path, query=[2, "0"], evidence=1, rows=7_000)), data)
+        same(whole(stream(path, query=[2, "0"], evidence=1, rows=7_000)), data)
+        if ending == "npz":
+            np.savez_compressed(path, array)
+            same(read(path, query=[2, "0"], evidence=1), data)
+            if order == "F":
+                with refuses(ValueError, "Fortran order", "ascontiguousarray"):
+                    stream(path)
 
     def test_write_npy(self, tmp_path):
         write(tmp_path / "a.npy", {"a": [1, 2], "b": np.array([[3.0, 4.0], [5.0, 6.0]])})
@@ -235,27 +237,28 @@ class TestCsv:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert read(path, query=["a", "b"]).query_names == ("a", "b")
-        with refuses(ValueError, "'kind', line 3", "'u' is not a number", "naming the query"):
+        with refuses(ValueError, "line 2: column 'place'", "'x' is not a number", "naming the query"):
             read(path, evidence="a")
         with refuses(ValueError, "no numeric column"):
             read(csv(tmp_path, "a,b\nx,y\n"))
 
     @pytest.mark.parametrize("cell", ["12;5", "?", "1_000", "0x10"])
     def test_a_typing_error_is_not_skipped(self, tmp_path, cell):
-        with refuses(ValueError, "t.csv, column 'b', line 4", repr(cell)):
+        with refuses(ValueError, "t.csv, line 4: column 'b'", repr(cell)):
             read(csv(tmp_path, f"a,b\n1,2\n3,4\n5,{cell}\n"))
 
     def test_lines_are_right_after_quoted_line_breaks(self, tmp_path):
         with refuses(ValueError, "line 5"):
             read(csv(tmp_path, 'a,b\n1,"x\ny"\n\n?,z\n'), query="a")
 
-    def test_errors_in_later_blocks(self, tmp_path):
+    def test_errors_in_later_blocks(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("veil.data.formats.delimited.BLOCK", 1 << 16)
         lines = [f"{i},{i}\n" for i in range(50_000)]
         lines[45_000] = "1,oops\n"
         path = csv(tmp_path, "a,b\n" + "".join(lines))
         blocks = iter(stream(path, rows=1000))
         assert len(next(blocks)) == 1000
-        with refuses(ValueError, "column 'b', line 45002", "'oops'"):
+        with refuses(ValueError, "line 45002: column 'b'", "'oops'"):
             list(blocks)
         lines[45_000] = "1,inf\n"
         path = csv(tmp_path, "a,b\n" + "".join(lines))
@@ -266,7 +269,7 @@ class TestCsv:
             list(stream(path, evidence="b"))
 
     def test_bad_files(self, tmp_path):
-        with refuses(ValueError, "line 3", "3 cells", "2 columns"):
+        with refuses(ValueError, "line 3", "3 cells", "2. The first row is a, b"):
             read(csv(tmp_path, "a,b\n1,2\n1,2,3\n"))
         with refuses(ValueError, "is empty"):
             read(csv(tmp_path, "\n"))
@@ -280,7 +283,9 @@ class TestRefused:
     def test_paths(self, tmp_path):
         with refuses(FileNotFoundError, "path: there is no file", "none.csv"):
             read(tmp_path / "none.csv")
-        with refuses(ValueError, "path must end in .csv, .parquet, .npy, .npz", "'a.xlsx'"):
+        with refuses(
+            ValueError, "path must end in .csv, .tsv, .csv.gz, .tsv.gz, .parquet, .feather, .npy, .npz", "'a.xlsx'"
+        ):
             read(tmp_path / "a.xlsx")
 
     def test_columns(self, tmp_path):
@@ -321,7 +326,7 @@ class TestRefused:
             with refuses(ValueError, name, "is not a"):
                 read(tmp_path / name)
         np.save(tmp_path / "b.npy", np.zeros((0, 3)))
-        with refuses(ValueError, "at least one row", "(0, 3)"):
+        with refuses(ValueError, "positive number of rows", "[0, 3]"):
             read(tmp_path / "b.npy")
         np.savez(tmp_path / "b.npz", a=np.zeros(3), b=np.zeros(2))
         with refuses(ValueError, "same, positive number of rows", "a [3], b [2]"):
@@ -329,7 +334,7 @@ class TestRefused:
         np.savez(tmp_path / "b.npz", a=np.zeros(3), b=np.zeros((3, 4, 5)))
         with refuses(ValueError, "'b' has shape [3, 4, 5]", "query"):
             read(tmp_path / "b.npz")
-        np.savez(tmp_path / "b.npz", query=np.asfortranarray(np.ones((3, 4))))
+        np.savez_compressed(tmp_path / "b.npz", query=np.asfortranarray(np.ones((3, 4))))
         with refuses(ValueError, "Fortran order", "ascontiguousarray"):
             stream(tmp_path / "b.npz")
         assert len(read(tmp_path / "b.npz")) == 3

@@ -11,14 +11,14 @@ from veil.cli.program import Refusal
 from veil.data import Data, Stream, available, grouped, load, read, windows
 from veil.data import stream as read_stream
 from veil.data.core import trees
+from veil.data.core.arrays import unchecked
 from veil.data.core.checks import sequence_shape
 from veil.data.core.columns import resolve, suggestion
-from veil.data.formats.numpy_files import NpzTable
-from veil.data.formats.paths import find, is_pattern
+from veil.data.formats.arrays import ArrayTable
+from veil.data.formats.paths import TABLES, ending, find, is_pattern
 from veil.data.formats.tables import open_table
 from veil.data.recorded.opening import is_recording, recording
 
-TABLES = (".csv", ".parquet", ".npy", ".npz")
 FILES = (*TABLES, ".hdf5", ".h5")
 
 
@@ -62,7 +62,7 @@ def is_file(source: str) -> bool:
         return False
     if is_many(source) or is_recording(Path(source)):
         return True
-    if Path(source).suffix.lower() in FILES or Path(source).is_file():
+    if ending(Path(source)) in FILES or Path(source).is_file():
         if not Path(source).is_file():
             raise FileNotFoundError(f"there is no file {source}")
         return True
@@ -134,14 +134,13 @@ def _sequences(
             if value is not None:
                 raise Refusal(f"{option}: a stream holds sequences as they are (query [N, T, ...]); leave it out")
         return open_data(source, query, evidence, weight, blocks)
-    if how.time is not None and how.episode is None:
-        raise Refusal("--time: it orders the steps of sequences; name their column too, with --episode")
-    if how.episode is None:
+    if how.episode is None and how.time is None:
         data = open_data(source, query, evidence, weight)
     elif is_file(source) and not is_many(source):
         data = read(source, query, evidence, weight, episode=how.episode, time=how.time)
     else:
-        raise Refusal(f"--episode: {source} is not a table in one file; leave it out")
+        option = "--time" if how.episode is None else "--episode"
+        raise Refusal(f"{option}: {source} is not a table in one file; leave it out")
     assert isinstance(data, Data)
     if sequence_shape(data.query) is None:
         rows = Data(data.query, data.evidence, None, data.observed, **_named(data))
@@ -208,6 +207,7 @@ def like_run(
                 ", or leave weights out: --unweighted" if weigh else ""
             )
             raise Refusal(f"{error}. The run was fitted to these columns; {advice}") from error
+    data = _called(data, columns)
     shapes = data.query_shape, data.evidence_shape or ()
     if shapes != (columns.query_shape, columns.evidence_shape):
         raise ValueError(
@@ -235,6 +235,7 @@ def _like_sequences(
     elif is_file(source) and is_recording(Path(source)):
         query, evidence = query or fitted["query"], evidence or fitted["evidence"]
     data = open_data(source, query, evidence, columns.weight if weight and table else None, blocks, how)
+    data = _called(data, columns)
     shapes = _of_a_step(data.query_shape), _of_a_step(data.evidence_shape or ())
     like = _of_a_step(columns.query_shape), _of_a_step(columns.evidence_shape)
     if shapes != like:
@@ -243,6 +244,17 @@ def _like_sequences(
             f"{_shapes(*like)}"
         )
     return data
+
+
+def _called(data: Data | Stream, columns: Any) -> Data | Stream:
+    """Columns that stand in the place of those of the run, by its names, by which the verbs tell them apart."""
+    names = columns.query, columns.evidence
+    counts = [(len(one), len(other)) for one, other in zip((data.query_names, data.evidence_names), names, strict=True)]
+    if (data.query_names, data.evidence_names) == names or any(one != other for one, other in counts):
+        return data
+    if isinstance(data, Stream):
+        return data.map(lambda part: unchecked(part.fields(), (*names, part.name)))
+    return unchecked(data.fields(), (*names, data.name))
 
 
 def _is_row(shape: Any) -> bool:
@@ -276,7 +288,7 @@ def is_table(source: str) -> bool:
         return False
     if Path(source).suffix.lower() != ".npz":
         return True
-    table = NpzTable(Path(source))
+    table = ArrayTable(Path(source))
     return not table.roles and bool(table.names)
 
 

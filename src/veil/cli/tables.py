@@ -22,7 +22,7 @@ def places(run: Any, source: str, how: Any) -> Places | None:
     from veil.cli import reading
     from veil.data.core.columns import resolve
     from veil.data.core.episodes import ordered
-    from veil.data.formats.numpy_files import NpzTable
+    from veil.data.formats.arrays import ArrayTable
     from veil.data.formats.tables import open_table
     from veil.data.recorded.opening import is_recording
 
@@ -30,15 +30,15 @@ def places(run: Any, source: str, how: Any) -> Places | None:
     if not reading.is_file(source) or reading.is_many(source) or is_recording(Path(source)):
         return None
     table = open_table(Path(source))
-    if isinstance(table, NpzTable) and table.ragged:
-        arrays = table.load_all()
+    if isinstance(table, ArrayTable) and table.ragged:
+        arrays = table.whole(None)
         episode, time = arrays.get("episode"), arrays.get("time")
     else:
         cells = lambda column, what: column and table.cells(resolve(table.names, column, what)[0])  # noqa: E731
         episode, time = cells(how.episode, "--episode"), cells(how.time, "--time")
     if episode is None:
         return None
-    order, lengths = ordered(episode, time)
+    order, lengths = ordered(episode, time, len(episode))
     first = np.cumsum(lengths) - lengths
     return Places(_plain(episode[order][first]), None if time is None else _plain(time[order]))
 

@@ -260,10 +260,10 @@ def _moments(found: Any) -> list[tuple[str, Any]]:
 
 def check_file(out: Path, source: str | None) -> None:
     """Refuse a place for results before working on them."""
-    from veil.cli.reading import TABLES
+    from veil.data.formats.writing import WRITTEN
 
-    if out.suffix not in TABLES:
-        raise Refusal(f"--out: expected a file that ends in {', '.join(TABLES)}; got {out.name!r}")
+    if out.suffix not in WRITTEN:
+        raise Refusal(f"--out: expected a file that ends in {', '.join(WRITTEN)}; got {out.name!r}")
     if not out.parent.is_dir():
         raise Refusal(f"--out: the folder {out.parent} does not exist; create it first")
     if out.is_dir():
@@ -275,7 +275,7 @@ def check_file(out: Path, source: str | None) -> None:
 def write_table(out: Path, columns: list[tuple[str, Any]], quiet: bool) -> None:
     from veil.data import write
     from veil.data.core import trees
-    from veil.data.core.columns import unique
+    from veil.data.core.numbers import unique
 
     unique(tuple(name for name, _ in columns), out)
     write(out, dict(columns))

@@ -20,6 +20,7 @@ from veil.learning.result import Fit, History, Status
 from veil.learning.starting import cast, chosen
 from veil.learning.watch import Watch, likeliest
 from veil.model import Model, Plate, Startable, Stepwise, Tractable
+from veil.model.names import names
 from veil.objective import Objective
 from veil.parts.experts import Experts, with_expanded_sums
 from veil.posterior import Exact, Posterior, Resampled
@@ -115,7 +116,8 @@ def finished(
     if remarks:
         warnings.warn("; ".join(remarks), UserWarning, stacklevel=3)
     status = Status(converged, reason, watch.steps, missed, tuple(remarks))
-    return Fit(model, posterior, history, status)
+    known = names(data)
+    return Fit(model, posterior, history, status, query_names=known.query, evidence_names=known.evidence)
 
 
 def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str]:

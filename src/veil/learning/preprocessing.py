@@ -128,12 +128,15 @@ class Extent:
 
 
 def known_values(rows: Data) -> Any:
-    """The query, with values that are there in the place of those that are missing: what stands in is nobody's."""
+    """The query, with the first value of the same column that is there in the place of those that are missing."""
     if rows.observed is None:
         return rows.query
 
     def one(query: np.ndarray, observed: np.ndarray) -> np.ndarray:
-        return np.where(observed, query, query[observed][0]) if np.any(observed) else query
+        if not np.any(observed):
+            return query
+        first = np.take_along_axis(query, np.argmax(observed, axis=0)[None], axis=0)
+        return np.where(observed, query, np.where(np.any(observed, axis=0), first, query[observed][0]))
 
     return trees.map(one, rows.query, rows.observed)
 

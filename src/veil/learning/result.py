@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from veil.model.names import Names, remember
 from veil.posterior.arguments import Fitted
 
 
@@ -38,10 +39,19 @@ class Status:
 
 @dataclass(frozen=True, repr=False)
 class Fit(Fitted):
-    """What ``fit`` returns: the fitted model, its posterior, the history and how it ended."""
+    """What ``fit`` returns: the fitted model, its posterior, the history and how it ended.
+
+    ``query_names``, ``evidence_names``: the columns it was fitted to, () where they had no names. Data that the fit, or
+    its ``model``, is given later go by these names.
+    """
 
     history: History
     status: Status
+    query_names: tuple[str, ...] = ()
+    evidence_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        remember(self.model, Names(self.query_names, self.evidence_names))
 
     def __repr__(self) -> str:
         value = f"{self.history.value[-1]:.6g}" if len(self.history) else "nothing"

@@ -16,6 +16,7 @@ from veil.model import Datum, Model, Stepwise, checks
 from veil.model.abilities import values
 from veil.model.batching import as_datum, block_rows, on_device, padded
 from veil.model.batching import length as size_of
+from veil.model.names import aligned
 
 ENTRIES = 2**22  # numbers in one array of a block: 16 MB in float32, of which a handful live at a time
 
@@ -35,8 +36,8 @@ class Block:
 
 
 def as_data(model: Model, data: Any) -> Data | Stream:
-    """Arrays as ``Data``; raises ValueError for data of another shape than the fitted model's."""
-    found = data if isinstance(data, Data | Stream) else Data(data)
+    """Arrays as ``Data``, columns as the model has them; ValueError for others than the fitted model's."""
+    found = aligned(model, data if isinstance(data, Data | Stream) else Data(data))
     checks.shapes(model, found)
     return found
 

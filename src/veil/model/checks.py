@@ -9,6 +9,7 @@ from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.model.abilities import Sized, Sizes, name_of, started
 from veil.model.contract import Model
+from veil.model.names import aligned_rows
 from veil.model.stepwise import Stepwise
 
 
@@ -95,6 +96,7 @@ def _sizes(model: Model) -> Sizes:
 def rows(model: Any, evidence: Any) -> Any:
     """Evidence as a complete array [N, P] (or tree). ValueError where a model needs some and gets none, or others."""
     needed = _sizes(model).inputs
+    evidence = aligned_rows(model, evidence)
     if evidence is None:
         if needed:
             raise ValueError(f"evidence: this model is p(y | x): give evidence of shape [N, {needed}]")

@@ -126,6 +126,9 @@ class _Builder:
     def instance(self, kind: str, name: str, given: dict[str, Any], depth: int) -> Any:
         cls: Any = registry.found(kind, name)
         fields = {f.name for f in dataclasses.fields(cls)}
+        if kind == registry.RESULT:  # what an earlier version did not write has its default
+            optional = [f for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING]
+            given = {f.name: {"tuple": []} if f.default == () else f.default for f in optional} | given
         if set(given) != fields:
             raise ValueError(f"{name:.200}: fields {sorted(set(given) ^ fields)!r:.200} do not match")
         built = {field: self.build(value, depth + 1) for field, value in given.items()}

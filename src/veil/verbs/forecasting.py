@@ -17,6 +17,7 @@ from veil.maths import particles as maths
 from veil.model import Datum, Model, Stepwise, checks
 from veil.model.abilities import Sized, name_of
 from veil.model.batching import as_datum, on_device, there
+from veil.model.blocks import as_data
 from veil.model.chains import without_memory
 from veil.model.stepwise import replayed, rollout
 from veil.posterior import Posterior, proposals
@@ -109,10 +110,10 @@ def forecast(
         raise TypeError(
             "data: a forecast is of sequences in memory; give some of the stream's blocks, or a part of them"
         )
-    given = data if isinstance(data, Data) else Data(data)
     if not isinstance(model, Stepwise):
         raise ValueError(f"model: {name_of(model)} is a model of single rows; only sequences have a future")
-    checks.shapes(model, given)
+    given = as_data(model, data)
+    assert isinstance(given, Data)
     particles = by_particles(model, posterior)
     used = chosen(model, posterior, filtering=True)
     if particles:

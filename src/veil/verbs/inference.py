@@ -89,9 +89,8 @@ def infer(
             "ParticleFilter's proposal is one, and samples its count)"
         )
     model, posterior = parts(model, posterior)
-    given = data if isinstance(data, Data | Stream) else Data(data)
     checks.fitted(model)
-    checks.shapes(model, given)
+    given = blocks.as_data(model, data)
     if isinstance(model, Stepwise):
         return _of_sequences(model, given, posterior, filtered, paths, key, samples)
     for name, value in (("filtered", filtered or None), ("paths", paths)):

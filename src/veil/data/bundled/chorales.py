@@ -1,7 +1,5 @@
 """Bach's chorales as piano rolls, from the MusicXML files of the music21 corpus."""
 
-from __future__ import annotations
-
 import io
 import os
 import xml.etree.ElementTree as ElementTree
@@ -44,9 +42,6 @@ def read_chorales(place: Path, steps: int = 1, name: str = "chorales") -> Data:
     """The four-part pieces as sequences [T, 88] of keys that sound (1) or not (0), ``steps`` a quarter note.
 
     What is made is kept as an .npz beside the wheel or the folder, where that can be written.
-
-    Raises:
-        ValueError: no piece can be read there.
     """
     kept = place.with_name(f"{place.stem}-chorales-{steps}.npz")
     try:
@@ -67,9 +62,6 @@ def piano_roll(score: bytes, steps: int = 1) -> np.ndarray | None:
 
     A step begins on every beat (or its parts), counted from the bar lines: of an upbeat that is no whole number of
     steps the beginning is left out. Repeats are not played.
-
-    Raises:
-        ValueError: no MusicXML, or a document with entities of its own, which are never expanded.
     """
     if len(score) > LARGEST or b"<!ENTITY" in score or score[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise ValueError("a score must be UTF-8 text of moderate size without entities")
@@ -124,9 +116,6 @@ def _notes(part: ElementTree.Element) -> tuple[list[Note], Fraction, Fraction]:
 def _key(pitch: ElementTree.Element) -> int:
     step, octave = pitch.findtext("step") or "", pitch.findtext("octave") or "4"
     return 12 * (int(octave) + 1) + NOTES[step.strip()] + round(float(pitch.findtext("alter") or 0))
-
-
-# -- files -------------------------------------------------------------------------------------------------------------
 
 
 def _scores(place: Path) -> Iterator[bytes]:

@@ -89,8 +89,6 @@ class Data:
         given |= {"mask": mask, "reset": reset}
         _set(self, *checked(given, (query_names, evidence_names, name), whole=True, first_row=0))
 
-    # -- size and shape ------------------------------------------------------------------------------------------------
-
     def __len__(self) -> int:
         """The number of data N."""
         return len(trees.first(self.query))
@@ -144,8 +142,6 @@ class Data:
     def _arrays(self) -> dict[str, Tree]:
         return {field: vars(self)[field] for field in FIELDS if vars(self)[field] is not None}
 
-    # -- rows ----------------------------------------------------------------------------------------------------------
-
     def __getitem__(self, rows: Any) -> Data:
         """The data of some rows: a slice, an array of integers, a boolean mask [N], or one integer (one row of data).
 
@@ -161,7 +157,8 @@ class Data:
         count = len(self)
         if isinstance(rows, slice):
             if len(range(*rows.indices(count))) == 0:
-                raise ValueError(f"data[{_slice_text(rows)}] selects none of the {count} rows; select at least one")
+                ends = ["" if end is None else str(end) for end in (rows.start, rows.stop)]
+                raise ValueError(f"data[{':'.join(ends)}] selects none of the {count} rows; select at least one")
             return unchecked(trees.map(lambda array: array[rows], self._arrays()), labels(self))
         wanted = np.asarray(rows)
         if wanted.dtype == bool:
@@ -177,9 +174,9 @@ class Data:
         wanted = np.atleast_1d(wanted)
         if wanted.size == 0:
             raise ValueError(f"the index selects none of the {count} rows; select at least one")
-        if wanted.min() < -count or wanted.max() >= count:
-            bad = wanted[(wanted < -count) | (wanted >= count)][0]
-            raise IndexError(f"row {bad} is out of range: there are {count} rows, counted from 0")
+        bad = wanted[(wanted < -count) | (wanted >= count)]
+        if bad.size:
+            raise IndexError(f"row {bad[0]} is out of range: there are {count} rows, counted from 0")
         return self._rows(wanted, 0)
 
     def blocks(self, rows: int) -> Iterator[Data]:
@@ -229,8 +226,6 @@ class Data:
             return unchecked(picked, labels(self))
         return block(trees.map(lambda array: np.array(array, subok=False), picked), labels(self), first_row)
 
-    # -- roles ---------------------------------------------------------------------------------------------------------
-
     def select(self, query: Columns = None, evidence: Columns = None) -> Data:
         """The same data with other roles: any columns as query and evidence, by name or position.
 
@@ -278,15 +273,8 @@ class Data:
         return f"Data({self.name!r}: {', '.join(parts)})"
 
 
-# -- built without the constructor -------------------------------------------------------------------------------------
-
-
 def labels(data: Data) -> Labels:
-    """The query names, the evidence names and the name.
-
-    >>> labels(Data([1.0]))
-    (('y0',), (), 'data')
-    """
+    """The query names, the evidence names and the name."""
     return data.query_names, data.evidence_names, data.name
 
 
@@ -298,11 +286,7 @@ def _set(data: Data, arrays: Mapping[str, Any], names: tuple[Any, Any, str]) -> 
 
 
 def unchecked(arrays: Mapping[str, Tree], names: Labels) -> Data:
-    """Data of arrays that are known to be good: nothing is checked again, and nothing needs to hold for the whole.
-
-    >>> unchecked({"query": np.zeros((2, 1))}, (("y0",), (), "zeros"))
-    Data('zeros': N=2, query (y0))
-    """
+    """Data of arrays that are known to be good: nothing is checked again, and nothing needs to hold for the whole."""
     made = object.__new__(Data)
     _set(made, arrays, names)
     return made
@@ -312,22 +296,12 @@ def block(arrays: Mapping[str, Tree], names: Labels, first_row: int) -> Data:
     """A checked block of a larger whole, which begins at `first_row` of it (for the error messages).
 
     A block may have weights that are all zero or nothing observed, which the whole may not.
-
-    Raises:
-        TypeError, ValueError: whatever else the constructor of `Data` would raise.
-
-    >>> block({"query": np.zeros(2), "weight": np.zeros(2)}, ((), (), "zeros"), 0)
-    Data('zeros': N=2, query (y0), total weight 0)
     """
     return unchecked(*checked(arrays, names, whole=False, first_row=first_row))
 
 
 def concatenate(parts: Sequence[Data]) -> Data:
-    """The rows of several data after each other; all must be in memory and have the same columns and fields.
-
-    >>> len(concatenate([Data([1.0]), Data([2.0])]))
-    2
-    """
+    """The rows of several data after each other; all must be in memory and have the same columns and fields."""
     if len(parts) == 1:
         return parts[0]
     together = lambda *arrays: np.concatenate(arrays)  # noqa: E731
@@ -339,15 +313,8 @@ def concatenate(parts: Sequence[Data]) -> Data:
     return unchecked(arrays, labels(parts[0]))
 
 
-# -- text --------------------------------------------------------------------------------------------------------------
-
-
 def shape_text(tree: Tree) -> str:
-    """The shape of one datum, of each leaf.
-
-    >>> shape_text(np.zeros((5, 2))), shape_text({"arm": {"left": np.zeros((5, 2))}})
-    ('[2]', '{arm.left [2]}')
-    """
+    """The shape of one datum, of each leaf."""
     if not trees.is_tree(tree):
         return str(list(tree.shape[1:]))
     each = [f"{'.'.join(path)} {list(leaf.shape[1:])}" for path, leaf in trees.leaves(tree)]
@@ -360,8 +327,3 @@ def _columns_text(names: tuple[str, ...], tree: Tree) -> str:
     if len(names) > 6:
         return f"[{len(names)}] ({', '.join(names[:3])}, ..., {names[-1]})"
     return f"({', '.join(names)})"
-
-
-def _slice_text(rows: slice) -> str:
-    parts = ["" if rows.start is None else str(rows.start), "" if rows.stop is None else str(rows.stop)]
-    return ":".join(parts + ([] if rows.step is None else [str(rows.step)]))

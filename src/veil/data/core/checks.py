@@ -1,8 +1,6 @@
 """The fields of data, converted and checked: what `Data` may hold."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,50 +17,46 @@ def checked(
     given: Mapping[str, Any], names: tuple[Any, Any, Any], *, whole: bool, first_row: int
 ) -> tuple[dict[str, Any], Labels]:
     """The fields and labels of `Data`; raises as it does. `whole`: also what must hold for all, but not a block."""
+    _same_index(given)
     query, found = _tree(given["query"], "query")
     count = len(trees.first(query))
     lead = trees.text("query", trees.leaves(query)[0][0])  # what messages call the leaf that the others must fit
     _same_rows(query, "query", count, lead)
+
+    def of(field: str, make: Callable[..., Any], *rest: Any) -> Any:
+        return None if given.get(field) is None else make(given[field], *rest)
+
     sequences = given.get("mask") is not None or given.get("reset") is not None
     query_names = leaf_names(names[0] or found, query, "query", "y", sequences)
-    mask = None if given.get("mask") is None else _padding(given["mask"], query)
-    reset = None if given.get("reset") is None else _steps(given["reset"], query, "reset", "an episode starts")
+    mask, reset = of("mask", _padding, query), of("reset", _steps, query, "reset", "an episode starts")
     query = _blank(query, mask)
-    evidence: Tree = None
-    evidence_names: Tree = None
-    if given.get("evidence") is not None:
-        evidence, found = _tree(given["evidence"], "evidence")
-        if sequences:
-            _same_steps(evidence, "evidence", query, lead)
-        evidence = _blank(evidence, mask)
-        _same_rows(evidence, "evidence", count, lead)
-        evidence_names = leaf_names(names[1] or found, evidence, "evidence", "x", sequences)
-        for (path, leaf), (_, columns) in zip(trees.leaves(evidence), trees.leaves(evidence_names), strict=True):
-            _complete(leaf, path, columns, first_row)
-    elif names[1]:
+    evidence, found = of("evidence", _tree, "evidence") or (None, ())
+    if evidence is None and names[1]:
         raise ValueError(f"evidence_names {tuple(names[1])} were given without evidence; give both or neither")
+    if sequences:
+        _same_steps(evidence, "evidence", query, lead)
+    evidence = _blank(evidence, mask)
+    _same_rows(evidence, "evidence", count, lead)
+    evidence_names = None if evidence is None else leaf_names(names[1] or found, evidence, "evidence", "x", sequences)
+    for (path, leaf), (_, columns) in zip(trees.leaves(evidence), trees.leaves(evidence_names), strict=True):
+        bad = None if isinstance(leaf, np.memmap) else first_not_finite(leaf)
+        if bad is not None:
+            raise incomplete(_column(columns, bad), bad[0] + first_row, str(leaf[bad]), trees.text("evidence", path))
 
-    observed = None if given.get("observed") is None else _present(given["observed"], query, count, lead)
-    if observed is not None and mask is not None:  # what is not there is not missing
+    observed = of("observed", _present, query, count, lead)
+    if mask is not None:  # what is not there is not missing
         observed = trees.map(lambda seen: seen | ~_wide(mask, seen.ndim), observed)
     if not any(isinstance(leaf, np.memmap) for _, leaf in trees.leaves(query)):
         query, observed = _filled(query, observed, query_names, first_row)
         if whole and observed is not None and not any(seen.any() for _, seen in trees.leaves(observed)):
             raise ValueError("query must have at least one observed entry; all of them are missing")
-    weight = None if given.get("weight") is None else _weights(given["weight"], count, lead, whole, first_row)
-    index = None if given.get("index") is None else _identities(given["index"], count, lead)
-
-    fields = {"query": query, "evidence": evidence, "weight": weight, "observed": observed, "index": index}
-    fields |= {"mask": mask, "reset": reset}
+    weight, index = of("weight", _weights, count, lead, whole, first_row), of("index", _identities, count, lead)
+    fields = dict(zip(FIELDS, (query, evidence, weight, observed, index, mask, reset), strict=True))
     return fields, (_flat(query_names), _flat(evidence_names), str(names[2]))
 
 
 def sequence_shape(query: Tree) -> tuple[int, int] | None:
-    """The N and T that all leaves [N, T, ...] share; None if they are not sequences.
-
-    >>> sequence_shape({"a": np.zeros((3, 4, 1)), "b": np.zeros((3, 4, 5, 5))}), sequence_shape(np.zeros((3, 4)))
-    ((3, 4), None)
-    """
+    """The N and T that all leaves [N, T, ...] share; None if they are not sequences."""
     shapes = {leaf.shape[:2] if leaf.ndim > 2 else None for _, leaf in trees.leaves(query)}
     return shapes.pop() if len(shapes) == 1 else None
 
@@ -74,15 +68,8 @@ def _tree(value: Any, argument: str) -> tuple[Tree, tuple[str, ...]]:
     return trees.map(lambda pair: pair[0], pairs), () if trees.is_tree(value) else pairs[1]
 
 
-# -- names -------------------------------------------------------------------------------------------------------------
-
-
 def default_names(tree: Tree, letter: str, sequences: bool) -> Tree:
-    """The names of each leaf's columns, (): of an array its last axis; a leaf that is like an image has one name.
-
-    >>> default_names({"a": np.zeros((5, 2)), "b": {"c": np.zeros((5, 8, 8))}}, "y", sequences=False)
-    {'a': ('a0', 'a1'), 'b': {'c': ('b.c',)}}
-    """
+    """The names of each leaf's columns, (): of an array its last axis; a leaf that is like an image has one name."""
 
     def name(leaf: Any, path: Path) -> tuple[str, ...]:  # an array, or its shape
         called = ".".join(path) or letter
@@ -94,11 +81,7 @@ def default_names(tree: Tree, letter: str, sequences: bool) -> Tree:
 
 
 def flat_names(tree: Tree, letter: str, sequences: bool) -> tuple[str, ...]:
-    """The names of all columns, leaf after leaf.
-
-    >>> flat_names({"a": np.zeros((5, 3, 2)), "b": np.zeros((5, 3, 1))}, "y", sequences=True)
-    ('a0', 'a1', 'b')
-    """
+    """The names of all columns, leaf after leaf."""
     return _flat(default_names(tree, letter, sequences))
 
 
@@ -128,7 +111,20 @@ def _column(names: tuple[str, ...], bad: tuple[int, ...]) -> str:
     return names[bad[-1] if len(names) > 1 else 0]
 
 
-# -- rows and steps ----------------------------------------------------------------------------------------------------
+def _same_index(given: Mapping[str, Any]) -> None:
+    """Refuse frames whose rows are not those of each other: here rows go together by position."""
+    frames = [
+        (trees.text(field, path), leaf.index)
+        for field, tree in given.items()
+        for path, leaf in trees.leaves(tree)
+        if hasattr(leaf, "to_numpy") and hasattr(getattr(leaf, "index", None), "equals")
+    ]
+    for what, index in frames[1:]:
+        if len(index) == len(frames[0][1]) and not index.equals(frames[0][1]):
+            raise ValueError(
+                f"{frames[0][0]} and {what} are frames with different indices, and rows go together by position: "
+                f"select the rows of one by the index of the other ({what}.loc[{frames[0][0]}.index]), or give arrays"
+            )
 
 
 def _same_rows(tree: Tree, argument: str, count: int, lead: str) -> None:
@@ -144,9 +140,9 @@ def _steps(value: Any, query: Tree, argument: str, true: str) -> np.ndarray:
     """Booleans [N, T], one a step."""
     for path, leaf in trees.leaves(query):
         if leaf.ndim < 3:
+            what = trees.text("query", path)
             raise ValueError(
-                f"{argument} is for sequences, whose {trees.text('query', path)} has the shape [N, T, ...]; this one "
-                f"has {leaf.shape}"
+                f"{argument} is for sequences, whose {what} has the shape [N, T, ...]; this one has {leaf.shape}"
             )
     path, lead = trees.leaves(query)[0]
     _same_steps(query, "query", query, trees.text("query", path))
@@ -160,15 +156,13 @@ def _steps(value: Any, query: Tree, argument: str, true: str) -> np.ndarray:
 
 def _padding(value: Any, query: Tree) -> np.ndarray:
     mask = _steps(value, query, "mask", "the step is there")
-    if np.any(mask[:, 1:] & ~mask[:, :-1]):
-        row = int(np.flatnonzero((mask[:, 1:] & ~mask[:, :-1]).any(1))[0])
-        raise ValueError(
-            f"mask: padding comes behind the steps of a sequence; row {row} (from 0) has some before or between them. "
-            "Mark a step that was not seen with NaN in the query"
-        )
-    if not mask[:, 0].all():
-        row = int(np.flatnonzero(~mask[:, 0])[0])
-        raise ValueError(f"mask: every sequence must have at least one step; row {row} (from 0) has none")
+    before = (mask[:, 1:] & ~mask[:, :-1]).any(1)
+    for wrong, what in ((before & mask[:, 0], "before or between them"), (~mask[:, 0], "none at its beginning")):
+        if wrong.any():
+            raise ValueError(
+                "mask: every sequence has at least one step, and padding comes behind the steps of a sequence; row "
+                f"{np.flatnonzero(wrong)[0]} (from 0) has {what}. Mark a step that was not seen with NaN in the query"
+            )
     return mask
 
 
@@ -200,9 +194,6 @@ def _booleans(array: np.ndarray, what: str, wanted: str) -> np.ndarray:
     if not np.isin(array, (0, 1)).all():
         raise ValueError(f"{what} must hold {wanted}; got other values")
     return array.astype(bool)
-
-
-# -- entries -----------------------------------------------------------------------------------------------------------
 
 
 def _present(value: Any, query: Tree, count: int, lead: str) -> Tree:
@@ -253,19 +244,8 @@ def _filled(query: Tree, observed: Tree, names: Tree, first_row: int) -> tuple[T
 
 
 def every_mask(query: Tree, observed: Tree) -> Tree:
-    """`observed` with a mask for each leaf of the query, all True where it has none.
-
-    >>> every_mask({"a": np.zeros((1, 2))}, None)
-    {'a': array([[ True,  True]])}
-    """
+    """`observed` with a mask for each leaf of the query, all True where it has none."""
     return trees.map(lambda leaf, seen: np.ones(leaf.shape, bool) if seen is None else seen, query, observed)
-
-
-def _complete(leaf: np.ndarray, path: Path, columns: tuple[str, ...], first_row: int) -> None:
-    """Refuse evidence with a gap."""
-    bad = None if isinstance(leaf, np.memmap) else first_not_finite(leaf)
-    if bad is not None:
-        raise incomplete(_column(columns, bad), bad[0] + first_row, str(leaf[bad]), trees.text("evidence", path))
 
 
 def incomplete(column: str, row: int, value: str, what: str = "evidence") -> ValueError:
@@ -274,9 +254,6 @@ def incomplete(column: str, row: int, value: str, what: str = "evidence") -> Val
         f"{what} must be complete and finite; column {column!r}, row {row} (from 0) is {value}. Drop such rows, or "
         "model evidence and query jointly (a joint mixture that is then conditioned), which integrates them out"
     )
-
-
-# -- weights and numbers of rows ---------------------------------------------------------------------------------------
 
 
 def _weights(value: Any, count: int, lead: str, whole: bool, first_row: int) -> np.ndarray:
@@ -312,14 +289,7 @@ def _identities(value: Any, count: int, lead: str) -> np.ndarray:
 
 
 def check_rows(rows: int, argument: str = "rows") -> int:
-    """`rows` as a positive integer.
-
-    Raises:
-        ValueError: it is not one.
-
-    >>> check_rows(8)
-    8
-    """
+    """`rows` as a positive integer."""
     if isinstance(rows, bool) or not isinstance(rows, int | np.integer) or rows < 1:
         raise ValueError(f"{argument} must be a positive integer, the number of data in a block; got {rows!r}")
     return int(rows)

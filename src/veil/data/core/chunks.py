@@ -1,10 +1,7 @@
 """Sources with random access: they know their chunks, any of which can be read on its own."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from veil.data.core.arrays import Data
 from veil.data.core.records import Ledger
@@ -14,30 +11,20 @@ FEW = 64  # chunks that data too small for many such are divided into, to be shu
 
 
 def chunk_rows(count: int, width: int) -> int:
-    """How many of `count` rows of `width` numbers go into a chunk.
-
-    >>> chunk_rows(2_000_000, 20), chunk_rows(100, 20), chunk_rows(10, 1 << 20)
-    (13107, 2, 1)
-    """
+    """How many of `count` rows of `width` numbers go into a chunk."""
     return max(1, min(CHUNK // max(1, width), -(-count // FEW)))
 
 
 def ranges(count: int, rows: int) -> list[tuple[int, int]]:
-    """Consecutive ranges of `rows` rows each, but the last.
-
-    >>> ranges(5, 2)
-    [(0, 2), (2, 4), (4, 5)]
-    """
+    """Consecutive ranges of `rows` rows each, but the last."""
     return [(start, min(start + rows, count)) for start in range(0, count, rows)]
 
 
 class Chunked(ABC):
     """Data in numbered chunks, 0, 1, ...; several threads may load chunks at the same time."""
 
-    @property
-    @abstractmethod
-    def ledger(self) -> Ledger:
-        """The records that were skipped."""
+    ledger: Ledger  # of the records that were skipped
+    name: str
 
     @abstractmethod
     def __call__(self) -> Iterator[Data]:
@@ -51,51 +38,32 @@ class Chunked(ABC):
     def load(self, chunk: int) -> Data | None:
         """A chunk, or None if all its rows are bad and skipped."""
 
-
-@dataclass(frozen=True)
-class Mapped(Chunked):
-    """A function of each block."""
-
-    source: Chunked
-    function: Callable[[Data], Data]
-
-    @property
-    def ledger(self) -> Ledger:
-        return self.source.ledger
-
-    def __call__(self) -> Iterator[Data]:
-        return (self.function(found) for found in self.source())
-
-    def sizes(self) -> Sequence[int]:
-        return self.source.sizes()
-
-    def load(self, chunk: int) -> Data | None:
-        found = self.source.load(chunk)
-        return None if found is None else self.function(found)
-
-
-@dataclass(frozen=True)
-class Shared(Chunked):
-    """Every `processes`-th chunk, from number `process` on: the shares are disjoint and together all."""
-
-    source: Chunked
-    process: int
-    processes: int
-    name: str
-
-    @property
-    def ledger(self) -> Ledger:
-        return self.source.ledger
-
-    def __call__(self) -> Iterator[Data]:
-        for chunk in range(len(self.sizes())):
-            found = self.load(chunk)
-            if found is not None:
-                yield found
+    def each(self) -> Iterator[Data]:
+        """All chunks in order; at the end it is said what was skipped."""
+        found = (self.load(chunk) for chunk in range(len(self.sizes())))
+        yield from (data for data in found if data is not None)
         self.ledger.warn(self.name)
+
+
+class Part(Chunked):
+    """A function of every `processes`-th chunk, from number `process` on: shares are disjoint and together all."""
+
+    def __init__(
+        self,
+        source: Chunked,
+        function: Callable[[Data], Data] = lambda found: found,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.source, self.function, self.process, self.processes = source, function, process, processes
+        self.ledger, self.name = source.ledger, source.name
+
+    def __call__(self) -> Iterator[Data]:
+        return self.each() if self.processes > 1 else (self.function(found) for found in self.source())
 
     def sizes(self) -> Sequence[int]:
         return self.source.sizes()[self.process :: self.processes]
 
     def load(self, chunk: int) -> Data | None:
-        return self.source.load(self.process + chunk * self.processes)
+        found = self.source.load(self.process + chunk * self.processes)
+        return None if found is None else self.function(found)

@@ -1,7 +1,5 @@
 """Columns by name or position, and which of them plays which role."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -17,14 +15,7 @@ Columns = Mapping[str, Any] | Sequence[str | int] | str | int | None
 
 
 def resolve(names: Sequence[str], wanted: Sequence[str | int] | str | int, argument: str) -> list[int]:
-    """The positions of columns given by name or position (from 0; a number as text is a position unless it is a name).
-
-    Raises:
-        ValueError: an unknown column (the message has the available ones and the closest match) or one named twice.
-
-    >>> resolve(("a", "b"), ["b", 0], "query")
-    [1, 0]
-    """
+    """The positions of columns given by name or position (from 0; "1" is one unless it is a name)."""
     items = [wanted] if isinstance(wanted, str | int | np.integer) else list(wanted)
     found: list[int] = []
     for item in items:
@@ -45,14 +36,7 @@ def resolve(names: Sequence[str], wanted: Sequence[str | int] | str | int, argum
 
 
 def resolve_tree(names: Sequence[str], wanted: Columns, argument: str) -> Tree:
-    """The positions of columns as `resolve` has them, of a dictionary a dictionary of such lists; of None None.
-
-    Raises:
-        ValueError: as `resolve`; an array without columns, or a column in two of them.
-
-    >>> resolve_tree(("a", "b", "c"), {"pair": ["b", 0], "one": "c"}, "query")
-    {'pair': [1, 0], 'one': [2]}
-    """
+    """The positions of columns as `resolve` has them, of a dictionary a dictionary of such lists; of None None."""
     if wanted is None:
         return None
     trees.check(wanted, argument)
@@ -61,27 +45,19 @@ def resolve_tree(names: Sequence[str], wanted: Columns, argument: str) -> Tree:
         if path and not each:
             raise ValueError(f"{trees.text(argument, path)}: expected at least one column; got none")
     found = flat(places)
-    twice = next((place for place in found if found.count(place) > 1), None)
-    if twice is not None:
+    if len(set(found)) < len(found):
+        twice = next(place for place in found if found.count(place) > 1)
         raise ValueError(f"{argument}: column {names[twice]!r} is named twice; name it once")
     return places
 
 
 def flat(places: Tree) -> list[int]:
-    """All positions in a tree of lists of them.
-
-    >>> flat({"pair": [1, 0], "one": [2]}), flat(None)
-    ([1, 0, 2], [])
-    """
+    """All positions in a tree of lists of them."""
     return [place for _, each in trees.leaves(places) for place in each]
 
 
 def suggestion(item: str, names: Sequence[str]) -> str:
-    """What to say after an unknown name: the closest match, if one is close, and what there is.
-
-    >>> suggestion("waitin", ["eruptions", "waiting"])
-    "did you mean 'waiting'? Available: eruptions, waiting"
-    """
+    """What to say after an unknown name: the closest match, if one is close, and what there is."""
     by_lower = {name.lower(): name for name in names}
     close = get_close_matches(item.lower(), list(by_lower), n=1)
     shown = ", ".join(names[:30]) + (f", ... ({len(names)} in all)" if len(names) > 30 else "")
@@ -89,13 +65,7 @@ def suggestion(item: str, names: Sequence[str]) -> str:
 
 
 def check_roles(names: Sequence[str], query: Sequence[int], evidence: Sequence[int], weight: int | None = None) -> None:
-    """Refuse an empty query and a column with two roles.
-
-    Raises:
-        ValueError: either of them.
-
-    >>> check_roles(("a", "b"), [0], [1])
-    """
+    """Refuse an empty query and a column with two roles."""
     if not query:
         raise ValueError("query: no column is left for it; name fewer columns as evidence, or name the query")
     shared = set(query) & set(evidence)
@@ -107,13 +77,7 @@ def check_roles(names: Sequence[str], query: Sequence[int], evidence: Sequence[i
 
 
 def check_columns(arrays: Mapping[str, Tree], labels: Labels) -> None:
-    """Refuse fields of data that have no columns [N, P], or the same name twice.
-
-    Raises:
-        ValueError: either of them.
-
-    >>> check_columns({"query": np.zeros((3, 1))}, (("a",), (), "zeros"))
-    """
+    """Refuse fields of data that have no columns [N, P], or the same name twice."""
     for role in ("query", "evidence"):
         tree: Tree = arrays.get(role)
         if trees.is_tree(tree):
@@ -131,11 +95,7 @@ def check_columns(arrays: Mapping[str, Tree], labels: Labels) -> None:
 def select(
     arrays: Mapping[str, Tree], labels: Labels, query: Columns, evidence: Columns
 ) -> tuple[dict[str, Tree], Labels]:
-    """Fields and labels with other roles; see `Data.select`.
-
-    >>> select({"query": np.array([[1.0, 2.0]])}, (("a", "b"), (), "pair"), "b", "a")
-    ({'query': array([[2.]]), 'evidence': array([[1.]])}, (('b',), ('a',), 'pair'))
-    """
+    """Fields and labels with other roles; see `Data.select`."""
     check_columns(arrays, labels)
     names = labels[1] + labels[0]
     inputs = resolve_tree(names, evidence, "evidence") or None
@@ -147,7 +107,7 @@ def select(
     pairs = trees.map(lambda places: _picked(arrays, labels, places), outputs)
     made["query"] = trees.map(lambda pair: pair[0], pairs)
     if "observed" in arrays:
-        made["observed"] = trees.map(lambda pair: pair[1], pairs)
+        made["observed"] = trees.map(lambda pair: np.ones(pair[0].shape, bool) if pair[1] is None else pair[1], pairs)
     if inputs is not None:
         pairs = trees.map(lambda places: _picked(arrays, labels, places), inputs)
         for (_, (_, mask)), (_, places) in zip(trees.leaves(pairs), trees.leaves(inputs), strict=True):
@@ -164,38 +124,19 @@ def select(
 
 def _picked(arrays: Mapping[str, Any], labels: Labels, places: list[int]) -> tuple[np.ndarray, np.ndarray | None]:
     """Columns and, where query entries are missing, their mask. Arrays wanted as they are stay shared."""
-    first = len(labels[1])
+    first, observed = len(labels[1]), arrays.get("observed")
     if places == list(range(first, first + len(labels[0]))):
-        return arrays["query"], arrays.get("observed")
+        return arrays["query"], observed
     if first and places == list(range(first)):
-        mask = np.ones(arrays["evidence"].shape, bool) if "observed" in arrays else None
-        return arrays["evidence"], mask
+        return arrays["evidence"], None
     # One column at a time, so that the columns that are not wanted are neither copied nor, if mapped, read.
-    parts, masks = [], []
-    for place in places:
-        inside = place >= first
-        source = arrays["query" if inside else "evidence"]
-        column = place - first if inside else place
-        parts.append(source[:, column])
-        if "observed" in arrays:
-            masks.append(arrays["observed"][:, column] if inside else np.ones(len(source), bool))
-    return np.stack(parts, axis=1), np.stack(masks, axis=1) if masks else None
+    pairs = [("query", place - first) if place >= first else ("evidence", place) for place in places]
+    found = np.stack([arrays[role][:, column] for role, column in pairs], axis=1)
+    if observed is None:
+        return found, None
+    there = np.ones(len(found), bool)
+    return found, np.stack([observed[:, column] if role == "query" else there for role, column in pairs], axis=1)
 
 
-# Numbers held at once while# Numbers held at once while a table is read: about 5 MB as text, 0.5 MB as float64.
+# Numbers held at once while a table is read: about 5 MB as text, 0.5 MB as float64.
 CELLS = 1 << 16
-
-
-def unique(names: tuple[str, ...], where: object) -> tuple[str, ...]:
-    """The names, which must differ from each other.
-
-    Raises:
-        ValueError: a name comes twice.
-
-    >>> unique(("a", "b"), "table.csv")
-    ('a', 'b')
-    """
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise ValueError(f"{where} has two columns named {twice!r}; rename one of them")
-    return names

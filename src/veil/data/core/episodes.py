@@ -1,6 +1,9 @@
 """Sequences of different lengths as data: padded to the longest, with a mask; and back to plain rows of steps."""
 
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -8,6 +11,7 @@ import numpy as np
 from veil.data.core import trees
 from veil.data.core.arrays import Data, labels, unchecked
 from veil.data.core.checks import Labels, flat_names, sequence_shape
+from veil.data.core.numbers import MISSING_TYPES, array_of
 from veil.data.core.trees import Tree
 
 
@@ -53,7 +57,7 @@ def episodes(
     return ragged(sizes, rows, given, weight=weight, names=names)
 
 
-def grouped(data: Data, episode: Any, time: Any = None) -> Data:
+def grouped(data: Data, episode: Any = None, time: Any = None) -> Data:
     """Rows as sequences: those with the same `episode` are the steps of one, in the order of `time` or of the rows.
 
     Sequences come in the order in which they first appear; the steps of one need not be next to each other. What was a
@@ -62,7 +66,7 @@ def grouped(data: Data, episode: Any, time: Any = None) -> Data:
 
     Args:
         data: rows, query [M, ...].
-        episode: [M] numbers or text that say which sequence a row belongs to.
+        episode: [M] numbers or text that say which sequence a row belongs to; without it all rows are one.
         time: [M] numbers or dates; different ones within a sequence.
 
     Raises:
@@ -84,22 +88,22 @@ def grouped(data: Data, episode: Any, time: Any = None) -> Data:
     return ragged(lengths, **given, weight=weight, names=labels(data))
 
 
-def ordered(episode: Any, time: Any = None, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def ordered(episode: Any, time: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Which rows are the steps of the first sequence, of the second, ...: row numbers [M]; and their lengths [N].
 
     As `grouped` has them, whose errors these are; of `count` rows.
-
-    >>> ordered(["a", "b", "a"], [2, 1, 1])
-    (array([2, 0, 1]), array([2, 1]))
     """
-    count = len(episode) if count is None else count
-    number = _numbered(_column(episode, count, "episode"))
+    number = np.zeros(count, np.intp) if episode is None else _numbered(_column(episode, count, "episode"))
     order = np.argsort(number, kind="stable")
     if time is not None:
-        when = _moments(_column(time, count, "time"))
-        order = np.lexsort((when, number))
+        when = moments(_column(time, count, "time"))
+        try:
+            rank = np.unique(when, return_inverse=True)[1]
+        except TypeError as error:
+            raise ValueError(f"time: expected numbers or dates that can be compared; {error}") from None
+        order = np.lexsort((rank, number))
         now, before = order[1:], order[:-1]
-        again = (number[now] == number[before]) & (when[now] == when[before])
+        again = (number[now] == number[before]) & (rank[now] == rank[before])
         if again.any():
             row = int(now[again][0])
             raise ValueError(
@@ -120,12 +124,6 @@ def ragged(
     """Steps [M, ...] that stand one after the other, the first ``lengths[0]`` of them the first sequence, and so on.
 
     ``weight`` [N] is that of the sequences.
-
-    Raises:
-        ValueError: lengths that are not positive integers or do not add up to M.
-
-    >>> ragged([2, 1], np.array([[1.0], [2.0], [3.0]]))
-    Data('episodes': N=2, query [2, 1], 3 steps)
     """
     sizes = np.asarray(lengths)
     if sizes.ndim != 1 or sizes.dtype.kind not in "iu" or len(sizes) == 0:
@@ -179,14 +177,7 @@ def steps(data: Data) -> Data:
 
 
 def shape_of(data: Data) -> tuple[int, int]:
-    """The N and T of sequences.
-
-    Raises:
-        ValueError: data that are not sequences.
-
-    >>> shape_of(episodes([[1.0, 2.0, 3.0], [4.0]]))
-    (2, 3)
-    """
+    """The N and T of sequences."""
     shape = sequence_shape(data.query)
     if shape is None:
         found = ", ".join(
@@ -200,14 +191,22 @@ def shape_of(data: Data) -> tuple[int, int]:
 
 
 def _column(value: Any, count: int, argument: str) -> np.ndarray:
-    column = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    """Names or times, one a row, none missing."""
+    if isinstance(value, np.ma.MaskedArray):
+        column = value.data.astype(object)
+        column[np.ma.getmaskarray(value)] = None
+    elif isinstance(value, list | tuple):
+        column = np.fromiter(value, object, len(value))  # numpy would make text of None beside text
+    else:
+        column = array_of(value, argument)[0]
     if column.shape != (count,):
         raise ValueError(f"{argument}: expected one entry for each of the {count} rows; got shape {column.shape}")
     if column.dtype == object:
-        missing = np.array([each is None or each != each for each in column])
-        column = column if missing.any() else np.array([str(each) for each in column])
+        missing = np.array([type(each).__name__ in MISSING_TYPES or each != each for each in column])
+        column = column if missing.any() else np.asarray(column.tolist())
     else:
-        missing = np.isnan(column) if column.dtype.kind == "f" else np.zeros(count, bool)
+        kind = column.dtype.kind
+        missing = np.isnan(column) if kind == "f" else np.isnat(column) if kind in "mM" else np.zeros(count, bool)
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
         raise ValueError(f"{argument}: it must be known for every row; in row {row} (from 0) it is missing")
@@ -216,19 +215,40 @@ def _column(value: Any, count: int, argument: str) -> np.ndarray:
 
 def _numbered(names: np.ndarray) -> np.ndarray:
     """0 for the first name that comes, 1 for the next, ..."""
-    _, first, code = np.unique(names, return_index=True, return_inverse=True)
+    try:
+        _, first, code = np.unique(names, return_index=True, return_inverse=True)
+    except TypeError:  # objects of several kinds
+        return _numbered(np.array([str(each) for each in names]))
     rank = np.empty(len(first), np.intp)
     rank[np.argsort(first, kind="stable")] = np.arange(len(first))
     return rank[code]
 
 
-def _moments(times: np.ndarray) -> np.ndarray:
-    if times.dtype.kind in "biufM":
+def moments(times: np.ndarray) -> np.ndarray:
+    """Times as what can be compared: text as numbers or dates, of which none wraps or loses its zone."""
+    if times.dtype.kind not in "US":
         return times
+    for kind in (int, float):
+        with suppress(ValueError):
+            return np.array([kind(text) for text in times])
     try:
-        return times.astype("datetime64[ns]")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # numpy drops time zones with a warning
+            dates = times.astype("M8[us]")
+        with suppress(ValueError, OverflowError):  # nanoseconds reach from 1677 to 2262
+            fine = times.astype("M8[ns]")
+            dates = fine if np.array_equal(fine.astype("M8[us]"), dates) else dates
+        if np.isnat(dates).any():
+            raise ValueError(f"in row {np.flatnonzero(np.isnat(dates))[0]} (from 0) it is missing")
+        return dates
+    except (UserWarning, DeprecationWarning):
+        pass
     except ValueError as error:
         raise ValueError(f"time: expected numbers or dates such as 2026-11-22; {error}") from None
+    try:
+        return np.array([datetime.fromisoformat(text) for text in times.tolist()], object)
+    except ValueError as error:
+        raise ValueError(f"time: expected numbers or dates such as 2026-11-22T08:30+02:00; {error}") from None
 
 
 def _lists(value: Any, argument: str) -> Tree:
@@ -251,7 +271,7 @@ def _arrays(value: Any, argument: str) -> list[np.ndarray]:
         value = list(value)
     if not isinstance(value, list | tuple):
         raise TypeError(f"{argument}: expected a list of arrays, one a sequence; got {type(value).__name__}")
-    found = [np.asarray(part) for part in value]
+    found = [array_of(part, argument)[0] for part in value]
     found = [part[:, None] if part.ndim == 1 else part for part in found]
     if not found or not all(part.ndim >= 2 and len(part) for part in found):
         raise ValueError(f"{argument}: expected at least one sequence, and at least one step in each, [T, ...]")

@@ -5,14 +5,7 @@ from typing import Any
 
 
 def needed(words: str, extra: str, *modules: str) -> Any:
-    """The package of ``modules``, all of them imported; ``words`` say who needs it.
-
-    Raises:
-        ModuleNotFoundError: it is not installed; the message has the command that installs it.
-
-    >>> needed("lines need json", "tables", "json").__name__
-    'json'
-    """
+    """The package of ``modules``, all of them imported; ``words`` say who needs it."""
     try:
         for module in modules:
             import_module(module)

@@ -1,7 +1,5 @@
 """Records that cannot be read: refused, or skipped, counted and named."""
 
-from __future__ import annotations
-
 import threading
 import warnings
 from dataclasses import dataclass
@@ -31,14 +29,7 @@ class BadRecords:
 
 
 class Ledger:
-    """Bad records by chunk, so that a second pass over the same chunk counts nothing twice. Threads may share one.
-
-    >>> ledger = Ledger()
-    >>> ledger.enter(0, 2, ["a.npy, row 3: infinite", "a.npy, row 7: infinite"])
-    >>> ledger.enter(0, 2, ["a.npy, row 3: infinite", "a.npy, row 7: infinite"])
-    >>> ledger.report().count
-    2
-    """
+    """Bad records by chunk, so that a second pass over the same chunk counts nothing twice. Threads may share one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -77,12 +68,6 @@ class Ledger:
 
 
 def check_policy(bad: str) -> None:
-    """Refuse an unknown policy.
-
-    Raises:
-        ValueError: it is neither refuse nor skip.
-
-    >>> check_policy("skip")
-    """
+    """Refuse an unknown policy."""
     if bad not in ("refuse", "skip"):
         raise ValueError(f"bad must be 'refuse' (stop at the first bad record) or 'skip' (and count them); got {bad!r}")

@@ -1,7 +1,5 @@
 """Trees: an array, or a dictionary of arrays by name (of dictionaries too). An array is a tree of one leaf, at ()."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,11 +13,7 @@ def is_tree(value: Any) -> bool:
 
 
 def leaves(tree: Tree) -> list[tuple[Path, Any]]:
-    """The leaves with their paths, in the order of the keys.
-
-    >>> leaves({"frame": 1, "arm": {"left": 2}}), leaves(3), leaves(None)
-    ([(('frame',), 1), (('arm', 'left'), 2)], [((), 3)], [])
-    """
+    """The leaves with their paths, in the order of the keys."""
     if tree is None:
         return []
     if not is_tree(tree):
@@ -28,22 +22,12 @@ def leaves(tree: Tree) -> list[tuple[Path, Any]]:
 
 
 def first(tree: Tree) -> Any:
-    """The first leaf: what says how many rows there are.
-
-    >>> first({"frame": 1, "arm": {"left": 2}})
-    1
-    """
+    """The first leaf: what says how many rows there are."""
     return leaves(tree)[0][1]
 
 
 def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
-    """The tree of ``function(leaf, *leaves of the others at its path)``; None where another one is None.
-
-    >>> map(lambda one, other: (one, other), {"a": 1, "b": {"c": 2}}, {"b": {"c": 3}, "a": 4})
-    {'a': (1, 4), 'b': {'c': (2, 3)}}
-    >>> map(lambda one, other: (one, other), {"a": 1}, None)
-    {'a': (1, None)}
-    """
+    """The tree of ``function(leaf, *leaves of the others at its path)``; None where another one is None."""
     if tree is None:
         return None
     if not is_tree(tree):
@@ -55,25 +39,14 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
 
 
 def paths(tree: Tree, here: Path = ()) -> Tree:
-    """The tree with each leaf's path in its place.
-
-    >>> paths({"a": 1, "b": {"c": 2}})
-    {'a': ('a',), 'b': {'c': ('b', 'c')}}
-    """
+    """The tree with each leaf's path in its place."""
     if tree is None or not is_tree(tree):
         return None if tree is None else here
     return {key: paths(branch, (*here, key)) for key, branch in tree.items()}
 
 
 def nested(flat: Mapping[Path, Any]) -> Tree:
-    """The tree with these leaves.
-
-    Raises:
-        ValueError: a leaf is where another leaf's path leads through.
-
-    >>> nested({("a",): 1, ("b", "c"): 2})
-    {'a': 1, 'b': {'c': 2}}
-    """
+    """The tree with these leaves."""
     if list(flat) == [()]:
         return flat[()]
     made: dict[str, Any] = {}
@@ -88,32 +61,17 @@ def nested(flat: Mapping[Path, Any]) -> Tree:
 
 
 def same(one: Tree, other: Tree) -> bool:
-    """Whether two trees have the same structure, in whatever order.
-
-    >>> same({"a": 1, "b": 2}, {"b": 3, "a": 4}), same({"a": 1}, 1)
-    (True, False)
-    """
+    """Whether two trees have the same structure, in whatever order."""
     return {path for path, _ in leaves(one)} == {path for path, _ in leaves(other)}
 
 
 def text(argument: str, path: Path) -> str:
-    """What messages call a leaf.
-
-    >>> text("query", ("arm", "left")), text("query", ())
-    ("query['arm']['left']", 'query')
-    """
+    """What messages call a leaf."""
     return argument + "".join(f"[{key!r}]" for key in path)
 
 
 def check(tree: Tree, argument: str) -> None:
-    """Refuse what is no tree of leaves: an empty dictionary, keys that are no names, nothing in place of a leaf.
-
-    Raises:
-        TypeError: a key that is not text, or None in place of an array.
-        ValueError: an empty dictionary, an empty key or one with "/" in it.
-
-    >>> check({"frame": 1, "arm": {"left": 2}}, "query")
-    """
+    """Refuse what is no tree of leaves: an empty dictionary, keys that are no names, nothing in place of a leaf."""
     if tree is None:
         raise TypeError(f"{argument}: expected an array; got None. Leave it out")
     if not is_tree(tree):
@@ -132,14 +90,7 @@ def check(tree: Tree, argument: str) -> None:
 
 
 def aligned(tree: Tree, like: Tree, argument: str, whose: str) -> Tree:
-    """The tree with the structure of ``like``, and None where it has nothing.
-
-    Raises:
-        ValueError: it has leaves where ``like``, which messages call ``whose``, has none.
-
-    >>> aligned({"a": 1}, {"a": 2, "b": {"c": 3}}, "observed", "query")
-    {'a': 1, 'b': None}
-    """
+    """The tree with the structure of ``like``, and None where it has nothing."""
     if tree is None:
         return None
     if not is_tree(like):

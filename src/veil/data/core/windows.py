@@ -1,7 +1,5 @@
 """Long sequences as training windows of one length."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from veil.data.core import trees

@@ -1,290 +1,323 @@
-"""Comma-separated text as a table of numbers, with the standard library alone."""
-
-from __future__ import annotations
+"""Comma- or tab-separated text as a table of numbers: cut into stretches of whole rows here, parsed by pyarrow."""
 
 import csv
+import gzip
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+import os
+import re
+import shutil
+import tempfile
+import weakref
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from veil.data.core.chunks import CHUNK, ranges
-from veil.data.core.columns import CELLS, unique
+from veil.data.core.chunks import FEW
+from veil.data.core.numbers import row_index, unique
+from veil.data.formats.arrow import pyarrow_for, stacked
+from veil.data.formats.paths import ending
+from veil.data.formats.roles import Table
 
-MARKS = 4096
-MISSING = frozenset({"", "na", "n/a", "nan", "null"})
+BLOCK = 1 << 20  # bytes that are parsed at once
+LONGEST = 1 << 24  # bytes of a row: a quoted cell that goes on for longer is never closed
+EXACT = 1 << 53  # up to here all integers are floats
+MISSING = ("", "na", "n/a", "nan", "null")
+TRUTH = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
+Bad = tuple[int, str]  # the last line of a row that cannot be read, and why
 
 
-class DelimitedTable:
-    """The columns of a CSV file (UTF-8, quoted fields allowed), read anew at every call of `chunks`.
+class DelimitedTable(Table):
+    """The columns of a .csv or .tsv file (UTF-8, quoted cells allowed, perhaps in a .gz).
 
     The first row is the header if no cell of it is a number. If all of them are, there is no header and the columns are
-    called column0, column1, ... Cells that are empty, NA, N/A, NaN or null (in any case) are missing. A column is
-    numeric if its first cell that is not missing is a number.
-
-    Attributes:
-        names: the column names.
-        numeric: for each column, whether it holds numbers.
-        count: None, as the number of rows is not known before the end.
-
-    Raises:
-        ValueError: no rows, an ambiguous or repeated header, a row of another length, text that is not UTF-8 CSV.
+    called column0, column1, ... Cells that are empty, NA, N/A, NaN or null (in any case) are missing. A column holds
+    numbers if its first cell that is not missing is one, and truth values (1 and 0) if that is true or false.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.count = None
-        self._index: Index | None = None
-        first = self._first_record()
-        self.names, self._header = _header(first, path)
-        sample = self._sample()
+        self.path, self._arrow = path, pyarrow_for(path)
+        self._delimiter = "\t" if ending(path).startswith(".tsv") else ","
+        # A cell that begins with a quote, to the one that closes it or to the end.
+        self._quoted = re.compile(rb'(?<![^%s\r\n])"[^"]*(?:""[^"]*)*("|\Z)' % self._delimiter.encode())
+        self._file = _unpacked(self, path) if path.suffix.lower() == ".gz" else path
+        with self._file.open("rb") as file:
+            head = file.read(BLOCK)
+        self._eol = b"\n" if b"\n" in head or b"\r" not in head else b"\r"
+        self._start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+        self._found: list[tuple[int, int, int, int]] = []
+        first: list[str] = []
+        kinds, header, sample, other = [""], False, 0, ""
+        for text, place in self._stretches(BLOCK):  # the first is enough, unless it has no row
+            for record, line in self._records(text, place, "surrogateescape"):
+                if not first:
+                    first = record
+                    self.names, header = self._header(first)
+                    kinds = [""] * len(first)
+                    if header:
+                        self._start = place + self._end_of_row(text)
+                        continue
+                if len(record) != len(first):
+                    other = other or self._refusal(line, self._length(record))
+                    continue
+                kinds, sample = [kind or _kind(cell) for kind, cell in zip(kinds, record, strict=True)], sample + 1
+                if all(kinds):
+                    break
+            if sample:
+                break
+        if not first:
+            raise ValueError(self.broken or f"{path} is empty; expected a header and rows of numbers")
         if not sample:
-            raise ValueError(f"{path} has no rows of data; only the header {', '.join(self.names)!r} is there")
-        self.numeric = tuple(_is_numeric([record[i] for record in sample]) for i in range(len(self.names)))
+            only = f"{path} has no rows of data; only the header {', '.join(self.names)!r} is there"
+            raise ValueError(other or self.broken or only)
+        self._kinds, self.numeric = kinds, tuple(kind != "text" for kind in kinds)
+        empty = [i for i, (name, kind) in enumerate(zip(first, kinds, strict=True)) if not (name.strip() or kind)]
+        self.unnamed = tuple(sorted({*row_index(first), *empty})) if header else ()
 
     def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-        """Consecutive rows of the wanted columns, each [n, len(wanted)], missing cells NaN.
-
-        Raises:
-            ValueError: a cell that is not a number: the column, the line and the cell are named.
-        """
-        for records, lines in self._records():
-            yield np.stack([self._convert(i, [record[i] for record in records], lines) for i in wanted], axis=1)
+        yield from (self._numbers(text, place, wanted) for text, place in self._stretches(BLOCK))
+        if self.broken:
+            raise ValueError(self.broken)
 
     def cells(self, column: int) -> np.ndarray:
-        """One column as it stands: numbers, or text, in which a missing cell is None."""
-        texts = [record[column].strip() for records, _ in self._records() for record in records]
-        numbers = [_number(text) for text in texts]
-        if None not in numbers:
-            return np.array(numbers, np.float64)
-        return np.array([None if text.lower() in MISSING else text for text in texts], object)
+        """As they stand: numbers, of integers every digit, or text, in which a missing cell is None."""
+        arrow, compute = self._arrow, self._arrow.compute
+        parts = [self._parsed(*part, [column], arrow.string()) for part in self._stretches(BLOCK)]
+        texts = compute.utf8_trim_whitespace(arrow.concat_tables(parts).column(0))
+        texts = compute.if_else(compute.is_in(compute.utf8_lower(texts), arrow.array(MISSING)), None, texts)
+        found: np.ndarray = texts.to_numpy()
+        for kind in (arrow.int64(), arrow.uint64(), arrow.float64()) if not texts.null_count else ():
+            try:
+                numbers: np.ndarray = texts.cast(kind).to_numpy()
+            except arrow.ArrowInvalid:
+                continue
+            # Names of more digits than a float has stay text, or two of them would be one.
+            return found if numbers.dtype.kind == "f" and np.any(np.abs(numbers) >= EXACT) else numbers
+        return found
+
+    def rows(self) -> int:
+        return self._index()[-1][2]
 
     def ranges(self, rows: int) -> list[tuple[int, int]]:
-        """Ranges of about `rows` rows, each of which can be read on its own, after a first look through the file."""
-        index = self.index()
-        return ranges(index.rows, -(-rows // index.every) * index.every)
-
-    def index(self) -> Index:
-        """Where rows begin in the file; made once."""
-        if self._index is None:
-            self._index = _index(self.path, self._header, len(self.names))
-        return self._index
+        """About `FEW` of them, or of `BLOCK` bytes, whatever `rows` asks for, after a first look through the file."""
+        return [(before[2], here[2]) for before, here in pairwise(self._index())]
 
     def load(self, start: int, stop: int, wanted: Sequence[int]) -> np.ndarray:
-        """The wanted columns of one of the `ranges`, as from `chunks`."""
-        records, lines = self._between(start, stop, "strict")
-        for record, line in zip(records, lines, strict=True):
-            if len(record) != len(self.names):
-                raise ValueError(self._other_length(record, line))
-        return np.stack([self._convert(i, [record[i] for record in records], lines) for i in wanted], axis=1)
+        return self._numbers(*self._between(start, stop), wanted)
 
-    def salvage(
-        self, start: int, stop: int, wanted: Sequence[int]
-    ) -> tuple[np.ndarray, list[int], list[tuple[int, str]]]:
-        """The rows of one of the `ranges` that can be read, their lines, and the lines that cannot and why."""
+    def salvage(self, start: int, stop: int, wanted: Sequence[int]) -> tuple[np.ndarray, list[str], list[str]]:
+        """The rows of one of the `ranges` that can be read, what to call them, and which cannot be and why."""
+        good, lines, bad = self._careful(*self._between(start, stop), wanted, "surrogateescape")
+        return good, [f"line {line}" for line in lines], [f"line {line}: {reason}" for line, reason in bad]
+
+    def _types(self, wanted: Sequence[int]) -> list[Any]:
+        return [self._arrow.bool_() if self._kinds[i] == "boolean" else self._arrow.float64() for i in wanted]
+
+    def _numbers(self, text: bytes, place: int, wanted: Sequence[int]) -> np.ndarray:
+        table = self._parsed(text, place, wanted)
+        return table if isinstance(table, np.ndarray) else stacked(table, self._types(wanted))
+
+    def _parsed(self, text: bytes, place: int, wanted: Sequence[int], kind: Any = None) -> Any:
+        """A table of columns, of one type or each of its own; what pyarrow refuses as a careful look reads it."""
+        arrow, names = self._arrow, [self.names[i] for i in wanted]
+        types = self._types(wanted) if kind is None else [kind]
+        try:
+            return arrow.csv.read_csv(
+                arrow.py_buffer(text),
+                arrow.csv.ReadOptions(use_threads=False, column_names=self.names, block_size=len(text) + 1),
+                arrow.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=b'"' in text),
+                arrow.csv.ConvertOptions(
+                    column_types=dict(zip(names, types, strict=True)),
+                    include_columns=names,
+                    null_values=["NaN", *(form for word in MISSING for form in (word, word.upper(), word.title()))],
+                    true_values=["true", "True", "TRUE", "1"],
+                    false_values=["false", "False", "FALSE", "0"],
+                ),
+            )
+        except arrow.ArrowInvalid as error:
+            good, _, bad = self._careful(text, place, () if kind else wanted, "strict")
+            if bad or kind:
+                raise ValueError(self._refusal(*(bad or [(self._line(place), str(error))])[0])) from None
+            return good
+
+    def _careful(
+        self, text: bytes, place: int, wanted: Sequence[int], errors: str
+    ) -> tuple[np.ndarray, list[int], list[Bad]]:
+        """Row by row: the numbers of those that can be read and their lines, and the others."""
         good, lines, bad = [], [], []
-        for record, line in zip(*self._between(start, stop, "surrogateescape"), strict=True):
-            cells: list[float] = []
+        for record, at in self._records(text, place, errors):
             if len(record) != len(self.names):
-                bad.append((line, f"{len(record)} cells in place of {len(self.names)}"))
+                bad.append((at, self._length(record)))
                 continue
-            for i in wanted:
-                number = _number(record[i])
-                if number is None:
-                    bad.append((line, f"column {self.names[i]!r}: {record[i]!r} is not a number"))
-                    break
-                cells.append(number)
+            numbers = [_number(record[i], self._kinds[i]) for i in wanted]
+            if None in numbers:
+                i = wanted[numbers.index(None)]
+                what = "true or false" if self._kinds[i] == "boolean" else "a number"
+                bad.append((at, f"column {self.names[i]!r}: {record[i]!r} is not {what}"))
             else:
-                good.append(cells)
-                lines.append(line)
+                good.append(numbers)
+                lines.append(at)
         return np.array(good, np.float64).reshape(len(good), len(wanted)), lines, bad
 
-    def _between(self, start: int, stop: int, errors: str) -> tuple[list[list[str]], list[int]]:
-        index = self.index()
-        begin, first = index.marks[start // index.every]
-        end, _ = index.marks[-(-stop // index.every)]
-        with self.path.open("rb") as file:
-            file.seek(begin)
-            text = file.read(end - begin)
-        try:
-            lines = io.StringIO(text.decode("utf-8", errors), newline="")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{self.path}, in or after line {first + 1}: not UTF-8 text ({error.reason}); convert it"
-            ) from None
-        found = [(record, first + line) for record, line in self._parsed(lines) if record]
-        return [record for record, _ in found], [line for _, line in found]
-
-    def _other_length(self, record: list[str], line: int) -> str:
-        return (
-            f"{self.path}, line {line}: the row has {len(record)} cells, but there are {len(self.names)} columns; "
-            "correct the row, or quote cells that contain a comma"
-        )
-
-    def _convert(self, column: int, cells: list[str], lines: list[int]) -> np.ndarray:
-        try:
-            if "_" not in "".join(cells):  # Python reads 1_000 as a number; in a table it is a label
-                return np.array(list(map(float, cells)))
-        except ValueError:
-            pass
-        out = np.empty(len(cells))
-        for i, cell in enumerate(cells):
-            number = _number(cell)
-            if number is None:
-                raise ValueError(
-                    f"{self.path}, column {self.names[column]!r}, line {lines[i]}: {cell!r} is not a number. Columns "
-                    "that are used must be numeric: leave this one out by naming the query columns, or correct it"
-                )
-            out[i] = number
-        return out
-
-    def _open(self, errors: str = "strict") -> IO[str]:
-        return self.path.open(newline="", encoding="utf-8-sig", errors=errors)
-
-    def _first_record(self) -> list[str]:
-        with self._open("surrogateescape") as file:
-            first = next((record for record, _ in self._parsed(file) if record), None)
-        if first is None:
-            raise ValueError(f"{self.path} is empty; expected a CSV file with a header and rows of numbers")
+    def _header(self, first: list[str]) -> tuple[tuple[str, ...], bool]:
+        """The column names, and whether the first row holds them."""
+        path, cells = self.path, [cell.strip() for cell in first]
         if any("\ud800" <= letter <= "\udfff" for cell in first for letter in cell):
-            raise ValueError(f"{self.path} is not UTF-8 text, as its first row shows; convert it, or check the format")
-        return first
-
-    def _sample(self) -> list[list[str]]:
-        """The first rows, without those that a pass would refuse."""
-        size, header = max(1, CELLS // len(self.names)), self._header
-        sample: list[list[str]] = []
-        with self._open("surrogateescape") as file, suppress(csv.Error):
-            for record in csv.reader(file):
-                if record and header:
-                    header = False
-                elif len(record) == len(self.names):
-                    sample.append(record)
-                    if len(sample) == size:
-                        break
-        return sample
-
-    def _records(self) -> Iterator[tuple[list[list[str]], list[int]]]:
-        """Chunks of records (without the header and blank lines) and the lines on which they end."""
-        width, size = len(self.names), max(1, CELLS // len(self.names))
-        with self._open() as file:
-            records: list[list[str]] = []
-            lines: list[int] = []
-            skip = self._header
-            for record, line in self._parsed(file):
-                if not record:
-                    continue
-                if skip:
-                    skip = False
-                    continue
-                if len(record) != width:
-                    raise ValueError(self._other_length(record, line))
-                records.append(record)
-                lines.append(line)
-                if len(records) == size:
-                    yield records, lines
-                    records, lines = [], []
-            if records:
-                yield records, lines
-
-    def _parsed(self, file: Iterable[str]) -> Iterator[tuple[list[str], int]]:
-        reader = csv.reader(file)
-        try:
-            for record in reader:
-                yield record, reader.line_num
-        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 text, as its first row shows; convert it, or check the format")
+        kinds = [_kind(cell) for cell in cells]
+        counting = [str(i) for i in range(len(cells))]
+        if len(cells) > 2 and cells in (counting, ["", *counting[:-1]]):
             raise ValueError(
-                f"{self.path} is not UTF-8 text ({error.reason}); convert it, or check the format"
-            ) from None
-        except csv.Error as error:
-            raise ValueError(f"{self.path}, line {reader.line_num}: not a valid CSV row ({error})") from None
+                f"{path}: the first row counts 0, 1, 2, ..., which may be column numbers or data; "
+                "give the columns names in the first row"
+            )
+        named = [cell for cell, kind in zip(cells, kinds, strict=True) if kind in ("text", "boolean")]
+        if named and "number" in kinds:
+            raise ValueError(
+                f"{path}: cannot tell whether the first row is a header: {named[0]!r} is a name and "
+                f"{cells[kinds.index('number')]!r} is a number. Add a header of names to the file"
+            )
+        if not named:
+            return tuple(f"column{i}" for i in range(len(cells))), False
+        here, others = ("commas", ";\t") if self._delimiter == "," else ("tabs", ",;")
+        if len(cells) == 1 and any(mark in cells[0] for mark in others):
+            raise ValueError(
+                f"{path}: the columns are not separated by {here}; the first row is {cells[0]!r}. Convert the file, or "
+                "let its name end in .csv for commas and .tsv for tabs"
+            )
+        return unique(tuple(cell or f"column{i}" for i, cell in enumerate(cells)), path), True
 
+    def _end_of_row(self, text: bytes) -> int:
+        """Where the first row that is not blank ends."""
+        plain = self._plain(text)[0]
+        end = plain.find(self._eol, len(plain) - len(plain.lstrip(b"\r\n")))
+        return len(text) if end < 0 else end + 1
 
-class Index(NamedTuple):
-    """Where every `every`-th row begins (byte and line), and where the last one ends; `broken`: why it is no CSV."""
+    def _length(self, record: list[str]) -> str:
+        return f"{len(record)} cells in place of {len(self.names)}"
 
-    marks: list[tuple[int, int]]
-    every: int
-    rows: int
-    broken: str
+    def _refusal(self, line: int, reason: str) -> str:
+        advice = "Columns that are used must be numeric: leave this one out by naming the query columns, or correct it"
+        if not reason.startswith("column"):
+            advice = (
+                f"The first row is {', '.join(self.names[:4])}{', ...' if len(self.names) > 4 else ''}. A separator at "
+                "the end of a row, or in a cell without quotes, makes one cell more; comment lines must go"
+            )
+        return f"{self.path}, line {line}: {reason}. {advice}"
 
-
-def _index(path: Path, header: bool, width: int) -> Index:
-    """One pass that finds the rows: line breaks may be inside quotes, so that only reading them tells.
-
-    At most `MARKS` places are kept unless the stretches between them would be larger than a chunk.
-    """
-    marks: list[tuple[int, int]] = []
-    every, count, place, broken = 1, 0, 0, ""
-    with path.open("rb") as file:
-        if file.read(3) != b"\xef\xbb\xbf":
-            file.seek(0)
-        else:
-            place = 3
-
-        def lines() -> Iterator[str]:
-            nonlocal place
-            for line in file:
-                place += len(line)
-                yield line.decode("utf-8", "surrogateescape")
-
-        reader = csv.reader(lines())
-        end = place, 0
+    def _records(self, text: bytes, place: int, errors: str) -> Iterator[tuple[list[str], int]]:
+        """The records that are not blank, and the lines on which they end."""
+        line = self._line(place)
         try:
-            for record in reader:
-                if record and header:
-                    header = False
-                elif record:
-                    if count % every == 0:
-                        marks.append(end)
-                        if len(marks) > MARKS and 2 * every * width <= CHUNK:
-                            marks, every = marks[::2], 2 * every
-                    count += 1
-                end = place, reader.line_num
+            reader = csv.reader(io.StringIO(text.decode("utf-8", errors), newline=""), delimiter=self._delimiter)
+            yield from ((record, line + reader.line_num - 1) for record in reader if record)
+        except UnicodeDecodeError as error:
+            at = line + text.count(self._eol, 0, error.start)
+            raise ValueError(f"{self.path}, line {at}: not UTF-8 text ({error.reason}); convert it") from None
         except csv.Error as error:
-            broken = f"{path}, line {reader.line_num}: not a valid CSV row ({error})"
-    # Up to a broken row only whole stretches have an end that is known.
-    return Index([*marks, end], every, count, broken)
+            at = line + reader.line_num - 1
+            raise ValueError(f"{self.path}, line {at}: not a row of cells ({error})") from None
+
+    def _stretches(self, size: int) -> Iterator[tuple[bytes, int]]:
+        """A pass in whole rows, about so many bytes of text, and the first byte of each.
+
+        A quote that is never closed ends it, and is `broken`.
+        """
+        place, rest = self._start, b""
+        with self._file.open("rb") as file:
+            file.seek(place)
+            while not self.broken:
+                more = file.read(max(size, len(rest)))
+                text = rest + more
+                plain, opened = self._plain(text)
+                if opened is not None and (not more or len(text) > LONGEST):
+                    at = self._line(place) + text.count(self._eol, 0, opened)
+                    self.broken = f"{self.path}, line {at}: a quoted cell is never closed; close it, or take it out"
+                whole = opened is None and not more
+                cut = len(text) if whole else plain.rfind(self._eol, 0, opened) + 1
+                if (body := text[:cut]) and (body[0] not in b"\r\n" or body.strip(b"\r\n")):  # no blank lines alone
+                    yield body, place
+                place, rest = place + cut, text[cut:]
+                if not more:
+                    return
+
+    def _plain(self, text: bytes) -> tuple[bytes, int | None]:
+        """The text without line breaks in quotes, and where quotes open that do not close."""
+        opened = None
+
+        def hide(cell: re.Match[bytes]) -> bytes:
+            nonlocal opened
+            opened = opened if cell[1] else cell.start()
+            return b"x" * len(cell[0])
+
+        return self._quoted.sub(hide, text) if b'"' in text else text, opened
+
+    def _index(self) -> list[tuple[int, int, int, int]]:
+        """Of each of the `ranges` the first byte and line, and the rows before it; and the end of the one before."""
+        if not self._found:
+            found, rows, end, line, size = [], 0, self._start, self._line(self._start), self._file.stat().st_size
+            for text, place in self._stretches(max(1, min(BLOCK, (size - end) // FEW))):
+                line += place - end  # blank lines, of which nothing was given
+                found.append((place, line, rows, end))
+                plain = np.frombuffer(self._plain(text)[0], np.uint8)
+                begins = np.concatenate([[0], np.flatnonzero(plain[:-1] == self._eol[0]) + 1])
+                rows += int(np.count_nonzero(~np.isin(plain[begins], (10, 13))))
+                end, line = place + len(text), line + text.count(self._eol)
+            self._found = [*found, (end, line, rows, end)]
+        return self._found
+
+    def _between(self, start: int, stop: int) -> tuple[bytes, int]:
+        """The text of one of the `ranges`, and its first byte."""
+        index = self._index()
+        number = bisect_left(index, start, key=lambda each: each[2])
+        place = index[number][0]
+        with self._file.open("rb") as file:
+            file.seek(place)
+            return file.read(index[number + 1][3] - place), place
+
+    def _line(self, place: int) -> int:
+        """The line of a byte, which is only needed to say what is wrong."""
+        known = next((line for first, line, _, _ in self._found if first == place), None)
+        if known is not None:
+            return known
+        count = 1
+        with self._file.open("rb") as file:
+            for start in range(0, place, BLOCK):
+                count += file.read(min(BLOCK, place - start)).count(self._eol)
+        return count
 
 
-def _number(cell: str) -> float | None:
+def _unpacked(owner: object, path: Path) -> Path:
+    """What is in a .gz, as a file that stays as long as its owner: it can be read from any place on."""
+    handle, name = tempfile.mkstemp(".csv")
+    weakref.finalize(owner, Path(name).unlink, missing_ok=True)
+    try:
+        with os.fdopen(handle, "wb") as file, gzip.open(path) as packed:
+            shutil.copyfileobj(packed, file)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is not a whole .gz file ({error}); get it again") from None
+    return Path(name)
+
+
+def _number(cell: str, kind: str = "number") -> float | None:
     cell = cell.strip()
     if cell.lower() in MISSING:
         return float("nan")
+    if kind == "boolean":
+        return TRUTH.get(cell.lower())
     try:
-        return None if "_" in cell else float(cell)
+        return None if "_" in cell else float(cell)  # Python reads 1_000 as a number; in a table it is a label
     except ValueError:
         return None
 
 
-def _is_numeric(cells: list[str]) -> bool:
-    first = next((cell for cell in cells if cell.strip().lower() not in MISSING), None)
-    return first is None or _number(first) is not None
-
-
-def _header(first: list[str], path: Path) -> tuple[tuple[str, ...], bool]:
-    """The column names, and whether the first row holds them."""
-    cells = [cell.strip() for cell in first]
-    numbers = [cell for cell in cells if cell.lower() not in MISSING and _number(cell) is not None]
-    texts = [cell for cell in cells if cell.lower() not in MISSING and _number(cell) is None]
-    counting = [str(i) for i in range(len(cells))]
-    if len(cells) > 2 and cells in (counting, ["", *counting[:-1]]):
-        raise ValueError(
-            f"{path}: the first row counts 0, 1, 2, ..., which may be column numbers or data; "
-            "give the columns names in the first row"
-        )
-    if texts and numbers:
-        raise ValueError(
-            f"{path}: cannot tell whether the first row is a header: {texts[0]!r} is a name and {numbers[0]!r} is "
-            "a number. Add a header of names to the file"
-        )
-    if not texts:
-        return tuple(f"column{i}" for i in range(len(cells))), False
-    if len(cells) == 1 and any(mark in cells[0] for mark in ";\t"):
-        raise ValueError(
-            f"{path}: the columns are not separated by commas; the first row is {cells[0]!r}. Convert the file"
-        )
-    return unique(tuple(cell or f"column{i}" for i, cell in enumerate(cells)), path), True
+def _kind(cell: str) -> str:
+    """What the cells of a column are: number, boolean or text; nothing if this one is missing."""
+    number = _number(cell)
+    if number is None:
+        return "boolean" if cell.strip().lower() in TRUTH else "text"
+    return "" if cell.strip().lower() in MISSING else "number"

@@ -1,14 +1,12 @@
 """Many files of one kind as one source of data, with random access and a policy for what cannot be read."""
 
-from __future__ import annotations
-
 import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -17,20 +15,13 @@ from veil.data.core.arrays import Data, block
 from veil.data.core.checks import Labels
 from veil.data.core.chunks import Chunked, chunk_rows
 from veil.data.core.records import SHOWN, Ledger
+from veil.data.core.trees import Tree
 from veil.data.formats.delimited import DelimitedTable
-from veil.data.formats.layouts import Fields, Layout, Salvaged, Table
+from veil.data.formats.roles import Roles, Table
 
 LARGEST = 1 << 26  # numbers in a chunk that a source can not divide: 0.5 GB in float64
 # What decoders raise for bad files.
-UNREADABLE = (
-    ValueError,
-    EOFError,
-    OSError,
-    SyntaxError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+UNREADABLE = (ValueError, EOFError, OSError, SyntaxError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class Place(NamedTuple):
@@ -42,110 +33,131 @@ class Place(NamedTuple):
 
 
 class TableFiles(Chunked):
-    """Files of tables, all with the same columns, one after the other.
+    """Files of tables, all with the same columns (in any order), one after the other.
 
     Args:
         tables: the files, opened.
-        layout: where the fields of data are in them.
+        roles: of the columns of the first one; None for arrays that are fields of data by their names.
         bad: what to do with records that cannot be read.
         ledger: of the records that are skipped; it may have files already that could not be opened.
         name: of the data.
-
-    Raises:
-        ValueError: a file's columns differ from the first one's (with `bad="skip"` that file is skipped).
     """
 
-    def __init__(self, tables: Sequence[Table], layout: Layout, bad: str, ledger: Ledger, name: str) -> None:
-        self._layout, self._bad, self._ledger, self._name = layout, bad, ledger, name
+    def __init__(self, tables: Sequence[Table], roles: Roles | None, bad: str, ledger: Ledger, name: str) -> None:
+        self._roles, self._bad, self.ledger, self.name = roles, bad, ledger, name
         self._tables: list[Table] = []
         self._places: list[Place] | None = None
-        like = layout.like(tables[0])
+        self._labels: Labels = ((), (), name) if roles is None else roles.labels(tables[0], name)
+        like = tables[0].like
         for number, table in enumerate(tables):
-            found = layout.like(table)
-            if found == like:
+            if table.like == like:
                 self._tables.append(table)
                 continue
-            differs = f"{table.path} has {_text(found)}; the first file, {tables[0].path}, has {_text(like)}"
+            differs = f"{table.path} has {_text(table.like)}; the first file, {tables[0].path}, has {_text(like)}"
             if bad == "refuse":
                 raise ValueError(f"{differs}. All files must have the same columns; leave it out, or bad='skip'")
             ledger.enter(-1 - len(tables) - number, 1, [differs])
+        self._wanted: list[Any] = [None] * len(self._tables)
+        if roles is not None:  # later files may have the columns in another order
+            names = [tables[0].names[i] for i in roles.wanted]
+            self._wanted = [[table.names.index(name) for name in names] for table in self._tables]
         self._stamps = [stamp(table.path) for table in self._tables]
-
-    @property
-    def ledger(self) -> Ledger:
-        return self._ledger
 
     @property
     def count(self) -> int | None:
         """The number of data, where it is known without reading them; not if some may be skipped."""
-        counts = [table.count for table in self._tables]
-        known = [count for count in counts if count is not None]
-        return sum(known) if len(known) == len(counts) and self._bad == "refuse" else None
+        known = [table.count for table in self._tables if table.count is not None]
+        return sum(known) if len(known) == len(self._tables) and self._bad == "refuse" else None
 
     def __call__(self) -> Iterator[Data]:
         if self._bad == "skip":
-            for chunk in range(len(self.sizes())):
-                found = self.load(chunk)
-                if found is not None:
-                    yield found
-            self._ledger.warn(self._name)
+            yield from self.each()
             return
         for number, table in enumerate(self._tables):
             row = 0
-            with reading(table.path, ""):
-                unchanged(table.path, self._stamps[number])
-                for fields in self._layout.parts(table):
-                    _numbers(fields)
-                    yield block(fields, self._labels(), row)
-                    row += len(trees.first(fields["query"]))
+            with self._reading(number, ""):
+                for chunk in table.chunks(self._wanted[number]):
+                    found = block(self._fields(chunk), self._labels, row)
+                    yield found
+                    row += len(found)
 
     def sizes(self) -> Sequence[int]:
         return [place.stop - place.start for place in self._chunks()]
 
     def load(self, chunk: int) -> Data | None:
-        place = self._chunks()[chunk]
-        table = self._tables[place.file]
+        number, start, stop = place = self._chunks()[chunk]
+        table, rows = self._tables[number], f"rows {start} to {stop - 1}"
         if self._bad == "skip":
-            return self._salvage(chunk, place, table)
-        with reading(table.path, f", rows {place.start} to {place.stop - 1}"):
-            unchanged(table.path, self._stamps[place.file])
-            fields = self._layout.load(table, place.start, place.stop)
-            self._complete(len(trees.first(fields["query"])), place)
-            _numbers(fields)
-            return block(fields, self._labels(), place.start)
+            return self._salvage(chunk, place, rows)
+        with self._reading(number, f", {rows}"):
+            return block(self._fields(table.load(start, stop, self._wanted[number]), stop - start), self._labels, start)
 
-    def _salvage(self, chunk: int, place: Place, table: Table) -> Data | None:
+    def _salvage(self, chunk: int, place: Place, rows: str) -> Data | None:
+        """What can be read of a chunk, without the rows that data may not have; the others go into the ledger."""
+        number, start, stop = place
+        table, wanted = self._tables[number], self._wanted[number]
+        names, bad = [f"row {row}" for row in range(start, stop)], list[str]()
         try:
-            unchanged(table.path, self._stamps[place.file])
-            found = self._layout.salvage(table, place.start, place.stop)
-            self._complete(len(found.rows) + len(found.bad), place)
-            _numbers(found.fields)
+            unchanged(table.path, self._stamps[number])
+            try:
+                fields = self._fields(table.load(start, stop, wanted), stop - start)
+                clean = next(_unusable(fields), None) is None
+            except ValueError:
+                if not isinstance(table, DelimitedTable):
+                    raise
+                clean = False
+            if isinstance(table, DelimitedTable) and not clean:  # it knows its lines, and reads those that are left
+                found, names, bad = table.salvage(start, stop, wanted)
+                fields = self._fields(found)
         except UNREADABLE as error:
             if of_the_system(error):
                 refuse(error, table.path)
-            rows = f"{table.path}, rows {place.start} to {place.stop - 1}"
-            self._ledger.enter(chunk, place.stop - place.start, [f"{rows}: {reason_of(error, table.path)}"])
+            self.ledger.enter(chunk, stop - start, [f"{table.path}, {rows}: {reason_of(error, table.path)}"])
             return None
-        return salvaged(found, self._labels(), chunk, str(table.path), self._ledger)
+        bad = [f"{table.path}, {each}" for each in bad]
+        count, keep = len(bad), np.ones(len(names), bool)
+        for row, reason in _unusable(fields) if names else ():
+            if keep[row]:
+                keep[row] = False
+                count += 1
+                bad += [f"{table.path}, {names[row]}: {reason}"] if len(bad) < SHOWN else []
+        self.ledger.enter(chunk, count, bad)
+        return block(trees.map(lambda array: array[keep], fields), self._labels, 0) if keep.any() else None
 
-    def _complete(self, rows: int, place: Place) -> None:
-        if rows != place.stop - place.start:
-            raise ValueError(f"{rows} rows are left of {place.stop - place.start}: the file is cut off")
+    def _fields(self, chunk: Any, rows: int | None = None) -> dict[str, Tree]:
+        """The fields of `Data` in a part of a file, which must have so many rows."""
+        fields = chunk if self._roles is None else self._roles.arrays(chunk)
+        fields = {name: tree for name, tree in fields.items() if tree is not None}
+        for path, array in trees.leaves(fields):
+            if array.dtype.kind not in "biuf":
+                raise ValueError(f"{trees.text(path[0], path[1:])} must hold real numbers; got {array.dtype}")
+            if rows is not None and len(array) != rows:
+                raise ValueError(f"{len(array)} rows are left of {rows}: the file is cut off")
+        return fields
 
-    def _labels(self) -> Labels:
-        return *self._layout.names(), self._name
+    @contextmanager
+    def _reading(self, number: int, where: str) -> Iterator[None]:
+        path = self._tables[number].path
+        with reading(path, where):
+            unchanged(path, self._stamps[number])
+            yield
 
     def _chunks(self) -> list[Place]:
         # Found at the first call, as a CSV has to be read for it.
         if self._places is not None:
             return self._places
-        ranges: list[list[tuple[int, int]]] = []
-        total = sum(table.count if table.count is not None else _counted(table) for table in self._tables)
+        places: list[Place] = []
+        counts = []
         for number, table in enumerate(self._tables):
-            with reading(table.path, ""):
-                unchanged(table.path, self._stamps[number])
-                width = self._layout.width(table)
-                found = table.ranges(chunk_rows(total, width))
+            with self._reading(number, ""):
+                counts.append(table.rows())
+            if table.broken and self._bad == "refuse":
+                raise ValueError(table.broken)
+            if table.broken:
+                self.ledger.enter(-1 - number, 1, [f"{table.broken}; nothing after it was read"])
+        for number, table in enumerate(self._tables):
+            width = table.width(self._wanted[number])
+            found = table.ranges(chunk_rows(sum(counts), width))
             largest = max((stop - start for start, stop in found), default=0)
             if largest * width > LARGEST:
                 raise ValueError(
@@ -153,22 +165,13 @@ class TableFiles(Chunked):
                     "which need too much memory; write it with smaller row groups (veil.data.write does, and "
                     "pyarrow with row_group_size=65536), or an .npz without compression"
                 )
-            broken = table.index().broken if isinstance(table, DelimitedTable) else ""
-            if broken and self._bad == "refuse":
-                raise ValueError(broken)
-            if broken:
-                self._ledger.enter(-1 - number, 1, [f"{broken}; nothing after it was read"])
-            ranges.append(found)
-        self._places = [Place(file, *each) for file, found in enumerate(ranges) for each in found]
-        return self._places
+            places += [Place(number, *each) for each in found]
+        self._places = places
+        return places
 
 
 def opened(files: Sequence[Path], opener: Callable[[Path], Table], bad: str, ledger: Ledger) -> list[Table]:
-    """The files that can be opened; others are refused, or entered into the ledger.
-
-    Raises:
-        ValueError: a file that cannot be opened, or none that can.
-    """
+    """The files that can be opened; others are refused, or entered into the ledger."""
     tables = []
     for number, file in enumerate(files):
         try:
@@ -182,35 +185,7 @@ def opened(files: Sequence[Path], opener: Callable[[Path], Table], bad: str, led
     return tables
 
 
-def salvaged(found: Salvaged, names: Labels, chunk: int, path: str, ledger: Ledger) -> Data | None:
-    """What can be read of a chunk, without the rows that data may not have; the others go into the ledger.
-
-    Raises:
-        ValueError: whatever data would raise for reasons that are not in single rows.
-    """
-    fields = trees.map(np.asarray, found.fields)
-    bad = [f"{path}, {each}" for each in found.bad]
-    count = len(bad)
-    keep = np.ones(len(found.rows), bool)
-    for row, reason in _unusable(fields) if found.rows else ():
-        if keep[row]:
-            keep[row] = False
-            count += 1
-            if len(bad) < SHOWN:
-                bad.append(f"{path}, {found.rows[row]}: {reason}")
-    ledger.enter(chunk, count, bad)
-    if not keep.any():
-        return None
-    return block(trees.map(lambda array: array[keep], fields), names, 0)
-
-
-def _numbers(fields: Fields) -> None:
-    for path, array in trees.leaves(fields):
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"{trees.text(path[0], path[1:])} must hold real numbers; got {array.dtype}")
-
-
-def _unusable(fields: Fields) -> Iterator[tuple[int, str]]:
+def _unusable(fields: dict[str, Tree]) -> Iterator[tuple[int, str]]:
     """The rows that data may not have, and why; a row may come twice."""
     present = dict(trees.leaves(fields.get("observed")))
     for (field, *inside), array in trees.leaves(fields):
@@ -227,17 +202,9 @@ def _unusable(fields: Fields) -> Iterator[tuple[int, str]]:
             yield int(row), f"{trees.text(field, tuple(inside))} is {what}"
 
 
-# -- what can go wrong -------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def reading(path: Path, where: str) -> Iterator[None]:
-    """Errors while reading, with the file and the rows.
-
-    Raises:
-        FileNotFoundError: the file was there before; the message says what to do.
-        ValueError: the file cannot be read.
-    """
+    """Errors while reading, with the file and the rows."""
     try:
         yield
     except UNREADABLE as error:
@@ -268,12 +235,7 @@ def stamp(path: Path) -> Stamp:
 
 
 def unchanged(path: Path, before: Stamp) -> None:
-    """Refuse a file that has changed, whose rows are no longer where they were.
-
-    Raises:
-        FileNotFoundError: it is gone.
-        Changed: it has another size or time.
-    """
+    """Refuse a file that has changed, whose rows are no longer where they were."""
     if stamp(path) != before:
         raise Changed(
             f"{path} has changed since the stream was made. Data must stay as they are while they are read: put the "
@@ -294,15 +256,9 @@ def reason_of(error: BaseException, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ") or type(error).__name__
 
 
-def _counted(table: Table) -> int:
-    assert isinstance(table, DelimitedTable)
-    with reading(table.path, ""):
-        return table.index().rows
-
-
-def _text(like: object) -> str:
+def _text(like: Any) -> str:
     if isinstance(like, dict):
         return "the arrays " + ", ".join(f"{name} {list(shape)}" for name, shape in like.items())
-    if isinstance(like, tuple) and all(isinstance(each, str) for each in like):
+    if like and isinstance(like[0], str):
         return f"{len(like)} columns ({', '.join(like[:8])}{', ...' if len(like) > 8 else ''})"
     return f"shape {like} per datum"

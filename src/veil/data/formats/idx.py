@@ -1,7 +1,5 @@
 """The IDX format of MNIST and its relatives: a big-endian header, then bytes."""
 
-from __future__ import annotations
-
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +8,7 @@ import numpy as np
 
 
 def find_images(folders: Sequence[Path], part: str) -> tuple[Path, Path] | None:
-    """The image and label files of a part ("train" or "t10k") in the first folder that has both, compressed or not.
-
-    >>> find_images([], "train") is None
-    True
-    """
+    """The image and label files of a part ("train" or "t10k") in the first folder that has both, compressed or not."""
     for folder in folders:
         found = [_find(folder, f"{part}-images", "idx3-ubyte"), _find(folder, f"{part}-labels", "idx1-ubyte")]
         if found[0] is not None and found[1] is not None:
@@ -23,11 +17,7 @@ def find_images(folders: Sequence[Path], part: str) -> tuple[Path, Path] | None:
 
 
 def read_images(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels from 0 to 1, [N, height * width] float32, and labels [N] uint8.
-
-    Raises:
-        ValueError: a file that is not IDX, is cut short, or numbers of images and labels that differ.
-    """
+    """Pixels from 0 to 1, [N, height * width] float32, and labels [N] uint8."""
     pixels, label = read_idx(images), read_idx(labels)
     if pixels.ndim < 2 or label.shape != pixels.shape[:1]:
         raise ValueError(f"{images} has shape {pixels.shape} and {labels} has {label.shape}; expected [N, ...] and [N]")
@@ -37,11 +27,7 @@ def read_images(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The unsigned bytes of an IDX file, plain or gzip-compressed, in their shape.
-
-    Raises:
-        ValueError: it is not such a file, or its size does not fit its header.
-    """
+    """The unsigned bytes of an IDX file, plain or gzip-compressed, in their shape."""
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as file:
         data: bytes = file.read()

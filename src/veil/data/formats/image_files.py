@@ -1,18 +1,15 @@
 """Folders of images as data: each file is one datum, its sub-folder its class."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from veil.data.core.arrays import Data, block
-from veil.data.core.checks import Labels
 from veil.data.core.chunks import Chunked, chunk_rows, ranges
 from veil.data.core.packages import needed
 from veil.data.core.records import SHOWN, Ledger
-from veil.data.formats.files import UNREADABLE, of_the_system, reading, reason_of, refuse
+from veil.data.formats.files import UNREADABLE, of_the_system, reason_of, refuse
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes of 16-bit grey
 
@@ -31,10 +28,6 @@ class ImageFiles(Chunked):
         classes: whether the evidence is the class: one number for each sub-folder of `root`, 1 for that of the image
             and 0 for the others.
         bad, ledger, name: as for `TableFiles`.
-
-    Raises:
-        ModuleNotFoundError: Pillow is not installed.
-        ValueError: no image can be read; or `classes`, and there are not two sub-folders or images outside of them.
     """
 
     def __init__(
@@ -48,72 +41,46 @@ class ImageFiles(Chunked):
         name: str,
     ) -> None:
         self._pillow = needed(f"{files[0]}: images need Pillow", "scale", "PIL.Image", "PIL.ImageOps")
-        self._files, self._bad, self._ledger, self._name = files, bad, ledger, name
+        self._files, self._bad, self.ledger, self.name = files, bad, ledger, name
         self._size, self._resize = size, size is not None
         self._channels: int | None = None
-        self._classes = _classes(files, root) if classes else ()
-        self._root = root
-        first = next((array for array in map(self._try, files) if array is not None), None)
+        self._classes, self._root = _classes(files, root) if classes else (), root
+        first = next((array for array, _ in map(self._try, files) if array is not None), None)
         if first is None:
             raise ValueError(f"path: none of the {len(files)} images in {root} can be read")
         self._size, self._channels = (first.shape[0], first.shape[1]), first.shape[2]
-        rows = chunk_rows(len(files), first.size)
-        self._ranges = ranges(len(files), rows)
-
-    @property
-    def ledger(self) -> Ledger:
-        return self._ledger
-
-    @property
-    def count(self) -> int | None:
-        """The number of images; unknown if some may be skipped."""
-        return len(self._files) if self._bad == "refuse" else None
+        self._ranges = ranges(len(files), chunk_rows(len(files), first.size))
+        self.count = len(files) if bad == "refuse" else None
 
     def __call__(self) -> Iterator[Data]:
-        for chunk in range(len(self._ranges)):
-            found = self.load(chunk)
-            if found is not None:
-                yield found
-        self._ledger.warn(self._name)
+        return self.each()
 
     def sizes(self) -> Sequence[int]:
         return [stop - start for start, stop in self._ranges]
 
     def load(self, chunk: int) -> Data | None:
-        files = self._files[slice(*self._ranges[chunk])]
-        images, good, bad = [], [], []
-        for file in files:
-            try:
-                images.append(self._image(file))
-                good.append(file)
-            except UNREADABLE as error:
-                if of_the_system(error):
-                    refuse(error, file)
-                bad.append(f"{file}: {reason_of(error, file)}")
-                if self._bad == "refuse":
-                    raise ValueError(f"{bad[0]}. Take it out, or skip such files with bad='skip'") from error
-        self._ledger.enter(chunk, len(bad), bad[:SHOWN])
-        if not good:
+        found = [(file, *self._try(file)) for file in self._files[slice(*self._ranges[chunk])]]
+        bad = [reason for _, array, reason in found if array is None]
+        self.ledger.enter(chunk, len(bad), bad[:SHOWN])
+        if len(bad) == len(found):
             return None
-        fields: dict[str, np.ndarray | None] = {"query": np.stack(images), "evidence": None}
+        fields = {"query": np.stack([array for _, array, _ in found if array is not None])}
         if self._classes:
-            places = [self._classes.index(_class(file, self._root)) for file in good]
+            places = [self._classes.index(_class(file, self._root)) for file, array, _ in found if array is not None]
             fields["evidence"] = np.eye(len(self._classes), dtype=np.float32)[places]
-        return block(fields, self._labels(), 0)
+        return block(fields, ((), self._classes, self.name), 0)
 
-    def _labels(self) -> Labels:
-        return (), self._classes, self._name
-
-    def _try(self, file: Path) -> np.ndarray | None:
-        if self._bad == "refuse":
-            with reading(file, ""):
-                return self._image(file)
+    def _try(self, file: Path) -> tuple[np.ndarray | None, str]:
+        """An image, or why it cannot be read."""
         try:
-            return self._image(file)
+            return self._image(file), ""
         except UNREADABLE as error:
             if of_the_system(error):
                 refuse(error, file)
-            return None  # it is entered into the ledger with its chunk
+            reason = f"{file}: {reason_of(error, file)}"
+            if self._bad == "refuse":
+                raise ValueError(f"{reason}. Take it out, or skip such files with bad='skip'") from error
+            return None, reason
 
     def _image(self, file: Path) -> np.ndarray:
         """One image [H, W, C]; ValueError if it does not fit."""

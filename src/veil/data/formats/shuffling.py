@@ -1,11 +1,8 @@
 """Shuffled batches without end, from data of which only a window is in memory, and where one is in them."""
 
-from __future__ import annotations
-
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,94 +15,71 @@ CHUNKS = (2, 64)  # in a window: at least two, however large, and at most
 THREADS = 4
 
 
-class Windows(ABC):
-    """Windows of rows in a fixed order: those of an epoch, then those of the next, without end."""
+class Windows(NamedTuple):
+    """Windows of rows in a fixed order: those of an epoch, then those of the next, without end.
 
-    @abstractmethod
-    def __call__(self, epoch: int, window: int) -> Iterator[tuple[int, int, Data | None]]:
-        """From a window on: (epoch, window in it, its rows or None if it has none)."""
-
-    @abstractmethod
-    def source(self) -> dict[str, Any]:
-        """What tells whether a state belongs to these windows: plain JSON values."""
-
-    def end_of_epoch(self) -> None:  # noqa: B027 (most have nothing to say)
-        """Called when all rows of an epoch were handed out."""
-
-
-class ChunkWindows(Windows):
-    """Windows of several chunks, whose order is shuffled anew in each epoch, read ahead by threads.
-
-    The order and the threads are those of grain: a map over the chunks, globally shuffled and repeated.
-
-    Args:
-        load: reads a chunk by its number; None if there is nothing in it.
-        sizes: the rows of each chunk.
-        width: the numbers of each row.
-        seed: of the order.
-        warn: called at the end of each epoch.
-
-    Raises:
-        ModuleNotFoundError: grain is not installed; the message has the command that installs it.
+    Fields:
+        begin: from an epoch and window on: (epoch, window in it, its rows or None if it has none).
+        source: what tells whether a state belongs to these windows: plain JSON values.
+        end_of_epoch: called when all rows of an epoch were handed out.
     """
 
-    def __init__(
-        self,
-        load: Callable[[int], Data | None],
-        sizes: Sequence[int],
-        width: int,
-        seed: Sequence[int],
-        warn: Callable[[], None],
-    ) -> None:
-        self._grain = needed("shuffled batches of a stream need grain", "scale", "grain")
-        self._load, self._sizes, self._warn = load, sizes, warn
-        mean = max(1, sum(sizes) * width // len(sizes))
-        self._chunks = min(int(np.clip(WINDOW // mean, *CHUNKS)), len(sizes))
-        # Of 32 bits and mixed, as grain shuffles epoch e of seed s like epoch 0 of seed s + e.
-        self._seed = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+    begin: Callable[[int, int], Iterator[tuple[int, int, Data | None]]]
+    source: dict[str, Any]
+    end_of_epoch: Callable[[], None] = lambda: None
 
-    def __call__(self, epoch: int, window: int) -> Iterator[tuple[int, int, Data | None]]:
-        total = len(self._sizes)
-        order = self._grain.MapDataset.source(range(total)).shuffle(seed=self._seed).repeat()
-        ahead = self._grain.ReadOptions(num_threads=min(THREADS, self._chunks), prefetch_buffer_size=self._chunks)
-        chunks = iter(order.map(self._load).to_iter_dataset(ahead, allow_nones=True))
-        chunks.set_state({"next_index": epoch * total + min(window * self._chunks, total)})
+
+def chunk_windows(
+    load: Callable[[int], Data | None],
+    sizes: Sequence[int],
+    width: int,
+    seed: Sequence[int],
+    warn: Callable[[], None],
+) -> Windows:
+    """Windows of several chunks, whose order is shuffled anew in each epoch, read ahead by threads.
+
+    `load` reads a chunk by its number, of `sizes` rows of `width` numbers; None if there is nothing in it. The order
+    and the threads are those of grain: a map over the chunks, globally shuffled and repeated.
+    """
+    grain = needed("shuffled batches of a stream need grain", "scale", "grain")
+    total, mean = len(sizes), max(1, sum(sizes) * width // len(sizes))
+    each = min(int(np.clip(WINDOW // mean, *CHUNKS)), total)
+    # Of 32 bits and mixed, as grain shuffles epoch e of seed s like epoch 0 of seed s + e.
+    mixed = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+
+    def begin(epoch: int, window: int) -> Iterator[tuple[int, int, Data | None]]:
+        order = grain.MapDataset.source(range(total)).shuffle(seed=mixed).repeat()
+        ahead = grain.ReadOptions(num_threads=min(THREADS, each), prefetch_buffer_size=each)
+        chunks = iter(order.map(load).to_iter_dataset(ahead, allow_nones=True))
+        chunks.set_state({"next_index": epoch * total + min(window * each, total)})
         try:
             for now in count(epoch):
-                for start in range(window * self._chunks, total, self._chunks):
-                    parts = [next(chunks) for _ in range(min(self._chunks, total - start))]
+                for start in range(window * each, total, each):
+                    parts = [next(chunks) for _ in range(min(each, total - start))]
                     parts = [part for part in parts if part is not None]
                     found = concatenate(parts) if parts else None
                     del parts
-                    yield now, start // self._chunks, found
+                    yield now, start // each, found
                     del found  # or it would stay until the next window is there
                 window = 0
         finally:
             chunks.close()
 
-    def source(self) -> dict[str, Any]:
-        return {"chunks": len(self._sizes), "rows": int(sum(self._sizes))}
-
-    def end_of_epoch(self) -> None:
-        self._warn()
+    return Windows(begin, {"chunks": total, "rows": int(sum(sizes))}, warn)
 
 
-class PassingWindows(Windows):
+def passing_windows(blocks: Callable[[int], Iterator[Data]], width: int) -> Windows:
     """Windows of a source that can only be read in order: consecutive blocks; going on in the middle skips forward."""
 
-    def __init__(self, blocks: Callable[[int], Iterator[Data]], width: int) -> None:
-        self._blocks, self._rows = blocks, max(1, WINDOW // max(1, width))
-
-    def __call__(self, epoch: int, window: int) -> Iterator[tuple[int, int, Data | None]]:
+    def begin(epoch: int, window: int) -> Iterator[tuple[int, int, Data | None]]:
         for now in count(epoch):
-            for number, found in enumerate(self._blocks(self._rows)):
+            for number, found in enumerate(blocks(max(1, WINDOW // max(1, width)))):
                 if number >= window:
                     yield now, number, found
                 del found
             window = 0
 
-    def source(self) -> dict[str, Any]:
-        return {}
+    return Windows(begin, {})
 
 
 class Batches(Iterator[Data]):
@@ -127,7 +101,7 @@ class Batches(Iterator[Data]):
         state: dict[str, Any] | None,
     ) -> None:
         self._windows, self._batch_size, self._seed = windows, batch_size, list(seed)
-        self._same = {**order, **windows.source()}
+        self._same = {**order, **windows.source}
         self._place = (0, 0, 0) if state is None else _place(state, self._same)  # of the first row not handed out
         self._passing: Any = None
         self._rewind()
@@ -177,7 +151,7 @@ class Batches(Iterator[Data]):
         """The next window, or at first the one where the last batch ended."""
         first = self._passing is None
         if first:
-            self._passing = self._windows(self._epoch, self._number)
+            self._passing = self._windows.begin(self._epoch, self._number)
         before = self._epoch
         self._window = None  # before the next one comes, so that they are not in memory together
         self._epoch, self._number, self._window = next(self._passing)
@@ -208,11 +182,7 @@ def _place(state: dict[str, Any], same: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def without_needless_mask(data: Data) -> Data:
-    """The same data, with `observed` None if nothing is missing.
-
-    >>> without_needless_mask(Data([1.0, 2.0])).observed is None
-    True
-    """
+    """The same data, with `observed` None if nothing is missing."""
     if not all(mask.all() for _, mask in trees.leaves(data.observed)):
         return data
     return unchecked({**data.fields(), "observed": None}, labels(data))

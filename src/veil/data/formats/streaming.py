@@ -12,10 +12,9 @@ import numpy as np
 from veil.data.core import trees
 from veil.data.core.arrays import Data, concatenate, labels, shape_text, unchecked
 from veil.data.core.checks import check_rows
-from veil.data.core.chunks import Chunked, Mapped, Shared
+from veil.data.core.chunks import Chunked, Part
 from veil.data.core.records import BadRecords
-from veil.data.core.trees import Tree
-from veil.data.formats.shuffling import Batches, ChunkWindows, PassingWindows, Windows, without_needless_mask
+from veil.data.formats.shuffling import Batches, Windows, chunk_windows, passing_windows, without_needless_mask
 
 
 class Stream:
@@ -36,7 +35,7 @@ class Stream:
         rows, count, name: as given.
         query_names, evidence_names: the column names.
         query_shape, evidence_shape: the shapes of one datum's query and evidence (None without evidence).
-        dtype: the float type of the query.
+        dtype: the float type of the query; of several the one that holds them all.
         bad: the records that were skipped until now.
 
     Raises:
@@ -59,14 +58,10 @@ class Stream:
         name: str | None = None,
     ) -> None:
         if not callable(source):
-            once = isinstance(source, Iterator)
+            kind = type(source).__name__
             raise TypeError(
                 "source must be a function that starts a new pass and returns an iterator over Data blocks; got "
-                + (
-                    f"a {type(source).__name__}, which can be read only once. "
-                    if once
-                    else f"{type(source).__name__}. "
-                )
+                + (f"a {kind}, which can be read only once. " if isinstance(source, Iterator) else f"{kind}. ")
                 + "Learning takes several passes over the data: give the function that makes the iterator, without "
                 "calling it, as in Stream(my_blocks) for a generator function, or Stream(lambda: blocks) for a list"
             )
@@ -85,31 +80,9 @@ class Stream:
         row = next(first[:1].blocks(1))
         self._like = unchecked(trees.map(np.copy, row.fields()), labels(row))
         self.name = self._like.name if name is None else name
-
-    @property
-    def query_names(self) -> tuple[str, ...]:
-        """The names of the query's columns."""
-        return self._like.query_names
-
-    @property
-    def evidence_names(self) -> tuple[str, ...]:
-        """The names of the evidence's columns."""
-        return self._like.evidence_names
-
-    @property
-    def query_shape(self) -> Tree:
-        """The shape of one datum's query, or the shapes by name."""
-        return self._like.query_shape
-
-    @property
-    def evidence_shape(self) -> Tree:
-        """The shape of one datum's evidence, or None without evidence."""
-        return self._like.evidence_shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The float type of the query; of several the one that holds them all."""
-        return np.result_type(*(leaf.dtype for _, leaf in trees.leaves(self._like.query)))
+        self.query_names, self.evidence_names = self._like.query_names, self._like.evidence_names
+        self.query_shape, self.evidence_shape = self._like.query_shape, self._like.evidence_shape
+        self.dtype = np.result_type(*(leaf.dtype for _, leaf in trees.leaves(self._like.query)))
 
     def __iter__(self) -> Iterator[Data]:
         return self.blocks(self.rows)
@@ -131,40 +104,30 @@ class Stream:
         """
         source = self._source
         if isinstance(source, Chunked):
-            return Stream(Mapped(source, function), self.rows, count=self.count, name=self.name)
+            return Stream(Part(source, function), self.rows, count=self.count, name=self.name)
         return Stream(lambda: (function(block) for block in source()), self.rows, count=self.count, name=self.name)
 
-    # -- shuffled, shared, resumed -------------------------------------------------------------------------------------
-
     def batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int,
-        process: int = 0,
-        processes: int = 1,
-        state: dict[str, Any] | None = None,
+        self, batch_size: int, *, seed: int, process: int = 0, processes: int = 1, state: dict[str, Any] | None = None
     ) -> Batches:
         """Shuffled batches without end, each of exactly `batch_size` rows; every row of this process's share once an
         epoch.
 
         Files are read in chunks, whose order is new in each epoch; windows of several chunks (about 4 million numbers,
-        two chunks at least) are in memory, and their rows come in a random order, while threads read the next ones. The
-        batches of one epoch are followed by those of the next without a gap, so that no row is left over; a batch may
-        hold the last rows of one epoch and the first of the next. The same seed gives the same batches.
+        two chunks at least) are in memory, and their rows come in a random order, while threads read the next ones. No
+        row is left over: a batch may hold the last rows of one epoch and the first of the next. A stream made from a
+        Python function, which must give the same data in every pass, has no chunks: its rows are shuffled within
+        windows of consecutive ones.
 
-        The iterator's `state()` says, in plain JSON values, where the last batch that it gave ended; with `state` a new
-        iterator goes on with exactly the batches that would have followed. It reads one window again.
-
-        A stream made from a Python function has no chunks: its rows come in the order of the function, shuffled within
-        windows of about 4 million numbers, and `state` skips forward to the window. The function must give the same
-        data in every pass.
+        The same seed gives the same batches. The iterator's `state()` says, in plain JSON values, where the last batch
+        that it gave ended; with `state` a new iterator over the same data goes on with exactly those that would have
+        followed, after it has read one window again (of a function: all up to there).
 
         Args:
             batch_size: the number of data in a batch.
             seed: of the order; not negative.
             process, processes: the share that this process reads, as in `share`.
-            state: from an earlier iterator over the same data, with the same seed and processes.
+            state: from an earlier iterator, with the same seed and processes.
 
         Raises:
             ModuleNotFoundError: a stream of files without grain; the message has the command that installs it.
@@ -179,9 +142,8 @@ class Stream:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an integer that is not negative; got {seed!r}")
         order = {"seed": int(seed), "process": int(process), "processes": int(processes)}
-        return Batches(
-            self.share(process, processes)._windows(seed, process), batch_size, (seed, process), order, state
-        )
+        windows = self.share(process, processes)._windows(seed, process)
+        return Batches(windows, batch_size, (seed, process), order, state)
 
     def share(self, process: int, processes: int) -> Stream:
         """What one of several processes reads: disjoint shares, which together are all; one process has all of it.
@@ -214,7 +176,7 @@ class Stream:
                 f"processes: {self.name!r} has {chunks} chunks, which cannot be shared by {processes} processes. Use "
                 "fewer processes, or write more and smaller files, or Parquet with smaller row groups (row_group_size)"
             )
-        made._source = Shared(self._source, process, processes, self.name)
+        made._source = Part(self._source, process=process, processes=processes)
         made.count = None if self.count is None else sum(made._source.sizes())
         return made
 
@@ -227,20 +189,13 @@ class Stream:
         width = sum(leaf.size for tree in (self._like.query, self._like.evidence) for _, leaf in trees.leaves(tree))
         source = self._source
         if not isinstance(source, Chunked):
-            return PassingWindows(self.blocks, width)
+            return passing_windows(self.blocks, width)
 
         def load(chunk: int) -> Data | None:
             found = source.load(chunk)
-            return None if found is None else self._checked(found, chunk)
+            return None if found is None else self._conform(self._compare(found, chunk))
 
-        return ChunkWindows(load, source.sizes(), width, (seed, process), lambda: source.ledger.warn(self.name))
-
-    def _checked(self, found: Data, number: int) -> Data:
-        _check_block(found, number)
-        self._compare(found, number)
-        return self._conform(found)
-
-    # -- a pass --------------------------------------------------------------------------------------------------------
+        return chunk_windows(load, source.sizes(), width, (seed, process), lambda: source.ledger.warn(self.name))
 
     def _reblock(self, rows: int) -> Iterator[Data]:
         waiting: deque[Data] = deque()
@@ -272,7 +227,6 @@ class Stream:
             )
         number = -1
         for number, found in enumerate(pass_):
-            _check_block(found, number)
             self._compare(found, number)
             for part in found.blocks(rows) if found.mapped else (found,):
                 # The stream's own name; its dtype too, as a later block of another type would compile everything again.
@@ -290,36 +244,33 @@ class Stream:
                 arrays[field] = trees.map(lambda array, one: array.astype(one.dtype, copy=False), arrays[field], like)
         return unchecked(arrays, (part.query_names, part.evidence_names, self.name))
 
-    def _compare(self, found: Data, number: int) -> None:
-        like = self._like
-        shapes = [(each.query_shape, each.evidence_shape) for each in (like, found)]
-        names = [(each.query_names, each.evidence_names) for each in (like, found)]
-        for i, role in enumerate(("query", "evidence")):
-            expected, came = shapes[0][i], shapes[1][i]
-            if expected != came:
+    def _compare(self, found: object, number: int) -> Data:
+        found = _check_block(found, number)
+        for (what, came), (_, expected) in zip(_form(found), _form(self._like), strict=True):
+            if came != expected:
                 raise ValueError(
-                    f"block {number} (from 0) has {role} of shape {came} per datum; the first block has {expected}. "
-                    "All blocks must have the same columns"
+                    f"block {number} (from 0) has {what} {came}; the first block has {expected}. All blocks must have "
+                    "the same columns in the same order, and the same fields"
                 )
-            expected, came = names[0][i], names[1][i]
-            if expected != came:
-                raise ValueError(
-                    f"block {number} (from 0) has {role} columns {came}; the first block has {expected}. "
-                    "All blocks must have the same columns in the same order"
-                )
-        for field in ("weight", "index"):
-            if (vars(like)[field] is None) != (vars(found)[field] is None):
-                has, had = ("no", "one") if vars(found)[field] is None else ("a", "none")
-                raise ValueError(
-                    f"block {number} (from 0) has {has} {field}, the first block has {had}; "
-                    "all blocks must have the same fields"
-                )
+        return found
 
     def __repr__(self) -> str:
         size = "unknown" if self.count is None else str(self.count)
         given = "" if self.evidence_shape is None else f", evidence {shape_text(self._like.evidence)}"
         query = shape_text(self._like.query)
         return f"Stream({self.name!r}: N={size}, query {query}{given}, blocks of {self.rows})"
+
+
+def _form(found: Data) -> list[tuple[str, Any]]:
+    """What all blocks have in common."""
+    given = [f"{'no' if vars(found)[field] is None else 'a given'} {field}" for field in ("weight", "index")]
+    return [
+        ("query of shape", found.query_shape),
+        ("evidence of shape", found.evidence_shape),
+        ("query columns", found.query_names),
+        ("evidence columns", found.evidence_names),
+        ("fields:", ", ".join(given)),
+    ]
 
 
 def _every(blocks: Iterable[Data], process: int, processes: int) -> Iterator[Data]:
@@ -332,8 +283,9 @@ def _every(blocks: Iterable[Data], process: int, processes: int) -> Iterator[Dat
             yield found[first::processes]
 
 
-def _check_block(found: object, number: int) -> None:
+def _check_block(found: object, number: int) -> Data:
     if not isinstance(found, Data):
         raise TypeError(
             f"source must give Data blocks; block {number} (from 0) is {type(found).__name__}. Wrap it: Data(...)"
         )
+    return found

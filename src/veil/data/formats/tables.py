@@ -1,27 +1,20 @@
 """Files of numbers as data: whole (`read`) or in blocks (`stream`), with columns chosen for their roles."""
 
-from __future__ import annotations
-
 import os
-import warnings
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from veil.data.core.arrays import Data, labels
-from veil.data.core.columns import Columns, check_roles, flat, resolve, resolve_tree
+from veil.data.core.columns import Columns, resolve
 from veil.data.core.episodes import grouped, ragged
-from veil.data.core.records import DataWarning, Ledger, check_policy
+from veil.data.core.records import Ledger, check_policy
 from veil.data.core.trees import Tree
+from veil.data.formats.arrays import ArrayTable
+from veil.data.formats.arrow import ArrowTable
 from veil.data.formats.delimited import DelimitedTable
 from veil.data.formats.files import TableFiles, opened
 from veil.data.formats.image_files import ImageFiles
-from veil.data.formats.layouts import ByRole, Layout, OneArray, Roles, Table, by_role, is_one_array
-from veil.data.formats.layouts import Columns as ColumnLayout
-from veil.data.formats.numpy_files import NpyTable, NpzTable
-from veil.data.formats.parquet import ParquetTable
-from veil.data.formats.paths import Found, Paths, check_table, find
+from veil.data.formats.paths import TEXTS, Paths, called, check_table, ending, find
+from veil.data.formats.roles import Table, roles_of
 from veil.data.formats.streaming import Stream
 from veil.data.recorded.minari import ENDINGS
 from veil.data.recorded.opening import is_recording, recording
@@ -37,12 +30,12 @@ def read(
     episode: str | int | None = None,
     time: str | int | None = None,
 ) -> Data:
-    """Read a .csv, .parquet, .npy or .npz file, or a recording, into memory.
+    """Read a .csv or .tsv (perhaps in a .gz), .parquet, .feather, .npy or .npz file, or a recording, into memory.
 
     Columns are named by their name or position (from 0); `query={"place": ["x", "y"], "reward": "r"}` puts them into
-    the arrays of a dictionary. Without `query` it is every column that is not evidence or weight; if no `evidence` is
-    named either, columns that are not numeric are left out with a `DataWarning`. Missing
-    cells and nulls are missing entries of the query. The columns of a file without names are column0, column1, ...
+    the arrays of a dictionary. Without `query` it is every column that is not evidence or weight, except, with a
+    `DataWarning`, a row index that pandas or R wrote and, if no `evidence` is named either, what is not numeric.
+    Missing cells and nulls are missing entries of the query. Columns without names are column0, column1, ...
 
     A .npy holds one array [N, columns], or [N, ...] all of which is the query. An .npz holds the arrays query and, if
     needed, evidence, weight, observed, index, mask, reset, those in a dictionary as query/frame and query/reward; or a
@@ -50,8 +43,9 @@ def read(
     Files with Python objects are never loaded.
 
     **Sequences.** With `episode` the rows that have the same value in that column are the steps of one sequence, in the
-    order of the file or of the column `time` (`grouped`). An .npz may hold them padded (query [N, T, ...] and a mask),
-    or one after the other: query [M, ...] with lengths [N] (and weight [N]), or with episode [M] and perhaps time [M].
+    order of the file or of the column `time` (`grouped`); with `time` alone all rows are one sequence. An .npz may hold
+    them padded (query [N, T, ...] and a mask), or one after the other: query [M, ...] with lengths [N] (weight [N]),
+    or with episode [M] and perhaps time [M].
     A recording of an environment (`recording`: a folder that `collect` made, one of Minari, an .hdf5 file) has parts in
     place of columns: `query` and `evidence` are names of observations, "action", "reward" or "terminated"; the query is
     the observation by default.
@@ -66,7 +60,7 @@ def read(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ModuleNotFoundError: Parquet without pyarrow; the message has the command that installs it.
+        ModuleNotFoundError: a table but numpy's own without pyarrow; the message has the command that installs it.
         ValueError: an unknown ending or column, a used column that is not numeric, or anything `Data` would refuse.
 
     >>> import tempfile, pathlib
@@ -82,37 +76,31 @@ def read(
                 raise ValueError(f"{argument}: {path} is a recording, which has no columns; leave it out")
         return recording(path).data(query, evidence, name=name)
     table = open_table(Path(path))
-    name = table.path.stem if name is None else name
-    if time is not None and episode is None:
-        raise ValueError("time: it orders the steps of episodes; name their column with episode, too")
-    # Loaded whole, arrays in Fortran order can be read too, which a stream cannot.
-    loaded = table.load_all() if isinstance(table, NpzTable) else {}
-    if episode is not None and ((isinstance(table, NpzTable) and table.roles) or is_one_array(table)):
-        raise ValueError(
-            f"episode: {table.path} holds arrays, which have no columns; leave it out. In an .npz of steps [M, ...] "
-            "the array named episode [M] says which sequence they belong to"
-        )
-    if isinstance(table, NpzTable) and table.ragged:
-        _no_weight(weight, table)
-        return _ragged(by_role(loaded), name, query, evidence)
-    if isinstance(table, NpzTable) and table.roles:
-        _no_weight(weight, table)
-        data = Data(**by_role(loaded), name=name)
+    name = called(table.path) if name is None else name
+    if isinstance(table, ArrayTable) and not table.names:
+        for argument, column in (("episode", episode), ("time", time)):
+            if column is not None:
+                raise ValueError(
+                    f"{argument}: {table.path} holds arrays, which have no columns; leave it out. In an .npz of steps "
+                    "[M, ...] the array named episode [M] says which sequence they belong to, and time [M] their order"
+                )
+        _check_whole(table, query, evidence, weight)
+        fields = table.whole(None)
+        if table.ragged:
+            return _ragged(fields, name, query, evidence)
+        data = Data(**fields, name=name)
         return data if query is None and evidence is None else data.select(query, evidence)
-    if is_one_array(table):
-        _no_columns(table, query, evidence, weight)
-        return Data(np.concatenate([part["query"] for part in OneArray().parts(table)]), name=name)
-    apart = [
-        resolve(table.names, column, argument)[0]
-        for argument, column in (("episode", episode), ("time", time))
-        if column is not None
-    ]
-    roles = _roles(table, query, evidence, weight, apart)
-    whole = np.concatenate(list(table.chunks(roles.wanted)))
-    arrays = roles.arrays(whole)
-    names = roles.labels(table, name)
-    data = Data(**arrays, query_names=names[0], evidence_names=names[1], name=name)
-    return grouped(data, *(table.cells(column) for column in apart)) if apart else data
+    apart = {"episode": episode, "time": time}
+    places = {
+        argument: resolve(table.names, column, argument)[0] for argument, column in apart.items() if column is not None
+    }
+    roles = roles_of(table, query, evidence, weight, tuple(places.values()))
+    query_names, evidence_names, _ = roles.labels(table, name)
+    arrays = roles.arrays(table.whole(roles.wanted))
+    data = Data(**arrays, query_names=query_names, evidence_names=evidence_names, name=name)
+    if not places:
+        return data
+    return grouped(data, *(table.cells(places[argument]) if argument in places else None for argument in apart))
 
 
 def _ragged(fields: dict[str, Tree], name: str, query: Columns, evidence: Columns) -> Data:
@@ -170,7 +158,7 @@ def stream(
 
     Raises:
         FileNotFoundError: there are no such files; or one that was there is gone.
-        ModuleNotFoundError: Parquet without pyarrow, images without Pillow; the message has the command.
+        ModuleNotFoundError: such a table without pyarrow, images without Pillow; the message has the command.
         ValueError: as for `read`; files of several kinds or with different columns; a bad record.
 
     >>> import tempfile, pathlib
@@ -185,111 +173,50 @@ def stream(
     name = found.name if name is None else name
     ledger = Ledger()
     if found.images:
-        return _images(found, query, evidence, weight, image_size, bad, ledger, name, rows)
+        for argument, value in (("query", query), ("weight", weight)):
+            if value is not None:
+                raise ValueError(f"{argument}: images have no columns; the whole image is the query. Leave it out")
+        if evidence not in (None, "folder", ["folder"]):
+            raise ValueError(f"evidence: images have only 'folder', the class by sub-folder; got {evidence!r}")
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise ValueError(f"image_size must be height and width in pixels, such as (32, 32); got {image_size!r}")
+        assert found.root is not None
+        images = ImageFiles(found.files, found.root, size, evidence is not None, bad, ledger, name)
+        return Stream(images, rows, count=images.count, name=name)
     if image_size is not None:
         raise ValueError(f"image_size: only images have a size; {found.files[0].name} is a table")
     tables = opened(found.files, open_table, bad, ledger)
     first = tables[0]
-    layout: Layout
-    if isinstance(first, NpzTable) and first.ragged:
-        raise ValueError(
-            f"path: {first.path} holds sequences one after the other (lengths or episode), which are read whole: use "
-            "veil.data.read. To stream sequences write them padded: query [N, T, ...] and mask [N, T]"
-        )
-    if isinstance(first, NpzTable) and first.roles:
-        _no_weight(weight, first)
-        source = TableFiles(tables, ByRole(), bad, ledger, name)
+    if isinstance(first, ArrayTable) and not first.names:
+        if first.ragged:
+            raise ValueError(
+                f"path: {first.path} holds sequences one after the other (lengths or episode), which are read whole: "
+                "use veil.data.read. To stream sequences write them padded: query [N, T, ...] and mask [N, T]"
+            )
+        _check_whole(first, query, evidence, weight)
+        source = TableFiles(tables, None, bad, ledger, name)
         made = Stream(source, rows, count=source.count, name=name)
         return made if query is None and evidence is None else made.map(lambda part: part.select(query, evidence))
-    if is_one_array(first):
-        _no_columns(first, query, evidence, weight)
-        layout = OneArray()
-    else:
-        layout = ColumnLayout(_roles(first, query, evidence, weight), first)
-    source = TableFiles(tables, layout, bad, ledger, name)
+    source = TableFiles(tables, roles_of(first, query, evidence, weight), bad, ledger, name)
     return Stream(source, rows, count=source.count, name=name)
-
-
-def _images(
-    found: Found,
-    query: Columns,
-    evidence: Columns,
-    weight: str | int | None,
-    image_size: int | tuple[int, int] | None,
-    bad: str,
-    ledger: Ledger,
-    name: str,
-    rows: int,
-) -> Stream:
-    for argument, value in (("query", query), ("weight", weight)):
-        if value is not None:
-            raise ValueError(f"{argument}: images have no columns; the whole image is the query. Leave it out")
-    if evidence not in (None, "folder", ["folder"]):
-        raise ValueError(f"evidence: images have only 'folder', the class by sub-folder; got {evidence!r}")
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"image_size must be height and width in pixels, such as (32, 32); got {image_size!r}")
-    assert found.root is not None
-    source = ImageFiles(found.files, found.root, size, evidence is not None, bad, ledger, name)
-    return Stream(source, rows, count=source.count, name=name)
-
-
-# -- formats -----------------------------------------------------------------------------------------------------------
 
 
 def open_table(path: Path) -> Table:
-    """A .csv, .parquet, .npy or .npz file, by its ending; raises as `read` does."""
+    """A table by the ending of its file; raises as `read` does."""
     check_table(path)
-    formats: dict[str, Callable[[Path], Table]] = {
-        ".csv": DelimitedTable,
-        ".parquet": ParquetTable,
-        ".npy": NpyTable,
-        ".npz": NpzTable,
-    }
-    return formats[path.suffix.lower()](path)
+    kind = ending(path)
+    return DelimitedTable(path) if kind in TEXTS else ArrayTable(path) if kind in (".npy", ".npz") else ArrowTable(path)
 
 
-# -- roles -------------------------------------------------------------------------------------------------------------
-
-
-def _roles(
-    table: Table, query: Columns, evidence: Columns, weight: str | int | None, apart: Sequence[int] = ()
-) -> Roles:
-    """The columns in their roles; those in `apart` have another one."""
-    inputs = resolve_tree(table.names, evidence, "evidence") or None
-    given = flat(inputs)
-    weighing = None if weight is None else resolve(table.names, weight, "weight")[0]
-    outputs = resolve_tree(table.names, query, "query")
-    chosen = flat(outputs)
-    if query is None:
-        chosen = [i for i in range(len(table.names)) if i not in given and i != weighing and i not in apart]
-        texts = [] if evidence is not None else [i for i in chosen if not table.numeric[i]]
-        chosen = [i for i in chosen if i not in texts]
-        if texts and not chosen:
-            raise ValueError(f"{table.path} has no numeric column for the query; it has {', '.join(table.names)}")
-        if texts:
-            left = ", ".join(table.names[i] for i in texts)
-            warnings.warn(
-                f"{table.path.name}: left out what is not numeric: {left}. Name the query to choose the columns",
-                DataWarning,
-                stacklevel=3,
+def _check_whole(table: ArrayTable, query: Columns, evidence: Columns, weight: str | int | None) -> None:
+    """Refuse to choose columns where there are none."""
+    if table.roles:
+        if weight is not None:
+            raise ValueError(
+                f"weight: {table.path} holds arrays by role; save the weights as the array named weight in it"
             )
-    check_roles(table.names, chosen, given, weighing)
-    twice = next((i for i in apart if i in (*chosen, *given, weighing)), None)
-    if twice is not None or len(set(apart)) < len(apart):
-        column = table.names[apart[0] if twice is None else twice]
-        raise ValueError(
-            f"column {column!r} is the episode or the time, and in another role too; a column has one role"
-        )
-    return Roles(chosen if outputs is None else outputs, inputs, weighing)
-
-
-def _no_weight(weight: str | int | None, table: Table) -> None:
-    if weight is not None:
-        raise ValueError(f"weight: {table.path} holds arrays by role; save the weights as the array named weight in it")
-
-
-def _no_columns(table: Table, query: Columns, evidence: Columns, weight: str | int | None) -> None:
+        return
     for argument, value in (("query", query), ("evidence", evidence), ("weight", weight)):
         if value is not None:
             raise ValueError(

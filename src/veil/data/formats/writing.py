@@ -1,19 +1,17 @@
 """Columns to a file, which is either complete or not there."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from veil.data.core import trees
-from veil.data.core.columns import unique
-from veil.data.formats.parquet import GROUP, pyarrow_for
+from veil.data.core.numbers import unique
+from veil.data.formats.arrow import GROUP, pyarrow_for
 
 
 def write(path: str | os.PathLike[str], columns: Mapping[str, Any]) -> None:
@@ -37,51 +35,42 @@ def write(path: str | os.PathLike[str], columns: Mapping[str, Any]) -> None:
     ['a,b0,b1', '1.5,1,2', '2.0,3,4']
     """
     path = Path(path)
-    writers = {".csv": _csv, ".parquet": _parquet, ".npz": _npz, ".npy": _npy}
-    if path.suffix not in writers:
-        raise ValueError(f"path must end in {', '.join(writers)}; got {path.name!r}")
+    if path.suffix not in WRITTEN:
+        raise ValueError(f"path must end in {', '.join(WRITTEN)}; got {path.name!r}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: the folder {path.parent} does not exist; create it first")
     arrays = _arrays(columns, path)
-    if path.suffix != ".npz":
-        arrays = _flat(arrays, path)
     # In the same folder, since only a rename within one file system is atomic.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("xb") as file:
-            writers[path.suffix](file, arrays, path)
+            WRITERS[path.suffix](file, arrays, path)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _arrays(columns: Mapping[str, Any], path: Path) -> dict[str, np.ndarray]:
+def _arrays(columns: Mapping[str, Any], path: Path) -> dict[str, Any]:
     separator = "/" if path.suffix == ".npz" else "."
-    given = [(separator.join([str(key) for key in keys]), leaf) for keys, leaf in trees.leaves(columns)]
+    given = [(separator.join([str(key) for key in keys]), np.asarray(leaf)) for keys, leaf in trees.leaves(columns)]
     if not given:
         raise ValueError(f"columns must have at least one column to write to {path}; got none")
     unique(tuple(name for name, _ in given), path)
-    arrays = {name: np.asarray(values) for name, values in given}
-    for name, array in arrays.items():
+    for name, array in given:
         if array.dtype == object:
             raise TypeError(f"columns: {name!r} holds Python objects; give an array of numbers or text")
         if array.ndim == 0:
             raise ValueError(f"columns: {name!r} is a single value; give one value per row, shape [N]")
-    if len({len(array) for array in arrays.values()}) > 1:
-        lengths = ", ".join(f"{name} has {len(array)}" for name, array in arrays.items())
-        raise ValueError(f"columns must have the same number of rows; {lengths}")
-    return arrays
-
-
-def _flat(arrays: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    flat: list[tuple[str, np.ndarray]] = []
-    for name, array in arrays.items():
-        if array.ndim > 2:
+        if array.ndim > 2 and path.suffix != ".npz":
             raise ValueError(f"columns: {name!r} has shape {array.shape}; a table takes [N] or [N, D]. Write an .npz")
-        parts = [(name, array)] if array.ndim == 1 else [(f"{name}{i}", array[:, i]) for i in range(array.shape[1])]
-        flat += parts
-    unique(tuple(name for name, _ in flat), path)
-    return dict(flat)
+    if len({len(array) for _, array in given}) > 1:
+        lengths = ", ".join(f"{name} has {len(array)}" for name, array in given)
+        raise ValueError(f"columns must have the same number of rows; {lengths}")
+    if path.suffix != ".npz":
+        split = lambda name, array: [(f"{name}{i}", array[:, i]) for i in range(array.shape[1])]  # noqa: E731
+        given = [part for name, array in given for part in ([(name, array)] if array.ndim == 1 else split(name, array))]
+        unique(tuple(name for name, _ in given), path)
+    return dict(given)
 
 
 def _csv(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:
@@ -113,11 +102,6 @@ def _parquet(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None
     pyarrow.parquet.write_table(table, file, row_group_size=rows)
 
 
-def _npz(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:
-    named: dict[str, Any] = dict(arrays)
-    np.savez(file, **named)
-
-
 def _npy(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
@@ -125,3 +109,12 @@ def _npy(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:
                 f"columns: {name!r} holds {array.dtype}, which a .npy of numbers cannot; write a .csv or .parquet"
             )
     np.save(file, np.stack(list(arrays.values()), axis=1), allow_pickle=False)
+
+
+WRITERS: dict[str, Callable[[IO[bytes], dict[str, Any], Path], None]] = {
+    ".csv": _csv,
+    ".parquet": _parquet,
+    ".npz": lambda file, arrays, path: np.savez(file, **arrays),
+    ".npy": _npy,
+}
+WRITTEN = tuple(WRITERS)
