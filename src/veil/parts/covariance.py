@@ -87,7 +87,7 @@ class Full(Covariance):
     """A covariance matrix of its own for each component: Cholesky factors [K, D, D]."""
 
     dense: ClassVar[bool] = True
-    floor: float = eqx.field(static=True, default=1e-6)
+    floor: float = eqx.field(static=True, default=1e-12)
     factor: Float[Array, "K D D"] | None = None
 
     def _factor(self) -> Float[Array, "K D D"]:
@@ -157,7 +157,7 @@ class Diagonal(Covariance):
     """Independent entries: standard deviations [K, D]."""
 
     dense: ClassVar[bool] = False
-    floor: float = eqx.field(static=True, default=1e-6)
+    floor: float = eqx.field(static=True, default=1e-12)
     scale: Float[Array, "K D"] | None = None
 
     def _scale(self) -> Float[Array, "K D"]:
@@ -209,7 +209,7 @@ class Spherical(Covariance):
 
     dense: ClassVar[bool] = False
     isotropic: ClassVar[bool] = True
-    floor: float = eqx.field(static=True, default=1e-6)
+    floor: float = eqx.field(static=True, default=1e-12)
     diagonal: Diagonal | None = None
 
     def _diagonal(self) -> Diagonal:

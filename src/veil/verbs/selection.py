@@ -15,6 +15,7 @@ from veil.learning.fitting import fit
 from veil.learning.result import Fit
 from veil.model import Model, Tractable, checks
 from veil.model.abilities import name_of
+from veil.zoo.factor import FactorAnalysis
 
 Criterion = Literal["bic", "aic", "held_out"]
 
@@ -55,7 +56,9 @@ def select(
     """Fit every model and choose the one with the smallest BIC or AIC, or the largest held-out log-likelihood.
 
     Numbers of components (``Mixture``), of states (``HMM``), latent dimensions (``LDS``, ``PPCA``), covariances, or any
-    models with an exact likelihood. BIC and AIC count the free numbers of a model, and BIC of sequences their steps.
+    models with an exact likelihood. BIC and AIC count the free numbers of a model, and BIC of sequences their steps; they
+    do not choose factor analysis with more factors than the data's covariance determines (Ledermann 1937), if another
+    candidate is left: the same covariance has other factors, too.
 
     Arguments:
         models: candidates by name, such as ``{k: Mixture(components=k) for k in range(1, 9)}``.
@@ -101,5 +104,10 @@ def select(
         evaluations[name] = evaluate(fits[name].model, scoring)
         result = evaluations[name]
         scores[name] = {"bic": result.bic, "aic": result.aic, "held_out": -result.log_likelihood_per_datum}[criterion]
-    best = min(scores, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
+    kept = [name for name, found in fits.items() if criterion == "held_out" or not _undetermined(found.model)]
+    best = min(kept or scores, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
     return Selection(best, fits[best], criterion, scores, fits, evaluations)
+
+
+def _undetermined(model: Any) -> bool:
+    return isinstance(model, FactorAnalysis) and not model.determined
