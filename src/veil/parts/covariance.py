@@ -8,7 +8,7 @@ else their diagonals [K, D].
 """
 
 from abc import abstractmethod
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -84,12 +84,29 @@ def _unfitted() -> ValueError:
     return ValueError("this model has no parameters yet: call veil.fit on it first")
 
 
+def _known(array: Any) -> bool:
+    return isinstance(array, jax.Array | np.ndarray) and not isinstance(array, jax.core.Tracer)
+
+
+def _refuse_zeros(name: str, deviations: Any) -> None:
+    """A covariance that is singular has no density: what would come of it is NaN."""
+    if np.any(np.asarray(deviations) == 0):
+        raise ValueError(
+            f"{name}: expected a covariance that is not singular; got a deviation of zero: without noise there is no "
+            "density; give it a small one"
+        )
+
+
 class Full(Covariance):
     """A covariance matrix of its own for each component: Cholesky factors [K, D, D]."""
 
     dense: ClassVar[bool] = True
     floor: float = eqx.field(static=True, default=1e-12)
     factor: Float[Array, "K D D"] | None = None
+
+    def __check_init__(self) -> None:
+        if _known(self.factor):
+            _refuse_zeros("factor", np.diagonal(self.factor, axis1=-2, axis2=-1))
 
     def _factor(self) -> Float[Array, "K D D"]:
         if self.factor is None:
@@ -160,6 +177,10 @@ class Diagonal(Covariance):
     dense: ClassVar[bool] = False
     floor: float = eqx.field(static=True, default=1e-12)
     scale: Float[Array, "K D"] | None = None
+
+    def __check_init__(self) -> None:
+        if _known(self.scale):
+            _refuse_zeros("scale", self.scale)
 
     def _scale(self) -> Float[Array, "K D"]:
         if self.scale is None:
