@@ -22,6 +22,7 @@ from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
 
 SEGMENT = 50  # temperatures in one compiled run, between looks at the progress bar
+SHORT = 100  # temperatures below which a path from a poor start need not show how much it lacks
 COARSER = 4  # how many times fewer temperatures the preliminary run has
 PRELIMINARY_STEPS = 25  # at the first temperature, before the path begins
 RATE = 0.2  # of the step size's logarithm, per temperature
@@ -35,7 +36,7 @@ class AnnealedBound(Shown):
     agree with each other, and only longer paths show it: the gain over paths a quarter as long (log w falls short by
     about 1 / T, so that it is three times what is left of a path that is long enough). Where few chains carry the mean,
     nobody knows what others would find: ``lag``. ``error`` [N]: that and the standard error over ``chains`` (delta
-    method) together, the root of their squares. ``effective_samples`` [N] of the chains, and ``weight`` [N] of the data.
+    method), the root of their squares' sum. ``effective_samples`` [N] of the chains, ``weight`` [N] of the data.
     """
 
     lower: np.ndarray
@@ -348,7 +349,8 @@ def annealed_bound(
             return lower, jnp.hypot(error, shortfall), shortfall, effective
 
         (lower, error, shortfall, effective), weight = blocks.gathered(blocks.blocks(data, rows), measured)
-    return AnnealedBound(lower, error, shortfall, effective, weight, chains)
+    kind = "lower bound" if temperatures >= SHORT else f"lower bound, {temperatures} temperatures: perhaps far off"
+    return AnnealedBound(lower, error, shortfall, effective, weight, chains, kind)
 
 
 def sandwich(

@@ -49,7 +49,7 @@ class Calibration(Shown):
         # what stands out of its standard error under uniform ranks, √(1/3N) of the shift and √(0.8/N) of the width
         shift = self.shift[worst] * np.sqrt(3 * len(self.ranks))
         width = (self.width[worst] - 1) * np.sqrt(len(self.ranks) / 0.8)
-        how = [f"misplaced (too {'high' if shift < 0 else 'low'})"] if abs(shift) > 3 else []
+        how = ["misplaced"] if abs(shift) > 3 else []
         # a displaced posterior crowds the ranks at one end, which alone makes them no wider
         how += [f"too {'narrow' if width > 0 else 'wide'}"] if abs(width) > 3 and (width > 0 or not how) else []
         said = " and ".join(how) or "of another shape"

@@ -25,7 +25,7 @@ class Evaluation:
     ``log_likelihood``: weighted total over ``n`` data; ``log_likelihood_per_datum`` its weighted mean and
     ``standard_error`` that mean's, over data (``monte_carlo_error``: the part of the draws, for these data);
     ``parameters``: how many numbers are free; BIC = parameters · log n - 2 log L and AIC = 2 · parameters - 2 log L
-    (smaller is better; n counts weights, and the steps of sequences; None for a bound, of which neither is a criterion).
+    (smaller is better; n counts weights, and the steps of sequences; None for a bound, which neither can be made of).
     ``approximation``: what else is known of a bound.
     """
 

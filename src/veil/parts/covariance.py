@@ -2,9 +2,9 @@
 
 All share one prior, improper and nearly flat: exp(-½ floor tr Σ⁻¹) for each covariance, in standardised units. It is
 what keeps a component that sits on one point, or on identical ones, at a finite density, and it is part of the
-penalised likelihood that EM raises. It protects from what arithmetic cannot tell apart, not from narrow groups: a
-component of n data keeps a standard deviation of at least 1e-6 / √n of its column's, where float64 has ten digits left. Scatter matrices are Σ_n r_nk (y - W φ)(y - W φ)ᵀ: [K, D, D] where ``dense``,
-else their diagonals [K, D].
+penalised likelihood that EM raises. It protects from what arithmetic cannot tell apart, not from narrow groups: of n
+data it keeps a standard deviation of 1e-6 / √n of their column's, where float64 has ten digits left. Scatter matrices
+are Σ_n r_nk (y - W φ)(y - W φ)ᵀ: [K, D, D] where ``dense``, else their diagonals [K, D].
 """
 
 from abc import abstractmethod

@@ -179,8 +179,8 @@ def tell(result: Fit, fine: bool) -> None:
     lines = list(result.status.notes)
     if not fine:
         lines.append(
-            f"Best performing initialization did not converge. Try different init parameters, or increase max_iter, tol, "
-            f"or check for degenerate data. ({result.status.reason})"
+            "Best performing initialization did not converge. Try different init parameters, or increase max_iter, "
+            f"tol, or check for degenerate data. ({result.status.reason})"
         )
     for line in lines:
         warnings.warn(line, ConvergenceWarning, stacklevel=3)

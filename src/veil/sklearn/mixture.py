@@ -19,7 +19,6 @@ from veil.verbs.inference import infer
 from veil.verbs.prediction import sample
 from veil.zoo.mixture import Mixture
 
-
 NARROW = 1e-7  # of a column's deviation: what rounding leaves of the width of equal rows in float64
 
 
@@ -189,8 +188,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if narrow or not all(np.all(np.isfinite(part)) for part in parameters.values()):
             raise ValueError(
                 "Fitting the mixture model failed because some components have ill-defined empirical covariance (for "
-                "instance caused by singleton or collapsed samples). Try to decrease the number of components, increase "
-                "reg_covar, or scale the input data."
+                "instance caused by singleton or collapsed samples). Try to decrease the number of components, "
+                "increase reg_covar, or scale the input data."
             )
 
     def _given(self, X: np.ndarray) -> dict[str, np.ndarray]:

@@ -56,9 +56,9 @@ def select(
     """Fit every model and choose the one with the smallest BIC or AIC, or the largest held-out log-likelihood.
 
     Numbers of components (``Mixture``), of states (``HMM``), latent dimensions (``LDS``, ``PPCA``), covariances, or any
-    models with an exact likelihood. BIC and AIC count the free numbers of a model, and BIC of sequences their steps; they
-    do not choose factor analysis with more factors than the data's covariance determines (Ledermann 1937), if another
-    candidate is left: the same covariance has other factors, too.
+    models with an exact likelihood. BIC and AIC count the free numbers of a model, and BIC of sequences their steps.
+    They pass over factor analysis with more factors than a covariance determines (Ledermann 1937) while another
+    candidate is left: other factors would explain the data as well.
 
     Arguments:
         models: candidates by name, such as ``{k: Mixture(components=k) for k in range(1, 9)}``.

@@ -112,7 +112,7 @@ class FactorAnalysis(Tractable, ClosedForm, Rescalable, Redundant):
         return (mean, covariance), log_marginal
 
     def statistics(self, datum: Datum, expectations: tuple[Float[Array, " L"], Float[Array, "L L"]]) -> Any:
-        """Expected sums of u uᵀ, e uᵀ and e², with u = [1, x, z] and e = y - C u what this model leaves of y, C = [B, W].
+        """Expected sums of u uᵀ, e uᵀ and e², with u = [1, x, z] and e = y - C u what this model leaves, C = [B, W].
 
         Residuals, not raw moments: their sums do not cancel where the noise is small beside the data. A missing entry
         leaves its noise, which knows nothing of u.
