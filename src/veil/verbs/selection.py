@@ -103,7 +103,9 @@ def select(
         fits[name] = fit(model, training, key=jax.random.fold_in(key, i), **options)
         evaluations[name] = evaluate(fits[name].model, scoring)
         result = evaluations[name]
-        scores[name] = {"bic": result.bic, "aic": result.aic, "held_out": -result.log_likelihood_per_datum}[criterion]
+        score = {"bic": result.bic, "aic": result.aic, "held_out": -result.log_likelihood_per_datum}[criterion]
+        assert score is not None  # exact, all of them
+        scores[name] = score
     kept = [name for name, found in fits.items() if criterion == "held_out" or not _undetermined(found.model)]
     best = min(kept or scores, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
     return Selection(best, fits[best], criterion, scores, fits, evaluations)
