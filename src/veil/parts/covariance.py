@@ -84,13 +84,12 @@ def _unfitted() -> ValueError:
     return ValueError("this model has no parameters yet: call veil.fit on it first")
 
 
-def _known(array: Any) -> bool:
-    return isinstance(array, jax.Array | np.ndarray) and not isinstance(array, jax.core.Tracer)
-
-
-def _refuse_zeros(name: str, deviations: Any) -> None:
+def _refuse_zeros(name: str, part: Any) -> None:
     """A covariance that is singular has no density: what would come of it is NaN."""
-    if np.any(np.asarray(deviations) == 0):
+    if isinstance(part, jax.core.Tracer) or not isinstance(part, jax.Array | np.ndarray):
+        return
+    deviations = np.diagonal(part, axis1=-2, axis2=-1) if name == "factor" else np.asarray(part)
+    if np.any(deviations == 0):
         raise ValueError(
             f"{name}: expected a covariance that is not singular; got a deviation of zero: without noise there is no "
             "density; give it a small one"
@@ -105,8 +104,7 @@ class Full(Covariance):
     factor: Float[Array, "K D D"] | None = None
 
     def __check_init__(self) -> None:
-        if _known(self.factor):
-            _refuse_zeros("factor", np.diagonal(self.factor, axis1=-2, axis2=-1))
+        _refuse_zeros("factor", self.factor)
 
     def _factor(self) -> Float[Array, "K D D"]:
         if self.factor is None:
@@ -179,8 +177,7 @@ class Diagonal(Covariance):
     scale: Float[Array, "K D"] | None = None
 
     def __check_init__(self) -> None:
-        if _known(self.scale):
-            _refuse_zeros("scale", self.scale)
+        _refuse_zeros("scale", self.scale)
 
     def _scale(self) -> Float[Array, "K D"]:
         if self.scale is None:

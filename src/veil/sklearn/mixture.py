@@ -128,7 +128,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             structure = common.covariance(self.covariance_type, self.reg_covar, data.total_weight, self.n_components)
             before = -np.inf
             if self.warm_start and "converged_" in vars(self):
-                starts, before = [self._same_shape(X)], self.lower_bound_
+                starts, before = [self._same_shape(X)], float(vars(self)["lower_bound_"])
             else:
                 starts = starting(data, structure, self.n_components, self.init_params, given, self.n_init, seed)
             best: tuple[Fit, dict[str, np.ndarray]] | None = None
