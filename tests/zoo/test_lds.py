@@ -279,7 +279,10 @@ def test_the_verbs_know_it(tmp_path: object) -> None:
         (lambda: local_level(float("nan"), 1.0), "observation: expected a positive variance; got nan"),
         (lambda: local_level(1.0, -1.0), "level: expected a variance, zero or more; got -1.0"),
         (lambda: veil.Diagonal(scale=jnp.array([[1.0, 0.0]])), "scale: expected a covariance that is not singular"),
-        (lambda: veil.Full(factor=jnp.diag(jnp.array([1.0, 0.0]))[None]), "factor: expected a covariance that is not singular"),
+        (
+            lambda: veil.Full(factor=jnp.diag(jnp.array([1.0, 0.0]))[None]),
+            "factor: expected a covariance that is not singular",
+        ),
     ],
 )
 def test_a_density_needs_noise(make, message):

@@ -14,7 +14,7 @@ from veil.parts.experts import LinearGaussian
 from veil.zoo.factor import FactorAnalysis
 
 NO_DATA = 1e-3  # a component with less than this many data is empty
-SAME = 0.1  # squared differences of a component's data, in floors, below which they are the same
+SAME = 1e-13  # sum of squared differences of a component's data, standardised, below which they are the same
 ALIKE = 1e-3  # relative difference of parameters below which two components are one
 MOST = 10  # notes on components
 MANY = 300  # components beyond which pairs are not compared
@@ -55,10 +55,11 @@ def components(experts: Any, counts: np.ndarray, largest_precision: float, seen:
     floor = covariance.floor if isinstance(covariance, Full | Diagonal | Spherical) else 0.0
     held = floor / np.maximum(counts, NO_DATA)
     if largest_precision * np.max(4 * held) > 1 and not columns(seen, False):
-        # in units of what the floor alone would make it: what its data differ by is this less one
+        # the smallest variance in units of what the floor alone would make it: what its data differ by is this less one
         least = np.linalg.eigvalsh(np.asarray(_dense(covariance)))[:, 0] / np.maximum(held, np.finfo(float).tiny)
+        same = max(SAME, 1e-5 * floor)  # of which float32 has digits
         for k in np.flatnonzero((least < 2) & (counts >= NO_DATA)):
-            if least[k] < 1 + SAME:
+            if (least[k] - 1) * floor < same:
                 said = f"component {k} collapsed onto {counts[k]:.3g} data that are the same in some direction"
                 notes.append(f"{said}: its variance is held at the floor; use fewer components or a tied covariance")
             else:

@@ -142,7 +142,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                     best = result, parameters_of(result.model)
         assert best is not None
         result, parameters = best
-        self._refuse_collapse(parameters, X)
+        self._refuse_collapse(result, parameters, X)
         self._set(parameters, X.dtype)
         self.converged_, self.n_iter_ = common.converged(result, self.tol, before), result.status.steps
         self.lower_bounds_ = common.bounds(result)
@@ -177,15 +177,20 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             print(f"Initialization {'converged.' if common.converged(result, self.tol) else 'did not converge.'}")
         return result
 
-    def _refuse_collapse(self, parameters: dict[str, np.ndarray], X: np.ndarray) -> None:
-        """Raise ValueError, in scikit-learn's words, for a fit that only regularisation could have saved."""
+    def _refuse_collapse(self, result: Fit, parameters: dict[str, np.ndarray], X: np.ndarray) -> None:
+        """Raise ValueError, in scikit-learn's words, for a fit that only regularisation could have saved.
+
+        Not for one that ``max_iter`` ended on its way there, which is not converged.
+        """
         factor, spread = parameters["factor"], np.nanstd(X, axis=0)
         if self.covariance_type in ("full", "tied"):
             factor = np.abs(np.diagonal(factor, axis1=-2, axis2=-1))
         elif self.covariance_type == "spherical":
             spread = np.sqrt(np.mean(spread**2))
         narrow = self.reg_covar == 0 and np.any((factor < NARROW * spread) | (spread == 0))
-        if narrow or not all(np.all(np.isfinite(part)) for part in parameters.values()):
+        if (narrow and result.status.reason != "all steps taken") or not all(
+            np.all(np.isfinite(part)) for part in parameters.values()
+        ):
             raise ValueError(
                 "Fitting the mixture model failed because some components have ill-defined empirical covariance (for "
                 "instance caused by singleton or collapsed samples). Try to decrease the number of components, "
