@@ -34,9 +34,10 @@ class AnnealedBound(Shown):
 
     ``shortfall`` [N]: how far it may lie below log p(y | x), the larger of two estimates. Chains that lag behind alike
     agree with each other, and only longer paths show it: the gain over paths a quarter as long (log w falls short by
-    about 1 / T, so that it is three times what is left of a path that is long enough). Where few chains carry the mean,
-    nobody knows what others would find: ``lag``. ``error`` [N]: that and the standard error over ``chains`` (delta
-    method), the root of their squares' sum. ``effective_samples`` [N] of the chains, ``weight`` [N] of the data.
+    about 1 / T, so that it is three times what is left of a path that is long enough). Where less than half of the
+    chains carry the mean, nobody knows what others would find: ``lag``. ``error`` [N]: that and the standard error over
+    ``chains`` (delta method), the root of their squares' sum. ``effective_samples`` [N] of the chains, ``weight`` [N]
+    of the data.
     """
 
     lower: np.ndarray
@@ -345,7 +346,8 @@ def annealed_bound(
             _check(model, blocks.first(block.datum.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
             found, _, shorter = _Run(model, start, block, settings, temperatures, tick).forward(betas, key)
             (lower, error, effective), (before, *_) = _summary(found), _summary(shorter)
-            shortfall = jnp.maximum(lower - before, jax.vmap(lag)(found))
+            lost = jnp.where(effective < chains / 2, jax.vmap(lag)(found), 0.0)
+            shortfall = jnp.maximum(lower - before, lost)
             return lower, jnp.hypot(error, shortfall), shortfall, effective
 
         (lower, error, shortfall, effective), weight = blocks.gathered(blocks.blocks(data, rows), measured)

@@ -318,14 +318,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         order = np.argsort(latent, kind="stable")
         return drawn.query[:n_samples][order], latent[order]
 
+    def _n_parameters(self) -> int:
+        return free_parameters(self.model_)
+
     def bic(self, X: Any) -> float:
         """Bayesian information criterion, parameters x log N - 2 log L: smaller is better."""
         values = self.score_samples(X)
-        return float(free_parameters(self.model_) * np.log(len(values)) - 2.0 * np.sum(values))
+        return float(self._n_parameters() * np.log(len(values)) - 2.0 * np.sum(values))
 
     def aic(self, X: Any) -> float:
         """Akaike's information criterion, 2 x parameters - 2 log L: smaller is better."""
-        return float(2.0 * free_parameters(self.model_) - 2.0 * np.sum(self.score_samples(X)))
+        return float(2.0 * self._n_parameters() - 2.0 * np.sum(self.score_samples(X)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
