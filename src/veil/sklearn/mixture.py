@@ -125,7 +125,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         with common.precision(X):
             data = common.as_data(*common.distinct(X, None, weight))
             seed = common.Seed.draw(self.random_state)
-            structure = common.covariance(self.covariance_type, self.reg_covar, data.total_weight, self.n_components)
+            structure = common.covariance(
+                self.covariance_type, float(self.reg_covar), data.total_weight, self.n_components
+            )
             before = -np.inf
             if self.warm_start and "converged_" in vars(self):
                 starts, before = [self._same_shape(X)], float(vars(self)["lower_bound_"])
