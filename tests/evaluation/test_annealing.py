@@ -71,6 +71,17 @@ def test_few_temperatures_are_honest_bounds(key):
     assert upper.mean() > 3 * upper.std() / np.sqrt(200)
 
 
+@pytest.mark.parametrize(("noise", "temperatures"), [(0.02, 6), (0.3, 6), (0.3, 60)])
+def test_the_error_of_short_paths_is_as_large_as_what_they_lack(key, noise, temperatures):
+    model = random_model(3, 8, noise)
+    y = draws(model, 40)
+    found = annealed_bound(model, y, key=key, temperatures=temperatures, chains=8)
+    short = log_likelihood(model, y) - found.lower
+    assert np.mean(short > 4 * found.error) < 0.05
+    assert np.mean(short) < 4 * found.lower_average.monte_carlo_error
+    assert found.kind == f"lower bound, {temperatures} temperatures: perhaps far off"
+
+
 def test_starting_from_a_posterior_needs_fewer_temperatures(key):
     model = random_model(3, 8, 0.5)
     x = np.random.default_rng(0).normal(size=(4, 8))

@@ -28,7 +28,15 @@ def test_bounds_are_ordered_and_said_to_be_bounds(fitted):
     assert known.bounds.elbo_average.value < found.log_likelihood_per_datum < -4.1
     assert known.latents.active_units == 1
     assert known.collapse is None
-    assert np.isnan(found.bic)
+    assert found.bic is None
+    assert found.as_dict()["aic"] is None
+    shown = repr(found)
+    assert len(shown) < 2000
+    assert "lower bound" in shown
+    assert "float32[" not in shown  # numbers, in words
+    assert "elbo=" in repr(found.approximation.bounds)
+    assert "[" in repr(found.approximation.bounds)
+    assert len(repr(found.approximation.bounds)) < 400
     assert found.monte_carlo_error > 0
     plain = json.loads(json.dumps(found.as_dict()))
     assert plain["elbo"]["value"] == known.bounds.elbo_average.value

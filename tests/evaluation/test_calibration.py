@@ -36,13 +36,19 @@ def test_the_exact_posterior_is_calibrated(key, monkeypatch):
 
 @pytest.mark.parametrize(
     ("posterior", "words"),
-    [(Known(width=0.7), "too narrow"), (Known(width=1.5), "too wide"), (Known(moved=0.2), "misplaced")],
+    [
+        (Known(width=0.7), "too narrow"),
+        (Known(width=1.5), "too wide"),
+        (Known(moved=0.2), "misplaced"),
+        (Known(moved=0.5), "misplaced"),
+    ],
 )
 def test_other_posteriors_are_flagged(key, posterior, words):
     found = calibration(random_model(), posterior, key, 1000)
     assert found.flagged().all()
     assert str(found).startswith("2 of 2 entries are not calibrated")
     assert str(found).endswith(words)
+    np.testing.assert_allclose(found.width, np.var(found.ranks, axis=0) / (99 * 101 / 12))
     if words == "misplaced":
         assert (found.shift < -0.1).all()
 

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_some_starting_values():
     ],
 )
 def test_bad_parameters_are_refused(bad):
-    with pytest.raises(ValueError, match=r"parameter|n_components"):
+    with pytest.raises(ValueError, match=r"parameter|precision|n_components"):
         GaussianMixture(**{"n_components": 2, **bad}).fit(blobs()[:, :2])
 
 
@@ -178,12 +179,35 @@ def test_weights_are_repeated_rows():
 def test_warm_start_goes_on():
     X = blobs()
     mixture = GaussianMixture(3, random_state=0, max_iter=2, tol=1e-9, warm_start=True)
-    with pytest.warns(ConvergenceWarning, match="all steps taken"):
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
         first = mixture.fit(X).lower_bound_
-    with pytest.warns(ConvergenceWarning, match="all steps taken"):
+    with pytest.warns(ConvergenceWarning, match="did not converge"):
         assert mixture.fit(X).lower_bounds_[0] > first
     with pytest.raises(ValueError, match="warm_start"):
         mixture.set_params(n_components=2).fit(X)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_what_only_regularisation_could_save_is_refused(covariance_type):
+    rows = np.random.default_rng(0).normal(size=(4, 3))
+    X = np.repeat(rows, 5, axis=0)
+    mixture = GaussianMixture(4, covariance_type=covariance_type, reg_covar=0, random_state=0)
+    with pytest.raises(ValueError, match="Fitting the mixture model failed because some components have ill-defined"):
+        mixture.fit(X)
+
+
+def test_one_step_at_a_time_converges():
+    X = np.concatenate([np.random.default_rng(0).normal(m, 1, (100, 2)) for m in (0, 6)])
+    mixture = GaussianMixture(2, warm_start=True, max_iter=1, random_state=0)
+    done = []
+    for _ in range(30):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            done.append(mixture.fit(X).converged_)
+        if done[-1]:
+            break
+    assert done[-1]
+    assert not done[0]
 
 
 def test_collapse_is_told():

@@ -219,3 +219,13 @@ def test_a_second_call_compiles_nothing(key, compilations) -> None:
     compilations.clear()
     veil.infer(hmm(), DATA, paths=3, key=jax.random.key(1))
     assert compilations.of("_block") == 0
+
+
+def test_probabilities_too_small_for_a_number_are_zero():
+    """Whatever numpy was told to do about them."""
+    experts = veil.LinearGaussian(veil.Full(factor=jnp.ones((2, 1, 1))), weight=jnp.array([[[0.0]], [[25.0]]]))
+    gate = Softmax(weight=jnp.array([[0.0], [-90.0]]))
+    model = veil.Mixture(experts, 2, gate)
+    with np.errstate(all="raise"):
+        found = veil.infer(model, np.array([[0.0], [25.0]]))
+    np.testing.assert_allclose(found.probabilities, np.eye(2), atol=1e-6)

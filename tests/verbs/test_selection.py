@@ -27,7 +27,7 @@ def test_bic_finds_two_components_in_old_faithful():
 def test_held_out_data_choose_and_are_not_fitted_to():
     rng = np.random.default_rng(0)
     order = rng.permutation(272)
-    train, test = FAITHFUL[order[:200]], FAITHFUL[order[200:]]
+    train, test = FAITHFUL[order[:204]], FAITHFUL[order[204:]]  # as many as the split below: one compilation
     few = {k: CANDIDATES[k] for k in (1, 2)}
     found = veil.select(few, train, key=jax.random.key(0), criterion="held_out", held_out=test, steps=100)
     assert found.best == "2"
@@ -50,10 +50,10 @@ def test_bic_counts_states_of_a_chain_that_is_known(x64):
             path.append(rng.choice(3, p=moves[path[-1]]))
         rows.append(3.0 * np.array(path)[:, None] - 3.0 + rng.normal(size=(length, 1)))
     data = veil.data.episodes(rows)
-    models = {k: veil.HMM(states=k) for k in range(2, 7)}
+    models = {k: veil.HMM(states=k) for k in (2, 3, 4)}
     found = veil.select(models, data, key=jax.random.key(0), restarts=2, steps=60)
     assert found.best == "3"
-    for k in range(2, 7):
+    for k in (2, 3, 4):
         free = (k - 1) + k * (k - 1) + 2 * k  # where it begins and goes, means and variances
         value = veil.log_prob(found.fits[str(k)].model, data).sum()
         np.testing.assert_allclose(found.scores[str(k)], free * np.log(400) - 2 * value, rtol=1e-9)

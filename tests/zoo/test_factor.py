@@ -1,5 +1,6 @@
 """Factor analysis and probabilistic PCA against dense Gaussians, scikit-learn and oracle 3."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ import veil
 from sklearn import decomposition
 from veil import Data, FactorAnalysis
 from veil.model import Datum
+from veil.model.abilities import free_parameters
 
 KEY = jax.random.key(0)
 
@@ -40,6 +42,14 @@ def dense(model, x=None):
     return mean, loadings @ loadings.T + np.diag(1.0 / np.asarray(model.noise.precision())[0])
 
 
+@eqx.filter_jit
+def _identity(model, datum):
+    """With the exact posterior log p(y, z) - log q(z) = log p(y) for every z."""
+    z = jnp.asarray([0.3, -1.2])
+    value = model.log_joint(z, datum) - veil.Exact()(model, datum).log_prob(z)
+    return value, veil.ELBO()(model, veil.Exact(), datum, KEY).metrics["kl"]
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("evidence", [0, 2])
 @pytest.mark.parametrize("missing", [0.0, 0.3])
@@ -62,10 +72,9 @@ def test_likelihood_and_posterior_are_the_dense_gaussian_s(evidence, missing):
             None if x is None else jnp.asarray(x),
             observed=None if data.observed is None else jnp.asarray(seen),
         )
-        q = veil.Exact()(model, datum)
-        z = jnp.asarray([0.3, -1.2])  # with the exact posterior log p(y, z) - log q(z) = log p(y) for every z
-        np.testing.assert_allclose(model.log_joint(z, datum) - q.log_prob(z), expected, rtol=1e-9)
-        np.testing.assert_allclose(veil.ELBO()(model, veil.Exact(), datum, KEY).metrics["kl"] >= 0, True)
+        identity, kl = _identity(model, datum)
+        np.testing.assert_allclose(identity, expected, rtol=1e-9)
+        assert kl >= 0
 
 
 def test_digits_reach_the_known_maximum():
@@ -143,6 +152,60 @@ def test_save_and_load(tmp_path):
     again = veil.load(veil.save(tmp_path / "model", model))
     data = drawn(model, 5)
     np.testing.assert_array_equal(veil.log_prob(model, data), veil.log_prob(again, data))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 6])
+def test_free_parameters_are_the_dimensions_in_which_the_covariance_moves(size):
+    """The rank of the derivative of W Wᵀ + Ψ by W and Ψ, at random ones; PPCA has fewer factors than columns."""
+    rng = np.random.default_rng(size)
+    for latent in range(1, size + 3):
+        for spherical in [False, True][: 1 + (latent < size)]:
+            loadings, scale = rng.normal(size=(size, latent)), rng.uniform(0.5, 2, 1 if spherical else size)
+            rows = []
+            for d in range(size):
+                for k in range(latent):
+                    change = np.zeros((size, latent))
+                    change[d, k] = 1
+                    rows.append(change @ loadings.T + loadings @ change.T)
+            rows += [np.eye(size)] if spherical else [np.diag(row) for row in np.eye(size)]
+            rank = np.linalg.matrix_rank(np.array(rows).reshape(len(rows), -1), tol=1e-9)
+            noise = veil.Diagonal(scale=jnp.asarray(np.broadcast_to(scale, (1, size))))
+            noise = veil.Spherical(diagonal=noise) if spherical else noise
+            model = FactorAnalysis(latent, noise, jnp.asarray(loadings), jnp.zeros((size, 2)))
+            assert free_parameters(model) == 2 * size + rank, (size, latent, spherical)
+            kept = min(size, latent)
+            numbers = size * kept - kept * (kept - 1) // 2 + (1 if spherical else size)
+            assert model.determined == (numbers <= size * (size + 1) // 2)
+
+
+@pytest.mark.parametrize("latent", [2, 5])
+@pytest.mark.parametrize("spread", [1.0, 1e-4])
+def test_ppca_of_few_rows_and_many_columns(latent, spread):
+    """Tipping & Bishop 1999, eq. 8, by numpy's eigenvalues; without a bound where nothing is left, and it is said."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(6, 2)) @ rng.normal(size=(2, 40)) + spread * rng.normal(size=(6, 40))
+    if latent == 5:
+        with pytest.warns(UserWarning, match="5 factors leave nothing of the data"):
+            fit = veil.fit(veil.PPCA(latent), y, key=KEY)
+        assert len(fit.status.notes) == 1
+        assert np.all(np.isfinite(veil.log_prob(fit.model, y)))
+        return
+    fit = veil.fit(veil.PPCA(latent), y, key=KEY)
+    values = np.linalg.svd(y - y.mean(0))[1] ** 2 / 6
+    rest = np.sum(values[latent:]) / (40 - latent)
+    logs = np.sum(np.log(values[:latent])) + (40 - latent) * np.log(rest) + 40 * (1 + np.log(2 * np.pi))
+    assert fit.status.converged
+    assert fit.status.notes == ()
+    assert veil.evaluate(fit.model, y).log_likelihood == pytest.approx(-3 * logs, rel=1e-4)
+
+
+def test_columns_that_the_factors_explain_are_told():
+    """Five factors of six rows: nothing is left of any column."""
+    y = np.random.default_rng(0).normal(size=(6, 7))
+    with pytest.warns(UserWarning, match=r"leave nothing of y0, y1, .* \(a Heywood case\)"):
+        fit = veil.fit(FactorAnalysis(5), y, key=KEY, steps=40)
+    assert np.all(np.isfinite(veil.log_prob(fit.model, y)))
 
 
 @pytest.mark.parametrize(

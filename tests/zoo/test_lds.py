@@ -270,3 +270,21 @@ def test_the_verbs_know_it(tmp_path: object) -> None:
     np.testing.assert_array_equal(veil.log_prob(again, data), veil.log_prob(fitted, data))
     # 1 state and 2 outputs: F, B, H 2, d 2, R 2, Q, m, P are 11, of which a scale and an origin are not free
     assert fitted.parameters() == 11 - 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: local_level(0.0, 1.0), "observation: expected a positive variance; got 0.0"),
+        (lambda: local_level(float("nan"), 1.0), "observation: expected a positive variance; got nan"),
+        (lambda: local_level(1.0, -1.0), "level: expected a variance, zero or more; got -1.0"),
+        (lambda: veil.Diagonal(scale=jnp.array([[1.0, 0.0]])), "scale: expected a covariance that is not singular"),
+        (
+            lambda: veil.Full(factor=jnp.diag(jnp.array([1.0, 0.0]))[None]),
+            "factor: expected a covariance that is not singular",
+        ),
+    ],
+)
+def test_a_density_needs_noise(make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        make()

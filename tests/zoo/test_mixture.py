@@ -171,3 +171,51 @@ def test_log_prob_is_the_numpy_density(faithful):
     frozen = [scipy.stats.multivariate_normal(m, s) for m, s in zip(means, covariances, strict=True)]
     mixture = np.log(sum(p * f.pdf(FAITHFUL.query) for p, f in zip(weights, frozen, strict=True)))
     np.testing.assert_allclose(expected, mixture, atol=1e-9)
+
+
+def _tight(ratio):
+    """Two groups of 40, a hundredth wide in both columns; and wide in the second column only."""
+    rng = np.random.default_rng(0)
+    both = 0.01 * rng.normal(size=(80, 2)) + ratio * 0.01 * (np.arange(80) < 40)[:, None]
+    return both, both * [1.0, 0.0] + np.stack([np.zeros(80), rng.normal(size=80)], 1)
+
+
+@pytest.mark.parametrize("structure", ["full", "diagonal"])
+def test_narrow_groups_keep_their_widths(structure):
+    for ratio in (1e4, 1e5):
+        for y in _tight(ratio):
+            mixture = Mixture(LinearGaussian(STRUCTURES[structure]), 2)
+            fit = veil.fit(mixture, y, key=jax.random.key(0), restarts=3)
+            groups = y[:40], y[40:]
+            made = [np.cov(g.T, bias=True) for g in groups]
+            made = [np.diag(np.diag(c)) if structure == "diagonal" else c for c in made]
+            pairs = zip(groups, made, strict=True)
+            expected = sum(scipy.stats.multivariate_normal.logpdf(g, g.mean(0), c).sum() for g, c in pairs)
+            assert fit.status.notes == ()
+            assert abs(veil.evaluate(fit.model, y).log_likelihood - (expected - 80 * np.log(2))) < 1
+            order = np.argsort(-fit.model.means[:, 0])
+            np.testing.assert_allclose(fit.model.covariances[order], made, rtol=0.02, atol=1e-7)
+
+
+def test_only_what_is_the_same_has_collapsed():
+    y = _tight(1e4)[0]
+    same = np.where(np.arange(80)[:, None] < 40, y[:1], y)
+    for covariance, data, words in (
+        (veil.Full(), same, "collapsed onto 40 data that are the same"),
+        (veil.Full(1e-4), y, "is narrower than the floor, which widens it: give its covariance a smaller floor"),
+    ):
+        with pytest.warns(UserWarning, match=words):
+            veil.fit(Mixture(LinearGaussian(covariance), 2), data, key=jax.random.key(0), restarts=3)
+
+
+def test_parameters_have_names(faithful):
+    weights, means, covariances = mixture_parameters(faithful.model)
+    order = np.argsort(faithful.model.means[:, 0])
+    np.testing.assert_allclose(faithful.model.weights[order], weights, rtol=1e-6)
+    np.testing.assert_allclose(faithful.model.means[order], means)
+    np.testing.assert_allclose(faithful.model.covariances[order], covariances, rtol=1e-5)
+    tied = random_model("mixture-tied-diagonal", make_data(MODELS["mixture-tied-diagonal"][1]))
+    assert tied.covariances.shape == (3, 3, 3)
+    for name, part in (("constant-poisson", "means"), ("experts-full", "weights"), ("experts-full", "covariances")):
+        with pytest.raises(ValueError, match=f"^{part}: "):
+            getattr(random_model(name, make_data(MODELS[name][1])), part)

@@ -206,7 +206,7 @@ def fit(
         typer.echo(
             f"log-likelihood {evaluation.log_likelihood:.4f} nats ({evaluation.kind}), "
             f"{evaluation.log_likelihood_per_datum:.6g} per datum"
-            + (f", BIC {evaluation.bic:.2f}" if evaluation.kind == "exact" else "")
+            + (f", BIC {evaluation.bic:.2f}" if evaluation.bic is not None else "")
         )
         typer.echo(f"written to {out}")
 

@@ -51,14 +51,7 @@ def evaluate(
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
-    rows = (
-        ("log-likelihood", f"{result.log_likelihood:.4f}", f"nats, {result.kind}"),
-        ("  per datum", f"{result.log_likelihood_per_datum:.6f}", f"± {result.standard_error:.3g}"),
-        ("data", f"{result.n:g}", "" if result.n == result.rows else f"total weight, in {result.rows} rows"),
-        ("parameters", str(result.parameters), ""),
-    )
-    criteria = [("BIC", f"{result.bic:.3f}", "smaller is better"), ("AIC", f"{result.aic:.3f}", "smaller is better")]
-    for row in (*rows, *(criteria if result.kind == "exact" else ())):
+    for row in result.table():
         table.add_row(*row)
     known = result.approximation
     if known is not None:

@@ -14,6 +14,7 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.evaluation.average import Average, average
 from veil.evaluation.moments import mean_and_variance
+from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
 from veil.maths import hamiltonian, importance
 from veil.model import Datum, Model, blocks, checks
@@ -21,21 +22,27 @@ from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
 
 SEGMENT = 50  # temperatures in one compiled run, between looks at the progress bar
+SHORT = 100  # temperatures below which a path from a poor start need not show how much it lacks
 COARSER = 4  # how many times fewer temperatures the preliminary run has
 PRELIMINARY_STEPS = 25  # at the first temperature, before the path begins
 RATE = 0.2  # of the step size's logarithm, per temperature
 
 
-@dataclass(frozen=True)
-class AnnealedBound:
+@dataclass(frozen=True, repr=False)
+class AnnealedBound(Shown):
     """``lower`` [N]: a stochastic lower bound of log p(y | x), nats: a lower bound in expectation.
 
-    ``error`` [N] its standard error over ``chains`` (delta method), ``effective_samples`` [N] of the chains, and
-    ``weight`` [N] of the data.
+    ``shortfall`` [N]: how far it may lie below log p(y | x), the larger of two estimates. Chains that lag behind alike
+    agree with each other, and only longer paths show it: the gain over paths a quarter as long (log w falls short by
+    about 1 / T, so that it is three times what is left of a path that is long enough). Where less than half of the
+    chains carry the mean, nobody knows what others would find: ``lag``. ``error`` [N]: that and the standard error over
+    ``chains`` (delta method), the root of their squares' sum. ``effective_samples`` [N] of the chains, ``weight`` [N]
+    of the data.
     """
 
     lower: np.ndarray
     error: np.ndarray
+    shortfall: np.ndarray
     effective_samples: np.ndarray
     weight: np.ndarray
     chains: int
@@ -43,15 +50,19 @@ class AnnealedBound:
 
     @property
     def lower_average(self) -> Average:
-        """The bound, mean over data."""
-        return average(self.lower, self.weight, self.error)
+        """The bound, mean over data, and its errors: those of the chains, and the mean shortfall."""
+        chains = np.sqrt(np.maximum(self.error**2 - self.shortfall**2, 0.0))
+        found, short = average(self.lower, self.weight, chains), average(self.shortfall, self.weight).value
+        errors = (float(np.hypot(error, short)) for error in (found.standard_error, found.monte_carlo_error))
+        return Average(found.value, *errors)
 
 
-@dataclass(frozen=True)
-class Sandwich:
+@dataclass(frozen=True, repr=False)
+class Sandwich(Shown):
     """log p(y | x) of ``query`` [N, ...], drawn from the model, between two bounds in expectation, nats.
 
-    ``lower`` and ``upper`` [N] with their standard errors over the chains (delta method).
+    ``lower`` and ``upper`` [N] with their standard errors over the chains (delta method): how well each bound is known,
+    not how far it is off, which is at most ``width``.
     """
 
     lower: np.ndarray
@@ -232,14 +243,17 @@ class _Run:
             self.tick()
         return state.log_weight, np.concatenate(used, 1)[:, :temperatures]
 
-    def forward(self, betas: np.ndarray, key: PRNGKeyArray) -> tuple[Array, np.ndarray]:
-        """log w [B, C] from the first distribution to the joint, and the step sizes [B, T]: those of a run before."""
+    def forward(self, betas: np.ndarray, key: PRNGKeyArray) -> tuple[Array, np.ndarray, Array]:
+        """log w [B, C] from the first distribution to the joint, the step sizes [B, T], and log w of the shorter run.
+
+        The step sizes are those of a shorter run before.
+        """
         key_before, key_run = jax.random.split(key)
         coarse = sigmoidal(_coarse(len(betas) - 1))
-        _, found = self.along(np.pad(coarse, (PRELIMINARY_STEPS, 0), mode="edge"), key_before, None, None)
+        shorter, found = self.along(np.pad(coarse, (PRELIMINARY_STEPS, 0), mode="edge"), key_before, None, None)
         before, after = np.linspace(0, 1, len(coarse))[1:], np.linspace(0, 1, len(betas))[1:]
         log_steps = np.stack([np.interp(after, before, row) for row in found[:, PRELIMINARY_STEPS:]])
-        return self.along(betas, key_run, log_steps, None)[0], log_steps
+        return self.along(betas, key_run, log_steps, None)[0], log_steps, shorter
 
     def reverse(self, betas: np.ndarray, key: PRNGKeyArray, log_steps: np.ndarray, latents: Array) -> Array:
         """-log w [B, C] of the same path walked backwards from exact posterior draws [B, ...]."""
@@ -252,6 +266,17 @@ class _Run:
 def _summary(log_weights: Float[Array, "B C"]) -> tuple[Array, ...]:
     functions = importance.log_mean_exp, importance.standard_error, importance.effective_sample_size
     return tuple(jax.vmap(function)(log_weights) for function in functions)
+
+
+def lag(log_weights: Float[Array, " C"]) -> Float[Array, ""]:
+    """How much higher log E[w] would be if log w were normal, mean + variance / 2, but no more than its deviation.
+
+    >>> float(lag(jnp.array([-1000.0, 0.0, 1000.0]))), float(lag(jnp.zeros(3)))
+    (1000.0, 0.0)
+    """
+    deviation = jnp.std(log_weights, ddof=1) if log_weights.size > 1 else jnp.zeros(())
+    normal = jnp.mean(log_weights) + 0.5 * deviation**2 - importance.log_mean_exp(log_weights)
+    return jnp.clip(normal, 0.0, deviation)
 
 
 def _check(model: Model, evidence: Any, **whole: int) -> None:
@@ -319,10 +344,15 @@ def annealed_bound(
 
         def measured(block: blocks.Block) -> tuple[Array, ...]:
             _check(model, blocks.first(block.datum.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
-            return _summary(_Run(model, start, block, settings, temperatures, tick).forward(betas, key)[0])
+            found, _, shorter = _Run(model, start, block, settings, temperatures, tick).forward(betas, key)
+            (lower, error, effective), (before, *_) = _summary(found), _summary(shorter)
+            lost = jnp.where(effective < chains / 2, jax.vmap(lag)(found), 0.0)
+            shortfall = jnp.maximum(lower - before, lost)
+            return lower, jnp.hypot(error, shortfall), shortfall, effective
 
-        (lower, error, effective), weight = blocks.gathered(blocks.blocks(data, rows), measured)
-    return AnnealedBound(lower, error, effective, weight, chains)
+        (lower, error, shortfall, effective), weight = blocks.gathered(blocks.blocks(data, rows), measured)
+    kind = "lower bound" if temperatures >= SHORT else f"lower bound, {temperatures} temperatures: perhaps far off"
+    return AnnealedBound(lower, error, shortfall, effective, weight, chains, kind)
 
 
 def sandwich(
@@ -358,7 +388,7 @@ def sandwich(
 
         def measured(block: blocks.Block) -> tuple[Array, ...]:
             run = _Run(model, posterior, block, settings, temperatures, tick)
-            forward, log_steps = run.forward(betas, key_lower)
+            forward, log_steps, _ = run.forward(betas, key_lower)
             backward = run.reverse(betas, key_upper, log_steps, blocks.beside(block, latents))
             (lower, lower_error, _), (upper, upper_error, _) = _summary(forward), _summary(backward)
             return lower, lower_error, -upper, upper_error

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from veil import distributions
 from veil.distributions import Distribution
 from veil.evaluation.average import Average, average
+from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
 from veil.maths import importance
 from veil.model import Datum, Model, blocks, checks
@@ -22,8 +23,8 @@ from veil.posterior.base import Posterior
 UNRELIABLE = 0.7  # of pareto_k: Vehtari et al. 2024, section 3.2.4
 
 
-@dataclass(frozen=True)
-class Bounds:
+@dataclass(frozen=True, repr=False)
+class Bounds(Shown):
     """Two bounds of log p(y | x) for each datum, nats, from ``samples`` draws z ~ q(z | y, x), w = p(y, z | x) / q(z).
 
     ``elbo`` [N]: mean of log w, an unbiased estimate of the ELBO, a lower bound; ``elbo_error`` its standard error.

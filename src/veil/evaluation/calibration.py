@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from veil.evaluation.bounds import grouping
+from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
 from veil.maths.uniformity import chi_square_p
 from veil.model import Datum, Model, blocks, checks
@@ -17,13 +18,14 @@ from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
 
 
-@dataclass(frozen=True)
-class Calibration:
+@dataclass(frozen=True, repr=False)
+class Calibration(Shown):
     """Simulation-based calibration: uniform ranks for a calibrated posterior.
 
     ``ranks`` [count, U] of the latent's entries, from 0 to ``samples``; ``counts`` [U, bins] their histogram;
     ``p_values`` [U] of its uniformity (χ²): an estimate of how surprising the ranks are if the posterior is exact.
-    ``width`` [U]: the ranks' variance over that of uniform ones: above 1 the posterior is too narrow, below too wide.
+    ``width`` [U]: the ranks' variance over that of uniform ones: above 1 the posterior is too narrow, below too wide,
+    if ``shift`` is about zero (ranks that crowd at one end spread less).
     ``shift`` [U]: the ranks' mean, from -1 (the posterior lies above the truth) to 1 (below it).
     """
 
@@ -44,8 +46,14 @@ class Calibration:
         if not wrong.any():
             return f"calibrated: the smallest of {len(wrong)} p-values is {self.p_values.min():.2g}"
         worst = int(np.argmin(self.p_values))
-        how = "too narrow" if self.width[worst] > 1.1 else "too wide" if self.width[worst] < 0.9 else "misplaced"
-        return f"{wrong.sum()} of {len(wrong)} entries are not calibrated; entry {worst} is {how}"
+        # what stands out of its standard error under uniform ranks, √(1/3N) of the shift and √(0.8/N) of the width
+        shift = self.shift[worst] * np.sqrt(3 * len(self.ranks))
+        width = (self.width[worst] - 1) * np.sqrt(len(self.ranks) / 0.8)
+        how = ["misplaced"] if abs(shift) > 3 else []
+        # a displaced posterior crowds the ranks at one end, which alone makes them no wider
+        how += [f"too {'narrow' if width > 0 else 'wide'}"] if abs(width) > 3 and (width > 0 or not how) else []
+        said = " and ".join(how) or "of another shape"
+        return f"{wrong.sum()} of {len(wrong)} entries are not calibrated; entry {worst} is {said}"
 
 
 @eqx.filter_jit
@@ -104,5 +112,5 @@ def calibration(
     group = (samples + 1) // bins
     counts = np.stack([np.bincount(column // group, minlength=bins) for column in ranks.T])
     p_values = np.asarray(jax.vmap(chi_square_p)(jnp.asarray(counts, jnp.result_type(float))))
-    width = np.mean((ranks - samples / 2) ** 2, 0) / (samples * (samples + 2) / 12)
+    width = np.var(ranks, axis=0) / (samples * (samples + 2) / 12)
     return Calibration(ranks, counts, p_values, width, 2 * np.mean(ranks, 0) / samples - 1, samples)

@@ -15,6 +15,7 @@ from veil.distributions import Distribution
 from veil.evaluation.average import Average, average
 from veil.evaluation.bounds import collected, grouping, log_weights, summary
 from veil.evaluation.moments import mean_and_variance
+from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
 from veil.model import Datum, Model, blocks, checks
 from veil.model.scales import Scale
@@ -23,8 +24,8 @@ from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
 
 
-@dataclass(frozen=True)
-class Gap:
+@dataclass(frozen=True, repr=False)
+class Gap(Shown):
     """log p(y | x) - ELBO of each datum [N], nats, in two parts (Cremer et al. 2018, eqs. 5-7).
 
     ``log_likelihood``: as given, or the importance-weighted bound with the better of the two posteriors (then both the

@@ -15,6 +15,7 @@ from veil.distributions import Distribution
 from veil.evaluation.average import Average, average, largest, plain, text
 from veil.evaluation.bounds import grouping
 from veil.evaluation.moments import mean_and_variance
+from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
 from veil.model import Datum, Model, blocks, checks
 from veil.model.batching import as_datum
@@ -25,8 +26,8 @@ ACTIVE = 0.01  # variance of the posterior's mean over data, in units of the pri
 IGNORED = 0.05  # nats: a decoder that loses less with a latent drawn from the prior does not use it
 
 
-@dataclass(frozen=True)
-class Latents:
+@dataclass(frozen=True, repr=False)
+class Latents(Shown):
     """What the posterior puts into the latent and the likelihood gets out of it. Nats.
 
     A unit is an entry of the latent, or one code of a latent of codes, or the one category of a discrete latent.

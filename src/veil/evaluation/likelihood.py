@@ -18,15 +18,15 @@ from veil.posterior.arguments import known_to, parts
 from veil.posterior.choice import by_particles, chosen
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """How well a model explains data. All in nats; ``kind`` says what the likelihood is: "exact", "lower bound, ...".
 
     ``log_likelihood``: weighted total over ``n`` data; ``log_likelihood_per_datum`` its weighted mean and
     ``standard_error`` that mean's, over data (``monte_carlo_error``: the part of the draws, for these data);
     ``parameters``: how many numbers are free; BIC = parameters · log n - 2 log L and AIC = 2 · parameters - 2 log L
-    (smaller is better; n counts weights, and
-    the steps of sequences; NaN for bounds). ``approximation``: what else is known of a bound.
+    (smaller is better; n counts weights, and the steps of sequences; None for a bound, which neither can be made of).
+    ``approximation``: what else is known of a bound.
     """
 
     log_likelihood: float
@@ -35,11 +35,27 @@ class Evaluation:
     n: float
     rows: int
     parameters: int
-    bic: float
-    aic: float
+    bic: float | None
+    aic: float | None
     kind: str = "exact"
     monte_carlo_error: float = 0.0
     approximation: Any = None
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Name, value and what it is, for a table."""
+        found = [
+            ("log-likelihood", f"{self.log_likelihood:.4f}", f"nats, {self.kind}"),
+            ("  per datum", f"{self.log_likelihood_per_datum:.6f}", f"± {self.standard_error:.3g}"),
+            ("data", f"{self.n:g}", "" if self.n == self.rows else f"total weight, in {self.rows} rows"),
+            ("parameters", str(self.parameters), ""),
+        ]
+        for name, value in (("BIC", self.bic), ("AIC", self.aic)):
+            found += [] if value is None else [(name, f"{value:.3f}", "smaller is better")]
+        return found
+
+    def __repr__(self) -> str:
+        rows = [*self.table(), *([] if self.approximation is None else self.approximation.rows())]
+        return "\n".join(["Evaluation", *(f"  {name:<24} {value:>16}  {what}".rstrip() for name, value, what in rows)])
 
     def as_dict(self) -> dict[str, Any]:
         """A dictionary for JSON."""
@@ -173,8 +189,7 @@ def evaluate(
     deviation = np.where(weights > 0, weights * (values - mean) ** 2, 0.0) if np.isfinite(mean) else np.zeros(rows)
     error = float(np.sqrt(np.sum(deviation)) / n)
     free = free_parameters(model)
-    # criteria made of a bound would be neither the criterion nor a bound on differences of it
-    bic, aic = free * float(np.log(weights @ sizes)) - 2 * total, 2 * free - 2 * total
-    if not isinstance(model, Tractable):
-        bic = aic = float("nan")
+    bic = aic = None
+    if isinstance(model, Tractable):  # made of a bound they would be neither the criterion nor a bound on differences
+        bic, aic = free * float(np.log(weights @ sizes)) - 2 * total, 2 * free - 2 * total
     return Evaluation(total, mean, error, n, rows, free, bic, aic, kind, noise, found)

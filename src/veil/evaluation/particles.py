@@ -11,6 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from veil.evaluation.average import Average, average, plain
 from veil.evaluation.bounds import grouping
+from veil.evaluation.showing import Shown
 from veil.maths import importance
 from veil.model import Datum, Model, blocks, checks
 from veil.posterior import Posterior, proposals
@@ -18,8 +19,8 @@ from veil.posterior.arguments import verified
 from veil.posterior.choice import proposal
 
 
-@dataclass(frozen=True)
-class ParticleBound:
+@dataclass(frozen=True, repr=False)
+class ParticleBound(Shown):
     """Estimates of log p(y | x) of each sequence, nats, from ``repeats`` runs of a filter with ``particles`` particles.
 
     ``filtering`` [N]: mean of log Ẑ, an unbiased estimate of the bound FIVO; ``filtering_error`` its standard error.

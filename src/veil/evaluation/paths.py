@@ -11,6 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from veil.evaluation.average import Average, average, largest, plain, text
 from veil.evaluation.bounds import grouping
+from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
 from veil.model import Datum, Model, blocks, checks
 from veil.posterior.arguments import verified
@@ -19,8 +20,8 @@ from veil.posterior.base import Posterior
 USED = 0.01  # nats a step: a latent whose KL is below does not carry anything
 
 
-@dataclass(frozen=True)
-class PathLatents:
+@dataclass(frozen=True, repr=False)
+class PathLatents(Shown):
     """What the posterior puts into the latents of a path and the likelihood gets out of them. Nats.
 
     A unit is a dimension of the latent, or one of its codes. ``kl`` [U]: KL(q || p) of each unit given the past on a

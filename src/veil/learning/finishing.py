@@ -105,6 +105,7 @@ def finished(
     )
     models, posteriors = _learned(learner, state)
     model = users_model(models, winner, seen)
+    remarks += notes.noise(chosen(models, winner), seen) if isinstance(state, EMState) else []
     if posteriors is not None and not isinstance(posterior, Exact):
         posterior = standardised_posterior(chosen(posteriors, winner), seen.units)
         remarks += _unused(model, posterior, data)

@@ -71,7 +71,7 @@ def _result(end: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("bic", "BIC, smaller is better", "nats × 2"),
         ("aic", "AIC, smaller is better", "nats × 2"),
     ):
-        if name in found:
+        if name in found and not (found[name] is None and name in ("bic", "aic")):  # a bound has none
             rows.append((words, _number(found[name]), unit))
     return rows
 

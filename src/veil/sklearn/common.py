@@ -158,11 +158,19 @@ def fit_quietly(model: Any, data: Data, **options: Any) -> Fit:
         return fit(model, data, **options)
 
 
-def converged(result: Fit, tol: float) -> bool:
-    """Whether EM stopped by itself or, when it took all steps, the last one gained less than ``tol``."""
-    values = result.history.value
+def bounds(result: Fit) -> list[float]:
+    """The log-likelihood per datum at each step, without the prior (nats)."""
+    return (result.history.value - result.history.penalty).tolist()
+
+
+def converged(result: Fit, tol: float, before: float = -np.inf) -> bool:
+    """Whether EM stopped by itself or, when it took all steps, the last one gained less than ``tol``.
+
+    ``before``: the log-likelihood per datum where a fit went on, of the step before its first.
+    """
+    values = [before, *bounds(result)]
     return result.status.converged or (
-        result.status.reason == "all steps taken" and len(values) > 1 and bool(abs(values[-1] - values[-2]) < tol)
+        result.status.reason == "all steps taken" and bool(abs(values[-1] - values[-2]) < tol)
     )
 
 
@@ -170,6 +178,9 @@ def tell(result: Fit, fine: bool) -> None:
     """Warn, as scikit-learn does, of a fit that did not converge, and of whatever ``veil.fit`` noted."""
     lines = list(result.status.notes)
     if not fine:
-        lines.append(f"{result.status.reason}; increase max_iter or tol, or try other starting points")
+        lines.append(
+            "Best performing initialization did not converge. Try different init parameters, or increase max_iter, "
+            f"tol, or check for degenerate data. ({result.status.reason})"
+        )
     for line in lines:
         warnings.warn(line, ConvergenceWarning, stacklevel=3)

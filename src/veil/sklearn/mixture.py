@@ -19,6 +19,8 @@ from veil.verbs.inference import infer
 from veil.verbs.prediction import sample
 from veil.zoo.mixture import Mixture
 
+NARROW = 1e-7  # of a column's deviation: what rounding leaves of the width of equal rows in float64
+
 
 class GaussianMixture(DensityMixin, BaseEstimator):
     """p(x) = Σ_k weights_k N(x; means_k, covariances_k), fitted by expectation maximisation.
@@ -36,7 +38,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
       distance between its 16th and 84th percentiles), to the variances of a component with an average share of the
       data, and more to one with less. On standardised data that is scikit-learn's meaning; in other units, units do
       not matter. It is a prior that EM accounts for, so the likelihood plus log-prior never falls.
-    * Components that collapsed, are empty or are duplicates are reported as ``ConvergenceWarning``, not as an error.
+    * Components that collapsed, are empty or are duplicates are reported as ``ConvergenceWarning``; with
+      ``reg_covar=0``, which leaves a collapsed one no density, collapse is an error as in scikit-learn.
     * ``init_params`` work in standardised columns. With ``means_init`` and without ``precisions_init``, the starting
       weights and covariances are those of the data nearest to each mean.
     * ``lower_bounds_`` are log-likelihoods per datum (nats), without the prior.
@@ -122,9 +125,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         with common.precision(X):
             data = common.as_data(*common.distinct(X, None, weight))
             seed = common.Seed.draw(self.random_state)
-            structure = common.covariance(self.covariance_type, self.reg_covar, data.total_weight, self.n_components)
+            structure = common.covariance(
+                self.covariance_type, float(self.reg_covar), data.total_weight, self.n_components
+            )
+            before = -np.inf
             if self.warm_start and "converged_" in vars(self):
-                starts = [self._same_shape(X)]
+                starts, before = [self._same_shape(X)], float(vars(self)["lower_bound_"])
             else:
                 starts = starting(data, structure, self.n_components, self.init_params, given, self.n_init, seed)
             best: tuple[Fit, dict[str, np.ndarray]] | None = None
@@ -138,9 +144,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                     best = result, parameters_of(result.model)
         assert best is not None
         result, parameters = best
+        self._refuse_collapse(result, parameters, X)
         self._set(parameters, X.dtype)
-        self.converged_, self.n_iter_ = common.converged(result, self.tol), result.status.steps
-        self.lower_bounds_ = (result.history.value - result.history.penalty).tolist()
+        self.converged_, self.n_iter_ = common.converged(result, self.tol, before), result.status.steps
+        self.lower_bounds_ = common.bounds(result)
         self.lower_bound_ = self.lower_bounds_[-1]
         common.tell(result, self.converged_)
         return self
@@ -172,6 +179,26 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             print(f"Initialization {'converged.' if common.converged(result, self.tol) else 'did not converge.'}")
         return result
 
+    def _refuse_collapse(self, result: Fit, parameters: dict[str, np.ndarray], X: np.ndarray) -> None:
+        """Raise ValueError, in scikit-learn's words, for a fit that only regularisation could have saved.
+
+        Not for one that ``max_iter`` ended on its way there, which is not converged.
+        """
+        factor, spread = parameters["factor"], np.nanstd(X, axis=0)
+        if self.covariance_type in ("full", "tied"):
+            factor = np.abs(np.diagonal(factor, axis1=-2, axis2=-1))
+        elif self.covariance_type == "spherical":
+            spread = np.sqrt(np.mean(spread**2))
+        narrow = self.reg_covar == 0 and np.any((factor < NARROW * spread) | (spread == 0))
+        if (narrow and result.status.reason != "all steps taken") or not all(
+            np.all(np.isfinite(part)) for part in parameters.values()
+        ):
+            raise ValueError(
+                "Fitting the mixture model failed because some components have ill-defined empirical covariance (for "
+                "instance caused by singleton or collapsed samples). Try to decrease the number of components, "
+                "increase reg_covar, or scale the input data."
+            )
+
     def _given(self, X: np.ndarray) -> dict[str, np.ndarray]:
         """The starting values that the user gave, checked: weights [K], means [K, D], precisions."""
         components, width = self.n_components, X.shape[1]
@@ -186,22 +213,34 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             }[self.covariance_type],
         }
         given = {}
+        kind = self.covariance_type
         for name, shape in shapes.items():
             value = vars(self)[f"{name}_init"]
             if value is None:
                 continue
             array = check_array(value, dtype=np.float64, ensure_2d=False, allow_nd=True, input_name=f"{name}_init")
             if array.shape != shape:
-                raise ValueError(f"The parameter '{name}_init' should have the shape of {shape}, but got {array.shape}")
+                said = f"{kind} precision" if name == "precisions" else name
+                raise ValueError(
+                    f"The parameter '{said}' should have the shape of {shape}, but got {array.shape} in {name}_init"
+                )
             given[name] = array
         weights, precisions = given.get("weights"), given.get("precisions")
-        if weights is not None and (np.any(weights < 0) or abs(np.sum(weights) - 1.0) > 1e-6):
-            raise ValueError(f"The parameter 'weights_init' should be non-negative and sum to 1, but got {weights}")
+        if weights is not None and (np.any(weights < 0) or np.any(weights > 1)):
+            raise ValueError(  # the smallest is scikit-learn's "max value", too: scripts may match its words
+                "The parameter 'weights' should be in the range [0, 1], but got max value "
+                f"{np.min(weights):.5f}, min value {np.max(weights):.5f} in weights_init"
+            )
+        if weights is not None and abs(np.sum(weights) - 1.0) > 1e-6:
+            raise ValueError(
+                f"The parameter 'weights' should be normalized, but got sum(weights) = {np.sum(weights):.5f}"
+            )
         if precisions is not None:
-            dense = self.covariance_type in ("full", "tied")
+            dense = kind in ("full", "tied")
             symmetric = not dense or np.allclose(precisions, np.swapaxes(precisions, -1, -2))
             if not symmetric or np.any((np.linalg.eigvalsh(precisions) if dense else precisions) <= 0):
-                raise ValueError("The parameter 'precisions_init' should be symmetric and positive-definite")
+                said = "symmetric, positive-definite" if dense else "positive"
+                raise ValueError(f"precisions_init: '{kind} precision' should be {said}")
         return given
 
     def _same_shape(self, X: np.ndarray) -> dict[str, np.ndarray]:
@@ -281,14 +320,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         order = np.argsort(latent, kind="stable")
         return drawn.query[:n_samples][order], latent[order]
 
+    def _n_parameters(self) -> int:
+        return free_parameters(self.model_)
+
     def bic(self, X: Any) -> float:
         """Bayesian information criterion, parameters x log N - 2 log L: smaller is better."""
         values = self.score_samples(X)
-        return float(free_parameters(self.model_) * np.log(len(values)) - 2.0 * np.sum(values))
+        return float(self._n_parameters() * np.log(len(values)) - 2.0 * np.sum(values))
 
     def aic(self, X: Any) -> float:
         """Akaike's information criterion, 2 x parameters - 2 log L: smaller is better."""
-        return float(2.0 * free_parameters(self.model_) - 2.0 * np.sum(self.score_samples(X)))
+        return float(2.0 * self._n_parameters() - 2.0 * np.sum(self.score_samples(X)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

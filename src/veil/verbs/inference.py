@@ -103,6 +103,7 @@ def infer(
     return _inference(found, kind_of(used))
 
 
+@np.errstate(all="ignore")  # probabilities may be too small for a number, whatever numpy was told to do then
 def _inference(found: Marginal, kind: str) -> Inference:
     mean = deviation = None
     if found.mean is not None:

@@ -174,4 +174,4 @@ def predict(
                 )
             model = Known(model, posterior)
         mean, variance = _sampled_moments(model, given, key, samples)
-    return Prediction(jax.tree.map(np.asarray, mean), jax.tree.map(lambda leaf: np.sqrt(np.asarray(leaf)), variance))
+    return Prediction(jax.tree.map(np.asarray, mean), jax.tree.map(lambda leaf: np.asarray(jnp.sqrt(leaf)), variance))

@@ -15,6 +15,7 @@ from veil.learning.fitting import fit
 from veil.learning.result import Fit
 from veil.model import Model, Tractable, checks
 from veil.model.abilities import name_of
+from veil.zoo.factor import FactorAnalysis
 
 Criterion = Literal["bic", "aic", "held_out"]
 
@@ -56,6 +57,8 @@ def select(
 
     Numbers of components (``Mixture``), of states (``HMM``), latent dimensions (``LDS``, ``PPCA``), covariances, or any
     models with an exact likelihood. BIC and AIC count the free numbers of a model, and BIC of sequences their steps.
+    They pass over factor analysis with more factors than a covariance determines (Ledermann 1937) while another
+    candidate is left: other factors would explain the data as well.
 
     Arguments:
         models: candidates by name, such as ``{k: Mixture(components=k) for k in range(1, 9)}``.
@@ -100,6 +103,13 @@ def select(
         fits[name] = fit(model, training, key=jax.random.fold_in(key, i), **options)
         evaluations[name] = evaluate(fits[name].model, scoring)
         result = evaluations[name]
-        scores[name] = {"bic": result.bic, "aic": result.aic, "held_out": -result.log_likelihood_per_datum}[criterion]
-    best = min(scores, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
+        score = {"bic": result.bic, "aic": result.aic, "held_out": -result.log_likelihood_per_datum}[criterion]
+        assert score is not None  # exact, all of them
+        scores[name] = score
+    kept = [name for name, found in fits.items() if criterion == "held_out" or not _undetermined(found.model)]
+    best = min(kept or scores, key=lambda name: scores[name] if np.isfinite(scores[name]) else np.inf)
     return Selection(best, fits[best], criterion, scores, fits, evaluations)
+
+
+def _undetermined(model: Any) -> bool:
+    return isinstance(model, FactorAnalysis) and not model.determined

@@ -112,42 +112,60 @@ class FactorAnalysis(Tractable, ClosedForm, Rescalable, Redundant):
         return (mean, covariance), log_marginal
 
     def statistics(self, datum: Datum, expectations: tuple[Float[Array, " L"], Float[Array, "L L"]]) -> Any:
-        """Expected sums of u uᵀ, y uᵀ and y², with u = [1, x, z]; missing entries of y take their own expectations."""
+        """Expected sums of u uᵀ, e uᵀ and e², with u = [1, x, z] and e = y - C u what this model leaves, C = [B, W].
+
+        Residuals, not raw moments: their sums do not cancel where the noise is small beside the data. A missing entry
+        leaves its noise, which knows nothing of u.
+        """
         mean, covariance = expectations
         loadings, offset, variance = self._parts()
         features = self._features(datum.evidence)
-        u = jnp.concatenate([features, mean])
+        coefficients, u = jnp.concatenate([offset, loadings], 1), jnp.concatenate([features, mean])
         spread = jnp.zeros((u.size, u.size)).at[features.size :, features.size :].set(covariance)
-        one = jnp.ones(1)
+        residual, one = datum.query - coefficients @ u, jnp.ones(1)
         if datum.observed is None:
-            extra: tuple[Outer, ...] = ()
-            square = datum.query**2
-            query = datum.query
-        else:
-            coefficients = jnp.concatenate([offset, loadings], 1)
-            query = jnp.where(datum.observed, datum.query, coefficients @ u)
-            missing = jnp.where(datum.observed, 0.0, 1.0)
-            shift = (missing[:, None] * coefficients) @ spread
-            extra = (Outer(one, shift.ravel()),)
-            square = query**2 + missing * (variance + jnp.sum((coefficients @ spread) * coefficients, 1))
-        return Outer(one, u, u), Outer(one, spread.ravel()), Outer(one, query, u), Outer(one, square), *extra
+            return Outer(one, u, u), Outer(one, spread.ravel()), Outer(one, residual, u), Outer(one, residual**2)
+        residual = jnp.where(datum.observed, residual, 0.0)
+        shared = jnp.where(datum.observed[:, None], coefficients @ spread, 0.0)
+        square = residual**2 + jnp.where(datum.observed, jnp.sum(shared * coefficients, 1), variance)
+        moments = Outer(one, u, u), Outer(one, spread.ravel()), Outer(one, residual, u), Outer(one, square)
+        return *moments, Outer(one, shared.ravel())
+
+    def _sums(self, sums: Any) -> tuple[Array, Array, Array]:
+        """E Σ u uᵀ, E Σ e uᵀ and E Σ e² from what ``statistics`` sums to."""
+        outer, spread, cross, square, *shared = (part[0] for part in sums)
+        spread = spread.reshape(outer.shape)
+        coefficients = jnp.concatenate(self._parts()[1::-1], 1)
+        if shared:
+            return outer + spread, cross - shared[0].reshape(cross.shape), square
+        both = coefficients @ spread
+        return outer + spread, cross - both, square + jnp.sum(both * coefficients, 1)
+
+    def recentred(self, sums: Any, to: "FactorAnalysis") -> Any:
+        """Sums of what this model leaves as sums of what ``to`` leaves."""
+        moment, cross, square = self._sums(sums)
+        change = jnp.concatenate(to._parts()[1::-1], 1) - jnp.concatenate(self._parts()[1::-1], 1)
+        square = square + jnp.sum((change @ moment - 2.0 * cross) * change, 1)
+        rest = [jnp.zeros_like(part) for part in sums[4:]]
+        return moment[None], jnp.zeros_like(sums[1]), (cross - change @ moment)[None], square[None], *rest
 
     def maximise(self, sums: Any) -> "FactorAnalysis":
-        """Least squares of y on u = [1, x, z] in expectation, then the residual variances. Bishop 2006, eq. 12.84."""
-        outer, spread, cross, square, *extra = sums
-        size = outer.shape[-1]
-        moment = outer[0] + spread[0].reshape(size, size)
-        product = cross[0] + (extra[0][0].reshape(-1, size) if extra else 0.0)
-        count = moment[0, 0]
+        """Least squares of y on u in expectation, then the residual variances. Bishop 2006, eq. 12.84.
+
+        E |e - δ u|² = E e² - 2 δ E[u e] + δ E[u uᵀ] δᵀ, of coefficients C + δ.
+        """
+        loadings, offset, _ = self._parts()
+        moment, cross, square = self._sums(sums)
         # a ridge of rounding's size: a latent that explains nothing has almost no weight, not an infinite one
-        ridge = 8.0 * jnp.finfo(moment.dtype).eps * jnp.diag(jnp.diagonal(moment) + 1e-30 * count)
-        coefficients = jnp.linalg.solve(moment + ridge, product.T).T
-        # E|y - C u|² = E y² - 2 C E[u y] + C E[u uᵀ] Cᵀ
-        scatter = square[0] - 2.0 * jnp.sum(coefficients * product, 1)
-        scatter = scatter + jnp.sum((coefficients @ moment) * coefficients, 1)
-        scatter = jnp.maximum(scatter, 16.0 * jnp.finfo(moment.dtype).eps * square[0])
-        noise = self.noise.maximise(scatter[None], count[None])
-        inputs = size - self.latent
+        ridge = 8.0 * jnp.finfo(moment.dtype).eps * jnp.diag(jnp.diagonal(moment) + 1e-30 * moment[0, 0])
+        change = jnp.linalg.solve(moment + ridge, cross.T).T
+        scatter = jnp.maximum(square + jnp.sum((change @ moment - 2.0 * cross) * change, 1), 0.0)
+        coefficients = jnp.concatenate([offset, loadings], 1) + change
+        if not self.noise.isotropic:  # one column without noise hides from rounding what the others say of z
+            explained = jnp.sum((coefficients @ moment) * coefficients, 1)
+            scatter = jnp.maximum(scatter, 16.0 * jnp.finfo(moment.dtype).eps * explained)
+        inputs = offset.shape[1]
+        noise = self.noise.maximise(scatter[None], moment[:1, 0])
         return FactorAnalysis(self.latent, noise, coefficients[:, inputs:], coefficients[:, :inputs])
 
     def log_prior(self) -> Float[Array, ""]:
@@ -170,17 +188,25 @@ class FactorAnalysis(Tractable, ClosedForm, Rescalable, Redundant):
         residual = data.query - features @ offset.T
         if data.observed is not None:
             residual = jnp.where(data.observed, residual, 0.0)
-        covariance = (residual * weight[:, None]).T @ residual / jnp.sum(weight)
-        values, vectors = jnp.linalg.eigh(covariance)
-        kept = min(self.latent, size)
-        rest = jnp.mean(values[: size - kept]) if kept < size else values[0]
-        rest = jnp.maximum(rest, 1e-6 * jnp.maximum(values[-1], 1e-30))
-        loadings = vectors[:, ::-1][:, :kept] * jnp.sqrt(jnp.maximum(values[::-1][:kept] - rest, 1e-6 * rest))[None]
+        # the sample covariance R' R by its largest eigenvalues, or those of R R': linear in the columns of few rows
+        count, isotropic = jnp.sum(weight), self.noise.isotropic
+        root = residual * jnp.sqrt(weight / count)[:, None]
+        kept, wide, diagonal = min(self.latent, *root.shape), len(data) < size, jnp.sum(root**2, 0)
+        values, vectors = jnp.linalg.eigh(root @ root.T if wide else root.T @ root)
+        values, vectors = values[::-1][:kept], vectors[:, ::-1][:, :kept]
+        # what is left to the noise, and its floor: where the penalised likelihood is largest, if all columns share it
+        left = jnp.maximum(jnp.sum(diagonal) - jnp.sum(values), 0.0) + size * self.noise.floor / count
+        rest = left / (size - kept) if kept < size else values[-1]
+        rest = jnp.maximum(rest, (1e-14 if isotropic else 1e-6) * jnp.maximum(values[0], 1e-30))
+        loadings = vectors * jnp.sqrt(jnp.maximum(values - rest, 1e-6 * rest))[None]
+        if wide:
+            loadings = root.T @ loadings / jnp.sqrt(jnp.maximum(values, rest))[None]
         loadings = jnp.pad(loadings, ((0, 0), (0, self.latent - kept)))
-        count = jnp.sum(weight)[None]
-        diagonal = jnp.maximum(jnp.diagonal(covariance) - jnp.sum(loadings**2, 1), 0.1 * rest)
-        level = jnp.full(size, rest) if isinstance(self.noise, Spherical) else diagonal
-        return FactorAnalysis(self.latent, self.noise.maximise((level * count)[None], count), loadings, offset)
+        level = jnp.full(size, jnp.maximum(rest - self.noise.floor / count, 0.0))
+        if not isotropic:
+            level = jnp.maximum(diagonal - jnp.sum(loadings**2, 1), 0.1 * rest)
+        noise = self.noise.maximise((level * count)[None], count[None])
+        return FactorAnalysis(self.latent, noise, loadings, offset)
 
     def rescaled(self, query: Scale, evidence: Scale | None) -> "FactorAnalysis":
         """The same model in the user's units."""
@@ -192,10 +218,22 @@ class FactorAnalysis(Tractable, ClosedForm, Rescalable, Redundant):
         return FactorAnalysis(self.latent, noise, scale[:, None] * loadings, offset)
 
     def parameters(self) -> int:
-        """Free numbers: rotations of the latent change nothing, so L(L-1)/2 of the loadings are not free."""
-        loadings, offset, _ = self._parts()
-        size, latent = loadings.shape
-        return size * latent - latent * (latent - 1) // 2 + offset.size + self.noise.parameters(1, size)
+        """Free numbers: B, and of W and Ψ no more than a covariance has.
+
+        Rotations of the latent change nothing, so L (L - 1) / 2 numbers of the loadings are not free.
+        """
+        _, offset, _ = self._parts()
+        return offset.size + min(self._covariance_parameters(), gaussian.packed_size(len(offset)))
+
+    def _covariance_parameters(self) -> int:
+        size, latent = self._parts()[0].shape
+        latent = min(size, latent)
+        return size * latent - latent * (latent - 1) // 2 + self.noise.parameters(1, size)
+
+    @property
+    def determined(self) -> bool:
+        """Whether W and Ψ follow from the covariance, up to rotations of the latent: Ledermann's bound (1937)."""
+        return self._covariance_parameters() <= gaussian.packed_size(len(self._parts()[1]))
 
 
 def PPCA(latent: int) -> FactorAnalysis:

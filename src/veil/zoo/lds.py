@@ -374,13 +374,20 @@ def local_level(
 ) -> LDS:
     """The local level model: y_t = z_t + N(0, observation), z_t = z_t-1 + N(0, level), z_1 ~ N(mean, variance).
 
-    Both variances learn in ``veil.fit``; the rest is ``fixed``. Durbin & Koopman 2012, chapter 2.
+    Both variances learn in ``veil.fit``; the rest is ``fixed``. Durbin & Koopman 2012, chapter 2. Raises ValueError for
+    a variance of the observations that is not positive, or another that is negative.
 
     >>> import veil
     >>> nile = veil.data.episodes([[1120.0, 1160.0, 963.0]])
     >>> veil.log_prob(local_level(15099.0, 1469.1), nile).shape
     (1,)
     """
+    if not observation > 0:
+        said = "seen without noise, the level is the data themselves; give a small variance"
+        raise ValueError(f"observation: expected a positive variance; got {observation}: {said}")
+    for name, value in (("level", level), ("variance", variance)):
+        if not value >= 0:
+            raise ValueError(f"{name}: expected a variance, zero or more; got {value}")
     one = jnp.ones((1, 1))
     return LDS(
         1,

@@ -31,6 +31,7 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
 
     * Gaussian mixture: ``Mixture(LinearGaussian(), components=3)`` on data without evidence
     * mixture of linear experts: the same on data with evidence
+    * what was found: ``model.weights``, ``model.means``, ``model.covariances`` of a Gaussian mixture
     * mixture density network: ``Mixture(Linear(DiagonalGaussian()), components=5, trunk=MLP())``
 
     >>> import jax, veil
@@ -67,6 +68,29 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
     @property
     def space(self) -> Space:
         return self.experts.space
+
+    @property
+    def weights(self) -> np.ndarray:
+        """p(z) of the components [K], in the order of ``means``. ValueError where it depends on the evidence."""
+        if self.gate.inputs:
+            raise ValueError("weights: this mixture's depend on the evidence: ask model.prior(evidence)")
+        return np.exp(np.asarray(self.gate.logits(jnp.ones(1))))
+
+    @property
+    def means(self) -> np.ndarray:
+        """Means of Gaussian components [K, D], in the data's units. ValueError for any other experts."""
+        return np.asarray(self._gaussian("means").mean)
+
+    @property
+    def covariances(self) -> np.ndarray:
+        """Covariances of Gaussian components [K, D, D], whatever their structure. ValueError for any other experts."""
+        found = np.asarray(self._gaussian("covariances").covariance.dense_covariance())
+        return np.broadcast_to(found, (self.components, *found.shape[1:]))
+
+    def _gaussian(self, name: str) -> LinearGaussian:
+        if not isinstance(self.experts, LinearGaussian) or self.experts.inputs:
+            raise ValueError(f"{name}: of Gaussian components without evidence only; these are {self.experts!r}")
+        return self.experts
 
     def features(self, evidence: Any) -> Float[Array, " P"]:
         """φ = [1, h(x)]; [1] without evidence."""

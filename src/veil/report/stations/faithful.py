@@ -57,7 +57,7 @@ def run(quick: bool, say: Say) -> Findings:
             ),
             Row(
                 "BIC gained by the mixture",
-                f"{scores[0].bic - scores[1].bic:.1f}",
+                f"{(scores[0].bic or 0.0) - (scores[1].bic or 0.0):.1f}",
                 "nats × 2",
                 "",
                 "above 10: decisive",
