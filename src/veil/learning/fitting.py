@@ -215,13 +215,17 @@ def _by_sums(
         state = train(fast, models, source, steps, seed, watch, None, memory)
         if not np.any(watch.records[-1]["code"][-1] >= FELL):
             return state
-        models = state.model if finite(state.model) else models
-        watch.begin_again()
+        go_on = finite((state.model, watch.records[-1]["value"]))
+        models = state.model if go_on else models
+        watch.exactly(go_on)
     watch.stage = 1
     with jax.enable_x64(True):
         exact = careful(cast(models, np.float64))
         source = source_of(data, seen, batch_size, seed, place)
-        return train(learner, exact, source, max(1, steps - watch.taken_before), seed, watch, None, memory)
+        state = train(learner, exact, source, max(1, steps - watch.taken_before), seed, watch, None, memory)
+    if not learner.stochastic:
+        watch.never_fell()
+    return state
 
 
 def _identity(asked: dict[str, Any], data: Data | Stream, seen: Preprocessing) -> dict[str, str]:

@@ -115,6 +115,9 @@ class Gradient(Learner):
             if self.optimiser.mixed_precision:
                 model, posterior = lowered(model), lowered(posterior)
             estimates = jax.vmap(lambda datum, key: state.objective(model, posterior, datum, key), axes)(block, keys)
+            for name, metric in estimates.metrics.items():
+                if metric.ndim != 1:
+                    raise ValueError(f"objective: metric {name!r} of its Estimate must be one number; got {metric.shape[1:]}")
             return weight @ estimates.value, jax.tree.map(lambda metric: weight @ metric, estimates.metrics)
 
         (total, metrics), gradient = jax.value_and_grad(value, has_aux=True)(parameters)
@@ -122,13 +125,15 @@ class Gradient(Learner):
         if self.carried:
             ended = lambda datum, key: state.posterior.ended(state.model, datum, jax.random.fold_in(key, 1))  # noqa: E731
             ends = jax.vmap(ended, axes)(block, keys)
-        return Sums((gradient, metrics, ends), total, jnp.sum(weight), jnp.zeros(0))
+        memory = {name: metrics.pop(name) for name in list(metrics) if name.startswith("_")}
+        return Sums((gradient, memory, ends), total, jnp.sum(weight), jnp.zeros(0), metrics)
 
     def update(self, state: GradientState, sums: Sums, total: Float[Array, ""]) -> tuple[GradientState, Info]:
         import optax  # here, because EM need not wait for it
 
         parameters, back = self._parameters(state.model, state.posterior)
-        gradient, metrics, ends = sums.terms
+        gradient, memory, ends = sums.terms
+        memory, metrics = jax.tree.map(lambda metric: metric / sums.weight, (memory, sums.metrics))
         value = sums.value / sums.weight
         # the one minus sign: optimisers descend, objectives are to be raised
         descent = jax.tree.map(lambda term: -term / sums.weight, gradient)
@@ -147,14 +152,14 @@ class Gradient(Learner):
         model, posterior = back(parameters)
         skipped = jnp.where(fine, 0, state.skipped + 1)
         code = jnp.where(skipped >= PATIENCE, NOT_FINITE, state.code)
-        objective = state.objective.advanced(jax.tree.map(lambda metric: metric / sums.weight, metrics))
+        objective = state.objective.advanced(memory | metrics)
         objective = where_each(fine, objective, state.objective)
         begin = None if ends is None else where_each(fine, ends, state.begin)
         average = self._averaged(state, parameters, fine)
         next_state = GradientState(
             model, posterior, objective, optimiser, skipped, code, state.step + 1, begin, average
         )
-        return next_state, Info(value, jnp.zeros_like(value), code, (~fine).astype(int), jnp.zeros(()))
+        return next_state, Info(value, jnp.zeros_like(value), code, (~fine).astype(int), jnp.zeros(()), metrics)
 
     def _averaged(self, state: GradientState, parameters: Any, fine: Array) -> Any:
         """The moving average after a step: of few steps that of all, with the decay (1 + t) / (10 + t) at first."""

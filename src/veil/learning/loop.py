@@ -221,10 +221,14 @@ def _stretch(
             sums, _ = jax.lax.scan(add, sums, jnp.arange(1, parts))
         return update(state, sums, total)
 
-    # every entry of Info is one number: written down here, because asking a trace for it costs as much as the trace
+    # every entry of Info is one number: written down here, because asking a trace for it costs as much as the trace;
+    # what the objective has for metrics says that of ``accumulate``, which is kept for the steps
     shape = (STRETCH, restarts) if many else (STRETCH,)
     numbers, whole = jnp.zeros(shape), jnp.zeros(shape, int)
-    infos = Info(value=numbers, penalty=numbers, code=whole, skipped=whole, largest_precision=numbers)
+    one = jax.eval_shape(lambda: block(0) if plan is None else jax.tree.map(lambda leaf: leaf[plan[0]], blocks))
+    sums = jax.eval_shape(accumulate, state, one, jax.random.split(key, restarts) if many else key)
+    metrics = dict.fromkeys(sums.metrics, numbers)
+    infos = Info(value=numbers, penalty=numbers, code=whole, skipped=whole, largest_precision=numbers, metrics=metrics)
 
     def more(carry: tuple[Array, Any, Info]) -> Array:
         return (carry[0] < count) & ~learner.done(jnp.atleast_1d(carry[1].code))
@@ -263,7 +267,7 @@ def _update(learner: Learner, state: Any, sums: Any, total: Any, place: Placemen
     return eqx.combine(place.same(state), rest), place.same(info)
 
 
-Records = dict[str, np.ndarray]
+Records = dict[str, Any]  # the fields of Info, arrays [steps, restarts]
 
 
 @runtime_checkable
@@ -296,7 +300,7 @@ def train(
     """The state after ``steps``, or when every restart is done, or when ``watch(state, records)`` says stop.
 
     ``models`` and the state have a leading axis of restarts. ``records`` are those of one stretch of steps: arrays
-    [steps, restarts] of value, penalty, code, skipped and largest_precision. With ``period`` no stretch goes beyond a
+    [steps, restarts] of the fields of ``Info``. With ``period`` no stretch goes beyond a
     multiple of it, so that what is done between stretches can be done at known steps. ``seed``: the data of a key,
     uint32 [2].
     With ``memory`` the loop starts from its last checkpoint, writes others when they are due, and one more before it
@@ -359,11 +363,11 @@ def _advance(
         numbers = np.asarray(step), np.asarray(count)  # arrays: a Python number would be compiled in
         plan = source.plan(step, count)
         state, infos, done = _stretch(learner, state, source.blocks, plan, total, *numbers, seed, place)
-        return state, {name: np.asarray(vars(infos)[name])[: int(done)] for name in infos.__dataclass_fields__}
+        return state, jax.tree.map(lambda leaf: np.asarray(leaf)[: int(done)], vars(infos))
     sums = None
     for i, block in enumerate(source.next_batch()):
         sums = _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums, place)
         if ear.heard and place.processes == 1 and i:
             return state, None
     state, info = _update(learner, state, sums, total, place)
-    return state, {name: np.asarray(vars(info)[name])[None] for name in info.__dataclass_fields__}
+    return state, jax.tree.map(lambda leaf: np.asarray(leaf)[None], vars(info))

@@ -1,6 +1,6 @@
 """What a fit returns: frozen and named."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,14 +12,16 @@ class History:
     """What happened at each step of the restart that won, in the user's units.
 
     ``value``: the objective before the step, nats per datum (with EM the log-likelihood plus ``penalty``, its
-    log-prior); ``held_out`` [M, 2]: step and mean log-likelihood of held-out data; ``restarts`` [R]: the final value of
-    each restart. Steps of fast float32 sums that had to give way to float64 are not in it.
+    log-prior); ``held_out`` [M, 2]: step and mean log-likelihood of held-out data, or its whole bound, whatever
+    warms up in training; ``restarts`` [R]: the final value of each restart; ``metrics``: what else the objective's
+    ``Estimate`` says, by name, of an ELBO ``elbo``, ``reconstruction`` and ``kl``.
     """
 
     value: np.ndarray
     penalty: np.ndarray
     held_out: np.ndarray
     restarts: np.ndarray
+    metrics: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.value)
