@@ -129,7 +129,8 @@ def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str
     some = next(iter(data.blocks(COLLAPSE)))
     if len(some) < 2:
         return []
-    look: Any = path_latents if isinstance(model, Stepwise) else functools.partial(latents, rows=COLLAPSE)
+    rows = 2 ** (len(some).bit_length() - 1)  # of few sizes
+    look: Any = path_latents if isinstance(model, Stepwise) else functools.partial(latents, rows=rows)
     line = collapse(look(model, posterior, some, key=jax.random.key(0), samples=1, progress=False))
     return [line] if line is not None and line.startswith("collapse") else []
 

@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -26,7 +27,9 @@ class Optimiser(eqx.Module):
     (Polyak & Juditsky 1992), or None; ``mixed_precision``: networks multiply in bfloat16 and add in float32, while
     parameters and likelihoods stay float32 (Micikevicius et al. 2018, without their loss scaling, which bfloat16's
     range makes needless); ``flat``: give the transform all parameters as one vector, which is one pass over memory
-    instead of several: for transforms that treat every number alike (Adam, momentum; no masks, no norms of layers).
+    instead of several: for transforms that treat every number alike (Adam, momentum; no masks, no norms of layers);
+    ``horizon``: multiply updates by (1 + cos(π t / horizon)) / 2 at step t, zero from there on (Loshchilov & Hutter
+    2017, eq. 5, without restarts). It is a number like the data: another one compiles nothing.
 
     >>> import optax
     >>> Optimiser(optax.adam(1e-3), average=0.999).average
@@ -37,6 +40,7 @@ class Optimiser(eqx.Module):
     average: float | None = eqx.field(static=True, default=None)
     mixed_precision: bool = eqx.field(static=True, default=False)
     flat: bool = eqx.field(static=True, default=False)
+    horizon: Any = eqx.field(default=None, converter=lambda steps: None if steps is None else np.asarray(steps, int))
 
     def __check_init__(self) -> None:
         import optax
@@ -45,6 +49,13 @@ class Optimiser(eqx.Module):
             raise TypeError(f"transform: expected an optax optimiser, such as optax.adam(1e-3); got {self.transform!r}")
         if self.average is not None and not 0 <= self.average < 1:
             raise ValueError(f"average: expected a decay from 0 to below 1, such as 0.999; got {self.average!r}")
+
+
+    def share(self, step: Int[Array, ""]) -> Float[Array, ""] | float:
+        """What of an update is taken at a step."""
+        if self.horizon is None:
+            return 1.0
+        return 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(step / self.horizon, 1.0)))
 
 
 class GradientState(eqx.Module):
@@ -143,8 +154,8 @@ class Gradient(Learner):
 
         def move(before: tuple[Any, Any]) -> tuple[Any, Any, Array]:
             updates, optimiser = self.optimiser.transform.update(descent, before[1], before[0])
-            whole = jnp.isfinite(optax.tree.norm(updates))
-            updates = jax.tree.map(lambda update: jnp.where(whole, update, 0.0), updates)
+            whole, share = jnp.isfinite(optax.tree.norm(updates)), self.optimiser.share(state.step)
+            updates = jax.tree.map(lambda update: jnp.where(whole, share * update, 0.0), updates)
             return optax.apply_updates(before[0], updates), optimiser, whole
 
         stay = lambda before: (*before, jnp.array(False))  # noqa: E731

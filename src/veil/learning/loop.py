@@ -21,6 +21,7 @@ from veil.host.signals import Ear, listening
 from veil.learning.learner import Info, Learner
 from veil.learning.windows import WindowOrder
 from veil.model import Datum
+from veil.model.batching import few_sizes, padded
 
 STRETCH = 256  # the most steps in one compiled call
 _ONE = Placement()
@@ -51,10 +52,12 @@ class InMemory:
         whole = batch_size is None or (batch_size >= self.count and not windows)
         self.batch_size = None if whole else batch_size
         self._seed, self.placement = seed.tolist(), placement
+        datum = padded(datum, few_sizes(self.count))  # no batch takes a row of the padding
         if self.batch_size is None:
             parts = max(1, -(-self.count // (rows * placement.count)))
-            blocks = jax.tree.map(lambda leaf: _blocked(np.asarray(leaf), parts, placement.count), datum)
-            self.blocks = placement.by_rows(blocks, 1)
+            size = -(-(len(datum) if parts == 1 else self.count) // (parts * placement.count)) * placement.count
+            blocked = lambda leaf: leaf.reshape(parts, size, *leaf.shape[1:])  # noqa: E731
+            self.blocks = placement.by_rows(jax.tree.map(blocked, padded(datum, parts * size)), 1)
         else:
             shared_out(self.batch_size, placement)
             self.blocks = placement.everywhere(datum)
@@ -156,13 +159,6 @@ def shared_out(rows: int, placement: Placement) -> None:
             f"batch_size: {placement.count} devices share a batch evenly, and {rows} is not a multiple of "
             f"{placement.count}; try {max(1, round(rows / placement.count)) * placement.count}"
         )
-
-
-def _blocked(array: np.ndarray, parts: int, multiple: int) -> np.ndarray:
-    """[N, ...] -> [parts, rows, ...], rows a multiple, padded with zeros (whose weight is zero)."""
-    rows = -(-len(array) // (parts * multiple)) * multiple
-    padding = [(0, parts * rows - len(array))] + [(0, 0)] * (array.ndim - 1)
-    return np.pad(array, padding).reshape(parts, rows, *array.shape[1:])
 
 
 @eqx.filter_jit
