@@ -174,7 +174,7 @@ def fit(
         _check_roles(entry, data, found, blocks, how is not None)
         candidates = {name: with_shapes(entry, chosen, decoder, found) for name, chosen in candidates.items()}
         models = {name: _build(entry, chosen) for name, chosen in candidates.items()}
-        learning = choose(next(iter(models.values())), asked)
+        learning = choose(next(iter(models.values())), asked, found.evidence_shape is not None)
         precision = precision or ("float32" if learning.by_gradients else "float64")
         if precision not in runs.PRECISIONS:
             raise Refusal(f"--precision: expected one of {', '.join(runs.PRECISIONS)}; got {precision!r}")

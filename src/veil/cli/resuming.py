@@ -28,8 +28,8 @@ def check_same(out: Path, before: Any, asked: dict[str, Any]) -> None:
     ]
     if different:
         raise Refusal(
-            f"--resume: {out} is another fit, by {', '.join(different)}. Only --steps may change; repeat the command that "
-            "began it, begin anew with --force, or choose another --out"
+            f"--resume: {out} is another fit, by {', '.join(different)}. Only --steps may change; repeat the command "
+            "that began it, begin anew with --force, or choose another --out"
         )
 
 

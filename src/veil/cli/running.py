@@ -100,7 +100,7 @@ class Running:
         records: list[Any] = [lines]
         if self.log is not None and self.leads:
             records.append(metrics.TensorBoard(folder / "tensorboard"))
-        record = metrics.Several(records)
+        record: Any = metrics.Several(records)
         if taken:
             record = metrics.Behind(record, taken)
             record.resumed(0)

@@ -110,7 +110,8 @@ def finished(
         remarks += _unused(model, posterior, data)
     if skipped:
         remarks += [
-            f"{skipped} steps were skipped because a value, gradient or update was not finite: lower learning rates help"
+            f"{skipped} steps were skipped because a value, gradient or update was not finite: lower learning rates "
+            "help"
         ]
     if remarks:
         warnings.warn("; ".join(remarks), UserWarning, stacklevel=3)

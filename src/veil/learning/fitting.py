@@ -72,8 +72,9 @@ def fit(
     With the defaults a model whose M-step is closed-form learns by expectation maximisation
     (``ExpectedLogLikelihood``), any other with a latent that can be summed out by gradient ascent on the exact
     log-likelihood (``Marginal``), and the rest on a lower bound of it (``ELBO``; of a conditional VAE
-    ``ImportanceWeighted(5)``), together with the model's usual posterior. Model, posterior and objective are chosen independently. Data are standardised inside, robustly, and
-    the model comes back in the user's units (see ``veil.units``). A model or posterior that was
+    ``ImportanceWeighted(5)``), together with the model's usual posterior. Model, posterior and objective are chosen
+    independently. Data are standardised inside, robustly, and the model comes back in the user's units (see
+    ``veil.units``). A model or posterior that was
     learned before goes on in the units it began with.
 
     Arguments:

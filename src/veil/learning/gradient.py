@@ -50,7 +50,6 @@ class Optimiser(eqx.Module):
         if self.average is not None and not 0 <= self.average < 1:
             raise ValueError(f"average: expected a decay from 0 to below 1, such as 0.999; got {self.average!r}")
 
-
     def share(self, step: Int[Array, ""]) -> Float[Array, ""] | float:
         """What of an update is taken at a step."""
         if self.horizon is None:
@@ -128,7 +127,9 @@ class Gradient(Learner):
             estimates = jax.vmap(lambda datum, key: state.objective(model, posterior, datum, key), axes)(block, keys)
             for name, metric in estimates.metrics.items():
                 if metric.ndim != 1:
-                    raise ValueError(f"objective: metric {name!r} of its Estimate must be one number; got {metric.shape[1:]}")
+                    raise ValueError(
+                        f"objective: metric {name!r} of its Estimate must be one number; got {metric.shape[1:]}"
+                    )
             return weight @ estimates.value, jax.tree.map(lambda metric: weight @ metric, estimates.metrics)
 
         (total, metrics), gradient = jax.value_and_grad(value, has_aux=True)(parameters)

@@ -42,8 +42,10 @@ def in_a_row(first: "Fit", then: "Fit") -> "Fit":
     """The second of two fits, which went on from the first, with the history of both."""
     one, two, steps = first.history, then.history, first.status.steps
     series = {name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in ("value", "penalty")}
-    metrics = {name: np.concatenate([one.metrics[name], two.metrics[name]]) for name in one.metrics if name in two.metrics}
-    checks = np.concatenate([one.held_out, two.held_out + [[steps, 0.0]]])
+    metrics = {
+        name: np.concatenate([one.metrics[name], two.metrics[name]]) for name in one.metrics if name in two.metrics
+    }
+    checks = np.concatenate([one.held_out, two.held_out + np.array([[steps, 0.0]])])
     history = History(**series, held_out=checks, restarts=two.restarts, metrics=metrics)
     taken, skipped = steps + then.status.steps, first.status.skipped + then.status.skipped
     return replace(then, history=history, status=replace(then.status, steps=taken, skipped=skipped))

@@ -5,7 +5,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from veil.host.checkpoints import Keeper, filled, named_leaves
 from veil.host.devices import Placement

@@ -165,8 +165,8 @@ def read(path: str | os.PathLike[str]) -> Run:
     part = folder.absolute().with_name(folder.absolute().name + UNFINISHED)
     if not folder.is_dir() and part.is_dir():
         raise FileNotFoundError(
-            f"{folder} is not finished (it is in {part.name}): the command that began it goes on with --resume, and with "
-            "--resume --steps 1 ends where it is"
+            f"{folder} is not finished (it is in {part.name}): the command that began it goes on with --resume, and "
+            "with --resume --steps 1 ends where it is"
         )
     if not folder.is_dir():
         raise FileNotFoundError(

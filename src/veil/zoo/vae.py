@@ -17,7 +17,6 @@ from veil.parts.priors import StandardNormal, TwoLevels, VampPrior, as_prior
 from veil.posterior import Amortized, Ladder, Posterior
 from veil.zoo.emission import begun, emitted
 
-
 SWITCH = 20.0  # times the usual scale of weights
 
 
