@@ -32,9 +32,9 @@ class Approximation:
     ``bounds``: ELBO and importance-weighted bound of each datum, with their errors and Pareto k; ``latents``: active
     units, KL by dimension, what is lost without z, and (but for sequences) mutual information; None of a single datum,
     which has no other to be compared with. ``collapse``: one line if latents are dead. Where asked for (``thorough``),
-    on a hundred data: ``annealed``, a lower bound by annealed importance sampling; ``sandwich``, lower and upper bounds on data drawn from the model; ``gap``, log p - ELBO in its
-    approximation and amortization parts; ``calibration``, simulation-based ranks of the posterior. ``particles``: a
-    particle filter's bound of sequences, where asked for.
+    on a hundred data: ``annealed``, a lower bound by annealed importance sampling; ``sandwich``, lower and upper bounds
+    on data drawn from the model; ``gap``, log p - ELBO in its approximation and amortization parts; ``calibration``,
+    simulation-based ranks of the posterior. ``particles``: a particle filter's bound of sequences, where asked for.
     """
 
     bounds: Bounds
