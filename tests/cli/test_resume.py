@@ -11,9 +11,11 @@ import time
 import numpy as np
 import pytest
 
+import veil
+
 pytest.importorskip("orbax.checkpoint")
 VEIL = [sys.executable, "-m", "veil"]
-FIT = ["fit", "vae", "faithful", "--query", "eruptions,waiting", "--latent", "1", "--hidden", "8", "--steps", "6000"]
+FIT = ["fit", "vae", "faithful", "--query", "eruptions,waiting", "--latent", "1", "--hidden", "8", "--steps", "3000"]
 FIT += ["--batch-size", "20", "--held-out", "0.2", "--checkpoint-every", "0.05", "--quiet"]
 
 
@@ -68,15 +70,42 @@ def test_interrupted_refused_and_gone_on(tmp_path):
     assert again.returncode == 1
     assert "holds a fit that was stopped: go on with --resume, or begin anew with --force" in again.stderr
     other = run(*FIT, "--out", out, "--resume", "--seed", "1")
-    assert (other.returncode, "another fit: it differs in data, key" in other.stderr) == (1, True), other.stderr
+    assert (other.returncode, "--seed (it was begun with 0, not 1)" in other.stderr) == (2, True), other.stderr
+    look = run("evaluate", out, "faithful")
+    assert (look.returncode, "with --resume --steps 1 ends where it is" in look.stderr) == (1, True), look.stderr
     last = run(*FIT, "--out", out, "--resume", "--log", "tensorboard")
     assert last.returncode == 0, last.stderr
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if "value" in line]
     assert steps == list(range(len(steps)))
     assert list((tmp_path / "run" / "tensorboard").iterdir())
-    finished = run("fit", "mixture", "faithful", "--out", out, "--resume")
-    assert (finished.returncode, "is finished" in finished.stdout) == (0, True)
+
+
+def test_a_finished_fit_becomes_longer(tmp_path):
+    """And nothing else of it changes: metrics, history and held-out checks go on in one count."""
+    out = str(tmp_path / "run")
+    fit = ["fit", "vae", "faithful", "--query", "eruptions,waiting", "--latent", "1", "--hidden", "4", "--out", out]
+    fit += ["--warm-up", "10", "--held-out", "0.2", "--checkpoint-every", "0"]
+    assert run(*fit, "--steps", "20", "--quiet").returncode == 0
+    other = run(*fit, "--steps", "20", "--hidden", "5", "--force", "--resume")
+    assert (other.returncode, "--hidden (it was begun with 4, not 5)" in other.stderr) == (2, True), other.stderr
+    fit.remove("--checkpoint-every"), fit.remove("0")
+    same = run(*fit, "--steps", "20", "--resume")
+    assert (same.returncode, "after 20 steps; there is nothing to resume; --steps with more" in same.stdout) == (
+        0,
+        True,
+    )
+    more = run(*fit, "--steps", "30", "--resume")
+    assert (more.returncode, "after 30 steps" in more.stdout) == (0, True), more.stderr
+    found = veil.load(out)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "value" in line]
+    assert [line["step"] for line in steps] == list(range(30))
+    np.testing.assert_allclose([line["value"] for line in steps], found.history.value, rtol=1e-6)
+    np.testing.assert_allclose([line["kl"] for line in steps], found.history.metrics["kl"], rtol=1e-6)
+    assert [line["step"] for line in lines if "held_out" in line] == found.history.held_out[:, 0].tolist()
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["fit"]["steps"] == 30
+    assert os.listdir(tmp_path) == ["run"]
 
 
 @pytest.mark.parametrize(

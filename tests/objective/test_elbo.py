@@ -157,7 +157,7 @@ def test_annealing_advances_to_one():
     weights = []
     for _ in range(6):
         weights.append(float(made.kl[0].weight))
-        made = made.advanced({"signal": jnp.zeros(())})
+        made = made.advanced({"_signal": jnp.zeros(())})
     np.testing.assert_allclose(weights, [0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
 
 

@@ -8,6 +8,7 @@ import typer
 from veil.cli import options
 from veil.cli.learning import Asked, choose
 from veil.cli.program import COMMAND, Refusal, notes
+from veil.cli.resuming import NOT_OF_THE_FIT, begun, check_same, going_on
 from veil.cli.running import Running
 from veil.cli.waiting import waiting
 
@@ -73,13 +74,17 @@ def fit(
 
     For example:  veil fit mixture faithful --components 2 --covariance full --restarts 10 --out runs/geyser
 
-    A fit that was stopped, by Ctrl-C or by force, goes on by the same command with --resume.
+    A fit that was stopped, by Ctrl-C or by force, goes on by the same command with --resume; --steps may be others:
+    with more a fit, finished or not, becomes longer, and with no more than were taken it ends where it is.
     """
+    wanted = {name: value for name, value in locals().items() if value is not None and name not in NOT_OF_THE_FIT}
+
     import jax
 
     from veil.cli import reading, selecting
     from veil.cli.shapes import IMAGES, with_shapes
     from veil.host.files import json_line
+    from veil.learning.result import in_a_row
     from veil.model import Stepwise
     from veil.saved import runs, unfinished
 
@@ -99,6 +104,18 @@ def fit(
     }
     given = {name: value for name, value in given.items() if value is not None}
     entry = _entry(model, given)
+    done = None
+    if resume and unfinished.is_finished(out):
+        run = runs.read(out)
+        check_same(out, run.config.get("asked"), wanted)
+        with jax.enable_x64(run.precision == "float64"):
+            done = run.load()
+        if steps is None or steps <= done.status.steps:
+            if not quiet:
+                more = "" if done.status.converged else "; --steps with more makes it longer"
+                typer.echo(f"{out} is finished, after {done.status.steps} steps; there is nothing to resume{more}")
+            return
+    taken = 0 if done is None else done.status.steps
     asked = Asked(
         objective,
         posterior,
@@ -110,7 +127,7 @@ def fit(
         free_nats,
         kl_balance,
         learning_rate,
-        steps,
+        steps and steps - taken,
         tolerance,
         mixed_precision or None,
     )
@@ -140,16 +157,12 @@ def fit(
         how = None
     if held_out is not None and not 0 < held_out < 1:
         raise Refusal(f"--held-out: expected a fraction between 0 and 1; got {held_out:g}")
-    if resume and unfinished.is_finished(out):
-        if not quiet:
-            typer.echo(f"{out} is finished; there is nothing to resume")
-        return
     running = Running(checkpoint_every, resume, log, devices, coordinator, processes, process)
     running.check(select)
     running.meet()
     quiet = quiet or not running.leads
     if running.leads:
-        unfinished.check_free(out, force)
+        unfinished.check_free(out, force or taken > 0)
 
     with notes(quiet):
         plain = reading.Blocks()
@@ -161,18 +174,24 @@ def fit(
         _check_roles(entry, data, found, blocks, how is not None)
         candidates = {name: with_shapes(entry, chosen, decoder, found) for name, chosen in candidates.items()}
         models = {name: _build(entry, chosen) for name, chosen in candidates.items()}
-        learning = choose(next(iter(models.values())), asked)
+        learning = choose(next(iter(models.values())), asked, found.evidence_shape is not None)
         precision = precision or ("float32" if learning.by_gradients else "float64")
         if precision not in runs.PRECISIONS:
             raise Refusal(f"--precision: expected one of {', '.join(runs.PRECISIONS)}; got {precision!r}")
-        settings = {"steps": steps, "batch_size": batch_size, "restarts": restarts, "tolerance": tolerance}
-        settings["window"] = window if carry else None
+        settings = {"steps": steps and steps - taken, "batch_size": batch_size, "tolerance": tolerance}
+        settings |= {"window": window if carry else None, "restarts": 1 if taken else restarts}
         settings = {name: value for name, value in settings.items() if value is not None}
-        with jax.enable_x64(precision == "float64"), running.place(out, force) as folder:
+        with jax.enable_x64(precision == "float64"), running.place(out, force or taken > 0) as folder:
+            if running.leads:
+                begun(out, folder, wanted, taken)
             key = jax.random.key(seed)
             arguments = {**settings, **learning.arguments, "key": key, "progress": False if quiet else None}
             if select is None:
-                chosen, result = "", running.fit(models[""], found, folder, arguments | {"held_out": held_out})
+                arguments["held_out"] = held_out
+                if done is not None:
+                    arguments |= going_on(done, arguments)
+                chosen, result = "", running.fit(done.model if done else models[""], found, folder, arguments, taken)
+                result = result if done is None else in_a_row(done, result)
                 if not running.leads:
                     return
             else:
@@ -183,7 +202,7 @@ def fit(
             with waiting("evaluating", quiet):
                 evaluation = _evaluate(result, found, jax.random.fold_in(key, 1))
             _finish(folder, result, evaluation)
-            record = {**settings, **asked.record(), "objective": learning.name}
+            record = {**settings, **asked.record(), "objective": learning.name, "steps": steps, "restarts": restarts}
             record |= {"held_out": held_out, "select": select, "criterion": criterion, "stream": stream}
             record |= {"devices": devices, "processes": processes}
             record |= {"bad": bad, "image_size": size}
@@ -196,6 +215,7 @@ def fit(
                     fit={"seed": seed, **{name: value for name, value in record.items() if value is not None}},
                     precision=precision,
                     command=COMMAND.get(),
+                    asked=wanted,
                 ),
             )
     if not quiet:

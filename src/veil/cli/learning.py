@@ -53,9 +53,15 @@ class Learning:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-def choose(model: Any, asked: Asked) -> Learning:
-    """What ``veil.fit`` is to be told. Raises Refusal for words that are unknown or do not go together."""
+def choose(model: Any, asked: Asked, evidence: bool = False) -> Learning:
+    """What ``veil.fit`` is to be told. Raises Refusal for words that are unknown or do not go together.
+
+    ``evidence``: whether the data have some, as a conditional VAE's do.
+    """
+    from veil.learning.choices import DRAWS, usual_gradient
     from veil.model import ClosedForm, Tractable
+    from veil.objective import Pathwise
+    from veil.zoo.vae import VAE
 
     _known("--objective", asked.objective, OBJECTIVES)
     _known("--posterior", asked.posterior, (*POSTERIORS, *PATHS))
@@ -68,7 +74,10 @@ def choose(model: Any, asked: Asked) -> Learning:
     tractable = isinstance(model, Tractable)
     closed = isinstance(model, ClosedForm) and model.closed_form
     exact = tractable and asked.posterior in (None, "exact")
-    usual = ("em" if closed and rate is None else "marginal") if exact else "elbo"
+    ways = evidence and isinstance(model, VAE) and model.evidence and isinstance(usual_gradient(model), Pathwise)
+    changed = any(value is not None for value in (asked.beta, asked.warm_up, asked.free_nats, asked.kl_balance))
+    bound = "importance-weighted" if ways and not changed else "elbo"
+    usual = ("em" if closed and rate is None else "marginal") if exact else bound
     name = asked.objective or usual
     if name in EXACT and not exact:
         what = "a model without an exact likelihood" if not tractable else f"--posterior {asked.posterior}"
@@ -82,6 +91,8 @@ def choose(model: Any, asked: Asked) -> Learning:
     by_gradients = rate is not None or name not in ("em", "monte-carlo-em") or not closed
     if by_gradients and asked.tolerance is not None:
         raise Refusal("--tolerance: it is when EM stops, and this fit learns by gradients; use --steps or --held-out")
+    if name == "importance-weighted" and asked.objective is None:
+        asked = replace(asked, samples=asked.samples or DRAWS)
     made: dict[str, Any] = {}
     objective = _objective(name, asked, model)
     if objective is not None:

@@ -83,8 +83,8 @@ class Running:
                 multihost_utils.sync_global_devices("the run directory is there")
             yield folder
 
-    def fit(self, model: Any, data: Any, folder: Path, options: dict[str, Any]) -> Any:
-        """``veil.fit`` as asked for."""
+    def fit(self, model: Any, data: Any, folder: Path, options: dict[str, Any], taken: int = 0) -> Any:
+        """``veil.fit`` as asked for; its steps are told as those behind ``taken`` others."""
         from veil.host import checkpoints, metrics
         from veil.host.devices import mesh
         from veil.learning.fitting import fit
@@ -100,11 +100,15 @@ class Running:
         records: list[Any] = [lines]
         if self.log is not None and self.leads:
             records.append(metrics.TensorBoard(folder / "tensorboard"))
+        record: Any = metrics.Several(records)
+        if taken:
+            record = metrics.Behind(record, taken)
+            record.resumed(0)
         try:
-            return fit(model, data, record=metrics.Several(records), **options)
+            return fit(model, data, record=record, **options)
         except checkpoints.Interrupted as error:  # a KeyboardInterrupt would lose its words on the way out
             words = str(error).replace("the same call goes on", "the same command with --resume goes on")
             raise Stopped(words, 128 + error.number) from error
         finally:
-            for record in records:
-                record.close()
+            for each in records:
+                each.close()

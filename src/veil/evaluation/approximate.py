@@ -30,15 +30,15 @@ class Approximation:
     """Everything but the bound itself that ``veil.evaluate`` found of a model with a continuous or coded latent.
 
     ``bounds``: ELBO and importance-weighted bound of each datum, with their errors and Pareto k; ``latents``: active
-    units, KL by dimension, what is lost without z, and (but for sequences) mutual information. ``collapse``: one line
-    if latents are dead. Where asked for (``thorough``), on a hundred data: ``annealed``, a lower bound by annealed
-    importance sampling; ``sandwich``, lower and upper bounds on data drawn from the model; ``gap``, log p - ELBO in its
-    approximation and amortization parts; ``calibration``, simulation-based ranks of the posterior. ``particles``: a
-    particle filter's bound of sequences, where asked for.
+    units, KL by dimension, what is lost without z, and (but for sequences) mutual information; None of a single datum,
+    which has no other to be compared with. ``collapse``: one line if latents are dead. Where asked for (``thorough``),
+    on a hundred data: ``annealed``, a lower bound by annealed importance sampling; ``sandwich``, lower and upper bounds
+    on data drawn from the model; ``gap``, log p - ELBO in its approximation and amortization parts; ``calibration``,
+    simulation-based ranks of the posterior. ``particles``: a particle filter's bound of sequences, where asked for.
     """
 
     bounds: Bounds
-    latents: Latents | PathLatents
+    latents: Latents | PathLatents | None
     collapse: str | None
     annealed: AnnealedBound | None = None
     sandwich: Sandwich | None = None
@@ -53,7 +53,7 @@ class Approximation:
             ("ELBO", text(bound.elbo_average), "nats per datum, lower bound"),
             ("importance-weighted", text(bound.importance_average), f"lower bound, {bound.samples} samples"),
             ("unreliable", f"{bound.unreliable:.1%}", "data whose Pareto k is 0.7 or more"),
-            *self.latents.rows(),
+            *(self.latents.rows() if self.latents else []),
             *(self.particles.rows() if self.particles else []),
         ]
         if self.annealed is not None:
@@ -79,7 +79,7 @@ class Approximation:
             "elbo": plain(bound.elbo_average),
             "importance_weighted": plain(bound.importance_average),
             "pareto_k_unreliable": bound.unreliable,
-            **self.latents.as_dict(),
+            **(self.latents.as_dict() if self.latents else {}),
             "collapse": self.collapse,
         }
         if self.particles is not None:
@@ -118,7 +118,8 @@ def approximation(
     keys = jax.random.split(key, 6)
     measured = bounds(model, posterior, data, key=keys[0], samples=samples, progress=progress)
     look: Any = path_latents if isinstance(model, Stepwise) else latents
-    used = look(model, posterior, data, key=keys[1], progress=progress)
+    alone = look is latents and len(measured.elbo) == 1
+    used = None if alone else look(model, posterior, data, key=keys[1], progress=progress)
     more: dict[str, Any] = {}
     if particles is not None:
         more["particles"] = particle_bound(model, posterior, data, key=keys[0], particles=particles)
@@ -134,7 +135,7 @@ def approximation(
             more["gap"] = gap(model, posterior, few, key=keys[4], progress=progress)
         if per_datum(posterior) is None:
             more["calibration"] = calibration(model, posterior, keys[5], evidence=few.evidence, progress=progress)
-    return Approximation(measured, used, collapse(used), **more)
+    return Approximation(measured, used, None if used is None else collapse(used), **more)
 
 
 @eqx.filter_jit

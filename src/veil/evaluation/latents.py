@@ -188,8 +188,8 @@ def _some(data: Data | Stream, rows: int, key: PRNGKeyArray) -> blocks.Block:
         first = next(iter(data))
         chosen = first[: min(rows, len(first))]
     else:
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        chosen = data[rng.permutation(len(data))[:rows]]
+        seed = np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist()  # on the host, where it compiles nothing
+        chosen = data[np.random.default_rng(seed).permutation(len(data))[:rows]]
     return next(blocks.blocks(as_datum(chosen), len(chosen)))
 
 
@@ -296,8 +296,10 @@ def _over_draws(values: np.ndarray, weight: np.ndarray) -> Average:
 def collapse(latents: Any) -> str | None:
     """One line on ``Latents`` or ``PathLatents`` that are dead, and what helps; None if all of them are used.
 
-    A unit is dead where ``active`` is False. The line is a warning where none is active, or where the decoder ignores
-    them (``loss_prior`` below 0.05 nats); a remark where some are, since fewer dimensions may be all the data have.
+    A unit is dead where ``active`` is False. The line is a warning where none is active and no information passes, or
+    where the decoder ignores them (``loss_prior`` below 0.05 nats); a remark where some are dead, since fewer
+    dimensions may be all the data have. A posterior that is the same for all data and far from the prior (a KL, and no
+    information) is another thing than one that is the prior, and other things help.
 
     >>> nothing, zero = np.zeros(2), Average(0.0, 0.0, 0.0)
     >>> print(collapse(Latents(nothing, nothing > 0, nothing, "closed form", zero, zero, 0.0, zero, zero, 0.01, 9)))
@@ -305,15 +307,24 @@ def collapse(latents: Any) -> str | None:
     """
     count, dead = len(latents.active), int(np.sum(~latents.active))
     cure = "warm the KL weight up (Annealed), leave it some nats (FreeNats), or take a smaller decoder"
-    if dead == count:
+    kl, whole = latents.kl_total.value, isinstance(latents, Latents)
+    apart = whole and kl > IGNORED
+    informed = apart and latents.mutual_information.value > IGNORED  # narrow, and each datum's elsewhere
+    if dead == count and not informed:
         subject = "the only latent is" if count == 1 else f"all {count} latents are"
-        return f"collapse: {subject} dead (KL {latents.kl_total.value:.2g} nats): the posterior is the prior; {cure}"
+        if apart:
+            return (
+                f"collapse: {subject} dead: the posterior is the same for every datum, {kl:.2g} nats of KL from the "
+                "prior: it has not learned yet (more steps, a higher rate), or the model's units are not the data's"
+            )
+        unit = "nats" if whole else "nats a sequence"
+        return f"collapse: {subject} dead (KL {kl:.2g} {unit}): the posterior is the prior; {cure}"
     if abs(latents.loss_prior.value) < IGNORED:
         return (
             f"collapse: the decoder ignores the latent: log p(y|z) falls by {latents.loss_prior.value:.2g} nats when z "
-            f"comes from the prior (KL {latents.kl_total.value:.2g} nats); {cure}"
+            f"comes from the prior (KL {kl:.2g} nats); {cure}"
         )
-    if dead:
+    if dead and not informed:
         which = ", ".join(map(str, np.flatnonzero(~latents.active)[:8])) + (", ..." if dead > 8 else "")
         return (
             f"{dead} of {count} latents are unused ({which}): {count - dead} may be all that these data need; "

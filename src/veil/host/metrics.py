@@ -103,6 +103,20 @@ class Several:
             tell_resumed(record, step)
 
 
+class Behind:
+    """A record of a fit that goes on behind ``taken`` steps of another."""
+
+    def __init__(self, record: Any, taken: int) -> None:
+        self._record, self._taken = record, taken
+
+    def __call__(self, values: dict[str, Any]) -> None:
+        self._record(values | {"step": values["step"] + self._taken})
+
+    def resumed(self, step: int) -> None:
+        """Tell the record in its own count."""
+        tell_resumed(self._record, step + self._taken)
+
+
 def tell_resumed(record: Any, step: int) -> None:
     """Tell a record, if it wants to know, that the fit goes on at this step."""
     if hasattr(record, "resumed"):

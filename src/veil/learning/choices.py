@@ -15,6 +15,7 @@ from veil.objective import (
     FIVO,
     Estimator,
     ExpectedLogLikelihood,
+    ImportanceWeighted,
     LocalReparameterisation,
     Marginal,
     Objective,
@@ -23,6 +24,9 @@ from veil.objective import (
 )
 from veil.parts.priors import Codes
 from veil.posterior import Bootstrap, Continuing, Exact, Optimal, Posterior
+from veil.zoo.vae import VAE
+
+DRAWS = 5  # of the latent of a conditional VAE, for each datum and step
 
 
 def usual_objective(model: Model, posterior: Posterior, by_sums: bool) -> Objective:
@@ -33,7 +37,14 @@ def usual_objective(model: Model, posterior: Posterior, by_sums: bool) -> Object
         return Marginal()
     if isinstance(posterior, Bootstrap | Optimal):
         return FIVO()
+    if conditional(model) and not _coded(model):
+        return ImportanceWeighted(DRAWS)
     return ELBO(usual_gradient(model))
+
+
+def conditional(model: Any) -> bool:
+    """Whether it is a conditional VAE, whose latent is the choice among several y that one x allows."""
+    return isinstance(model, VAE) and model.evidence and bool(model.inputs)
 
 
 def usual_gradient(model: Model) -> Estimator:
@@ -49,17 +60,25 @@ def _coded(model: Any) -> bool:
     return any(kinds(node) for node in jax.tree.leaves(model, is_leaf=kinds))
 
 
-@functools.lru_cache(maxsize=32)  # one object for one length: optimisers are compared by identity when jit looks back
 def default_optimiser(steps: int, rate: float = 1e-2) -> Optimiser:
     """Adam with a learning rate from ``rate`` to zero along a cosine, gradients clipped to norm 10."""
+    return Optimiser(_adam(rate), bounded=True, horizon=steps)
+
+
+@functools.lru_cache(maxsize=32)  # one object for one rate: transforms are compared by identity when jit looks back
+def _adam(rate: float) -> Any:
     import optax
 
-    adam = optax.adam(optax.cosine_decay_schedule(rate, steps))
-    return Optimiser(optax.chain(optax.clip_by_global_norm(10.0), adam), bounded=True)
+    return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate))
 
 
-def usual_optimiser(model: Model, steps: int) -> Optimiser:
-    """The one of a fit that is given none: exact likelihoods bear larger steps than bounds."""
+def usual_optimiser(model: Model, steps: int, objective: Objective | None = None) -> Optimiser:
+    """The one of a fit that is given none: exact likelihoods bear larger steps than bounds.
+
+    A choice among ways is sharp, and takes larger weights than small steps ever reach.
+    """
+    if isinstance(objective, ImportanceWeighted) and conditional(model):
+        return default_optimiser(steps, 3e-2)
     return default_optimiser(steps, 1e-2 if isinstance(model, Tractable) else 3e-3)
 
 

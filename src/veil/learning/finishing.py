@@ -14,14 +14,15 @@ from veil.evaluation.likelihood import evaluate
 from veil.evaluation.objective import values as objective_values
 from veil.learning import notes
 from veil.learning.em import EMState
-from veil.learning.learner import CONVERGED, FELL, NOT_FINITE, ROUNDED, Learner
+from veil.learning.learner import CONVERGED, FELL, NOT_FINITE, ROUNDED, Learner, told
 from veil.learning.preprocessing import Preprocessing
 from veil.learning.result import Fit, History, Status
 from veil.learning.starting import cast, chosen
-from veil.learning.watch import Watch, likeliest
+from veil.learning.watch import Watch, joined, likeliest
 from veil.model import Model, Plate, Startable, Stepwise, Tractable
 from veil.model.names import names
 from veil.objective import Objective
+from veil.objective.elbo import whole
 from veil.parts.experts import Experts, with_expanded_sums
 from veil.posterior import Exact, Posterior, Resampled
 from veil.units import in_user_units, standardised_posterior
@@ -54,7 +55,8 @@ def scorer(
     learner: Learner,
     seed: np.ndarray,
 ) -> Callable[[Any], float]:
-    """The mean log-likelihood of held-out data, or the objective where that is out of reach."""
+    """The mean log-likelihood of held-out data, or the objective, with its whole KL, where that is out of reach."""
+    objective = whole(objective)
 
     def score(state: Any) -> float:
         winner = likeliest(watch.records)
@@ -86,22 +88,22 @@ def finished(
     winner = (
         likeliest(watch.records) if watch.best_restart is None or watch.best_state is not state else watch.best_restart
     )
-    values, penalties, skipped, codes = (
-        np.concatenate([record[name] for record in watch.records]) for name in ("value", "penalty", "skipped", "code")
-    )
+    all_ = joined(watch.records)
+    skipped, last = int(np.sum(all_["skipped"][:, winner])), watch.records[-1]
     remarks = notes.columns(seen, isinstance(state.model, Startable) and state.model.space.isotropic)
     experts = _experts(state.model)
     if isinstance(state, EMState) and experts is not None:
         with jax.enable_x64(True):
             experts = cast(jax.tree.map(lambda leaf: np.asarray(leaf)[winner], experts), np.float64)
-            largest_precision = float(watch.records[-1]["largest_precision"][-1][winner])
+            largest_precision = float(last["largest_precision"][-1][winner])
             remarks += notes.components(experts, np.asarray(state.counts)[winner], largest_precision, seen)
-    converged, reason = _ending(int(codes[-1][winner]), watch.steps, steps)
+    converged, reason = _ending(int(last["code"][-1][winner]), watch.steps, steps)
     history = History(
-        values[:, winner] - seen.log_scale,
-        penalties[:, winner],
+        all_["value"][:, winner] - seen.log_scale,
+        all_["penalty"][:, winner],
         np.array(watch.checks).reshape(-1, 2),
-        values[-1] - seen.log_scale,
+        last["value"][-1] - seen.log_scale,
+        told({name: each[:, winner] for name, each in all_["metrics"].items()}, -seen.log_scale),
     )
     models, posteriors = _learned(learner, state)
     model = users_model(models, winner, seen)
@@ -109,14 +111,14 @@ def finished(
     if posteriors is not None and not isinstance(posterior, Exact):
         posterior = standardised_posterior(chosen(posteriors, winner), seen.units)
         remarks += _unused(model, posterior, data)
-    missed = int(np.sum(skipped[:, winner]))
-    if missed:
+    if skipped:
         remarks += [
-            f"{missed} steps were skipped because a value, gradient or update was not finite: lower learning rates help"
+            f"{skipped} steps were skipped because a value, gradient or update was not finite: lower learning rates "
+            "help"
         ]
     if remarks:
         warnings.warn("; ".join(remarks), UserWarning, stacklevel=3)
-    status = Status(converged, reason, watch.steps, missed, tuple(remarks))
+    status = Status(converged, reason, watch.steps, skipped, tuple(remarks))
     known = names(data)
     return Fit(model, posterior, history, status, query_names=known.query, evidence_names=known.evidence)
 
@@ -132,7 +134,8 @@ def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str
     some = next(iter(data.blocks(COLLAPSE)))
     if len(some) < 2:
         return []
-    look: Any = path_latents if isinstance(model, Stepwise) else functools.partial(latents, rows=COLLAPSE)
+    rows = 2 ** (len(some).bit_length() - 1)  # of few sizes
+    look: Any = path_latents if isinstance(model, Stepwise) else functools.partial(latents, rows=rows)
     line = collapse(look(model, posterior, some, key=jax.random.key(0), samples=1, progress=False))
     return [line] if line is not None and line.startswith("collapse") else []
 

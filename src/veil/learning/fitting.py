@@ -71,9 +71,10 @@ def fit(
 
     With the defaults a model whose M-step is closed-form learns by expectation maximisation
     (``ExpectedLogLikelihood``), any other with a latent that can be summed out by gradient ascent on the exact
-    log-likelihood (``Marginal``), and the rest on a lower bound of it (``ELBO``), together with the model's usual
-    posterior. Model, posterior and objective are chosen independently. Data are standardised inside, robustly, and
-    the model comes back in the user's units (see ``veil.units``). A model or posterior that was
+    log-likelihood (``Marginal``), and the rest on a lower bound of it (``ELBO``; of a conditional VAE
+    ``ImportanceWeighted(5)``), together with the model's usual posterior. Model, posterior and objective are chosen
+    independently. Data are standardised inside, robustly, and the model comes back in the user's units (see
+    ``veil.units``). A model or posterior that was
     learned before goes on in the units it began with.
 
     Arguments:
@@ -85,7 +86,7 @@ def fit(
             ``objective.WakeSleep(...)``.
         optimiser: an optax optimiser, or ``veil.Optimiser(optax.adam(1e-3), average=0.999, mixed_precision=True)``;
             choosing one means learning by gradients. Default Adam, its rate decaying to zero from 0.01 (0.003 for
-            bounds).
+            bounds, 0.03 for a conditional VAE's).
         steps: at most this many (default: 1000 of EM, 2000 of gradients). One step of full-batch EM sees all data.
         batch_size: rows a step sees (default: all for EM, up to 256 for gradients); with EM it makes it stepwise EM.
         window: train on windows of so many steps of long sequences, each going on from where the posterior was at the
@@ -101,6 +102,8 @@ def fit(
             ``jax.distributed.initialize``), a number of them, or a mesh of yours. Same result, to rounding.
         checkpoints: ``Checkpoints(folder, every=30.0)``, or the folder: the whole state is written now and then, and
             the same call goes on from there, to the same bytes as if it had not been stopped. Ctrl-C writes one first.
+            ``steps`` may be others: with more a fit becomes longer, its learning rate on the longer curve from there
+            on; with no more than were taken it ends where it is.
         progress: show a bar (default: when a terminal is there and it takes longer than two seconds).
         record: called with a dictionary of numbers for every step; see ``veil.JsonLines`` and ``veil.TensorBoard``.
 
@@ -124,8 +127,7 @@ def fit(
         key=np.asarray(jax.random.key_data(key)),
         posterior=posterior,
         objective=objective,
-        optimiser=optimiser,
-        steps=steps,
+        optimiser=optimiser and replace(optimiser, horizon=None),
         batch_size=batch_size,
         window=window,
         restarts=restarts,
@@ -167,7 +169,7 @@ def fit(
         stochastic = stepwise or objective.samples is not None  # type: ignore[attr-defined]
         learner = ExpectationMaximisation(objective, posterior, tolerance, stochastic, stepwise)  # type: ignore[arg-type]
     else:
-        optimiser = optimiser or usual_optimiser(model, steps)
+        optimiser = optimiser or usual_optimiser(begun, steps, objective)
         learner = Gradient(objective, optimiser, fixed, window is not None)
     with Progress(progress if leader else False, "fit") as bar, closing(keeper) if keeper else nullcontext():
         watch = Watch(bar, record if leader else None, seen.log_scale)
@@ -215,13 +217,17 @@ def _by_sums(
         state = train(fast, models, source, steps, seed, watch, None, memory)
         if not np.any(watch.records[-1]["code"][-1] >= FELL):
             return state
-        models = state.model if finite(state.model) else models
-        watch.begin_again()
+        go_on = finite((state.model, watch.records[-1]["value"]))
+        models = state.model if go_on else models
+        watch.exactly(go_on)
     watch.stage = 1
     with jax.enable_x64(True):
         exact = careful(cast(models, np.float64))
         source = source_of(data, seen, batch_size, seed, place)
-        return train(learner, exact, source, max(1, steps - watch.taken_before), seed, watch, None, memory)
+        state = train(learner, exact, source, max(1, steps - watch.taken_before), seed, watch, None, memory)
+    if not learner.stochastic:
+        watch.never_fell()
+    return state
 
 
 def _identity(asked: dict[str, Any], data: Data | Stream, seen: Preprocessing) -> dict[str, str]:

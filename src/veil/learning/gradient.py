@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.learning.learner import NOT_FINITE, RUNNING, Info, Learner, Sums, where_each
@@ -24,7 +25,9 @@ class Optimiser(eqx.Module):
     (Polyak & Juditsky 1992), or None; ``mixed_precision``: networks multiply in bfloat16 and add in float32, while
     parameters and likelihoods stay float32 (Micikevicius et al. 2018, without their loss scaling, which bfloat16's
     range makes needless); ``bounded``: the transform's updates are finite wherever gradients are, as those of Adam
-    behind clipping are, so that they are not looked at, which costs one pass over memory in six.
+    behind clipping are, so that they are not looked at, which costs one pass over memory in six; ``horizon``: multiply
+    updates by (1 + cos(π t / horizon)) / 2 at step t, zero from there on (Loshchilov & Hutter 2017, eq. 5, without
+    restarts). It is a number like the data: another one compiles nothing.
 
     >>> import optax
     >>> Optimiser(optax.adam(1e-3), average=0.999).average
@@ -35,6 +38,7 @@ class Optimiser(eqx.Module):
     average: float | None = eqx.field(static=True, default=None)
     mixed_precision: bool = eqx.field(static=True, default=False)
     bounded: bool = eqx.field(static=True, default=False)
+    horizon: Any = eqx.field(default=None, converter=lambda steps: None if steps is None else np.asarray(steps, int))
 
     def __check_init__(self) -> None:
         import optax
@@ -43,6 +47,12 @@ class Optimiser(eqx.Module):
             raise TypeError(f"transform: expected an optax optimiser, such as optax.adam(1e-3); got {self.transform!r}")
         if self.average is not None and not 0 <= self.average < 1:
             raise ValueError(f"average: expected a decay from 0 to below 1, such as 0.999; got {self.average!r}")
+
+    def share(self, step: Int[Array, ""]) -> Float[Array, ""] | float:
+        """What of an update is taken at a step."""
+        if self.horizon is None:
+            return 1.0
+        return 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(step / self.horizon, 1.0)))
 
 
 class GradientState(eqx.Module):
@@ -109,6 +119,11 @@ class Gradient(Learner):
             if self.optimiser.mixed_precision:
                 model, posterior = lowered(model), lowered(posterior)
             estimates = jax.vmap(lambda datum, key: state.objective(model, posterior, datum, key), axes)(block, keys)
+            for name, metric in estimates.metrics.items():
+                if metric.ndim != 1:
+                    raise ValueError(
+                        f"objective: metric {name!r} of its Estimate must be one number; got {metric.shape[1:]}"
+                    )
             return weight @ estimates.value, jax.tree.map(lambda metric: weight @ metric, estimates.metrics)
 
         (total, metrics), gradient = jax.value_and_grad(value, has_aux=True)(self._parameters(*pair))
@@ -116,13 +131,15 @@ class Gradient(Learner):
         if self.carried:
             ended = lambda datum, key: state.posterior.ended(state.model, datum, jax.random.fold_in(key, 1))  # noqa: E731
             ends = jax.vmap(ended, axes)(block, keys)
-        return Sums((gradient, metrics, ends), total, jnp.sum(weight), jnp.zeros(0))
+        memory = {name: metrics.pop(name) for name in list(metrics) if name.startswith("_")}
+        return Sums((gradient, memory, ends), total, jnp.sum(weight), jnp.zeros(0), metrics)
 
     def update(self, state: GradientState, sums: Sums, total: Float[Array, ""]) -> tuple[GradientState, Info]:
         import optax  # here, because EM need not wait for it
 
         pair = state.model, state.posterior
-        gradient, metrics, ends = sums.terms
+        gradient, memory, ends = sums.terms
+        memory, metrics = jax.tree.map(lambda metric: metric / sums.weight, (memory, sums.metrics))
         value = sums.value / sums.weight
         # the one minus sign: optimisers descend, objectives are to be raised
         descent = jax.tree.map(lambda term: -term / sums.weight, gradient)
@@ -133,18 +150,20 @@ class Gradient(Learner):
         fine = (state.code == RUNNING) & jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(descent))
         if not self.optimiser.bounded:
             fine &= jnp.isfinite(optax.tree.norm(updates))
+        share = self.optimiser.share(state.step)
+        updates = jax.tree.map(lambda update: share * update, updates)
         parameters, optimiser = where_each(fine, (optax.apply_updates(before[0], updates), optimiser), before)
         model, posterior = eqx.combine(parameters, pair)
         skipped = jnp.where(fine, 0, state.skipped + 1)
         code = jnp.where(skipped >= PATIENCE, NOT_FINITE, state.code)
-        objective = state.objective.advanced(jax.tree.map(lambda metric: metric / sums.weight, metrics))
+        objective = state.objective.advanced(memory | metrics)
         objective = where_each(fine, objective, state.objective)
         begin = None if ends is None else where_each(fine, ends, state.begin)
         average = self._averaged(state, parameters, fine)
         next_state = GradientState(
             model, posterior, objective, optimiser, skipped, code, state.step + 1, begin, average
         )
-        return next_state, Info(value, jnp.zeros_like(value), code, (~fine).astype(int), jnp.zeros(()))
+        return next_state, Info(value, jnp.zeros_like(value), code, (~fine).astype(int), jnp.zeros(()), metrics)
 
     def _averaged(self, state: GradientState, parameters: Any, fine: Array) -> Any:
         """The moving average after a step: of few steps that of all, with the decay (1 + t) / (10 + t) at first."""

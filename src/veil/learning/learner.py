@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from veil.model import Datum
 
 RUNNING, CONVERGED, ROUNDED, FELL, NOT_FINITE, UNSAFE = range(6)
+DENSITIES = "elbo", "reconstruction"  # metrics that are log-densities of the query, which change with its units
 
 
 class Info(eqx.Module):
@@ -22,7 +23,8 @@ class Info(eqx.Module):
 
     ``value``: the (penalised) objective before the step, nats per datum in standardised units; ``penalty`` its part
     that is not likelihood; ``code`` whether to go on; ``skipped`` 1 for a step not taken because it was not finite;
-    ``largest_precision`` the largest precision of the model, which says whether fast sums are safe.
+    ``largest_precision`` the largest precision of the model, which says whether fast sums are safe; ``metrics`` those
+    of the objective's ``Estimate``, mean over the data of the step.
     """
 
     value: Float[Array, "*steps"]
@@ -30,6 +32,7 @@ class Info(eqx.Module):
     code: Int[Array, "*steps"]
     skipped: Int[Array, "*steps"]
     largest_precision: Float[Array, "*steps"]
+    metrics: dict[str, Float[Array, "*steps"]] = eqx.field(default_factory=dict)
 
 
 class Learner(eqx.Module):
@@ -61,12 +64,18 @@ class Learner(eqx.Module):
 
 
 class Sums(eqx.Module):
-    """The sums of one batch: ``terms`` to learn from, the objective's value and the weight of its data."""
+    """The sums of one batch: ``terms`` to learn from, the objective's value and metrics, the weight of its data."""
 
     terms: Any
     value: Float[Array, ""]
     weight: Float[Array, ""]
     counts: Float[Array, "..."]
+    metrics: dict[str, Float[Array, "..."]] = eqx.field(default_factory=dict)
+
+
+def told(metrics: dict[str, Any], shift: Any) -> dict[str, Any]:
+    """Metrics of standardised data as they are told of the user's, whose log-densities are larger by ``shift``."""
+    return {name: value + shift if name in DENSITIES else value for name, value in metrics.items()}
 
 
 def where_each(condition: Array, new: Any, old: Any) -> Any:

@@ -21,6 +21,7 @@ from veil.host.signals import Ear, listening
 from veil.learning.learner import Info, Learner
 from veil.learning.windows import WindowOrder
 from veil.model import Datum
+from veil.model.batching import few_sizes, padded
 
 STRETCH = 256  # the most steps in one compiled call
 _ONE = Placement()
@@ -51,10 +52,12 @@ class InMemory:
         whole = batch_size is None or (batch_size >= self.count and not windows)
         self.batch_size = None if whole else batch_size
         self._seed, self.placement = seed.tolist(), placement
+        datum = padded(datum, few_sizes(self.count))  # no batch takes a row of the padding
         if self.batch_size is None:
             parts = max(1, -(-self.count // (rows * placement.count)))
-            blocks = jax.tree.map(lambda leaf: _blocked(np.asarray(leaf), parts, placement.count), datum)
-            self.blocks = placement.by_rows(blocks, 1)
+            size = -(-(len(datum) if parts == 1 else self.count) // (parts * placement.count)) * placement.count
+            blocked = lambda leaf: leaf.reshape(parts, size, *leaf.shape[1:])  # noqa: E731
+            self.blocks = placement.by_rows(jax.tree.map(blocked, padded(datum, parts * size)), 1)
         else:
             shared_out(self.batch_size, placement)
             self.blocks = placement.everywhere(datum)
@@ -158,13 +161,6 @@ def shared_out(rows: int, placement: Placement) -> None:
         )
 
 
-def _blocked(array: np.ndarray, parts: int, multiple: int) -> np.ndarray:
-    """[N, ...] -> [parts, rows, ...], rows a multiple, padded with zeros (whose weight is zero)."""
-    rows = -(-len(array) // (parts * multiple)) * multiple
-    padding = [(0, parts * rows - len(array))] + [(0, 0)] * (array.ndim - 1)
-    return np.pad(array, padding).reshape(parts, rows, *array.shape[1:])
-
-
 @eqx.filter_jit
 def _stretch(
     learner: Learner,
@@ -221,10 +217,14 @@ def _stretch(
             sums, _ = jax.lax.scan(add, sums, jnp.arange(1, parts))
         return update(state, sums, total)
 
-    # every entry of Info is one number: written down here, because asking a trace for it costs as much as the trace
+    # every entry of Info is one number: written down here, because asking a trace for it costs as much as the trace;
+    # what the objective has for metrics says that of ``accumulate``, which is kept for the steps
     shape = (STRETCH, restarts) if many else (STRETCH,)
     numbers, whole = jnp.zeros(shape), jnp.zeros(shape, int)
-    infos = Info(value=numbers, penalty=numbers, code=whole, skipped=whole, largest_precision=numbers)
+    one = jax.eval_shape(lambda: block(0) if plan is None else jax.tree.map(lambda leaf: leaf[plan[0]], blocks))
+    sums = jax.eval_shape(accumulate, state, one, jax.random.split(key, restarts) if many else key)
+    metrics = dict.fromkeys(sums.metrics, numbers)
+    infos = Info(value=numbers, penalty=numbers, code=whole, skipped=whole, largest_precision=numbers, metrics=metrics)
 
     def more(carry: tuple[Array, Any, Info]) -> Array:
         return (carry[0] < count) & ~learner.done(jnp.atleast_1d(carry[1].code))
@@ -263,7 +263,7 @@ def _update(learner: Learner, state: Any, sums: Any, total: Any, place: Placemen
     return eqx.combine(place.same(state), rest), place.same(info)
 
 
-Records = dict[str, np.ndarray]
+Records = dict[str, Any]  # the fields of Info, arrays [steps, restarts]
 
 
 @runtime_checkable
@@ -296,7 +296,7 @@ def train(
     """The state after ``steps``, or when every restart is done, or when ``watch(state, records)`` says stop.
 
     ``models`` and the state have a leading axis of restarts. ``records`` are those of one stretch of steps: arrays
-    [steps, restarts] of value, penalty, code, skipped and largest_precision. With ``period`` no stretch goes beyond a
+    [steps, restarts] of the fields of ``Info``. With ``period`` no stretch goes beyond a
     multiple of it, so that what is done between stretches can be done at known steps. ``seed``: the data of a key,
     uint32 [2].
     With ``memory`` the loop starts from its last checkpoint, writes others when they are due, and one more before it
@@ -359,11 +359,11 @@ def _advance(
         numbers = np.asarray(step), np.asarray(count)  # arrays: a Python number would be compiled in
         plan = source.plan(step, count)
         state, infos, done = _stretch(learner, state, source.blocks, plan, total, *numbers, seed, place)
-        return state, {name: np.asarray(vars(infos)[name])[: int(done)] for name in infos.__dataclass_fields__}
+        return state, jax.tree.map(lambda leaf: np.asarray(leaf)[: int(done)], vars(infos))
     sums = None
     for i, block in enumerate(source.next_batch()):
         sums = _accumulate(learner, state, block, np.asarray(step), np.asarray(i), seed, sums, place)
         if ear.heard and place.processes == 1 and i:
             return state, None
     state, info = _update(learner, state, sums, total, place)
-    return state, {name: np.asarray(vars(info)[name])[None] for name in info.__dataclass_fields__}
+    return state, jax.tree.map(lambda leaf: np.asarray(leaf)[None], vars(info))

@@ -8,36 +8,54 @@ import jax.numpy as jnp
 import numpy as np
 
 from veil.learning.preprocessing import Preprocessing
+from veil.model import Datum
+from veil.model.batching import as_datum
 from veil.model.scales import Scale
 from veil.parts.covariance import Diagonal, Full, Spherical
 from veil.parts.experts import LinearGaussian
+from veil.parts.nets import flat
 from veil.zoo.factor import FactorAnalysis
 
 NO_DATA = 1e-3  # a component with less than this many data is empty
 SAME = 1e-13  # sum of squared differences of a component's data, standardised, below which they are the same
-ALIKE = 1e-3  # relative difference of parameters below which two components are one
+NEAR = 0.05  # relative difference of parameters above which two components are not compared any further
+ALIKE = 0.05  # nats: components whose log-densities differ by less, on average over data, are one
+COMPARED = 1000  # data
 MOST = 10  # notes on components
+FEW = 4  # columns by name
 MANY = 300  # components beyond which pairs are not compared
 
 
 def columns(seen: Preprocessing, isotropic: bool) -> list[str]:
-    """Columns of a real-valued query that say nothing: constant, or missing in every row.
+    """A line on the columns of a real-valued query that are missing in every row, and one on those that are constant.
 
     A constant column is no harm where all columns share one variance (``isotropic``).
     """
     if not isinstance(seen.units.query, Scale):
         return []
-    sample, notes = seen.rows, []
+    sample = seen.rows
     flat = sample.query.reshape(len(sample), -1)
-    observed = None if sample.observed is None else sample.observed.reshape(len(sample), -1)
-    for j in range(flat.shape[1]):
-        values = flat[:, j] if observed is None else flat[observed[:, j], j]
-        name = sample.query_names[j] if len(sample.query_names) == flat.shape[1] else str(j)
-        if len(values) == 0:
-            notes.append(f"column {name} is missing in every row: its parameters are those it started with")
-        elif not isotropic and len(flat) > 1 and np.ptp(values) == 0:
-            notes.append(f"column {name} is constant ({values[0]:g}): its variance is held at the floor of the prior")
+    there = np.ones(flat.shape, bool) if sample.observed is None else sample.observed.reshape(flat.shape)
+    low, high = np.where(there, flat, np.inf).min(0), np.where(there, flat, -np.inf).max(0)
+    missing, constant = np.flatnonzero(low > high), np.flatnonzero(low == high)
+    names = sample.query_names if len(sample.query_names) == flat.shape[1] else range(flat.shape[1])
+    notes = []
+    if len(missing):
+        whose = "its parameters are those it" if len(missing) == 1 else "their parameters are those they"
+        notes.append(f"{_listed(names, missing)} missing in every row: {whose} started with")
+    if len(constant) and not isotropic and len(flat) > 1:
+        value = f" ({low[constant[0]]:g})" if len(constant) == 1 else ""
+        whose = "its variance is" if len(constant) == 1 else "their variances are"
+        notes.append(f"{_listed(names, constant)} constant{value}: {whose} held at the floor of the prior")
     return notes
+
+
+def _listed(names: Any, which: np.ndarray) -> str:
+    """The subject of a sentence about these columns, and its verb."""
+    few = ", ".join(str(names[j]) for j in which[:FEW])
+    if len(which) == 1:
+        return f"column {few} is"
+    return f"columns {few} are" if len(which) <= FEW else f"columns {few} and {len(which) - FEW} more are"
 
 
 def components(experts: Any, counts: np.ndarray, largest_precision: float, seen: Preprocessing) -> list[str]:
@@ -66,7 +84,7 @@ def components(experts: Any, counts: np.ndarray, largest_precision: float, seen:
                 said = f"component {k}, of {counts[k]:.3g} data, is narrower than the floor, which widens it"
                 notes.append(f"{said}: give its covariance a smaller floor than {floor:g}")
     if len(counts) <= MANY:
-        notes += _duplicates(experts, len(counts))
+        notes += _duplicates(experts, len(counts), seen)
     return notes if len(notes) <= MOST else [*notes[:MOST], f"and {len(notes) - MOST} more components like these"]
 
 
@@ -94,15 +112,32 @@ def noise(model: Any, seen: Preprocessing) -> list[str]:
     return [f"the factors leave nothing of {names} (a Heywood case): the noise {held}"] if len(columns) else []
 
 
-def _duplicates(experts: Any, count: int) -> list[str]:
+@eqx.filter_jit
+def _log_probs(experts: Any, block: Datum) -> Any:
+    """log p(y | x, k) [N, K]."""
+    features = lambda datum: jnp.concatenate([jnp.ones(1), *([] if datum.evidence is None else [flat(datum.evidence)])])  # noqa: E731
+    return jax.vmap(lambda datum: experts.log_probs(datum.query, features(datum), datum.observed))(block)
+
+
+def _duplicates(experts: Any, count: int, seen: Preprocessing) -> list[str]:
+    """Components that say the same of every datum, whatever their parameters: EM at a saddle does not tell them apart.
+
+    Only those of parameters that are near are compared.
+    """
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(experts)]
     rows = [leaf.reshape(count, -1) for leaf in leaves if leaf.shape[:1] == (count,)]
     if not rows:
         return []
-    table, notes = np.concatenate(rows, axis=1), []
+    table, notes, found = np.concatenate(rows, axis=1), [], None
     for k in range(1, count):
-        near = ALIKE * np.max(np.abs(table[k]), initial=1e-30)
+        near = NEAR * np.max(np.abs(table[k]), initial=1e-30)
         same = np.flatnonzero(np.max(np.abs(table[:k] - table[k]), axis=1) < near)
+        if len(same) and found is None:
+            few = seen.rows[:: -(-len(seen.rows) // COMPARED)]
+            found = np.asarray(_log_probs(experts, as_datum(few, seen.units)))
+        if len(same):
+            assert found is not None
+            same = same[np.mean(np.abs(found[:, same] - found[:, [k]]), axis=0) < ALIKE]
         if len(same):
             notes.append(f"component {k} is a duplicate of component {same[0]}: use fewer components, or restarts")
     return notes

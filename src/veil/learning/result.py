@@ -1,6 +1,6 @@
 """What a fit returns: frozen and named."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,14 +13,16 @@ class History:
     """What happened at each step of the restart that won, in the user's units.
 
     ``value``: the objective before the step, nats per datum (with EM the log-likelihood plus ``penalty``, its
-    log-prior); ``held_out`` [M, 2]: step and mean log-likelihood of held-out data; ``restarts`` [R]: the final value of
-    each restart. Steps of fast float32 sums that had to give way to float64 are not in it.
+    log-prior); ``held_out`` [M, 2]: step and mean log-likelihood of held-out data, or its whole bound, whatever
+    warms up in training; ``restarts`` [R]: the final value of each restart; ``metrics``: what else the objective's
+    ``Estimate`` says, by name, of an ELBO ``elbo``, ``reconstruction`` and ``kl``.
     """
 
     value: np.ndarray
     penalty: np.ndarray
     held_out: np.ndarray
     restarts: np.ndarray
+    metrics: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.value)
@@ -35,6 +37,19 @@ class Status:
     steps: int
     skipped: int = 0
     notes: tuple[str, ...] = ()
+
+
+def in_a_row(first: "Fit", then: "Fit") -> "Fit":
+    """The second of two fits, which went on from the first, with the history of both."""
+    one, two, steps = first.history, then.history, first.status.steps
+    series = {name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in ("value", "penalty")}
+    metrics = {
+        name: np.concatenate([one.metrics[name], two.metrics[name]]) for name in one.metrics if name in two.metrics
+    }
+    checks = np.concatenate([one.held_out, two.held_out + np.array([[steps, 0.0]])])
+    history = History(**series, held_out=checks, restarts=two.restarts, metrics=metrics)
+    taken, skipped = steps + then.status.steps, first.status.skipped + then.status.skipped
+    return replace(then, history=history, status=replace(then.status, steps=taken, skipped=skipped))
 
 
 @dataclass(frozen=True, repr=False)

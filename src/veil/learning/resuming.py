@@ -5,14 +5,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from veil.host.checkpoints import Keeper, filled, named_leaves
 from veil.host.devices import Placement
 from veil.host.metrics import tell_resumed
 from veil.learning.learner import Info
 from veil.learning.loop import InMemory, Streamed
-from veil.learning.watch import Watch
+from veil.learning.watch import Watch, joined
 
 
 class Resuming:
@@ -40,19 +39,24 @@ class Resuming:
         saved, watch = self._saved, self._watch
         if saved is None or saved.number("stage") != watch.stage:
             return state, 0
-        step, steps, recorded, best = (saved.number(name) for name in ("step", "steps", "recorded", "best"))
+        step, steps, best = (saved.number(name) for name in ("step", "steps", "best"))
         checks = saved.pairs("checks")
-        if not recorded <= step <= steps <= max(watch.limit, 1) or best not in (0, 1):
+        metrics = saved.meta.get("metrics")
+        known = isinstance(metrics, list) and all(isinstance(name, str) for name in metrics)
+        if not step <= steps or best not in (0, 1) or not known:
             raise saved.damaged("its numbers contradict each other")
         restarts = jax.tree.leaves(eqx.filter(state, eqx.is_array))[0].shape[0]
-        kinds = {name: int if name in ("code", "skipped") else float for name in Info.__dataclass_fields__}
+        number, whole = (jax.ShapeDtypeStruct((steps, restarts), jnp.result_type(kind)) for kind in (float, int))
+        history: Any = {name: whole if name in ("code", "skipped") else number for name in Info.__dataclass_fields__}
+        history["metrics"] = dict.fromkeys(metrics or (), number)
         arrays = named_leaves(state, "state") | (named_leaves(state, "best") if best else {})
         expected = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in arrays.items()}
-        for name, kind in kinds.items():
-            expected[f"history.{name}"] = jax.ShapeDtypeStruct((recorded, restarts), jnp.result_type(kind))
+        expected |= _by_name(history) if steps else {}
         found = saved.arrays(expected)
         state = self._place.everywhere(filled(state, "state", found))
-        watch.records[:] = [{name: found[f"history.{name}"] for name in kinds}] if recorded else []
+        if steps:
+            leaves = [found[name] for name in _by_name(history)]
+            watch.records[:] = [jax.tree.unflatten(jax.tree.structure(history), leaves)]
         watch.steps, watch.taken_before, watch.checks = steps, steps - step, checks
         if best:
             watch.best_state = self._place.everywhere(filled(state, "best", found))
@@ -64,23 +68,25 @@ class Resuming:
 
     def save(self, state: Any, step: int, source: InMemory | Streamed, wait: bool = False) -> None:
         watch = self._watch
-        names = Info.__dataclass_fields__
         if len(watch.records) > 1:  # joined once, so that the next checkpoint need not join it all again
-            watch.records[:] = [{name: np.concatenate([part[name] for part in watch.records]) for name in names}]
-        arrays = named_leaves(state, "state")
-        recorded = sum(len(part["value"]) for part in watch.records)
-        if recorded:
-            arrays |= {f"history.{name}": watch.records[0][name] for name in names}
+            watch.records[:] = [joined(watch.records)]
+        arrays = named_leaves(state, "state") | (_by_name(watch.records[0]) if watch.records else {})
         if watch.best_state is not None:
             arrays |= named_leaves(watch.best_state, "best")
         meta = {
             "stage": watch.stage,
             "step": step,
             "steps": watch.steps,
-            "recorded": recorded,
+            "metrics": sorted(watch.records[0]["metrics"]) if watch.records else [],
             "checks": [[taken, value] for taken, value in watch.checks],
             "best": int(watch.best_state is not None),
             "best_restart": watch.best_restart or 0,
             "position": source.position() if isinstance(source, Streamed) else None,
         }
         self._keeper.save(watch.steps, arrays, meta, wait)
+
+
+def _by_name(history: Any) -> dict[str, Any]:
+    """The arrays of a history by the names that they have in a checkpoint, in the order of its leaves."""
+    leaves = jax.tree_util.tree_leaves_with_path(history)
+    return {f"history{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves}

@@ -11,9 +11,9 @@ from veil.data import Data, Stream
 from veil.host.devices import Placement
 from veil.learning.loop import InMemory, Streamed, shared_out
 from veil.learning.preprocessing import FAR, Preprocessing, preprocess
-from veil.model import Datum, Plate, Rescalable, Startable
+from veil.model import ClosedForm, Datum, Plate, Rescalable, Startable
 from veil.model.abilities import started
-from veil.model.batching import as_datum, block_rows, padded
+from veil.model.batching import as_datum, block_rows, few_sizes, padded
 from veil.parts.experts import with_expanded_sums
 from veil.posterior import Exact, Learned, Posterior
 from veil.posterior.base import per_datum
@@ -89,6 +89,12 @@ def starts(model: Any, seen: Preprocessing, restarts: int, rng: np.random.Genera
     with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
         sample = as_datum(seen.sample, seen.units, seen.missing, FAR)
         stacked = None if each[0] is None else np.stack(each)
+        if isinstance(model, ClosedForm):  # whose start is of weighted sums: more rows of weight zero change nothing
+            many = few_sizes(len(sample))
+            if stacked is not None:
+                more = (many - len(sample)) * (stacked.shape[1] // len(sample))
+                stacked = np.pad(stacked, ((0, 0), (0, more), (0, 0)))
+            sample = padded(sample, many)
         models = _initialise(model, sample, stacked, seeds(rng, restarts))
         if isinstance(models, Plate):
             models = models.shared_among(seen.total)
@@ -108,9 +114,8 @@ def guesses(posterior: Posterior, models: Any, source: InMemory | Streamed, rest
     if not isinstance(posterior, Learned) or (started(posterior) and restarts == 1):
         return several(posterior, restarts)
     example = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), source.example())
-    count = 0
-    if isinstance(source, InMemory):
-        count = source.rows if per_datum(posterior) is not None else source.count
+    # only a row for each datum has to know how many there are, which would be another number to compile for
+    count = source.rows if isinstance(source, InMemory) and per_datum(posterior) is not None else 0
     return _guess(posterior, models, example, count, seeds(rng, restarts))
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from veil.data import Data
 from veil.learning.choices import as_optimiser, usual_objective
 from veil.learning.gradient import Gradient, GradientState, Optimiser
+from veil.learning.learner import told
 from veil.learning.preprocessing import preprocess
 from veil.learning.starting import frozen_units
 from veil.model import Datum, Plate, Startable, Stepwise, checks
@@ -118,10 +119,10 @@ class Trainer:
         jacobian = jax.vmap(lambda datum: self.units.log_jacobian(datum, sequence))(batch)
         standard = jax.vmap(self.units.standard)(batch)
         sums = learner.accumulate(learned, standard, jax.random.fold_in(state.key, learned.step))
-        metrics = jax.tree.map(lambda metric: metric / sums.weight, sums.terms[1])
         after, info = learner.update(learned, sums, sums.weight)
-        value = info.value + weight @ jacobian / sums.weight
-        return TrainerState(after, state.key), StepInfo(value, metrics, info.skipped)
+        shift = weight @ jacobian / sums.weight
+        seen = StepInfo(info.value + shift, told(info.metrics, shift), info.skipped)
+        return TrainerState(after, state.key), seen
 
     def result(self, state: TrainerState) -> tuple[Any, Posterior]:
         """The model and the posterior as they are now (or their moving averages), in the user's units."""

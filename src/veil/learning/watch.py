@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
+from veil.host.metrics import tell_resumed
 from veil.host.progress import Progress
-from veil.learning.learner import RUNNING
+from veil.learning.learner import RUNNING, told
 from veil.learning.loop import Records
 
 
@@ -16,35 +18,51 @@ class Watch:
     def __init__(self, bar: Progress, record: Callable[[dict[str, float]], None] | None, log_scale: float) -> None:
         self.bar, self.record, self.log_scale = bar, record, log_scale
         self.limit = 0
-        self.steps = 0  # taken, including those whose records were dropped
+        self.steps = 0  # taken, in all stages
         self.records: list[Records] = []
         self.checks: list[tuple[int, float]] = []
         self.best_state: Any = None
         self.best_restart: int | None = None
         self._period = 0
         self.may_stop = True
-        self.stage, self.taken_before = 0, 0  # of EM: 1 in float64, and how many steps came before it
+        self.stage, self.taken_before = 0, 0  # of EM: 1 with exact sums, and how many steps came before it
         self._held_out: tuple[Callable[[Any], float], int] | None = None
 
     def hold_out(self, score: Callable[[Any], float], patience: int) -> None:
         """Score the state on held-out data now and then; keep the best, stop after ``patience`` worse ones."""
         self._held_out = score, patience
 
-    def begin_again(self) -> None:
-        """Drop what was recorded: the steps so far were not good enough to be part of the history."""
-        self.records.clear()
-        self.taken_before = self.steps
+    def exactly(self, go_on: bool) -> None:
+        """From here on EM's sums are exact; unless they ``go_on``, they begin where the fast ones began."""
+        if not go_on:
+            self.records.clear()
+            self.steps = 0
+            tell_resumed(self.record, 0)
+        exact = lambda leaf: leaf.astype(np.int64 if leaf.dtype.kind == "i" else np.float64)  # noqa: E731
+        self.records[:] = jax.tree.map(exact, self.records)
+        self.stage, self.taken_before = 1, self.steps
+
+    def never_fell(self) -> None:
+        """EM never falls: what fast sums said above the first exact value was their rounding."""
+        self.records[:] = [joined(self.records)]
+        values, before = self.records[0]["value"], self.taken_before
+        values[:before] = np.minimum(values[:before], values[before])
 
     def __call__(self, state: Any, record: Records) -> bool:
         first = self.steps
         self.steps += len(record["value"])
         self.records.append(record)
-        values = np.max(record["value"], axis=1) - self.log_scale
+        best = np.argmax(record["value"], axis=1)[:, None]
+        ahead = lambda numbers: np.take_along_axis(numbers, best, 1)[:, 0]  # noqa: E731
+        values = ahead(record["value"]) - self.log_scale
         self.bar.update(self.steps, self.limit, f"{float(values[-1]):.5g} nats per datum")
         if self.record is not None:
-            skipped = np.sum(record["skipped"], axis=1).tolist()
-            for i, (value, missed) in enumerate(zip(values.tolist(), skipped, strict=True)):
-                self.record({"step": first + i, "value": value, "skipped": missed})
+            metrics = told({name: ahead(each) for name, each in record["metrics"].items()}, -self.log_scale)
+            own = {"value": values, "skipped": np.sum(record["skipped"], axis=1)}
+            columns = own | metrics | own  # its own names come first, and are its own
+            rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+            for i, row in enumerate(rows):
+                self.record({"step": first + i} | dict(zip(columns, row, strict=True)))
         return self._held_out is not None and self._due() and self._check(state, *self._held_out)
 
     def period(self, steps: int) -> int | None:
@@ -65,6 +83,11 @@ class Watch:
         if best == len(self.checks) - 1:
             self.best_state, self.best_restart = state, likeliest(self.records)
         return self.may_stop and len(self.checks) - 1 - best >= patience
+
+
+def joined(records: list[Records]) -> Records:
+    """All records as those of one stretch of steps."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *records)
 
 
 def likeliest(records: list[Records]) -> int:

@@ -1,5 +1,6 @@
 """From data on the host to blocks on the device."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -57,11 +58,21 @@ def _blank(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def padded(datum: Datum, rows: int) -> Datum:
-    """A short last block, filled up with data of weight zero so that every block has one shape."""
+    """Rows filled up with the last one, of weight zero, so that blocks have one shape, and only numbers of the data.
+
+    Zeros would be outside the support of some, where zero times infinity is no number.
+    """
     missing = rows - len(datum)
     if missing == 0:
         return datum
-    return jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)), datum)
+    more = jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1), "edge"), datum)
+    return more if datum.weight is None else replace(more, weight=np.pad(datum.weight, (0, missing)))
+
+
+def few_sizes(rows: int) -> int:
+    """The next of few numbers, four to each doubling: data of about as many rows are to compile nothing anew."""
+    step = 2 ** max((rows - 1).bit_length() - 3, 0)
+    return -(-rows // step) * step
 
 
 def block_rows(sample: Data, sequential: bool, values: int) -> int:

@@ -14,7 +14,7 @@ from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.model import Datum, Model, Stepwise, checks
 from veil.model.abilities import values
-from veil.model.batching import as_datum, block_rows, on_device, padded
+from veil.model.batching import as_datum, block_rows, few_sizes, on_device, padded
 from veil.model.batching import length as size_of
 from veil.model.names import aligned
 
@@ -62,9 +62,9 @@ def length(data: Data | Stream | Datum) -> int:
 
 
 def blocks(data: Data | Stream | Datum, rows: int) -> Iterator[Block]:
-    """All data, ``rows`` at a time (fewer if there are no more), every block of one shape."""
+    """All data, ``rows`` at a time (fewer if there are no more), every block of one shape, one of few."""
     if not isinstance(data, Stream):
-        rows = min(rows, length(data))
+        rows = min(rows, few_sizes(length(data)))
     if isinstance(data, Datum):
         parts: Iterator[Datum] = (
             jax.tree.map(lambda leaf, at=start: np.asarray(leaf[at : at + rows]), data)

@@ -12,7 +12,12 @@ from veil.posterior.base import Posterior
 
 
 class Estimate(eqx.Module):
-    """The value of an objective (nats, to be maximised) and whatever else is worth looking at, by name."""
+    """The value of an objective (nats, to be maximised) and whatever else is worth looking at, by name.
+
+    A fit averages metrics over the data of a step and shows them in ``history.metrics`` and to its ``record``, but for
+    those that begin with _, which are for ``Objective.advanced`` alone. ``elbo`` and ``reconstruction`` are
+    log-densities of the query and are told in the user's units, like the value; others as they come.
+    """
 
     value: Float[Array, ""]
     metrics: dict[str, Float[Array, ""]] = eqx.field(default_factory=dict)

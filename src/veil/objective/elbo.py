@@ -87,11 +87,22 @@ class ELBO(Objective):
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
         parts = self.gradient.elbo(_problem(model, posterior, datum, self.kl), key, self.samples)
         metrics = {"elbo": parts.reconstruction - parts.kl, "reconstruction": parts.reconstruction, "kl": parts.kl}
-        return Estimate(parts.value, jax.lax.stop_gradient(metrics | {"signal": parts.signal}))
+        return Estimate(parts.value, jax.lax.stop_gradient(metrics | {"_signal": parts.signal}))
 
     def advanced(self, metrics: dict[str, Float[Array, ""]]) -> "ELBO":
-        gradient = self.gradient.advanced(metrics["signal"])
+        gradient = self.gradient.advanced(metrics["_signal"])
         return ELBO(gradient, self.samples, tuple(term.advanced() for term in self.kl))
+
+
+def whole(objective: Objective) -> Any:
+    """The objective with the whole KL in every ELBO that it is, or is made of: what it is worth on other data.
+
+    What is done to the KL in training (a warm-up, free nats) would otherwise be part of the score: while the KL
+    counts little, the best model is the one that overfits most.
+    """
+    elbo = lambda node: isinstance(node, ELBO)  # noqa: E731
+    bare = lambda node: ELBO(node.gradient, node.samples) if elbo(node) else node  # noqa: E731
+    return jax.tree.map(bare, objective, is_leaf=elbo)
 
 
 class ImportanceWeighted(Objective):
@@ -115,10 +126,10 @@ class ImportanceWeighted(Objective):
         if isinstance(model, Plate):
             raise TypeError("objective: data that share one latent have one bound together; use ELBO()")
         value = self.gradient.weighted(_problem(model, posterior, datum), key, self.samples)
-        return Estimate(value, {"signal": jax.lax.stop_gradient(value)})
+        return Estimate(value, {"_signal": jax.lax.stop_gradient(value)})
 
     def advanced(self, metrics: dict[str, Float[Array, ""]]) -> "ImportanceWeighted":
-        return ImportanceWeighted(self.samples, self.gradient.advanced(metrics["signal"]))
+        return ImportanceWeighted(self.samples, self.gradient.advanced(metrics["_signal"]))
 
 
 class WakeSleep(Objective):

@@ -30,7 +30,10 @@ class Learned(Posterior):
 
     @abstractmethod
     def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> Self:
-        """With starting parameters, for data like ``example`` (one datum), of which there are ``count``."""
+        """With starting parameters, for data like ``example`` (one datum).
+
+        ``count``: how many there are; 0 but for a ``PerDatum``: for others it would be one more number to compile for.
+        """
 
 
 class Intrinsic(Posterior):

@@ -30,7 +30,7 @@ from veil.posterior.base import per_datum
 from veil.saved import folders
 
 FORMAT, VERSION = "veil run", 1
-CONFIG, METRICS = "config.json", "metrics.jsonl"
+CONFIG, METRICS, UNFINISHED = "config.json", "metrics.jsonl", ".unfinished"
 LARGEST_CONFIG, LARGEST_METRICS = 64 * 2**20, 2**30  # bytes
 DEEPEST = 16  # dictionaries in one another
 PRECISIONS = ("float32", "float64")
@@ -162,6 +162,12 @@ def read(path: str | os.PathLike[str]) -> Run:
         ValueError: not this format, damaged, or altered.
     """
     folder = Path(path)
+    part = folder.absolute().with_name(folder.absolute().name + UNFINISHED)
+    if not folder.is_dir() and part.is_dir():
+        raise FileNotFoundError(
+            f"{folder} is not finished (it is in {part.name}): the command that began it goes on with --resume, and "
+            "with --resume --steps 1 ends where it is"
+        )
     if not folder.is_dir():
         raise FileNotFoundError(
             f"there is no run directory {folder}; make one with: veil fit MODEL DATA --out {folder}"
@@ -244,12 +250,14 @@ def configuration(
     fit: dict[str, Any],
     precision: str,
     command: Sequence[str],
+    asked: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What config.json holds: everything that was asked for, and the versions of what did it."""
     return {
         "format": FORMAT,
         "version": VERSION,
         "command": list(command),
+        "asked": asked,
         "model": {"name": model, "options": options},
         "data": data,
         "fit": fit,

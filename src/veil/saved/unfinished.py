@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from veil.saved import folders
-from veil.saved.runs import CONFIG, FORMAT, METRICS
+from veil.saved.runs import CONFIG, FORMAT, METRICS, UNFINISHED
 
-CHECKPOINTS, UNFINISHED, LOCK = "checkpoints", ".unfinished", "lock"
+CHECKPOINTS, LOCK = "checkpoints", "lock"
 # what an unfinished run may hold, whole or half-written
 PARTS = {CONFIG, METRICS, CHECKPOINTS, LOCK, "tensorboard", "selection.json", folders.STRUCTURE, "plots", "report.html"}
 WHOLE = "|".join([*map(re.escape, sorted(PARTS)), folders.ARRAYS.pattern])

@@ -17,6 +17,8 @@ from veil.parts.priors import StandardNormal, TwoLevels, VampPrior, as_prior
 from veil.posterior import Amortized, Ladder, Posterior
 from veil.zoo.emission import begun, emitted
 
+SWITCH = 20.0  # times the usual scale of weights
+
 
 class VAE(Startable, Guided):
     """p(y | x) = ∫ p(y | x, z) p(z | x) dz with p(y | x, z) = head(W [1, decoder(z, x)]). Kingma & Welling 2014.
@@ -28,8 +30,8 @@ class VAE(Startable, Guided):
     * ``evidence``: whether p(y | x, z) sees the evidence; a prior that does is ``priors.ConditionalNormal``. Together
       they give the decompositions p(y|x,z) p(z|x), p(y|x,z) p(z) and p(y|z) p(z|x) of a conditional VAE.
 
-    The integral has no closed form: ``veil.fit`` maximises the ELBO with an amortized posterior that mirrors the
-    decoder, and ``veil.evaluate`` reports bounds.
+    The integral has no closed form: ``veil.fit`` maximises the ELBO, given evidence an importance-weighted bound, with
+    an amortized posterior that mirrors the decoder, and ``veil.evaluate`` reports bounds.
 
     >>> import jax, veil
     >>> model = VAE(latent=1, head=veil.heads.DiagonalGaussian(), decoder=veil.MLP((16,)))
@@ -78,4 +80,18 @@ class VAE(Startable, Guided):
         seen = latent.dimensions + (inputs if self.evidence else 0)
         weight = jnp.ones(len(data)) if data.weight is None else data.weight
         decoder, output = begun(self.head, self.decoder, seen, data.query, data.observed, weight, *keys)
+        if inputs and self.evidence and isinstance(decoder, MLP) and decoder.activation == "tanh":
+            decoder = _switching(decoder, latent.dimensions)
         return VAE(latent, output.head, decoder, self.evidence, output, inputs)
+
+
+def _switching(decoder: MLP, latents: int) -> MLP:
+    """A decoder whose first units are switches in z, and smooth in the evidence behind it.
+
+    p(y | x, z) has to jump where the choice between two y does; from units that are smooth in z a decoder takes
+    thousands of steps to get there, or blurs the ways into one. Weights that are too large are soon unlearned.
+    """
+    assert decoder.layers is not None
+    first = decoder.layers[0]
+    gain = jnp.where(jnp.arange(first.weight.shape[1]) < latents, SWITCH, 1.0)
+    return eqx.tree_at(lambda net: net.layers[0].weight, decoder, first.weight * gain[None])
