@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import veil
-from cases import HEADS, head_log_prob, make_data
+from cases import EVERY_HEAD as HEADS
+from cases import head_log_prob, make_data
 from veil import distributions
 from veil.parts import heads
 

@@ -17,6 +17,7 @@ from veil.evaluation.moments import mean_and_variance
 from veil.host.progress import Progress
 from veil.maths import hamiltonian, importance
 from veil.model import Datum, Model, blocks, checks
+from veil.model.abilities import space_of
 from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
 
@@ -321,7 +322,7 @@ def annealed_bound(
             _check(model, blocks.first(block.datum.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
             return _summary(_Run(model, start, block, settings, temperatures, tick).forward(betas, key)[0])
 
-        (lower, error, effective), weight = blocks.gathered(blocks.blocks(data, rows), measured)
+        (lower, error, effective), weight = blocks.gathered(blocks.blocks(data, rows, space_of(model)), measured)
     return AnnealedBound(lower, error, effective, weight, chains)
 
 
@@ -363,5 +364,7 @@ def sandwich(
             (lower, lower_error, _), (upper, upper_error, _) = _summary(forward), _summary(backward)
             return lower, lower_error, -upper, upper_error
 
-        (lower, lower_error, upper, upper_error), _ = blocks.gathered(blocks.blocks(data, rows), measured)
+        (lower, lower_error, upper, upper_error), _ = blocks.gathered(
+            blocks.blocks(data, rows, space_of(model)), measured
+        )
     return Sandwich(lower, lower_error, upper, upper_error, np.asarray(data.query), data.evidence)

@@ -17,7 +17,7 @@ from veil.evaluation.bounds import grouping
 from veil.evaluation.moments import mean_and_variance
 from veil.host.progress import Progress
 from veil.model import Datum, Model, blocks, checks
-from veil.model.batching import as_datum
+from veil.model.abilities import space_of
 from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
 
@@ -166,7 +166,7 @@ def _prior(model: Model, latents: Array) -> Array:
     return jax.vmap(lambda z: distributions.log_prob(model.prior(None), z))(latents)
 
 
-def _some(data: Data | Stream, rows: int, key: PRNGKeyArray) -> blocks.Block:
+def _some(model: Model, data: Data | Stream, rows: int, key: PRNGKeyArray) -> blocks.Block:
     """Rows at random, or the first ones of a stream, as one block without padding."""
     if isinstance(data, Stream):
         first = next(iter(data))
@@ -174,7 +174,7 @@ def _some(data: Data | Stream, rows: int, key: PRNGKeyArray) -> blocks.Block:
     else:
         order = np.asarray(jax.random.permutation(key, len(data)))[:rows]
         chosen = data[order]
-    return next(blocks.blocks(as_datum(chosen), len(chosen)))
+    return next(blocks.blocks(chosen, len(chosen), space_of(model)))
 
 
 def _information(
@@ -222,7 +222,7 @@ def latents(
         raise ValueError(f"threshold: expected a positive number; got {threshold!r}")
     data = blocks.as_data(model, data)
     key_all, key_rows, key_draws = jax.random.split(key, 3)
-    some = _some(data, rows, key_rows)
+    some = _some(model, data, rows, key_rows)
     if some.count < 2:
         raise ValueError("data: expected two or more data, to compare their posteriors")
     first = jax.tree.map(lambda leaf: leaf[0], some.datum)
@@ -232,7 +232,7 @@ def latents(
     parts: list[Any] = []
     weights: list[np.ndarray] = []
     with Progress(progress, "latents") as bar:
-        for number, block in enumerate(blocks.blocks(data, size)):
+        for number, block in enumerate(blocks.blocks(data, size, space_of(model))):
             found = _summary(model, posterior, block.datum, block.rows, key_all, samples)
             parts.append([np.asarray(leaf, np.float64)[: block.count] for leaf in found])
             weights.append(block.weight)

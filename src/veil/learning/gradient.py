@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.learning.learner import NOT_FINITE, RUNNING, Info, Learner, Sums, where_each
 from veil.model import Datum, Plate
+from veil.model.scales import Scale
 from veil.objective import Objective
 from veil.parts.nets import lowered
-from veil.units import Units
 
 PATIENCE = 10  # steps in a row that are not finite
 
@@ -115,7 +115,9 @@ class Gradient(Learner):
             if self.optimiser.mixed_precision:
                 model, posterior = lowered(model), lowered(posterior)
             estimates = jax.vmap(lambda datum, key: state.objective(model, posterior, datum, key), axes)(block, keys)
-            return weight @ estimates.value, jax.tree.map(lambda metric: weight @ metric, estimates.metrics)
+            return weight @ jnp.where(weight > 0, estimates.value, 0.0), jax.tree.map(
+                lambda metric: weight @ metric, estimates.metrics
+            )
 
         (total, metrics), gradient = jax.value_and_grad(value, has_aux=True)(parameters)
         ends = None
@@ -173,7 +175,7 @@ class Gradient(Learner):
 
 def trainable(model: Any) -> Any:
     """The model with everything but its trained arrays replaced by None: units of measurement are not trained."""
-    fixed = lambda node: isinstance(node, Units)  # noqa: E731
+    fixed = lambda node: isinstance(node, Scale)  # noqa: E731
     return eqx.filter(
         jax.tree.map(lambda node: None if fixed(node) else node, model, is_leaf=fixed), eqx.is_inexact_array
     )

@@ -9,7 +9,8 @@ from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.data.core.arrays import concatenate
 from veil.data.core.episodes import steps
-from veil.model import Model, Startable, Stepwise
+from veil.model import Model, Stepwise
+from veil.model.abilities import Space, space_of
 from veil.model.abilities import values as latent_values
 from veil.model.scales import Scale
 from veil.units import Units
@@ -35,6 +36,7 @@ class Preprocessing:
     missing: bool
     sequential: bool
     values: int
+    space: Space
 
     @property
     def weights(self) -> np.ndarray:
@@ -93,9 +95,7 @@ class Extent:
     def add(self, block: Data) -> None:
         """Look at a block. Raises ValueError for numbers no fit can hold, or outside the model's support."""
         refuse_huge(block)
-        rows = steps(block) if isinstance(self._model, Stepwise) else block
-        if isinstance(self._model, Startable):
-            self._model.space.check(known_values(rows), rows.query_names)
+        rows = supported(self._model, block)
         self.total += block.total_weight
         for role, tree in (("query", rows.query), ("evidence", rows.evidence)):
             if tree is not None:
@@ -125,6 +125,13 @@ class Extent:
         pairs = zip(_leaves(units.query, len(self._present)), self._present, strict=True)
         each = [present / self.total * np.log(np.asarray(scale.scale)) for scale, present in pairs if scale is not None]
         return float(sum(np.sum(one) for one in each))
+
+
+def supported(model: Model, data: Data) -> Data:
+    """The rows (of sequences their steps); ValueError names column and value of one that the model says cannot be."""
+    rows = steps(data) if isinstance(model, Stepwise) else data
+    space_of(model).check(known_values(rows), rows.query_names)
+    return rows
 
 
 def known_values(rows: Data) -> Any:
@@ -176,7 +183,9 @@ def preprocess(
         sample = data if len(data) <= SAMPLE else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
     units = Units.of(sample, model) if units is None else units
     numbers = extent.log_scale(units), extent.largest(units), extent.missing
-    return Preprocessing(sample, extent.total, units, *numbers, isinstance(model, Stepwise), latent_values(model))
+    return Preprocessing(
+        sample, extent.total, units, *numbers, isinstance(model, Stepwise), latent_values(model), space_of(model)
+    )
 
 
 def _reservoir(stream: Stream, extent: Extent, rng: np.random.Generator) -> Data:

@@ -2,8 +2,8 @@
 
 Everywhere T steps, K states; ``first`` [K] is log p(z) at the start of an episode; ``move`` log p(z_t = j | z_t-1 = i)
 as [K, K], rows i, or as [T, K, K] with move[t] leading INTO step t; ``seen`` [T, K] log p(y_t | z_t); ``starts`` and
-``there`` bool [T] from ``steps``. Logarithms of zero count as -1e30: no result is ever NaN or infinite, and impossible
-data have a log-likelihood of about -1e30. Rabiner 1989; Bishop 2006, section 13.2.
+``there`` bool [T] from ``steps``. Logarithms of zero count as -1e30 inside: no result is NaN, the log-likelihood of
+impossible data is -inf, and all else about them is finite. Rabiner 1989; Bishop 2006, section 13.2.
 
 Arguments and results are logarithms. The recursions are matrix products of probabilities (``maths.scaled``) where the
 transition matrix has no entry so small that numbers could be lost, and run in logarithms where it has.
@@ -53,6 +53,19 @@ def log_sum(values: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     """log Σ exp along an axis, of finite numbers."""
     most = jax.lax.stop_gradient(jnp.max(values, axis, keepdims=True))
     return jnp.log(jnp.sum(jnp.exp(values - most), axis)) + jnp.squeeze(most, axis)
+
+
+def log_total(values: Float[Array, " K"]) -> Float[Array, ""]:
+    """log Σ exp of any numbers: -inf where all are, with a gradient of zero there."""
+    most = jax.lax.stop_gradient(jnp.max(values))
+    total = jnp.sum(jnp.exp(values - jnp.where(jnp.isfinite(most), most, 0.0)))
+    found = jnp.log(jnp.where(total == 0, 1.0, total)) + jnp.where(jnp.isfinite(most), most, 0.0)
+    return jnp.where(total == 0, -jnp.inf, found)
+
+
+def possible(log_likelihood: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """What is a number of impossible data here as -inf."""
+    return jnp.where(log_likelihood > 0.5 * LEAST, log_likelihood, -jnp.inf)
 
 
 def floored(logarithms: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -124,7 +137,7 @@ def expected(
         matrix = jnp.exp(move)
         total = jnp.sum(_product(found.before, matrix) * weighed, 1, keepdims=True)
         after = jnp.where((there & ~starts)[:, None], weighed / total, 0.0)
-        return Marginals(jnp.sum(normalisers), marginals, matrix * _product(found.before.T, after))
+        return Marginals(possible(jnp.sum(normalisers)), marginals, matrix * _product(found.before.T, after))
 
     def slow() -> Marginals:
         found = _smoothed(first, move, seen, starts, there, *_both_of_logs(first, move, seen, starts, there))
@@ -142,7 +155,7 @@ def log_likelihood(
     there: Bool[Array, " T"],
 ) -> Float[Array, ""]:
     """log p(y), nats. Its gradient in a log-probability is the expected number of its uses (Fisher's identity)."""
-    return jnp.sum(forward(first, move, seen, starts, there)[1])
+    return possible(jnp.sum(forward(first, move, seen, starts, there)[1]))
 
 
 @log_likelihood.defjvp
@@ -251,7 +264,7 @@ def _smoothed(
     joint = before_each[:, :, None] + into + (seen + messages)[:, None, :]
     flat = jax.nn.softmax(joint.reshape(count, -1), axis=1).reshape(joint.shape)
     pairs = jnp.where((there & ~starts)[:, None, None], flat, 0.0)
-    return Marginals(jnp.sum(normalisers), marginals, pairs)
+    return Marginals(possible(jnp.sum(normalisers)), marginals, pairs)
 
 
 # -- one recursion, in probabilities where these are exact, else in logarithms -----------------------------------------
