@@ -235,7 +235,7 @@ def head_log_prob(head, vector, y, seen=None):
     elif isinstance(head, heads.ZeroInflated):
         none, alone = scipy.special.expit(vector[:size]), [vector[size:].reshape(-1, size)[:, i] for i in range(size)]
         counted = [head_log_prob(head.counts, alone[i], y[i : i + 1]) for i in range(size)]
-        each = np.log(none * (y == 0) + (1 - none) * np.exp(counted))
+        each = np.logaddexp(np.where(y == 0, np.log(none), -np.inf), np.log1p(-none) + counted)
     elif isinstance(head, heads.Multinomial):
         probabilities, rest = oracles.softmax(vector), [head.total - np.sum(y[seen])] if not seen.all() else []
         merged = np.append(probabilities[seen], [probabilities[~seen].sum()] * len(rest))

@@ -306,7 +306,8 @@ class Multinomial(Distribution, Moments, Marginals):
         return self.mean * (1.0 - jax.nn.softmax(self.logits))
 
     def sample(self, key: PRNGKeyArray) -> Float[Array, " C"]:
-        return _numpyro().MultinomialLogits(self.logits, self.total).sample(key).astype(self.logits.dtype)
+        chances = jax.nn.softmax(self.logits)
+        return jax.random.multinomial(key, jnp.asarray(self.total, chances.dtype), chances)
 
     def log_prob(self, value: Num[Array, " C"]) -> Float[Array, ""]:
         return self.observed_log_prob(value, jnp.ones(value.shape, bool))

@@ -26,13 +26,13 @@ class Support:
 
     def held(self, value: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Numbers at the device's precision; what it would round to the support's edge goes to the nearest inside."""
-        held = np.asarray(value, dtype)
-        lost = np.asarray(self.contains(np.asarray(value, np.float64)) & ~self.contains(held))
-        if not np.any(lost):
+        held, tiny = np.asarray(value, dtype), np.finfo(dtype).tiny
+        if self is REAL:
             return held
+        seen = np.where(np.abs(held) < tiny, dtype.type(0), held)  # processors read denormals as zero
+        lost = np.asarray(self.contains(np.asarray(value, np.float64)) & ~self.contains(seen))
         nearest = np.nextafter(held, dtype.type(self.inside))
-        nearest = np.where(np.abs(nearest) < np.finfo(dtype).tiny, np.finfo(dtype).tiny, nearest)  # no denormals
-        return np.where(lost, nearest, held)
+        return np.where(lost, np.where(np.abs(nearest) < tiny, tiny, nearest), held)
 
 
 def _whole(y: Entry) -> Entry:

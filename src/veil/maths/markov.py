@@ -2,8 +2,9 @@
 
 Everywhere T steps, K states; ``first`` [K] is log p(z) at the start of an episode; ``move`` log p(z_t = j | z_t-1 = i)
 as [K, K], rows i, or as [T, K, K] with move[t] leading INTO step t; ``seen`` [T, K] log p(y_t | z_t); ``starts`` and
-``there`` bool [T] from ``steps``. Logarithms of zero count as -1e30 inside: no result is NaN, the log-likelihood of
-impossible data is -inf, and all else about them is finite. Rabiner 1989; Bishop 2006, section 13.2.
+``there`` bool [T] from ``steps``. Logarithms of zero count as -1e30: no result is ever NaN, and impossible data have a
+log-likelihood of about -1e30, which learning can climb from; ``log_likelihood``, which verbs show, is -inf for them.
+Rabiner 1989; Bishop 2006, section 13.2.
 
 Arguments and results are logarithms. The recursions are matrix products of probabilities (``maths.scaled``) where the
 transition matrix has no entry so small that numbers could be lost, and run in logarithms where it has.
@@ -137,7 +138,7 @@ def expected(
         matrix = jnp.exp(move)
         total = jnp.sum(_product(found.before, matrix) * weighed, 1, keepdims=True)
         after = jnp.where((there & ~starts)[:, None], weighed / total, 0.0)
-        return Marginals(possible(jnp.sum(normalisers)), marginals, matrix * _product(found.before.T, after))
+        return Marginals(jnp.sum(normalisers), marginals, matrix * _product(found.before.T, after))
 
     def slow() -> Marginals:
         found = _smoothed(first, move, seen, starts, there, *_both_of_logs(first, move, seen, starts, there))
@@ -165,7 +166,7 @@ def _fisher(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array,
     marginals = jnp.where(there[:, None], found.marginals, 0.0)
     begun = jnp.sum(jnp.where(starts[:, None], marginals, 0.0), 0)
     terms = zip((begun, found.pairs, marginals), tangents[:3], strict=True)
-    return found.log_likelihood, sum((jnp.sum(used * tangent) for used, tangent in terms), jnp.zeros(()))
+    return possible(found.log_likelihood), sum((jnp.sum(used * tangent) for used, tangent in terms), jnp.zeros(()))
 
 
 def conditioned(
@@ -264,7 +265,7 @@ def _smoothed(
     joint = before_each[:, :, None] + into + (seen + messages)[:, None, :]
     flat = jax.nn.softmax(joint.reshape(count, -1), axis=1).reshape(joint.shape)
     pairs = jnp.where((there & ~starts)[:, None, None], flat, 0.0)
-    return Marginals(possible(jnp.sum(normalisers)), marginals, pairs)
+    return Marginals(jnp.sum(normalisers), marginals, pairs)
 
 
 # -- one recursion, in probabilities where these are exact, else in logarithms -----------------------------------------

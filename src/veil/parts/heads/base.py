@@ -120,7 +120,7 @@ class View(eqx.Module):
 
 
 def viewed(view: Any, query: Any, observed: Any) -> Any:
-    """A query as an encoder is shown it, through a ``View``, a tree of them or None; zeros where entries are missing."""
+    """A query as an encoder is shown it, by a ``View``, a tree of them or None; zeros where entries are missing."""
     if isinstance(view, dict):
         return {name: viewed(view[name], query[name], None if observed is None else observed[name]) for name in query}
     if view is not None:

@@ -315,7 +315,9 @@ class Multinomial(Head):
         return distributions.Multinomial(vector, self.total)
 
     def features(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, "1 *event"]:
-        return present(query[None], observed)
+        if observed is not None:
+            raise ValueError(f"query: {self.name} learns from rows without missing entries; drop the others")
+        return query[None]
 
     def pseudo(self, shape: Shape) -> Float[Array, "1 *event"]:
         """Features of the prior's pseudo-data, one unit of it."""
