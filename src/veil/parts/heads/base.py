@@ -110,7 +110,8 @@ class View(eqx.Module):
         count = jnp.maximum(total(jnp.ones_like(shown)), 1e-6)
         mean = total(shown) / count
         spread = jnp.sqrt(total((shown - mean) ** 2) / count)
-        spread = jnp.where(spread > 1e-6 * (1e-6 + jnp.abs(mean)), spread, 1.0)
+        size = jnp.sqrt(jnp.mean(mean**2 + spread**2, 1, keepdims=True))  # of an entry's numbers: both of an angle's
+        spread = jnp.where(spread > 1e-5 * size, spread, 1.0)
         wide = lambda part: jnp.broadcast_to(part[0], shown.shape[1:])  # noqa: E731
         return View(head, Scale(wide(mean), wide(spread)))
 

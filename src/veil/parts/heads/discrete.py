@@ -197,8 +197,8 @@ class DiscretisedLogistic(Head):
     per_entry: ClassVar[int] = 2
     name: ClassVar[str] = "the discretised logistic head"
     advice: ClassVar[str] = "set low, high and levels to the data's grid"
-    low: float = eqx.field(static=True, default=0.0)
-    high: float = eqx.field(static=True, default=255.0)
+    low: float = eqx.field(static=True, default=0.0, converter=float)
+    high: float = eqx.field(static=True, default=255.0, converter=float)
     levels: int = eqx.field(static=True, default=256)
 
     def __check_init__(self) -> None:

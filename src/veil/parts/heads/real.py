@@ -180,8 +180,8 @@ class TruncatedNormal(Head):
     per_entry: ClassVar[int] = 2
     name: ClassVar[str] = "the truncated normal head"
     advice: ClassVar[str] = "set low and high to the data's bounds"
-    low: float = eqx.field(static=True, default=0.0)
-    high: float = eqx.field(static=True, default=float("inf"))
+    low: float = eqx.field(static=True, default=0.0, converter=float)
+    high: float = eqx.field(static=True, default=float("inf"), converter=float)
     floor: float = eqx.field(static=True, default=1e-6)
 
     def __check_init__(self) -> None:
