@@ -169,13 +169,13 @@ def test_numbers_that_no_fit_can_hold_are_refused_by_column_and_row():
 def test_columns_that_float32_does_not_hold_are_refused(size, role):
     plain = np.random.default_rng(0).normal(size=(COUNT, SIZE))
     parts = {"query": plain, "evidence": plain[:, :1], role: plain[:, :1] * [[size]]}
-    with pytest.raises(ValueError, match=rf"{role}: .*column .* (is|has) .*: (rescale|.*rescale) it"):
+    with pytest.raises(ValueError, match=rf"{role}: .*column .* (is|has) .*: rescale (it|the column)"):
         veil.fit(Mixture(components=2), Data(**parts), key=jax.random.key(0))
 
 
 def test_what_float32_holds_is_fitted_although_its_square_is_not_held():
     plain = np.random.default_rng(0).normal(size=(COUNT, SIZE))
-    fits = [quiet_fit(veil.PPCA(1), plain * size, key=jax.random.key(0)) for size in (1.0, 1e-36, 1e36)]
-    found = [veil.log_prob(fit.model, plain * size) for fit, size in zip(fits, (1.0, 1e-36, 1e36), strict=True)]
-    for each, size in zip(found[1:], (1e-36, 1e36), strict=True):
+    fits = [quiet_fit(veil.PPCA(1), plain * size, key=jax.random.key(0)) for size in (1.0, 1e-33, 1e36)]
+    found = [veil.log_prob(fit.model, plain * size) for fit, size in zip(fits, (1.0, 1e-33, 1e36), strict=True)]
+    for each, size in zip(found[1:], (1e-33, 1e36), strict=True):
         np.testing.assert_allclose(each + SIZE * np.log(size), found[0], atol=1e-3)

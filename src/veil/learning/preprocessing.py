@@ -120,7 +120,7 @@ class Extent:
     def refuse_unheld(self) -> None:
         """Raise ValueError for columns so large or so small that the device's precision does not hold them."""
         held = np.finfo(np.dtype(jnp.result_type(float)))
-        least, most = 10 * float(held.tiny), 0.1 * float(held.max)
+        least, most = 1e4 * float(held.tiny), 0.1 * float(held.max)  # what is below tiny is read as zero
         for role, ranges in self._ranges.items():
             for (label, names), (low, high) in zip(self._names[role], ranges, strict=True):
                 size = np.maximum(np.abs(low), np.abs(high))
