@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 Entry = Any  # numbers, of numpy or of JAX
 
@@ -19,7 +19,7 @@ class Support:
     contains: Callable[[Entry], Entry]
     inside: float
 
-    def log_density(self, of: Callable[[Array], Array], value: Float[Array, "..."]) -> Float[Array, "..."]:
+    def log_density(self, of: Callable[[Array], Array], value: Num[Array, "..."]) -> Float[Array, "..."]:
         """``of(value)`` inside, -inf outside; the gradient is finite in both."""
         inside = self.contains(value)
         return jnp.where(inside, of(jnp.where(inside, value, jnp.asarray(self.inside, value.dtype))), -jnp.inf)

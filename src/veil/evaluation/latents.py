@@ -240,7 +240,8 @@ def latents(
         scores = []
         for number in range(samples):
             own, *values = _draws(model, posterior, some.datum, some.rows, jax.random.fold_in(key_draws, number))
-            own_score, prior_score, other_score = (np.asarray(value, np.float64) for value in values)
+            # of data that no latent makes possible none is missed
+            own_score, prior_score, other_score = (np.maximum(np.asarray(value, np.float64), -1e300) for value in values)
             step = int(np.clip(blocks.ENTRIES // (some.count * max(1, own[0].size)), 1, some.count))
             drops = own_score - prior_score, own_score - other_score
             scores.append((*_information(model, posterior, some, own, step), *drops))

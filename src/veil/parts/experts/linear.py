@@ -104,6 +104,8 @@ class Linear(Experts):
         if head.closed_form:
             shaped = shaped + self.pseudo * head.pseudo(self.shape)[None]
         constant = jax.vmap(head.from_sums)(shaped)
+        if not self.pseudo:  # one without data keeps what it had
+            constant = jnp.where(jnp.isnan(constant), self._weight()[..., 0], constant)
         return replace(self, weight=self._weight().at[..., 0].set(constant))
 
     def log_prior(self) -> Float[Array, ""]:
