@@ -199,7 +199,8 @@ class TruncatedNormal(_Independent, Distribution, Moments, Entries):
         return _numpyro().TruncatedNormal(self.location, self.scale, low=low, high=high)
 
     def _ends(self) -> tuple[Array | None, Array | None]:
-        return tuple((end - self.location) / self.scale if np.isfinite(end) else None for end in (self.low, self.high))
+        low, high = ((end - self.location) / self.scale if np.isfinite(end) else None for end in (self.low, self.high))
+        return low, high
 
     def _density(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         return _numpyro().Normal(self.location, self.scale).log_prob(value) - gaussian.log_mass(*self._ends())

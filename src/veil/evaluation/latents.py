@@ -241,7 +241,9 @@ def latents(
         for number in range(samples):
             own, *values = _draws(model, posterior, some.datum, some.rows, jax.random.fold_in(key_draws, number))
             # of data that no latent makes possible none is missed
-            own_score, prior_score, other_score = (np.maximum(np.asarray(value, np.float64), -1e300) for value in values)
+            own_score, prior_score, other_score = (
+                np.maximum(np.asarray(value, np.float64), -1e300) for value in values
+            )
             step = int(np.clip(blocks.ENTRIES // (some.count * max(1, own[0].size)), 1, some.count))
             drops = own_score - prior_score, own_score - other_score
             scores.append((*_information(model, posterior, some, own, step), *drops))

@@ -348,8 +348,8 @@ class SwitchingLDS(Factorised, ClosedForm, Rescalable, Guided, Redundant):
 
     def rescaled(self, query: Scale, evidence: Scale | None) -> "SwitchingLDS | None":
         """The same model in the user's units; the state keeps its own."""
-        regimes = tuple(regime.rescaled(query, evidence) for regime in self._regimes())
-        return None if any(regime is None for regime in regimes) else replace(self, regimes=regimes)
+        regimes = [each for regime in self._regimes() if (each := regime.rescaled(query, evidence)) is not None]
+        return replace(self, regimes=tuple(regimes)) if regimes else None
 
     def parameters(self) -> int:
         """How many numbers are free (for BIC and AIC); another basis of the state, common to all, changes nothing."""
