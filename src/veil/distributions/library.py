@@ -397,45 +397,6 @@ class Categoricals(_OfCategories, Distribution, Moments, Entries, Categories, Ce
         return probabilities @ jnp.arange(probabilities.shape[-1], dtype=probabilities.dtype) ** 2 - self.mean**2
 
 
-def normal(mean: Float[Array, "*event"], scale: Float[Array, "*event"]) -> Normal:
-    """Independent normals; one event.
-
-    >>> round(float(normal(jnp.zeros(2), jnp.ones(2)).log_prob(jnp.zeros(2))), 4)
-    -1.8379
-    """
-    return Normal(mean, scale)
-
-
-def multivariate_normal(mean: Float[Array, " D"], factor: Float[Array, "D D"]) -> MultivariateNormal:
-    """N(mean, L Lᵀ) from the lower Cholesky factor L."""
-    return MultivariateNormal(mean, factor)
-
-
-def student_t(degrees: Float[Array, "*event"], mean: Float[Array, "*event"], scale: Float[Array, "*event"]) -> StudentT:
-    """Independent Student-t; one event. The mean is NaN for one degree of freedom and fewer."""
-    return StudentT(degrees, mean, scale)
-
-
-def beta(first: Float[Array, "*event"], second: Float[Array, "*event"]) -> Beta:
-    """Independent betas; one event."""
-    return Beta(first, second)
-
-
-def bernoulli(logits: Float[Array, "*event"]) -> Bernoulli:
-    """Independent coins; one event."""
-    return Bernoulli(logits)
-
-
-def poisson(log_rate: Float[Array, "*event"]) -> Poisson:
-    """Independent counts; one event."""
-    return Poisson(log_rate)
-
-
-def categorical(logits: Float[Array, " K"]) -> Categorical:
-    """One category, 0..K-1, from unnormalised log-probabilities."""
-    return Categorical(logits)
-
-
-def categoricals(logits: Float[Array, "*event C"]) -> Categoricals:
-    """Independent categories, one per entry of the event."""
-    return Categoricals(logits)
+# what a model is written in: ``normal(mean, scale)`` makes a distribution
+normal, multivariate_normal, student_t, beta = Normal, MultivariateNormal, StudentT, Beta
+bernoulli, poisson, categorical, categoricals = Bernoulli, Poisson, Categorical, Categoricals

@@ -25,27 +25,3 @@ from veil.parts.heads.real import (
     TruncatedNormal,
     VonMises,
 )
-
-__all__ = [
-    "Bernoulli",
-    "Beta",
-    "Categorical",
-    "DiagonalGaussian",
-    "DiscretisedLogistic",
-    "FullGaussian",
-    "Head",
-    "HomoscedasticGaussian",
-    "LogNormal",
-    "Multinomial",
-    "NegativeBinomial",
-    "OneHot",
-    "Poisson",
-    "Shape",
-    "SoftplusGaussian",
-    "StudentT",
-    "TruncatedNormal",
-    "View",
-    "VonMises",
-    "ZeroInflated",
-    "viewed",
-]
