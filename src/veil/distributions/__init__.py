@@ -22,7 +22,6 @@ from veil.distributions.library import (
     Categorical,
     Categoricals,
     LogNormal,
-    Multinomial,
     MultivariateNormal,
     NegativeBinomial,
     Normal,
@@ -57,5 +56,13 @@ from veil.distributions.protocol import (
     event_shape,
     has,
 )
-from veil.distributions.simple import Codes, Coins, DiscretisedLogistic, Empty, MixtureOfNormals, ZeroInflated
+from veil.distributions.simple import (
+    Codes,
+    Coins,
+    DiscretisedLogistic,
+    Empty,
+    MixtureOfNormals,
+    Multinomial,
+    ZeroInflated,
+)
 from veil.distributions.supports import Support

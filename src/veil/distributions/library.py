@@ -3,7 +3,6 @@
 numpyro is imported when it is first needed, so that ``import veil`` stays quick.
 """
 
-import math
 from abc import abstractmethod
 from contextlib import AbstractContextManager
 from typing import Any
@@ -29,7 +28,6 @@ from veil.distributions.protocol import (
 )
 from veil.distributions.supports import Support
 from veil.maths import counts, gaussian
-from veil.maths.markov import LEAST
 
 
 def _numpyro() -> Any:
@@ -290,44 +288,6 @@ class NegativeBinomial(_Independent, Distribution, Moments, Entries):
 
     def _density(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         return counts.log_negative_binomial(value, self.log_mean, -self.log_dispersion)
-
-
-class Multinomial(Distribution, Moments, Marginals):
-    """``total`` draws of C categories, counted: values [C] add up to it; unnormalised log-probabilities [C]."""
-
-    logits: Float[Array, " C"]
-    total: int = eqx.field(static=True)
-
-    @property
-    def mean(self) -> Float[Array, " C"]:
-        return self.total * jax.nn.softmax(self.logits)
-
-    @property
-    def variance(self) -> Float[Array, " C"]:
-        return self.mean * (1.0 - jax.nn.softmax(self.logits))
-
-    def sample(self, key: PRNGKeyArray) -> Float[Array, " C"]:
-        chances = jax.nn.softmax(self.logits)
-        return jax.random.multinomial(key, jnp.asarray(self.total, chances.dtype), chances)
-
-    def log_prob(self, value: Num[Array, " C"]) -> Float[Array, ""]:
-        return self.observed_log_prob(value, jnp.ones(value.shape, bool))
-
-    def observed_log_prob(self, value: Num[Array, " C"], observed: Bool[Array, " C"]) -> Float[Array, ""]:
-        """log p of the counts present: the missing ones are one category more, which has the rest.
-
-        Poissons of these means, given that they add up: Σ log Poisson(y_c; n p_c) - log Poisson(n; n).
-        """
-        counted = jnp.where(observed, value, 0.0)
-        rest = self.total - jnp.sum(counted)
-        fits = jnp.all(supports.COUNTS.contains(counted)) & (rest >= 0) & (jnp.any(~observed) | (rest == 0))
-        logs = jax.nn.log_softmax(self.logits) + math.log(self.total)
-        log_rest = jax.scipy.special.logsumexp(jnp.where(observed, LEAST, jnp.maximum(logs, LEAST)))
-        whole = jnp.asarray(float(self.total), logs.dtype)
-        each = counts.log_poisson(jnp.where(fits, counted, 0.0), logs)
-        left = counts.log_poisson(jnp.where(fits, rest, 0.0), log_rest)
-        found = jnp.sum(jnp.where(observed, each, 0.0)) + left - counts.log_poisson(whole, jnp.log(whole))
-        return jnp.where(fits, found, -jnp.inf)
 
 
 class _OfCategories(eqx.Module):

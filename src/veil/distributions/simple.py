@@ -1,17 +1,20 @@
-"""Our own simple distributions: of a latent that is not there, codes, soft coins, mixtures of normals, grid values."""
+"""Our own simple distributions: of a latent that is not there, codes, soft coins, mixtures, grids, special counts."""
 
+import math
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
 
 from veil.distributions import supports
-from veil.distributions.protocol import Central, Composed, Distribution, Divergence, Entries, Finite, Moments
+from veil.distributions.protocol import Central, Composed, Distribution, Divergence, Entries, Finite, Marginals, Moments
 from veil.distributions.supports import Support
+from veil.maths import counts
 from veil.maths.gaussian import LOG_2PI
+from veil.maths.markov import LEAST
 
 
 class Empty(Distribution, Finite, Central, Divergence):
@@ -238,8 +241,8 @@ class ZeroInflated(Distribution, Moments, Entries, Composed):
 
     @property
     def variance(self) -> Float[Array, "*event"]:
-        counts = jax.nn.sigmoid(-self.logits)
-        return counts * (self.base.variance + jax.nn.sigmoid(self.logits) * self.base.mean**2)
+        share = jax.nn.sigmoid(-self.logits)
+        return share * (self.base.variance + jax.nn.sigmoid(self.logits) * self.base.mean**2)
 
     def entry_log_prob(self, value: Float[Array, "*event"]) -> Float[Array, "*event"]:
         counted = jax.nn.log_sigmoid(-self.logits) + self.base.entry_log_prob(value)
@@ -253,3 +256,41 @@ class ZeroInflated(Distribution, Moments, Entries, Composed):
         key_zero, key_count = jax.random.split(key)
         none = jax.random.uniform(key_zero, self.logits.shape, self.logits.dtype) < jax.nn.sigmoid(self.logits)
         return jnp.where(none, 0.0, self.base.sample(key_count).astype(self.logits.dtype))
+
+
+class Multinomial(Distribution, Moments, Marginals):
+    """``total`` draws of C categories, counted: values [C] add up to it; unnormalised log-probabilities [C]."""
+
+    logits: Float[Array, " C"]
+    total: int = eqx.field(static=True)
+
+    @property
+    def mean(self) -> Float[Array, " C"]:
+        return self.total * jax.nn.softmax(self.logits)
+
+    @property
+    def variance(self) -> Float[Array, " C"]:
+        return self.mean * (1.0 - jax.nn.softmax(self.logits))
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " C"]:
+        chances = jax.nn.softmax(self.logits)
+        return jax.random.multinomial(key, jnp.asarray(self.total, chances.dtype), chances)
+
+    def log_prob(self, value: Num[Array, " C"]) -> Float[Array, ""]:
+        return self.observed_log_prob(value, jnp.ones(value.shape, bool))
+
+    def observed_log_prob(self, value: Num[Array, " C"], observed: Bool[Array, " C"]) -> Float[Array, ""]:
+        """log p of the counts present: the missing ones are one category more, which has the rest.
+
+        Poissons of these means, given that they add up: Σ log Poisson(y_c; n p_c) - log Poisson(n; n).
+        """
+        counted = jnp.where(observed, value, 0.0)
+        rest = self.total - jnp.sum(counted)
+        fits = jnp.all(supports.COUNTS.contains(counted)) & (rest >= 0) & (jnp.any(~observed) | (rest == 0))
+        logs = jax.nn.log_softmax(self.logits) + math.log(self.total)
+        log_rest = jax.scipy.special.logsumexp(jnp.where(observed, LEAST, jnp.maximum(logs, LEAST)))
+        whole = jnp.asarray(float(self.total), logs.dtype)
+        each = counts.log_poisson(jnp.where(fits, counted, 0.0), logs)
+        left = counts.log_poisson(jnp.where(fits, rest, 0.0), log_rest)
+        found = jnp.sum(jnp.where(observed, each, 0.0)) + left - counts.log_poisson(whole, jnp.log(whole))
+        return jnp.where(fits, found, -jnp.inf)

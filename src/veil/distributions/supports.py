@@ -30,7 +30,10 @@ class Support:
         if self is REAL:
             return held
         seen = np.where(np.abs(held) < tiny, dtype.type(0), held)  # processors read denormals as zero
-        lost = np.asarray(self.contains(np.asarray(value, np.float64)) & ~self.contains(seen))
+        outside = ~np.asarray(self.contains(seen))
+        if not np.any(outside):  # the usual case, without a second copy of all data
+            return held
+        lost = outside & self.contains(np.asarray(value, np.float64))
         nearest = np.nextafter(held, dtype.type(self.inside))
         return np.where(lost, np.where(np.abs(nearest) < tiny, tiny, nearest), held)
 

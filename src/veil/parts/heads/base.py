@@ -60,6 +60,10 @@ class Head(Space):
         """Per entry [S, *event]: one, the value, its square; zeros where the entry is missing."""
         return present(jnp.stack([jnp.ones_like(query), query, query * query]), observed)
 
+    def pseudo(self, shape: Shape) -> Any:
+        """Features of the prior's pseudo-data, one unit of it."""
+        return jnp.ones_like(self.features(jnp.zeros(shape), None))
+
     @abstractmethod
     def from_sums(self, sums: Any) -> Float[Array, " size"]:
         """The vector whose distribution has these average features."""

@@ -62,10 +62,6 @@ class Bernoulli(Head):
         # both counts, not one and the total: their difference would cancel in float32
         return present(jnp.stack([query, 1.0 - query]), observed)
 
-    def pseudo(self, shape: Shape) -> Float[Array, "2 *event"]:
-        """Features of the prior's pseudo-data, one unit of it."""
-        return jnp.ones((2, *shape))
-
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         return (jnp.log(sums[0]) - jnp.log(sums[1])).ravel()
 
@@ -110,10 +106,6 @@ class Categorical(Head):
 
     def features(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, "C *event"]:
         return present(jax.nn.one_hot(query.astype(int), self.categories, axis=0, dtype=query.dtype), observed)
-
-    def pseudo(self, shape: Shape) -> Float[Array, "C *event"]:
-        """Features of the prior's pseudo-data, one unit of it."""
-        return jnp.ones((self.categories, *shape))
 
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         return jnp.moveaxis(jnp.log(sums) - jnp.log(jnp.sum(sums, 0, keepdims=True)), 0, -1).ravel()
@@ -172,10 +164,6 @@ class Poisson(Head):
 
     def features(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, "2 *event"]:
         return present(jnp.stack([jnp.ones_like(query), query]), observed)
-
-    def pseudo(self, shape: Shape) -> Float[Array, "2 *event"]:
-        """Features of the prior's pseudo-data, one unit of it."""
-        return jnp.ones((2, *shape))
 
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         return (jnp.log(sums[1]) - jnp.log(sums[0])).ravel()
@@ -318,10 +306,6 @@ class Multinomial(Head):
         if observed is not None:
             raise ValueError(f"query: {self.name} learns from rows without missing entries; drop the others")
         return query[None]
-
-    def pseudo(self, shape: Shape) -> Float[Array, "1 *event"]:
-        """Features of the prior's pseudo-data, one unit of it."""
-        return jnp.ones((1, *shape))
 
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
         return jnp.log(sums[0]) - jnp.log(jnp.sum(sums[0]))
