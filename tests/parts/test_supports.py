@@ -164,3 +164,14 @@ def test_hard_zeros_are_zeros_and_no_nan(name: str) -> None:
     np.testing.assert_allclose(value[:2], np.logaddexp(*(each + gate).T), rtol=1e-5)
     assert np.isfinite(value[2]) == (name == "poisson")
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+def test_a_bound_of_what_cannot_be_is_zero() -> None:
+    data = veil.Data([[0.0, 1], [1, 1], [0, 0]])
+    fit = started(veil.VAE(1, heads.Bernoulli(), veil.MLP((2,))), data)
+    options = {"posterior": fit.posterior, "key": jax.random.key(0), "samples": 30}
+    found = veil.log_prob(fit.model, [[0.0, 1], [2, 0], [0, -3], [0.5, 1]], **options)
+    np.testing.assert_array_equal(np.isfinite(found), [True, False, False, False])
+    np.testing.assert_array_equal(found[1:], -INF)
+    with pytest.raises(ValueError, match=r"query: the Bernoulli head expects values 0 or 1; .* has 2 in row 1"):
+        veil.infer(fit.model, [[0.0, 1], [2, 0]], posterior=fit.posterior)
