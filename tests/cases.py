@@ -36,6 +36,16 @@ HEADS = {
     "categorical": heads.Categorical(3),
     "poisson": heads.Poisson(),
 }
+EVERY_HEAD = HEADS | {  # the models below have the heads above: one more is a dozen compilations
+    "negative": heads.NegativeBinomial(),
+    "zeros": heads.ZeroInflated(),
+    "more-zeros": heads.ZeroInflated(heads.NegativeBinomial()),
+    "multinomial": heads.Multinomial(4),
+    "log-normal": heads.LogNormal(),
+    "truncated": heads.TruncatedNormal(-1.0, 2.0),
+    "positive": heads.TruncatedNormal(),
+    "von-mises": heads.VonMises(),
+}
 TRUNK = veil.MLP((4,))
 
 
@@ -71,7 +81,11 @@ def make_data(kind, count=12, *, missing=False, weighted=False, seed=0):
     query = {
         "bernoulli": lambda: rng.integers(0, 2, shape),
         "categorical": lambda: rng.integers(0, 3, shape),
-        "poisson": lambda: rng.poisson(2.0, shape),
+        **dict.fromkeys(("poisson", "negative", "zeros", "more-zeros"), lambda: rng.poisson(2.0, shape)),
+        "multinomial": lambda: rng.multinomial(4, [0.3, 0.7], shape[0]),
+        **dict.fromkeys(("log-normal", "positive"), lambda: np.exp(rng.normal(size=shape))),
+        "truncated": lambda: rng.uniform(-1, 2, shape),
+        "von-mises": lambda: rng.vonmises(0.5, 1.0, shape),
         "logistic": lambda: rng.integers(0, 7, shape),
         "beta": lambda: rng.uniform(0.05, 0.95, shape),
     }.get(what, lambda: 1.5 * rng.normal(size=shape))()
@@ -215,6 +229,25 @@ def head_log_prob(head, vector, y, seen=None):
         each = np.log(oracles.softmax(vector.reshape(size, -1))[np.arange(size), y.astype(int)])
     elif isinstance(head, heads.Poisson):
         each = stats.poisson.logpmf(y, np.exp(vector))
+    elif isinstance(head, heads.NegativeBinomial):
+        mean, number = np.exp(vector[:size]), np.exp(-vector[size:])
+        each = stats.nbinom.logpmf(y, number, number / (number + mean))
+    elif isinstance(head, heads.ZeroInflated):
+        none, alone = scipy.special.expit(vector[:size]), [vector[size:].reshape(-1, size)[:, i] for i in range(size)]
+        counted = [head_log_prob(head.counts, alone[i], y[i : i + 1]) for i in range(size)]
+        each = np.logaddexp(np.where(y == 0, np.log(none), -np.inf), np.log1p(-none) + counted)
+    elif isinstance(head, heads.Multinomial):
+        probabilities, rest = oracles.softmax(vector), [head.total - np.sum(y[seen])] if not seen.all() else []
+        merged = np.append(probabilities[seen], [probabilities[~seen].sum()] * len(rest))
+        return float(stats.multinomial.logpmf(np.append(y[seen], rest), head.total, merged / merged.sum()))
+    elif isinstance(head, heads.LogNormal):
+        each = stats.lognorm.logpdf(y, np.exp(vector[size:]) + head.floor, scale=np.exp(vector[:size]))
+    elif isinstance(head, heads.TruncatedNormal):
+        scale = np.exp(vector[size:])
+        mean, scale = (head.low if np.isfinite(head.low) else head.high) + vector[:size] * scale, scale + head.floor
+        each = stats.truncnorm.logpdf(y, (head.low - mean) / scale, (head.high - mean) / scale, mean, scale)
+    elif isinstance(head, heads.VonMises):
+        each = stats.vonmises.logpdf(y, np.hypot(*vector.reshape(2, size)), np.arctan2(vector[size:], vector[:size]))
     else:
         raise TypeError(head)
     return float(np.sum(each[seen]))

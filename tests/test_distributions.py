@@ -105,7 +105,7 @@ def built():
     student = lambda: d.student_t(jnp.full(3, 5.0), jnp.asarray(M), jnp.asarray(S))  # noqa: E731
     yield "student", student, moments | {d.Entries, d.Reparameterised}, real, st.t(5, M, S).logpdf(real)
     beta, inside = lambda: d.beta(jnp.asarray(S), jnp.asarray(2 * S)), np.array([0.2, 0.5, 0.9])
-    yield "beta", beta, drop | {d.Reparameterised}, inside, st.beta(S, 2 * S).logpdf(inside)
+    yield "beta", beta, moments | {d.Entries, d.Reparameterised}, inside, st.beta(S, 2 * S).logpdf(inside)
     bernoulli = lambda: d.bernoulli(jnp.asarray(M))  # noqa: E731
     yield "bernoulli", bernoulli, moments | {d.Entries}, coin, st.bernoulli(ODDS).logpmf(coin)
     yield "coins", lambda: d.Coins(jnp.asarray(M)), moments | {d.Entries}, coin, st.bernoulli(ODDS).logpmf(coin)

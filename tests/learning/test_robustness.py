@@ -162,3 +162,20 @@ def test_numbers_that_no_fit_can_hold_are_refused_by_column_and_row():
     y[4, 1] = 1e200
     with pytest.raises(ValueError, match=r"query: .*column y1 has 1e\+200 in row 4"):
         veil.fit(Mixture(components=2), Data(y), key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("size", [1e-38, 3e-40, 1e38, 1e200])
+@pytest.mark.parametrize("role", ["query", "evidence"])
+def test_columns_that_float32_does_not_hold_are_refused(size, role):
+    plain = np.random.default_rng(0).normal(size=(COUNT, SIZE))
+    parts = {"query": plain, "evidence": plain[:, :1], role: plain[:, :1] * [[size]]}
+    with pytest.raises(ValueError, match=rf"{role}: .*column .* (is|has) .*: rescale (it|the column)"):
+        veil.fit(Mixture(components=2), Data(**parts), key=jax.random.key(0))
+
+
+def test_what_float32_holds_is_fitted_although_its_square_is_not_held():
+    plain = np.random.default_rng(0).normal(size=(COUNT, SIZE))
+    fits = [quiet_fit(veil.PPCA(1), plain * size, key=jax.random.key(0)) for size in (1.0, 1e-33, 1e36)]
+    found = [veil.log_prob(fit.model, plain * size) for fit, size in zip(fits, (1.0, 1e-33, 1e36), strict=True)]
+    for each, size in zip(found[1:], (1e-33, 1e36), strict=True):
+        np.testing.assert_allclose(each + SIZE * np.log(size), found[0], atol=1e-3)

@@ -208,3 +208,29 @@ def test_the_best_path_of_a_long_sequence_in_single_precision() -> None:
             scores.append(float(score))
     assert np.mean(paths[0] != paths[1]) < 2e-4
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("certain", [False, True])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_hard_zeros_are_the_sum_over_paths(monkeypatch: pytest.MonkeyPatch, certain: bool, chunked: bool) -> None:
+    """Minus infinity in the emission (and ``certain``: in transitions, too) forbids paths and nothing else."""
+    monkeypatch.setattr(markov, "LONG", 1 if chunked else 100)
+    first, move, seen = chain(5, False)
+    seen[[0, 1, 2, 3, 3], [1, 0, 2, 0, 1]] = -np.inf
+    if certain:
+        move[0, 2] = first[2] = -np.inf
+    starts, there = markov.steps(5, None, None)
+    paths, scores = enumerated(first, move, seen, np.asarray(starts))
+    weights = np.exp(scores - logsumexp(scores))
+    args = (*on_device(first, move, seen), starts, there)
+    found = jax.jit(markov.smooth)(*args)
+    np.testing.assert_allclose(found.log_likelihood, logsumexp(scores), rtol=1e-5)
+    np.testing.assert_allclose(found.marginals, np.einsum("p,ptk->tk", weights, np.eye(STATES)[paths]), atol=1e-5)
+    np.testing.assert_array_equal(markov.best_path(*args)[0], paths[np.argmax(scores)])
+    score = jax.jit(jax.value_and_grad(markov.log_likelihood, (0, 1, 2)))
+    value, gradient = score(*args)
+    np.testing.assert_allclose(value, logsumexp(scores), rtol=1e-5)
+    np.testing.assert_allclose(gradient[2], found.marginals, atol=1e-5)
+    value, gradient = score(*args[:2], args[2].at[2].set(-jnp.inf), starts, there)
+    assert value == -np.inf
+    assert all(np.all(np.isfinite(part)) for part in gradient)

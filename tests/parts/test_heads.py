@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
+import scipy.special
 
 import veil
-from cases import HEADS, head_log_prob, make_data
+from cases import EVERY_HEAD as HEADS
+from cases import head_log_prob, make_data
 from veil import distributions
 from veil.parts import heads
 
@@ -44,6 +47,8 @@ def test_samples_have_the_moments(name):
     if name == "student":
         vector[:2] = np.log(6.0)  # seven degrees of freedom: variances whose estimates have a variance
     distribution = head(jnp.asarray(vector), SHAPE)
+    if not distributions.has(distribution, distributions.Moments):
+        return  # of angles: see below
     y = np.asarray(jax.vmap(distribution.sample)(jax.random.split(jax.random.key(0), draws)), np.float64)
     mean, variance = map(np.asarray, distributions.moments(distribution))
     assert y.shape == (draws, 2)
@@ -56,17 +61,31 @@ def test_samples_have_the_moments(name):
 def test_from_sums_gives_the_data_s_moments(name):
     """The start of a gradient fit; the maximum-likelihood answer where the head is closed-form."""
     head, data = ready(name), make_data(name, 400, seed=3).query
-    observed = np.random.default_rng(0).random(data.shape) < 0.8
-    sums = sum(head.features(jnp.asarray(y), jnp.asarray(o)) for y, o in zip(data, observed, strict=True))
+    observed = np.random.default_rng(0).random(data.shape) < (0.8 if name != "multinomial" else 2)
+    given = (lambda seen: seen) if name != "multinomial" else lambda seen: None
+    sums = jnp.sum(jax.vmap(head.features)(jnp.asarray(data), given(jnp.asarray(observed))), 0)
     vector = head.from_sums(sums)
+    if name == "von-mises":  # the mean direction, and nearly the mean resultant length
+        distribution, spin = head(vector, SHAPE), [np.mean(np.exp(1j * data[observed[:, j], j])) for j in range(2)]
+        np.testing.assert_allclose(distribution.central(), np.angle(spin), atol=1e-10)
+        strength = np.asarray(distribution.concentration)
+        np.testing.assert_allclose(
+            scipy.special.ive(1, strength) / scipy.special.ive(0, strength), np.abs(spin), atol=0.02
+        )
+        return
+    if name in ("zeros", "more-zeros", "truncated", "positive"):
+        return  # a start only: how good the fit becomes is asked below
     mean, variance = map(np.asarray, distributions.moments(head(vector, SHAPE)))
     wanted = np.array([[f(data[observed[:, j], j]) for j in range(2)] for f in (np.mean, np.var)])
     # a floor is added to scales, and a logistic is rounded and clipped to its grid
+    if name == "log-normal":
+        wanted = np.array([[np.exp(np.mean(np.log(data[o, j]))) for j, o in enumerate(observed.T)]] * 2)
+        mean = variance = np.exp(np.asarray(vector[:2]))
     np.testing.assert_allclose(mean, wanted[0], atol=0.15 if name == "logistic" else 1e-6)
-    if name in ("diagonal", "full", "beta", "student", "logistic"):
+    if name in ("diagonal", "full", "beta", "student", "logistic", "negative"):
         np.testing.assert_allclose(np.sqrt(variance), np.sqrt(wanted[1]), rtol=0.15)
     if head.closed_form:
-        rows = [(jnp.asarray(y), jnp.asarray(o)) for y, o in zip(data[:40], observed[:40], strict=True)]
+        rows = [(jnp.asarray(y), given(jnp.asarray(o))) for y, o in zip(data[:40], observed[:40], strict=True)]
 
         def value(v):
             return sum(distributions.log_prob(head(v, SHAPE), y, o) for y, o in rows)
@@ -75,16 +94,22 @@ def test_from_sums_gives_the_data_s_moments(name):
         np.testing.assert_allclose(jax.grad(value)(best), 0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson"])
+@pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson", "multinomial"])
 def test_exponential_family_form(name):
     head, rng = ready(name), np.random.default_rng(4)
     vector = jnp.asarray(rng.normal(size=head.size(SHAPE)))
     for row in make_data(name, 5).query:
-        for observed in (None, jnp.asarray([True, False])):
-            form = jnp.sum(head.features(jnp.asarray(row), observed) * head.coefficients(vector, SHAPE))
-            form = form + head.base(jnp.asarray(row), observed)
-            expected = head_log_prob(head, vector, row, None if observed is None else np.asarray(observed))
-            np.testing.assert_allclose(form, expected, rtol=1e-12)
+        for observed in (None, jnp.asarray([True, False]))[: 1 if name == "multinomial" else 2]:
+            features, seen = (
+                head.features(jnp.asarray(row), observed),
+                None if observed is None else np.asarray(observed),
+            )
+            form = jnp.sum(features * head.coefficients(vector, SHAPE))
+            rest = [head_log_prob(head, v, row, seen) for v in (vector, 0 * vector)]  # what does not depend on it
+            other = jnp.sum(features * head.coefficients(0 * vector, SHAPE))
+            np.testing.assert_allclose(form - other, rest[0] - rest[1], rtol=1e-10, atol=1e-12)
+            found = head.log_probs(jnp.stack([vector, 0 * vector]), SHAPE, jnp.asarray(row), observed)
+            np.testing.assert_allclose(found, rest, rtol=1e-10)
 
 
 @pytest.mark.parametrize("mean", [-3.0, 0.4, 2.0])
@@ -149,3 +174,28 @@ def test_a_distribution_without_known_marginals_refuses_missing_entries():
 
     with pytest.raises(TypeError, match="observed"):
         distributions.log_prob(Strange(), jnp.zeros(2), jnp.asarray([True, False]))
+
+
+RECOVERED = {
+    "negative": ([1.2, np.log(0.5)], 0.15),
+    "zeros": ([-0.5, 1.0], 0.15),
+    "more-zeros": ([-1.0, 1.5, np.log(0.3)], 0.35),
+    "log-normal": ([2.0, -0.5], 0.1),
+    "truncated": ([0.5, 0.3], 0.6),
+    "von-mises": ([1.0, -2.0], 0.2),
+}
+
+
+@pytest.mark.parametrize("name", RECOVERED)
+def test_parameters_of_a_big_sample_are_found_again(name):
+    """Newton's method from the head's own start: the maximum is near the truth and the start is in its basin."""
+    head, (truth, near) = HEADS[name], RECOVERED[name]
+    draws = jax.vmap(head(jnp.asarray(truth), (1,)).sample)(jax.random.split(jax.random.key(0), 4000))
+    y = draws.astype(float)
+
+    def value(vector):
+        return -jnp.mean(jax.vmap(lambda row: distributions.log_prob(head(vector, (1,)), row))(y))
+
+    start = head.from_sums(jnp.sum(jax.vmap(lambda row: head.features(row, None))(y), 0))
+    found = scipy.optimize.minimize(jax.jit(value), start, jac=jax.jit(jax.grad(value)), method="BFGS")
+    np.testing.assert_allclose(found.x, truth, atol=near)

@@ -69,7 +69,8 @@ Head = Annotated[
         MODEL,
         "--head",
         "--likelihood",
-        "gaussian, student-t, beta, bernoulli, soft-bernoulli, poisson, categorical or categorical:COUNT, "
+        "gaussian, student-t, log-normal, truncated-normal:LOW:HIGH, beta, von-mises, bernoulli, soft-bernoulli, "
+        "poisson, negative-binomial, zero-inflated:poisson, categorical or categorical:COUNT, multinomial:TOTAL, "
         "discretised-logistic or discretised-logistic:LEVELS:LOW:HIGH; by part: frame=bernoulli,reward=gaussian.",
     ),
 ]

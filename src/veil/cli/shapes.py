@@ -14,7 +14,7 @@ def with_shapes(entry: Any, options: dict[str, Any], decoder: str | None, data: 
     """What the data say of a model: how many categories there are, the shapes of images, the parts of a dictionary."""
     query = data.query if isinstance(data, Data) else None
     if not trees.is_tree(data.query_shape):
-        return _with_image(entry, _with_categories(options, query), decoder, data.query_shape, query)
+        return _with_image(entry, _with_counted(options, query), decoder, data.query_shape, query)
     names = {"/".join(path): shape for path, shape in trees.leaves(data.query_shape)}
     if "head" not in entry.options:
         raise Refusal(
@@ -30,7 +30,7 @@ def with_shapes(entry: Any, options: dict[str, Any], decoder: str | None, data: 
         word = nets.get(name)
         given = {"head": heads[name]} if name in heads else {}
         given |= {} if word in (None, *IMAGES) else {"decoder": word}
-        given = _with_categories(given, values.get(name))
+        given = _with_counted(given, values.get(name))
         chosen[name] = _with_image(entry, given, word, shape, values.get(name))
     made = {name: part.get("decoder", "network") for name, part in chosen.items() if name in data.query_shape}
     options = {**options, "head": ",".join(f"{name}={part.get('head', 'gaussian')}" for name, part in chosen.items())}
@@ -57,13 +57,20 @@ def _of_parts(option: str, words: str | None, parts: Any) -> dict[str, str]:
     return found
 
 
-def _with_categories(options: dict[str, Any], values: Any) -> dict[str, Any]:
-    """Categories are counted where the data are in memory: 0, 1, ..., the largest value."""
-    if options.get("head") != "categorical":
+def _with_counted(options: dict[str, Any], values: Any) -> dict[str, Any]:
+    """Where the data are in memory, categories are counted, 0, 1, ..., the largest value; and what rows add up to."""
+    head = options.get("head")
+    if head not in ("categorical", "multinomial"):
         return options
     if values is None:
-        raise Refusal("--head categorical: say how many categories a stream has, as in --head categorical:3")
-    return {**options, "head": f"categorical:{max(2, int(values.max()) + 1)}"}
+        what = "how many categories a stream has" if head == "categorical" else "what the rows of a stream add up to"
+        raise Refusal(f"--head {head}: say {what}, as in --head {head}:3")
+    number = (
+        max(2, int(values.max()) + 1)
+        if head == "categorical"
+        else max(1, int(values.reshape(-1, values.shape[-1])[0].sum()))
+    )
+    return {**options, "head": f"{head}:{number}"}
 
 
 def _with_image(entry: Any, options: dict[str, Any], decoder: str | None, shape: Any, values: Any) -> dict[str, Any]:

@@ -16,8 +16,14 @@ from veil.parts.heads import (
     FullGaussian,
     Head,
     HomoscedasticGaussian,
+    LogNormal,
+    Multinomial,
+    NegativeBinomial,
     Poisson,
     StudentT,
+    TruncatedNormal,
+    VonMises,
+    ZeroInflated,
 )
 from veil.parts.images import Convolutional, Decoder, Pyramid
 from veil.parts.joint import Branches, Joint
@@ -67,6 +73,12 @@ HEADS: dict[str, Head] = {
     "bernoulli": Bernoulli(),
     "soft-bernoulli": Bernoulli(soft=True),
     "poisson": Poisson(),
+    "negative-binomial": NegativeBinomial(),
+    "zero-inflated": ZeroInflated(),
+    "multinomial": Multinomial(),
+    "log-normal": LogNormal(),
+    "truncated-normal": TruncatedNormal(),
+    "von-mises": VonMises(),
     "categorical": Categorical(),
     "discretised-logistic": DiscretisedLogistic(),
 }
@@ -93,7 +105,9 @@ def by_part(option: str, words: str) -> dict[str, str]:
 
 
 def made_head(word: str, covariance: str | None) -> Head:
-    """A head from ``name`` or ``name:numbers``: categorical:COUNT, discretised-logistic:LEVELS[:LOW:HIGH].
+    """A head from ``name`` or ``name:numbers``: categorical:COUNT, discretised-logistic:LEVELS[:LOW:HIGH], ...
+
+    multinomial:TOTAL, truncated-normal:LOW:HIGH, zero-inflated:HEAD.
 
     For the parts of a dictionary part=name[:numbers], with commas between them; the covariance is that of its normals.
     """
@@ -116,6 +130,13 @@ def made_head(word: str, covariance: str | None) -> Head:
     if name == "discretised-logistic":
         levels, low, high = numbers(word, rest, [256, 0.0, None], "discretised-logistic:256:0:255")
         return made(DiscretisedLogistic, low, low + levels - 1 if high is None else high, int(levels))
+    if name == "multinomial":
+        (total,) = numbers(word, rest, [1], "multinomial:20")
+        return made(Multinomial, int(total))
+    if name == "truncated-normal":
+        return made(TruncatedNormal, *numbers(word, rest, [0.0, float("inf")], "truncated-normal:0:10", False))
+    if name == "zero-inflated" and rest:
+        return made(ZeroInflated, made_head(":".join(rest), None))
     no_numbers(name, rest)
     return HEADS[name]
 
@@ -132,12 +153,12 @@ def no_numbers(name: str, rest: list[str]) -> None:
         raise ValueError(f"head: {name} takes no numbers; got {':'.join([name, *rest])!r}")
 
 
-def numbers(word: str, given: list[str], defaults: list[Any], example: str) -> list[Any]:
+def numbers(word: str, given: list[str], defaults: list[Any], example: str, counted: bool = True) -> list[Any]:
     try:
         numbers = [float(text) for text in given]
     except ValueError:
         numbers = []
-    if len(numbers) != len(given) or len(numbers) > len(defaults) or not all(n == n // 1 for n in numbers[:1]):
+    if len(numbers) != len(given) or len(numbers) > len(defaults) or not all(n == n // 1 for n in numbers[:counted]):
         raise ValueError(f"head: expected numbers as in {example}; got {word!r}")
     return numbers + defaults[len(numbers) :]
 

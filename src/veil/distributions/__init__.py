@@ -1,5 +1,6 @@
 """Distributions of one event: what may be asked (``protocol``, ``asking``), numpyro's (``library``), and our own."""
 
+from veil.distributions import supports
 from veil.distributions.asking import (
     balanced,
     central,
@@ -20,10 +21,14 @@ from veil.distributions.library import (
     Beta,
     Categorical,
     Categoricals,
+    LogNormal,
     MultivariateNormal,
+    NegativeBinomial,
     Normal,
     Poisson,
     StudentT,
+    TruncatedNormal,
+    VonMises,
     bernoulli,
     beta,
     categorical,
@@ -51,4 +56,13 @@ from veil.distributions.protocol import (
     event_shape,
     has,
 )
-from veil.distributions.simple import Codes, Coins, DiscretisedLogistic, Empty, MixtureOfNormals
+from veil.distributions.simple import (
+    Codes,
+    Coins,
+    DiscretisedLogistic,
+    Empty,
+    MixtureOfNormals,
+    Multinomial,
+    ZeroInflated,
+)
+from veil.distributions.supports import Support

@@ -10,8 +10,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
+from veil.distributions import supports
 from veil.distributions.protocol import (
     Categories,
     Central,
@@ -24,7 +26,8 @@ from veil.distributions.protocol import (
     Moments,
     Reparameterised,
 )
-from veil.maths import gaussian
+from veil.distributions.supports import Support
+from veil.maths import counts, gaussian
 
 
 def _numpyro() -> Any:
@@ -39,15 +42,20 @@ def unchecked() -> AbstractContextManager[Any]:
 
 
 class _Independent(eqx.Module):
-    """Independent entries, each of numpyro's distribution."""
+    """Independent entries, each of numpyro's distribution, with density zero outside their support."""
 
     @abstractmethod
     def _entry(self) -> Any:
         """numpyro's distribution of the entries, which are its batch."""
 
-    def _event(self) -> Any:
-        entry = self._entry()
-        return entry.to_event(len(entry.batch_shape))
+    def _density(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        """log p(y_i) of entries inside the support."""
+        return self._entry().log_prob(value)
+
+    @property
+    def support(self) -> Support:
+        """What an entry may be."""
+        return supports.REAL
 
     @property
     def mean(self) -> Float[Array, "*event"]:
@@ -58,13 +66,16 @@ class _Independent(eqx.Module):
         return self._entry().variance
 
     def sample(self, key: PRNGKeyArray) -> Num[Array, "*event"]:
-        return self._event().sample(key)
+        return self._entry().sample(key)
 
     def log_prob(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
-        return self._event().log_prob(value)
+        each = self.entry_log_prob(value)
+        return jnp.sum(each, range(each.ndim - len(self._entry().batch_shape), each.ndim))
 
     def entry_log_prob(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
-        return self._entry().log_prob(value)
+        if self.support is supports.REAL:
+            return self._density(value)
+        return self.support.log_density(self._density, value.astype(jnp.result_type(float)))
 
 
 class Normal(_Independent, Distribution, Moments, Entries, Gaussian, Divergence, Reparameterised):
@@ -135,46 +146,154 @@ class StudentT(_Independent, Distribution, Moments, Entries, Reparameterised):
     def _entry(self) -> Any:
         return _numpyro().StudentT(self.degrees, self.location, self.scale)
 
+    def _density(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        half = 0.5 * self.degrees
+        peak = counts.log_gamma_half(half) - 0.5 * jnp.log(2 * jnp.pi * half) - jnp.log(self.scale)
+        away = jnp.abs(value - self.location) / self.scale / jnp.sqrt(self.degrees)
+        near = jnp.log1p(jnp.minimum(away, 1e3) ** 2)
+        far = 2.0 * jnp.log(jnp.maximum(away, 1e3)) + jnp.maximum(away, 1e3) ** -2.0  # whose square has no end
+        return peak - (half + 0.5) * jnp.where(away < 1e3, near, far)
 
-class Beta(_Independent, Distribution, Moments, Marginals, Reparameterised):
+
+class Beta(_Independent, Distribution, Moments, Entries, Reparameterised):
     """Independent betas, p(y) ∝ y^(first - 1) (1 - y)^(second - 1) on (0, 1) [*event]."""
 
     first: Float[Array, "*event"]
     second: Float[Array, "*event"]
+    support = property(lambda self: supports.FRACTIONS)
 
     def _entry(self) -> Any:
         return _numpyro().Beta(self.first, self.second)
 
-    def observed_log_prob(self, value: Float[Array, "*event"], observed: Bool[Array, "*event"]) -> Float[Array, ""]:
-        inside = jnp.where(observed, value, 0.5)  # what stands for a missing entry has no logarithm there
-        return jnp.sum(jnp.where(observed, self.entry_log_prob(inside), 0.0))
+    def _density(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        return counts.log_beta(self.first, self.second, value)
+
+
+class LogNormal(_Independent, Distribution, Moments, Entries, Reparameterised):
+    """Independent log-normals, log y ~ N(location, scale²) [*event]."""
+
+    location: Float[Array, "*event"]
+    scale: Float[Array, "*event"]
+    support = property(lambda self: supports.POSITIVE)
+
+    def _entry(self) -> Any:
+        return _numpyro().LogNormal(self.location, self.scale)
+
+
+class TruncatedNormal(_Independent, Distribution, Moments, Entries):
+    """Independent normals N(location, scale²) given that they are from ``low`` to ``high``, which may be infinite."""
+
+    location: Float[Array, "*event"]
+    scale: Float[Array, "*event"]
+    low: float = eqx.field(static=True)
+    high: float = eqx.field(static=True)
+
+    @property
+    def support(self) -> Support:
+        return supports.between(self.low, self.high)
+
+    def _entry(self) -> Any:
+        low, high = (end if np.isfinite(end) else None for end in (self.low, self.high))
+        return _numpyro().TruncatedNormal(self.location, self.scale, low=low, high=high)
+
+    def _ends(self) -> tuple[Array | None, Array | None]:
+        low, high = ((end - self.location) / self.scale if np.isfinite(end) else None for end in (self.low, self.high))
+        return low, high
+
+    def _density(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        return _numpyro().Normal(self.location, self.scale).log_prob(value) - gaussian.log_mass(*self._ends())
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
+        return jnp.clip(self._entry().sample(key), self.low, self.high)  # far out a tail has no numbers left
+
+    def _pulls(self) -> tuple[Array, Array]:
+        """(φ(a) - φ(b)) / mass and (a φ(a) - b φ(b)) / mass of the ends a, b. Johnson et al. 1994, section 13.10."""
+        mass, zero = gaussian.log_mass(*self._ends()), jnp.zeros_like(self.location)
+        each = [
+            (jnp.exp(-0.5 * (end**2 + gaussian.LOG_2PI) - mass), end) if end is not None else (zero, zero)
+            for end in self._ends()
+        ]
+        return each[0][0] - each[1][0], each[0][0] * each[0][1] - each[1][0] * each[1][1]
+
+    @property
+    def mean(self) -> Float[Array, "*event"]:
+        return jnp.clip(self.location + self.scale * self._pulls()[0], self.low, self.high)
+
+    @property
+    def variance(self) -> Float[Array, "*event"]:
+        pull, spread = self._pulls()
+        return self.scale**2 * jnp.maximum(1.0 + spread - pull**2, 0.0)
+
+
+class VonMises(_Independent, Distribution, Entries, Central):
+    """Independent angles, p(y) = exp(κ cos(y - μ)) / 2π I₀(κ), of ``pull`` κ (cos μ, sin μ) [2, *event]."""
+
+    pull: Float[Array, "2 *event"]
+    support = property(lambda self: supports.ANGLES)
+
+    @property
+    def concentration(self) -> Float[Array, "*event"]:
+        """κ; a little above zero, where its slope ends."""
+        return jnp.sqrt(jnp.sum(self.pull**2, 0) + 1e-30)
+
+    def central(self) -> Float[Array, "*event"]:
+        """The mean direction μ."""
+        return jnp.arctan2(self.pull[1], self.pull[0])
+
+    def _entry(self) -> Any:
+        return _numpyro().VonMises(self.central(), self.concentration)
+
+    def _density(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        strength = self.concentration
+        # κ (1 - cos(y - μ)) as half a squared distance of points, which keeps its digits where y is near μ
+        across, up = self.pull[0] / strength - jnp.cos(value), self.pull[1] / strength - jnp.sin(value)
+        return -0.5 * strength * (across**2 + up**2) - gaussian.LOG_2PI - jnp.log(jax.scipy.special.i0e(strength))
 
 
 class Bernoulli(_Independent, Distribution, Moments, Entries):
     """Independent coins, p(1) = σ(logits) [*event]."""
 
     logits: Float[Array, "*event"]
+    support = property(lambda self: supports.BITS)
 
     def _entry(self) -> Any:
         return _numpyro().BernoulliLogits(self.logits)
+
+    def _density(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        return jax.nn.log_sigmoid(jnp.where(value == 1, self.logits, -self.logits))
 
 
 class Poisson(_Independent, Distribution, Moments, Entries):
     """Independent counts, p(y) = rate^y exp(-rate) / y!, rate = exp(log_rate) [*event]."""
 
     log_rate: Float[Array, "*event"]
+    support = property(lambda self: supports.COUNTS)
 
     def _entry(self) -> Any:
         return _numpyro().Poisson(jnp.exp(self.log_rate))
+
+    def _density(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        return counts.log_poisson(value, jnp.broadcast_to(self.log_rate, value.shape))
+
+
+class NegativeBinomial(_Independent, Distribution, Moments, Entries):
+    """Independent counts of mean m and variance m + α m², m = exp(log_mean), α = exp(log_dispersion) [*event]."""
+
+    log_mean: Float[Array, "*event"]
+    log_dispersion: Float[Array, "*event"]
+    support = property(lambda self: supports.COUNTS)
+
+    def _entry(self) -> Any:
+        return _numpyro().NegativeBinomial2(jnp.exp(self.log_mean), jnp.exp(-self.log_dispersion))
+
+    def _density(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+        return counts.log_negative_binomial(value, self.log_mean, -self.log_dispersion)
 
 
 class _OfCategories(eqx.Module):
     """Independent categories, of unnormalised log-probabilities in the last axis."""
 
     logits: eqx.AbstractVar[Float[Array, "*event C"]]
-
-    def _entry(self) -> Any:
-        return _numpyro().CategoricalLogits(self.logits)
 
     @property
     def probabilities(self) -> Float[Array, "*event C"]:
@@ -184,10 +303,16 @@ class _OfCategories(eqx.Module):
         return jnp.argmax(self.probabilities, -1)
 
     def sample(self, key: PRNGKeyArray) -> Int[Array, "*event"]:
-        return self._entry().sample(key)
+        return jax.random.categorical(key, self.logits)
 
     def entry_log_prob(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
-        return self._entry().log_prob(value.astype(int))  # data are floats, and the library indexes with categories
+        logs, shape = jax.nn.log_softmax(self.logits), jnp.shape(value)
+        logs = jnp.broadcast_to(logs, (*shape, logs.shape[-1]))  # of many values [..., *event] at once, too
+
+        def chosen(category: Array) -> Array:
+            return jnp.take_along_axis(logs, category.astype(int)[..., None], -1)[..., 0]
+
+        return supports.categories(logs.shape[-1]).log_density(chosen, jnp.asarray(value))
 
 
 class Categorical(_OfCategories, Distribution, Finite, Categories, Central, Divergence):
@@ -218,8 +343,8 @@ class Categoricals(_OfCategories, Distribution, Moments, Entries, Categories, Ce
     logits: Float[Array, "*event C"]
 
     def log_prob(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
-        entry = self._entry()
-        return entry.to_event(len(entry.batch_shape)).log_prob(value.astype(int))
+        each = self.entry_log_prob(value)
+        return jnp.sum(each, range(each.ndim - self.logits.ndim + 1, each.ndim))
 
     @property
     def mean(self) -> Float[Array, "*event"]:
@@ -232,45 +357,6 @@ class Categoricals(_OfCategories, Distribution, Moments, Entries, Categories, Ce
         return probabilities @ jnp.arange(probabilities.shape[-1], dtype=probabilities.dtype) ** 2 - self.mean**2
 
 
-def normal(mean: Float[Array, "*event"], scale: Float[Array, "*event"]) -> Normal:
-    """Independent normals; one event.
-
-    >>> round(float(normal(jnp.zeros(2), jnp.ones(2)).log_prob(jnp.zeros(2))), 4)
-    -1.8379
-    """
-    return Normal(mean, scale)
-
-
-def multivariate_normal(mean: Float[Array, " D"], factor: Float[Array, "D D"]) -> MultivariateNormal:
-    """N(mean, L Lᵀ) from the lower Cholesky factor L."""
-    return MultivariateNormal(mean, factor)
-
-
-def student_t(degrees: Float[Array, "*event"], mean: Float[Array, "*event"], scale: Float[Array, "*event"]) -> StudentT:
-    """Independent Student-t; one event. The mean is NaN for one degree of freedom and fewer."""
-    return StudentT(degrees, mean, scale)
-
-
-def beta(first: Float[Array, "*event"], second: Float[Array, "*event"]) -> Beta:
-    """Independent betas; one event."""
-    return Beta(first, second)
-
-
-def bernoulli(logits: Float[Array, "*event"]) -> Bernoulli:
-    """Independent coins; one event."""
-    return Bernoulli(logits)
-
-
-def poisson(log_rate: Float[Array, "*event"]) -> Poisson:
-    """Independent counts; one event."""
-    return Poisson(log_rate)
-
-
-def categorical(logits: Float[Array, " K"]) -> Categorical:
-    """One category, 0..K-1, from unnormalised log-probabilities."""
-    return Categorical(logits)
-
-
-def categoricals(logits: Float[Array, "*event C"]) -> Categoricals:
-    """Independent categories, one per entry of the event."""
-    return Categoricals(logits)
+# what a model is written in: ``normal(mean, scale)`` makes a distribution
+normal, multivariate_normal, student_t, beta = Normal, MultivariateNormal, StudentT, Beta
+bernoulli, poisson, categorical, categoricals = Bernoulli, Poisson, Categorical, Categoricals

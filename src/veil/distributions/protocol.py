@@ -17,7 +17,7 @@ abilities that it has. Everything is for ONE event (never read the shape of a di
 ...         return jnp.sum(self.entry_log_prob(value))
 ...
 ...     def entry_log_prob(self, value):
-...         return jnp.log(self.rate) - self.rate * value
+...         return jnp.where(value >= 0, jnp.log(self.rate) - self.rate * value, -jnp.inf)
 >>> from veil import distributions
 >>> own = Exponential(jnp.array([1.0, 2.0]))
 >>> float(distributions.log_prob(own, jnp.array([3.0, 0.0]), jnp.array([True, False])))
@@ -82,7 +82,10 @@ class Entries(eqx.Module):
 
     @abstractmethod
     def entry_log_prob(self, value: Num[Array, "..."]) -> Float[Array, "..."]:
-        """log p(y_i) of each entry, nats; finite, with a finite gradient, at whatever stands for a missing one."""
+        """log p(y_i) of each entry, nats: -inf outside the support; its gradient is finite everywhere.
+
+        A missing entry has some number in its place, which may be outside, too: see ``Support.log_density``.
+        """
 
 
 class Marginals(eqx.Module):

@@ -1,15 +1,20 @@
-"""Our own simple distributions: of a latent that is not there, codes, soft coins, mixtures of normals, grid values."""
+"""Our own simple distributions: of a latent that is not there, codes, soft coins, mixtures, grids, special counts."""
 
+import math
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
 
-from veil.distributions.protocol import Central, Distribution, Divergence, Entries, Finite, Moments
+from veil.distributions import supports
+from veil.distributions.protocol import Central, Composed, Distribution, Divergence, Entries, Finite, Marginals, Moments
+from veil.distributions.supports import Support
+from veil.maths import counts
 from veil.maths.gaussian import LOG_2PI
+from veil.maths.markov import LEAST
 
 
 class Empty(Distribution, Finite, Central, Divergence):
@@ -65,8 +70,10 @@ class Codes(Distribution, Moments, Finite, Central, Divergence):
         return jax.nn.softmax((self.logits + noise) / temperature)
 
     def log_prob(self, value: Float[Array, "... L C"]) -> Float[Array, "..."]:
-        log_probabilities = self.log_probabilities
-        return jnp.sum(value * jnp.broadcast_to(log_probabilities, value.shape), (-2, -1))
+        log_probabilities = jnp.broadcast_to(self.log_probabilities, value.shape)
+        each = jnp.where(value > 0, value * log_probabilities, 0.0)
+        inside = jnp.all(value >= 0, -1) & (jnp.abs(jnp.sum(value, -1) - 1.0) < 1e-3)
+        return jnp.sum(jnp.where(inside, jnp.sum(each, -1), -jnp.inf), -1)
 
     @property
     def values(self) -> int:
@@ -86,7 +93,8 @@ class Codes(Distribution, Moments, Finite, Central, Divergence):
     def kl_entries(self, other: Any) -> Float[Array, " L"] | None:
         if not isinstance(other, Codes):
             return None
-        return jnp.sum(self.mean * (self.log_probabilities - other.log_probabilities), -1)
+        ratio = self.log_probabilities - other.log_probabilities
+        return jnp.sum(jnp.where(self.mean > 0, self.mean * ratio, 0.0), -1)
 
 
 class Coins(Distribution, Moments, Entries):
@@ -106,7 +114,11 @@ class Coins(Distribution, Moments, Entries):
         return self.mean * (1.0 - self.mean)
 
     def entry_log_prob(self, value: Float[Array, "*event"]) -> Float[Array, "*event"]:
-        return value * jax.nn.log_sigmoid(self.logits) + (1.0 - value) * jax.nn.log_sigmoid(-self.logits)
+        def score(value: Array) -> Array:
+            heads, tails = jax.nn.log_sigmoid(self.logits), jax.nn.log_sigmoid(-self.logits)
+            return jnp.where(value > 0, value * heads, 0.0) + jnp.where(value < 1, (1.0 - value) * tails, 0.0)
+
+        return supports.SHARES.log_density(score, value)
 
     def log_prob(self, value: Float[Array, "*event"]) -> Float[Array, ""]:
         return jnp.sum(self.entry_log_prob(value))
@@ -165,12 +177,21 @@ class DiscretisedLogistic(Distribution, Moments, Entries):
     def spacing(self) -> float:
         return (self.high - self.low) / (self.levels - 1)
 
+    @property
+    def support(self) -> Support:
+        """What an entry may be."""
+        return supports.grid(self.low, self.high, self.levels)
+
     def entry_log_prob(self, value: Float[Array, "*event"]) -> Float[Array, "*event"]:
+        return self.support.log_density(self._density, value)
+
+    def _density(self, value: Float[Array, "*event"]) -> Float[Array, "*event"]:
         half = 0.5 * self.spacing
-        above = (value + half - self.location) / self.scale
-        below = (value - half - self.location) / self.scale
+        above = (value - self.location + half) / self.scale
+        below = (value - self.location - half) / self.scale
         # log(σ(a) - σ(b)) = log σ(a) + log σ(-b) + log(1 - exp(b - a)), every term of which is finite
-        inside = jax.nn.log_sigmoid(above) + jax.nn.log_sigmoid(-below) + jnp.log(-jnp.expm1(below - above))
+        inside = jnp.log(-jnp.expm1(-self.spacing / self.scale))
+        inside = inside + jax.nn.log_sigmoid(above) + jax.nn.log_sigmoid(-below)
         lowest, highest = value <= self.low + 0.5 * half, value >= self.high - 0.5 * half
         return jnp.where(lowest, jax.nn.log_sigmoid(above), jnp.where(highest, jax.nn.log_sigmoid(-below), inside))
 
@@ -200,3 +221,76 @@ class DiscretisedLogistic(Distribution, Moments, Entries):
     def variance(self) -> Float[Array, "*event"]:
         """Var[y] of each entry."""
         return self._moment(2, self._moment(1))
+
+
+class ZeroInflated(Distribution, Moments, Entries, Composed):
+    """Nothing to count with probability w = σ(logits), else ``base``'s count: p(y) = w [y = 0] + (1 - w) base(y).
+
+    Lambert 1992, eq. 1. Independent entries, logits [*event], ``base`` any distribution of counts with ``Entries``.
+    """
+
+    logits: Float[Array, "*event"]
+    base: Any
+
+    def made_of(self) -> tuple[Any]:
+        return (self.base,)
+
+    @property
+    def mean(self) -> Float[Array, "*event"]:
+        return jax.nn.sigmoid(-self.logits) * self.base.mean
+
+    @property
+    def variance(self) -> Float[Array, "*event"]:
+        share = jax.nn.sigmoid(-self.logits)
+        return share * (self.base.variance + jax.nn.sigmoid(self.logits) * self.base.mean**2)
+
+    def entry_log_prob(self, value: Float[Array, "*event"]) -> Float[Array, "*event"]:
+        counted = jax.nn.log_sigmoid(-self.logits) + self.base.entry_log_prob(value)
+        either = jnp.logaddexp(jax.nn.log_sigmoid(self.logits), jnp.where(value == 0, counted, 0.0))
+        return jnp.where(value == 0, either, counted)
+
+    def log_prob(self, value: Float[Array, "*event"]) -> Float[Array, ""]:
+        return jnp.sum(self.entry_log_prob(value))
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
+        key_zero, key_count = jax.random.split(key)
+        none = jax.random.uniform(key_zero, self.logits.shape, self.logits.dtype) < jax.nn.sigmoid(self.logits)
+        return jnp.where(none, 0.0, self.base.sample(key_count).astype(self.logits.dtype))
+
+
+class Multinomial(Distribution, Moments, Marginals):
+    """``total`` draws of C categories, counted: values [C] add up to it; unnormalised log-probabilities [C]."""
+
+    logits: Float[Array, " C"]
+    total: int = eqx.field(static=True)
+
+    @property
+    def mean(self) -> Float[Array, " C"]:
+        return self.total * jax.nn.softmax(self.logits)
+
+    @property
+    def variance(self) -> Float[Array, " C"]:
+        return self.mean * (1.0 - jax.nn.softmax(self.logits))
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, " C"]:
+        chances = jax.nn.softmax(self.logits)
+        return jax.random.multinomial(key, jnp.asarray(self.total, chances.dtype), chances)
+
+    def log_prob(self, value: Num[Array, " C"]) -> Float[Array, ""]:
+        return self.observed_log_prob(value, jnp.ones(value.shape, bool))
+
+    def observed_log_prob(self, value: Num[Array, " C"], observed: Bool[Array, " C"]) -> Float[Array, ""]:
+        """log p of the counts present: the missing ones are one category more, which has the rest.
+
+        Poissons of these means, given that they add up: Σ log Poisson(y_c; n p_c) - log Poisson(n; n).
+        """
+        counted = jnp.where(observed, value, 0.0)
+        rest = self.total - jnp.sum(counted)
+        fits = jnp.all(supports.COUNTS.contains(counted)) & (rest >= 0) & (jnp.any(~observed) | (rest == 0))
+        logs = jax.nn.log_softmax(self.logits) + math.log(self.total)
+        log_rest = jax.scipy.special.logsumexp(jnp.where(observed, LEAST, jnp.maximum(logs, LEAST)))
+        whole = jnp.asarray(float(self.total), logs.dtype)
+        each = counts.log_poisson(jnp.where(fits, counted, 0.0), logs)
+        left = counts.log_poisson(jnp.where(fits, rest, 0.0), log_rest)
+        found = jnp.sum(jnp.where(observed, each, 0.0)) + left - counts.log_poisson(whole, jnp.log(whole))
+        return jnp.where(fits, found, -jnp.inf)

@@ -18,6 +18,7 @@ from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
 from veil.maths import hamiltonian, importance
 from veil.model import Datum, Model, blocks, checks
+from veil.model.abilities import space_of
 from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
 
@@ -350,7 +351,9 @@ def annealed_bound(
             shortfall = jnp.maximum(lower - before, lost)
             return lower, jnp.hypot(error, shortfall), shortfall, effective
 
-        (lower, error, shortfall, effective), weight = blocks.gathered(blocks.blocks(data, rows), measured)
+        (lower, error, shortfall, effective), weight = blocks.gathered(
+            blocks.blocks(data, rows, space_of(model)), measured
+        )
     kind = "lower bound" if temperatures >= SHORT else f"lower bound, {temperatures} temperatures: perhaps far off"
     return AnnealedBound(lower, error, shortfall, effective, weight, chains, kind)
 
@@ -393,5 +396,7 @@ def sandwich(
             (lower, lower_error, _), (upper, upper_error, _) = _summary(forward), _summary(backward)
             return lower, lower_error, -upper, upper_error
 
-        (lower, lower_error, upper, upper_error), _ = blocks.gathered(blocks.blocks(data, rows), measured)
+        (lower, lower_error, upper, upper_error), _ = blocks.gathered(
+            blocks.blocks(data, rows, space_of(model)), measured
+        )
     return Sandwich(lower, lower_error, upper, upper_error, np.asarray(data.query), data.evidence)

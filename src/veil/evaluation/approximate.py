@@ -18,6 +18,7 @@ from veil.evaluation.latents import Latents, collapse, latents
 from veil.evaluation.particles import ParticleBound, particle_bound
 from veil.evaluation.paths import PathLatents, path_latents
 from veil.model import Datum, Model, Stepwise, blocks
+from veil.model.abilities import space_of
 from veil.posterior import Posterior
 from veil.posterior.arguments import verified
 from veil.posterior.base import per_datum
@@ -156,7 +157,7 @@ def predictive(model: Model, posterior: Posterior, data: Any, *, key: PRNGKeyArr
     data = blocks.as_data(model, data)
     rows, _ = grouping(blocks.size(data), samples)
     parts, draws = [], None
-    for block in blocks.blocks(data, rows):
+    for block in blocks.blocks(data, rows, space_of(model)):
         if draws is None:
             q = posterior(model, jax.tree.map(lambda leaf: leaf[0], block.datum))
             draws = jax.vmap(q.sample)(jax.random.split(key, samples))

@@ -17,6 +17,7 @@ from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
 from veil.maths import importance
 from veil.model import Datum, Model, blocks, checks
+from veil.model.abilities import space_of
 from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
 
@@ -153,5 +154,7 @@ def bounds(
             draw = lambda first: _log_weights(model, posterior, block.datum, block.rows, key, first, group)  # noqa: E731
             return summary(jax.device_put(collected(samples, group, draw, tick)))
 
-        (elbo, elbo_error, bound, error, effective, k), weight = blocks.gathered(blocks.blocks(data, rows), measured)
+        (elbo, elbo_error, bound, error, effective, k), weight = blocks.gathered(
+            blocks.blocks(data, rows, space_of(model)), measured
+        )
     return Bounds(elbo, elbo_error, bound, error, effective, k, weight, samples)

@@ -18,6 +18,7 @@ from veil.evaluation.moments import mean_and_variance
 from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
 from veil.model import Datum, Model, blocks, checks
+from veil.model.abilities import space_of
 from veil.model.scales import Scale
 from veil.parts.heads import DiagonalGaussian, Head
 from veil.posterior.arguments import verified
@@ -207,7 +208,7 @@ def gap(
 
             return _measured(*collected(samples, group, draw, tick))
 
-        (bound, bound_error, *rest), weight = blocks.gathered(blocks.blocks(data, rows), measured)
+        (bound, bound_error, *rest), weight = blocks.gathered(blocks.blocks(data, rows, space_of(model)), measured)
     if log_likelihood is not None:
         bound, bound_error = _one_each(log_likelihood, len(bound)), np.zeros(len(bound))
     best, best_error, own, own_error, difference = rest

@@ -18,7 +18,7 @@ from veil.evaluation.moments import mean_and_variance
 from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
 from veil.model import Datum, Model, blocks, checks
-from veil.model.batching import as_datum
+from veil.model.abilities import space_of
 from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
 
@@ -182,7 +182,7 @@ def _prior(model: Model, latents: Array) -> Array:
     return jax.vmap(lambda z: distributions.log_prob(model.prior(None), z))(latents)
 
 
-def _some(data: Data | Stream, rows: int, key: PRNGKeyArray) -> blocks.Block:
+def _some(model: Model, data: Data | Stream, rows: int, key: PRNGKeyArray) -> blocks.Block:
     """Rows at random, or the first ones of a stream, as one block without padding."""
     if isinstance(data, Stream):
         first = next(iter(data))
@@ -190,7 +190,7 @@ def _some(data: Data | Stream, rows: int, key: PRNGKeyArray) -> blocks.Block:
     else:
         seed = np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist()  # on the host, where it compiles nothing
         chosen = data[np.random.default_rng(seed).permutation(len(data))[:rows]]
-    return next(blocks.blocks(as_datum(chosen), len(chosen)))
+    return next(blocks.blocks(chosen, len(chosen), space_of(model)))
 
 
 def _information(
@@ -238,7 +238,7 @@ def latents(
         raise ValueError(f"threshold: expected a positive number; got {threshold!r}")
     data = blocks.as_data(model, data)
     key_all, key_rows, key_draws = jax.random.split(key, 3)
-    some = _some(data, rows, key_rows)
+    some = _some(model, data, rows, key_rows)
     if some.count < 2:
         raise ValueError("data: expected two or more data, to compare their posteriors")
     kind = _kinds(model, posterior, some.datum)
@@ -247,7 +247,7 @@ def latents(
     parts: list[Any] = []
     weights: list[np.ndarray] = []
     with Progress(progress, "latents") as bar:
-        for number, block in enumerate(blocks.blocks(data, size)):
+        for number, block in enumerate(blocks.blocks(data, size, space_of(model))):
             found = _summary(model, posterior, block.datum, block.rows, key_all, samples)
             parts.append([np.asarray(leaf, np.float64)[: block.count] for leaf in found])
             weights.append(block.weight)
@@ -256,7 +256,8 @@ def latents(
         for number in range(samples):
             draws = _draws(model, posterior, some.datum, some.rows, key_draws, np.asarray(number))
             own, *values = map(np.asarray, draws)
-            own_score, prior_score, other_score = (value.astype(np.float64) for value in values)
+            # of data that no latent makes possible none is missed
+            own_score, prior_score, other_score = (np.maximum(value.astype(np.float64), -1e300) for value in values)
             step = int(np.clip(blocks.ENTRIES // (some.count * max(1, own[0].size)), 1, some.count))
             drops = own_score - prior_score, own_score - other_score
             scores.append((*_information(model, posterior, some, own, step), *drops))

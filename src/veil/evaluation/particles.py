@@ -14,6 +14,7 @@ from veil.evaluation.bounds import grouping
 from veil.evaluation.showing import Shown
 from veil.maths import importance
 from veil.model import Datum, Model, blocks, checks
+from veil.model.abilities import space_of
 from veil.posterior import Posterior, proposals
 from veil.posterior.arguments import verified
 from veil.posterior.choice import proposal
@@ -128,5 +129,7 @@ def particle_bound(
         values, effective = _runs(model, posterior, block.datum, block.rows, keys, particles)
         return (*_summary(values.T), jnp.min(effective, 0))
 
-    (bound, error, combined, combined_error, effective), weight = blocks.gathered(blocks.blocks(data, rows), measured)
+    (bound, error, combined, combined_error, effective), weight = blocks.gathered(
+        blocks.blocks(data, rows, space_of(model)), measured
+    )
     return ParticleBound(bound, error, combined, combined_error, effective, weight, particles, repeats)

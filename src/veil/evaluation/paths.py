@@ -14,6 +14,7 @@ from veil.evaluation.bounds import grouping
 from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
 from veil.model import Datum, Model, blocks, checks
+from veil.model.abilities import space_of
 from veil.posterior.arguments import verified
 from veil.posterior.base import Posterior
 
@@ -108,7 +109,7 @@ def path_latents(
             tick()
             return found
 
-        (kl, steps, loss), weight = blocks.gathered(blocks.blocks(data, size), measured)
+        (kl, steps, loss), weight = blocks.gathered(blocks.blocks(data, size, space_of(model)), measured)
     kl = np.asarray(kl, np.float64)
     by_unit = weight @ kl.mean(1) / max(float(weight @ steps), 1.0)
     return PathLatents(by_unit, by_unit > threshold, _of_draws(kl.sum(2), weight), _of_draws(loss, weight), threshold)

@@ -98,7 +98,9 @@ class ExpectationMaximisation(Learner):
             terms, values, weights = jax.vmap(lambda datum: one(datum, key))(block)
         else:
             terms, values, weights = jax.vmap(one)(block, jax.random.split(key, len(block)))
-        return Sums(contract(terms, weight), weight @ values, jnp.sum(weight), weight @ weights)
+        return Sums(
+            contract(terms, weight), weight @ jnp.where(weight > 0, values, 0.0), jnp.sum(weight), weight @ weights
+        )
 
     def update(self, state: EMState, sums: Sums, total: Float[Array, ""]) -> tuple[EMState, Info]:
         model = state.model

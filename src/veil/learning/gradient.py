@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.learning.learner import NOT_FINITE, RUNNING, Info, Learner, Sums, where_each
 from veil.model import Datum, Plate
+from veil.model.scales import Scale
 from veil.objective import Objective
 from veil.parts.nets import lowered
-from veil.units import Units
 
 PATIENCE = 10  # steps in a row that are not finite
 
@@ -124,7 +124,8 @@ class Gradient(Learner):
                     raise ValueError(
                         f"objective: metric {name!r} of its Estimate must be one number; got {metric.shape[1:]}"
                     )
-            return weight @ estimates.value, jax.tree.map(lambda metric: weight @ metric, estimates.metrics)
+            total = weight @ jnp.where(weight > 0, estimates.value, 0.0)
+            return total, jax.tree.map(lambda metric: weight @ metric, estimates.metrics)
 
         (total, metrics), gradient = jax.value_and_grad(value, has_aux=True)(self._parameters(*pair))
         ends = None
@@ -183,7 +184,7 @@ class Gradient(Learner):
 
 def trainable(model: Any) -> Any:
     """The model with everything but its trained arrays replaced by None: units of measurement are not trained."""
-    fixed = lambda node: isinstance(node, Units)  # noqa: E731
+    fixed = lambda node: isinstance(node, Scale)  # noqa: E731
     return eqx.filter(
         jax.tree.map(lambda node: None if fixed(node) else node, model, is_leaf=fixed), eqx.is_inexact_array
     )

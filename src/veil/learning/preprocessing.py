@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.data.core.arrays import concatenate
 from veil.data.core.episodes import steps
-from veil.model import Model, Startable, Stepwise
+from veil.model import Model, Stepwise
+from veil.model.abilities import Space, space_of
 from veil.model.abilities import values as latent_values
 from veil.model.scales import Scale
 from veil.units import Units
@@ -35,6 +37,7 @@ class Preprocessing:
     missing: bool
     sequential: bool
     values: int
+    space: Space
 
     @property
     def weights(self) -> np.ndarray:
@@ -89,16 +92,19 @@ class Extent:
         self.total, self.missing = 0.0, False
         self._ranges: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         self._present: list[np.ndarray | float] = []
+        self._names: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
 
     def add(self, block: Data) -> None:
         """Look at a block. Raises ValueError for numbers no fit can hold, or outside the model's support."""
         refuse_huge(block)
-        rows = steps(block) if isinstance(self._model, Stepwise) else block
-        if isinstance(self._model, Startable):
-            self._model.space.check(known_values(rows), rows.query_names)
+        rows = supported(self._model, block)
         self.total += block.total_weight
-        for role, tree in (("query", rows.query), ("evidence", rows.evidence)):
+        for role, tree, names in (
+            ("query", rows.query, rows.query_names),
+            ("evidence", rows.evidence, rows.evidence_names),
+        ):
             if tree is not None:
+                self._names[role] = [(".".join((role, *path)), names) for path, _ in trees.leaves(tree)]
                 ends = [(np.min(leaf, axis=0), np.max(leaf, axis=0)) for _, leaf in trees.leaves(tree)]
                 before = self._ranges.get(role, ends)
                 pairs = zip(before, ends, strict=True)
@@ -110,6 +116,23 @@ class Extent:
             self.missing = True
         before = self._present or [0.0] * len(present)
         self._present = [a + b for a, b in zip(before, present, strict=True)]
+
+    def refuse_unheld(self) -> None:
+        """Raise ValueError for columns so large or so small that the device's precision does not hold them."""
+        held = np.finfo(np.dtype(jnp.result_type(float)))
+        least, most = 1e4 * float(held.tiny), 0.1 * float(held.max)  # what is below tiny is read as zero
+        for role, ranges in self._ranges.items():
+            for (label, names), (low, high) in zip(self._names[role], ranges, strict=True):
+                size = np.maximum(np.abs(low), np.abs(high))
+                bad = (size > most) | ((size > 0) & (size < least))
+                if np.any(bad):
+                    place = tuple(int(i) for i in np.argwhere(bad)[0])
+                    column = names[place[0]] if len(place) == 1 and len(names) == len(size) else place
+                    raise ValueError(
+                        f"{label}: {held.dtype} holds sizes from {least:.0e} to {most:.0e}; that of column {column} is "
+                        f"{size[place]:g}: rescale it, or work in float64 (jax.config.update('jax_enable_x64', True); "
+                        "on the command line --precision float64)"
+                    )
 
     def largest(self, units: Units) -> float:
         """The largest absolute standardised number."""
@@ -125,6 +148,13 @@ class Extent:
         pairs = zip(_leaves(units.query, len(self._present)), self._present, strict=True)
         each = [present / self.total * np.log(np.asarray(scale.scale)) for scale, present in pairs if scale is not None]
         return float(sum(np.sum(one) for one in each))
+
+
+def supported(model: Model, data: Data) -> Data:
+    """The rows (of sequences their steps); ValueError names column and value of one that the model says cannot be."""
+    rows = steps(data) if isinstance(model, Stepwise) else data
+    space_of(model).check(known_values(rows), rows.query_names)
+    return rows
 
 
 def known_values(rows: Data) -> Any:
@@ -169,7 +199,7 @@ def preprocess(
 ) -> Preprocessing:
     """Look at all data once; ``units`` are measured unless given.
 
-    Raises ValueError for numbers no fit can hold, or outside the model's support.
+    Raises ValueError for numbers no fit can hold at this precision, or outside the model's support.
     """
     extent = Extent(model)
     if isinstance(data, Stream):
@@ -177,9 +207,12 @@ def preprocess(
     else:
         extent.add(data)
         sample = data if len(data) <= SAMPLE else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
+    extent.refuse_unheld()
     units = Units.of(sample, model) if units is None else units
     numbers = extent.log_scale(units), extent.largest(units), extent.missing
-    return Preprocessing(sample, extent.total, units, *numbers, isinstance(model, Stepwise), latent_values(model))
+    return Preprocessing(
+        sample, extent.total, units, *numbers, isinstance(model, Stepwise), latent_values(model), space_of(model)
+    )
 
 
 def _reservoir(stream: Stream, extent: Extent, rng: np.random.Generator) -> Data:

@@ -87,7 +87,7 @@ def starts(model: Any, seen: Preprocessing, restarts: int, rng: np.random.Genera
     each = [model.responsibilities(seen.points(), seen.weights, rng) for _ in range(restarts)]
     default = np.dtype(jnp.result_type(float))
     with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
-        sample = as_datum(seen.sample, seen.units, seen.missing, FAR)
+        sample = as_datum(seen.sample, seen.units, seen.missing, FAR, seen.space)
         stacked = None if each[0] is None else np.stack(each)
         if isinstance(model, ClosedForm):  # whose start is of weighted sums: more rows of weight zero change nothing
             many = few_sizes(len(sample))
@@ -130,12 +130,14 @@ def source_of(
     """The data as the loop wants them, standardised, at JAX's present precision."""
     rows = block_rows(seen.sample, seen.sequential, seen.values)
     if isinstance(data, Data):
-        return InMemory(as_datum(data, seen.units, seen.missing), batch_size, rows, seed, place, lanes)
+        return InMemory(
+            as_datum(data, seen.units, seen.missing, space=seen.space), batch_size, rows, seed, place, lanes
+        )
     if batch_size is not None:
         shared_out(batch_size, place)
     rows = batch_size or min(8 * rows, 65536) * place.count
     mine, stream = rows // place.processes, data
-    convert = lambda block: padded(as_datum(block, seen.units, seen.missing), mine)  # noqa: E731
+    convert = lambda block: padded(as_datum(block, seen.units, seen.missing, space=seen.space), mine)  # noqa: E731
     share = jax.process_index(), place.processes
     passes = batches = None
     if batch_size is None:

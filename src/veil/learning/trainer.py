@@ -15,7 +15,7 @@ from veil.learning.learner import told
 from veil.learning.preprocessing import preprocess
 from veil.learning.starting import frozen_units
 from veil.model import Datum, Plate, Startable, Stepwise, checks
-from veil.model.abilities import started
+from veil.model.abilities import space_of, started
 from veil.model.batching import as_datum
 from veil.objective import Objective
 from veil.parts.experts import with_expanded_sums
@@ -91,14 +91,14 @@ class Trainer:
 
     def batch(self, data: Data) -> Datum:
         """Data on the host as a batch for ``step``."""
-        return jax.device_put(as_datum(data))
+        return jax.device_put(as_datum(data, space=space_of(self.model)))
 
     def start(self, example: Data, key: PRNGKeyArray) -> TrainerState:
         """The state before the first step; parameters that are missing are started from these data."""
         checks.random_key(key)
         key_model, key_posterior, key_steps = jax.random.split(key, 3)
         model, posterior = self.model, self.posterior
-        seen = jax.device_put(as_datum(example, self.units))
+        seen = jax.device_put(as_datum(example, self.units, space=space_of(model)))
         if isinstance(model, Startable) and not started(model):
             rng = np.random.default_rng(np.asarray(jax.random.key_data(key_model)).astype(np.uint32).tolist())
             found = preprocess(model, example, rng, self.units)

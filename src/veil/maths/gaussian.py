@@ -116,6 +116,22 @@ def log_density(residual: Float[Array, " D"], factor: Float[Array, "D D"]) -> Fl
     return -0.5 * jnp.sum(white * white) + log_normaliser(factor)
 
 
+def log_mass(low: Float[Array, "..."] | None, high: Float[Array, "..."] | None) -> Float[Array, "..."]:
+    """log(Φ(b) - Φ(a)) of a standard normal between ends a < b; None: it has no end there."""
+    if low is None or high is None:
+        assert low is not None or high is not None
+        return jax.scipy.special.log_ndtr(high if low is None else -low)
+    width, middle = high - low, 0.5 * (low + high)
+    right = middle > 0  # where Φ is nearly one it has no digits: the mirror image has
+    near, far = (jax.scipy.special.log_ndtr(jnp.where(right, -one, other)) for one, other in ((low, high), (high, low)))
+    narrow = width * jnp.maximum(1.0, jnp.abs(middle)) < 1e-2
+    gap = jnp.where(narrow, -1.0, jnp.minimum(far - near, -jnp.finfo(near.dtype).eps))
+    flat = (
+        jnp.log(width) - 0.5 * (middle**2 + LOG_2PI) + jnp.log1p(jnp.where(narrow, (middle**2 - 1) * width**2, 0) / 24)
+    )
+    return jnp.where(narrow, flat, near + jnp.log(-jnp.expm1(gap)))
+
+
 def observed_factor(factor: Float[Array, "D D"], observed: Bool[Array, " D"]) -> Float[Array, "D D"]:
     """Cholesky factor of Σ with the rows and columns of missing entries replaced by the identity's."""
     both = observed[:, None] & observed[None, :]

@@ -15,9 +15,10 @@ def log_mean_exp(log_weights: Float[Array, " S"]) -> Float[Array, ""]:
 
 
 def _relative(log_weights: Float[Array, " S"]) -> Float[Array, " S"]:
-    """Weights as fractions of the largest one."""
+    """Weights as fractions of the largest one; all one if all are zero."""
     largest = jnp.max(log_weights)
-    return jnp.exp(log_weights - jnp.where(jnp.isfinite(largest), largest, 0.0))
+    weights = jnp.exp(log_weights - jnp.where(jnp.isfinite(largest), largest, 0.0))
+    return jnp.where(largest == -jnp.inf, 1.0, weights)
 
 
 def standard_error(log_weights: Float[Array, " S"]) -> Float[Array, ""]:
@@ -48,6 +49,7 @@ def pareto_k(log_weights: Float[Array, " S"]) -> Float[Array, ""]:
     if size < FEWEST:
         return jnp.full((), jnp.nan, log_weights.dtype)
     tail = math.ceil(min(size / 5, 3 * math.sqrt(size)))
+    log_weights = jnp.where(jnp.max(log_weights) == -jnp.inf, 0.0, log_weights)  # all are zero, and so equal
     top = jax.lax.top_k(log_weights, tail + 1)[0][::-1]
     largest = top[-1]
     shifted = top - largest

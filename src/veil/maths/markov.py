@@ -2,8 +2,9 @@
 
 Everywhere T steps, K states; ``first`` [K] is log p(z) at the start of an episode; ``move`` log p(z_t = j | z_t-1 = i)
 as [K, K], rows i, or as [T, K, K] with move[t] leading INTO step t; ``seen`` [T, K] log p(y_t | z_t); ``starts`` and
-``there`` bool [T] from ``steps``. Logarithms of zero count as -1e30: no result is ever NaN or infinite, and impossible
-data have a log-likelihood of about -1e30. Rabiner 1989; Bishop 2006, section 13.2.
+``there`` bool [T] from ``steps``. Logarithms of zero count as -1e30: no result is ever NaN, and impossible data have a
+log-likelihood of about -1e30, which learning can climb from; ``log_likelihood``, which verbs show, is -inf for them.
+Rabiner 1989; Bishop 2006, section 13.2.
 
 Arguments and results are logarithms. The recursions are matrix products of probabilities (``maths.scaled``) where the
 transition matrix has no entry so small that numbers could be lost, and run in logarithms where it has.
@@ -53,6 +54,19 @@ def log_sum(values: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     """log Σ exp along an axis, of finite numbers."""
     most = jax.lax.stop_gradient(jnp.max(values, axis, keepdims=True))
     return jnp.log(jnp.sum(jnp.exp(values - most), axis)) + jnp.squeeze(most, axis)
+
+
+def log_total(values: Float[Array, " K"]) -> Float[Array, ""]:
+    """log Σ exp of any numbers: -inf where all are, with a gradient of zero there."""
+    most = jax.lax.stop_gradient(jnp.max(values))
+    total = jnp.sum(jnp.exp(values - jnp.where(jnp.isfinite(most), most, 0.0)))
+    found = jnp.log(jnp.where(total == 0, 1.0, total)) + jnp.where(jnp.isfinite(most), most, 0.0)
+    return jnp.where(total == 0, -jnp.inf, found)
+
+
+def possible(log_likelihood: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """What is a number of impossible data here as -inf."""
+    return jnp.where(log_likelihood > 0.5 * LEAST, log_likelihood, -jnp.inf)
 
 
 def floored(logarithms: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -142,7 +156,7 @@ def log_likelihood(
     there: Bool[Array, " T"],
 ) -> Float[Array, ""]:
     """log p(y), nats. Its gradient in a log-probability is the expected number of its uses (Fisher's identity)."""
-    return jnp.sum(forward(first, move, seen, starts, there)[1])
+    return possible(jnp.sum(forward(first, move, seen, starts, there)[1]))
 
 
 @log_likelihood.defjvp
@@ -152,7 +166,7 @@ def _fisher(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array,
     marginals = jnp.where(there[:, None], found.marginals, 0.0)
     begun = jnp.sum(jnp.where(starts[:, None], marginals, 0.0), 0)
     terms = zip((begun, found.pairs, marginals), tangents[:3], strict=True)
-    return found.log_likelihood, sum((jnp.sum(used * tangent) for used, tangent in terms), jnp.zeros(()))
+    return possible(found.log_likelihood), sum((jnp.sum(used * tangent) for used, tangent in terms), jnp.zeros(()))
 
 
 def conditioned(

@@ -5,7 +5,7 @@ estimates p(y_t | y_1..t-1), and the product Ẑ over steps p(y) without bias, w
 expectation, and comes to it as K grows. Doucet & Johansen 2011, algorithm 3; Särkkä & Svensson 2023, chapter 11.
 
 Logarithms of zero count as -1e30, as in ``markov``: nothing is ever NaN, and where all weights are zero the particles
-go on with equal ones, and log Ẑ is about -1e30.
+go on with equal ones, and log Ẑ is -inf.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil.maths.importance import effective_sample_size
-from veil.maths.markov import LEAST
+from veil.maths.markov import LEAST, possible
 
 Resampling = Callable[[PRNGKeyArray, Float[Array, " K"]], Int[Array, " K"]]
 
@@ -40,8 +40,8 @@ class Particles(NamedTuple):
 
     @property
     def log_likelihood(self) -> Float[Array, ""]:
-        """log Ẑ, nats."""
-        return jnp.sum(self.log_likelihoods)
+        """log Ẑ, nats; -inf where no particle can have made the data."""
+        return possible(jnp.sum(self.log_likelihoods))
 
 
 def _inverse(positions: Float[Array, " S"], log_weights: Float[Array, " K"]) -> Int[Array, " S"]:

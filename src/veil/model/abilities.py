@@ -9,11 +9,13 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
+from veil.maths.markov import log_total
 from veil.model.contract import Model
 from veil.model.datum import Datum
 from veil.model.scales import Scale
@@ -44,14 +46,17 @@ class Enumerable(Tractable):
 
     def log_marginal(self, datum: Datum) -> Float[Array, ""]:
         """log Σ_z p(y, z | x), nats, exact."""
-        return jax.scipy.special.logsumexp(self.log_joints(datum))
+        return log_total(self.log_joints(datum))
 
     def posterior(self, datum: Datum) -> Distribution:
         """p(z | y, x) ∝ p(y, z | x); of an empty latent its only value."""
         prior = self.prior(datum.evidence)
         if isinstance(prior, distributions.Empty):
             return prior
-        return distributions.categorical(self.log_joints(datum))
+        joints, support = self.log_joints(datum), distributions.support(prior)
+        # of data that cannot be nothing is learned: the prior
+        before = jax.vmap(prior.log_prob)(support)
+        return distributions.categorical(jnp.where(jnp.max(joints) > -jnp.inf, joints, before))
 
 
 class ClosedForm(Model):
@@ -99,12 +104,19 @@ class Space(eqx.Module):
         """Whether all entries must share one unit (one variance for all is one in one unit only)."""
         return False
 
+    def held(self, query: Any, dtype: np.dtype) -> Any:
+        """Data at the device's precision, on the host: what is inside the support stays inside."""
+        return np.asarray(query, dtype)
+
     def check(self, query: Any, names: tuple[str, ...]) -> None:
         """Raise ValueError, naming column and value, where data [N, ...] are outside the support."""
 
     def at(self, name: str) -> "Space":
         """Where the leaf of this name of a query that is a tree lives: in the same space, unless each has its own."""
         return self
+
+
+ANYWHERE = Space()
 
 
 class RealLine(Space):
@@ -169,6 +181,13 @@ class Startable(Sized):
     def responsibilities(self, points: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> Any:
         """Host-side preparation of ``initialise``, from standardised points [N, ·] (None: nothing)."""
         return None
+
+
+def space_of(model: Any) -> Space:
+    """Where the query of a model lives, in whatever units; anywhere if it does not say."""
+    if isinstance(model, Wrapped):
+        return space_of(model.model)
+    return model.space if isinstance(model, Startable) else ANYWHERE
 
 
 class Rescalable(Startable):

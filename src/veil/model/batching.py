@@ -10,32 +10,36 @@ import numpy as np
 from veil.data import Data
 from veil.data.core import trees
 from veil.data.core.episodes import steps
+from veil.model.abilities import ANYWHERE, Space
 from veil.model.datum import Datum
 from veil.model.scales import Scale
 
 
-def as_datum(data: Data, units: Any = None, masked: bool = False, limit: float | None = None) -> Datum:
+def as_datum(
+    data: Data, units: Any = None, masked: bool = False, limit: float | None = None, space: Space = ANYWHERE
+) -> Datum:
     """All data as one batched ``Datum`` of numpy arrays, standardised (``veil.Units``), always with weights.
 
-    ``masked``: with ``observed`` even if these rows are complete, so that all blocks are alike. ``limit`` clips
-    standardised numbers: only for starting points, where far is far.
+    ``space``: where the query lives, so that rounding takes nothing out of it. ``masked``: with ``observed`` even if
+    these rows are complete, so that all blocks are alike. ``limit`` clips standardised numbers: only for starting
+    points, where far is far.
     """
     dtype = np.dtype(jnp.result_type(float))
     fields = data.fields()
     mask = fields.get("mask")
 
-    def convert(scale: Scale | None, array: np.ndarray) -> np.ndarray:
+    def convert(scale: Scale | None, array: np.ndarray, space: Space) -> np.ndarray:
         exact = array if scale is None else scale.exactly(array)
         if limit is not None:
             exact = np.clip(exact, -limit, limit)
-        kept = np.asarray(exact, dtype)
+        kept = space.held(exact, dtype) if scale is None else np.asarray(exact, dtype)
         return kept if mask is None else _blank(kept, mask)
 
-    def of(role: str, scales: Any) -> Any:
-        return None if fields.get(role) is None else _each(convert, scales, fields[role])
+    def of(role: str, scales: Any, space: Space) -> Any:
+        return None if fields.get(role) is None else _each(convert, scales, fields[role], space)
 
-    query = of("query", None if units is None else units.query)
-    evidence = of("evidence", None if units is None else units.evidence)
+    query = of("query", None if units is None else units.query, space)
+    evidence = of("evidence", None if units is None else units.evidence, ANYWHERE)
     observed = fields.get("observed")
     if observed is None and masked:
         observed = trees.map(lambda leaf: np.ones(leaf.shape, bool), query)
@@ -45,11 +49,12 @@ def as_datum(data: Data, units: Any = None, masked: bool = False, limit: float |
     return Datum(query, evidence, weight, observed, fields.get("index"), mask, fields.get("reset"))
 
 
-def _each(function: Any, scales: Any, tree: Any) -> Any:
-    """``function(scale, leaf)`` of every leaf; None for all scales: of none."""
+def _each(function: Any, scales: Any, tree: Any, space: Space) -> Any:
+    """``function(scale, leaf, space)`` of every leaf; None for all scales: of none."""
     if isinstance(tree, dict):
-        return {name: _each(function, None if scales is None else scales[name], tree[name]) for name in tree}
-    return function(scales, tree)
+        part = lambda name: (None if scales is None else scales[name], tree[name], space.at(name))  # noqa: E731
+        return {name: _each(function, *part(name)) for name in tree}
+    return function(scales, tree, space)
 
 
 def _blank(values: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.model import Datum, Model, Stepwise, checks
-from veil.model.abilities import values
+from veil.model.abilities import ANYWHERE, Space, space_of, values
 from veil.model.batching import as_datum, block_rows, few_sizes, on_device, padded
 from veil.model.batching import length as size_of
 from veil.model.names import aligned
@@ -61,8 +61,11 @@ def length(data: Data | Stream | Datum) -> int:
     return len(data)
 
 
-def blocks(data: Data | Stream | Datum, rows: int) -> Iterator[Block]:
-    """All data, ``rows`` at a time (fewer if there are no more), every block of one shape, one of few."""
+def blocks(data: Data | Stream | Datum, rows: int, space: Space = ANYWHERE) -> Iterator[Block]:
+    """All data, ``rows`` at a time (fewer if there are no more), every block of one shape, one of few.
+
+    Queries are values of ``space`` at the present precision.
+    """
     if not isinstance(data, Stream):
         rows = min(rows, few_sizes(length(data)))
     if isinstance(data, Datum):
@@ -71,7 +74,7 @@ def blocks(data: Data | Stream | Datum, rows: int) -> Iterator[Block]:
             for start in range(0, length(data), rows)
         )
     else:
-        parts = (as_datum(block) for block in data.blocks(rows))
+        parts = (as_datum(block, space=space) for block in data.blocks(rows))
     start = 0
     for part in parts:
         count = len(part)
@@ -92,7 +95,7 @@ def cached(model: Model, data: Any) -> Iterator[Block]:
     """All data in blocks whose products fit the processor's cache, for a model that is summed out or evaluated once."""
     found = as_data(model, data)
     sample = found if isinstance(found, Data) else next(iter(found))
-    return blocks(found, block_rows(sample, isinstance(model, Stepwise), values(model)))
+    return blocks(found, block_rows(sample, isinstance(model, Stepwise), values(model)), space_of(model))
 
 
 def beside(block: Block, array: np.ndarray) -> Array:

@@ -21,6 +21,12 @@ class Scale(eqx.Module):
         """The map back: standard -> the user's units."""
         return Scale(-self.shift / self.scale, 1.0 / self.scale)
 
+    @property
+    def square_held(self) -> bool:
+        """Whether the present precision holds the scale's square, a variance in the user's units."""
+        held, scale = np.finfo(np.dtype(jnp.result_type(float))), np.abs(np.asarray(self.scale, np.float64))
+        return bool(np.all((scale > 10 * np.sqrt(held.tiny)) & (scale < 0.1 * np.sqrt(held.max))))
+
     def standard(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         """In standardised coordinates, on the device; of many values [..., *event] at once."""
         shift, scale = (jnp.broadcast_to(part, value.shape) for part in self.held())

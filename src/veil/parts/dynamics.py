@@ -18,7 +18,7 @@ from veil.distributions import Distribution
 from veil.model import Datum
 from veil.model.abilities import parameter
 from veil.model.chains import NeuralChain, State
-from veil.parts.heads import Head, OneHot, SoftplusGaussian
+from veil.parts.heads import Head, OneHot, SoftplusGaussian, viewed
 from veil.parts.nets import GRU, MLP, Dense, Identity, flat, positive
 from veil.parts.priors import FLOOR, Codes, StandardNormal, as_prior
 
@@ -60,7 +60,7 @@ class Dynamics(eqx.Module):
         """What the decoder sees of a step: its latent."""
         return latent.ravel()
 
-    def seen(self, query: Any) -> Float[Array, " S"]:
+    def seen(self, query: Any, observed: Any) -> Float[Array, " S"]:
         """What later steps remember of an observation: nothing."""
         return jnp.zeros(0)
 
@@ -158,6 +158,7 @@ class Recurrent(Dynamics):
     net: Any = MLP((200,), "elu")
     observes: bool = eqx.field(static=True, default=False)
     reader: Any = MLP((128,), "elu")
+    view: Any = None
     joined: Dense | None = parameter()
     cell: GRU | None = parameter()
     output: Dense | None = parameter()
@@ -203,8 +204,8 @@ class Recurrent(Dynamics):
     def shown(self, memory: Float[Array, " M"], latent: Array) -> Float[Array, " D"]:
         return jnp.concatenate([memory, latent.ravel()])
 
-    def seen(self, query: Any) -> Float[Array, " S"]:
-        return self.reader(flat(query)) if self.observes else jnp.zeros(0)
+    def seen(self, query: Any, observed: Any) -> Float[Array, " S"]:
+        return self.reader(flat(viewed(self.view, query, observed))) if self.observes else jnp.zeros(0)
 
 
 class LinearDynamics(Dynamics):
@@ -246,7 +247,7 @@ class LinearDynamics(Dynamics):
         size = self.shape[0]
         return State(jnp.zeros(2 * size + 1), jnp.zeros(size), jnp.ones(1))
 
-    def seen(self, query: Any) -> Float[Array, " 1"]:
+    def seen(self, query: Any, observed: Any) -> Float[Array, " 1"]:
         """Zero: not the start."""
         return jnp.zeros(1)
 
@@ -312,16 +313,13 @@ def neural_chain(dynamics: Dynamics, one: Any, features: Float[Array, "T F"], da
 
     Dynamics that see observations read a missing entry as zero, the centre of standardised data.
     """
-    query = datum.query
-    if datum.observed is not None:
-        query = jax.tree.map(lambda value, some: jnp.where(some, value, 0.0), query, datum.observed)
     return NeuralChain(
         recall=dynamics.recall,
         one=one,
         start=dynamics.start(),
         begin=dynamics.start() if datum.begin is None else datum.begin.state.path,
         evidence=datum.evidence,
-        seen=jax.vmap(dynamics.seen)(query),
+        seen=jax.vmap(dynamics.seen)(datum.query, datum.observed),
         features=features,
         starts=datum.starts,
         there=datum.there,

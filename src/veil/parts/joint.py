@@ -111,6 +111,23 @@ class Joint(Head):
     def blank(self, shape: Shape) -> "Joint":
         return Joint({name: head.blank(each) for name, head, each in self._pairs(shape)})
 
+    def log_probs(self, vectors: Float[Array, "K size"], shape: Shape, query: Any, observed: Any) -> Float[Array, " K"]:
+        seen, numbers = (
+            {} if observed is None else observed,
+            jax.vmap(lambda vector: self.split(vector, shape))(vectors),
+        )
+        each = [
+            head.log_probs(numbers[name], part, query[name], seen.get(name)) for name, head, part in self._pairs(shape)
+        ]
+        return jnp.sum(jnp.stack(each), 0)
+
+    def view(self, query: Any, observed: Any, weight: Float[Array, " M"]) -> dict[str, Any]:
+        seen = {} if observed is None else observed
+        return {name: part.view(query[name], seen.get(name), weight) for name, part in self.parts.items()}
+
+    def held(self, query: Any, dtype: np.dtype) -> Any:
+        return {name: self.at(name).held(leaf, dtype) for name, leaf in query.items()}
+
     def check(self, query: Any, names: tuple[str, ...]) -> None:
         self._pairs(event_shape(query))
         for name, part in self.parts.items():

@@ -11,8 +11,9 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.model import Datum, Model
 from veil.model.abilities import name_of, parameter
+from veil.parts.experts import Linear
 from veil.parts.flows import Flow
-from veil.parts.heads import DiagonalGaussian, Head, OneHot
+from veil.parts.heads import DiagonalGaussian, Head, OneHot, viewed
 from veil.parts.joint import Readers
 from veil.parts.nets import MLP, Dense, Identity, flat
 from veil.parts.priors import FLOOR, TwoLevels, VampPrior
@@ -24,17 +25,21 @@ EVIDENCE = "evidence/"  # no part of a query can be called so
 class Reader(eqx.Module):
     """What an encoder sees of a datum: its query and evidence as one vector.
 
-    Missing entries read as zero, the centre of standardised data; if the training data had any (``masked``), which
-    entries are present is seen, too.
+    Queries that are not standardised are shown as the model's head says (``view``, see ``heads.View``). Missing entries
+    read as zero, the centre of standardised data; if the training data had any (``masked``), which entries are present
+    is seen, too.
     """
 
     masked: bool = eqx.field(static=True, default=False)
     apart: bool = eqx.field(static=True, default=False)
+    view: Any = None
 
     @staticmethod
-    def of(example: Datum, net: Any) -> "Reader":
-        """A reader for data like this one, and a network: one of ``Readers`` reads the parts of a tree apart."""
-        return Reader(example.observed is not None, isinstance(net, Readers))
+    def of(model: Any, example: Datum, net: Any) -> "Reader":
+        """A reader for a model and data like this one, and a network: one of ``Readers`` reads a tree's parts apart."""
+        known = lambda node: isinstance(node, Linear)  # noqa: E731
+        views = [node.view for node in jax.tree.leaves(model, is_leaf=known) if known(node)]
+        return Reader(example.observed is not None, isinstance(net, Readers), views[0] if views else None)
 
     def sizes(self, example: Datum) -> Any:
         """How many numbers the network gets of a datum; of ``Readers`` by name."""
@@ -44,12 +49,9 @@ class Reader(eqx.Module):
     def __call__(self, datum: Datum) -> Any:
         if self.apart:
             return self._apart(datum)
-        query = datum.query
-        if datum.observed is not None:
-            query = jax.tree.map(lambda value, seen: jnp.where(seen, value, 0.0), query, datum.observed)
-        parts = [query]
+        parts = [viewed(self.view, datum.query, datum.observed)]
         if self.masked:
-            given = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), query)
+            given = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), datum.query)
             parts.append(given if datum.observed is None else datum.observed)
         leaves = jax.tree.leaves((*parts, datum.evidence))
         numbers = [leaf.astype(leaves[0].dtype).ravel() for leaf in leaves]
@@ -60,7 +62,8 @@ class Reader(eqx.Module):
         found = {}
         for name, query in datum.query.items():
             observed = None if datum.observed is None else datum.observed[name]
-            found[name] = Reader(self.masked)(Datum(query, observed=observed))
+            view = None if self.view is None else self.view[name]
+            found[name] = Reader(self.masked, view=view)(Datum(query, observed=observed))
         return found if datum.evidence is None else found | {EVIDENCE: flat(datum.evidence)}
 
 
@@ -85,7 +88,7 @@ class Amortized(Learned, Vectorial):
     def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Amortized":
         shape = latent_shape(model, example)
         head = self.head or family(model, example)
-        reader = Reader.of(example, self.net)
+        reader = Reader.of(model, example, self.net)
         if self.shared:
             return Amortized(Identity(), head, None, True, shape, reader)
         inputs = reader.sizes(example)
@@ -128,7 +131,7 @@ class Ladder(Learned):
 
     def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Ladder":
         top, bottom = part(model, TwoLevels).top, part(model, TwoLevels).bottom
-        reader = Reader.of(example, self.net)
+        reader = Reader.of(model, example, self.net)
         inputs = reader.sizes(example)
         key_net, key_output = jax.random.split(key)
         net = self.net.initialise(inputs, key_net)

@@ -33,7 +33,7 @@ class MessagePassing(Learned):
     def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "MessagePassing":
         dynamics = _linear(model)
         key_net, key_output = jax.random.split(key)
-        reader = Reader.of(example, self.net)
+        reader = Reader.of(model, example, self.net)
         inputs = reader.sizes(jax.tree.map(lambda leaf: leaf[0], example.each_step()))
         net = self.net.initialise(inputs, key_net)
         output = Dense.initialise(net.outputs(inputs), 2 * dynamics.shape[0], key_output)

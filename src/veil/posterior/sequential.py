@@ -50,7 +50,7 @@ class Sequential(Learned, Proposal, Online, Continuing):
     def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Sequential":
         dynamics = part(model, Dynamics)
         key_net, key_sees, key_one, key_output = jax.random.split(key, 4)
-        reader = Reader.of(example, self.net)
+        reader = Reader.of(model, example, self.net)
         inputs = reader.sizes(jax.tree.map(lambda leaf: leaf[0], example.each_step()))
         net = self.net.initialise(inputs, key_net)
         width = net.outputs(inputs)
@@ -138,11 +138,10 @@ class NeuralFilter(Filter):
         summary, told = q.sees.step(summary, q.net(q.reader(datum)))
         memory = dynamics.recall(before, datum.evidence)
         one = q.one(memory, told)
-        query = datum.query
-        if datum.observed is not None:
-            query = jax.tree.map(lambda value, some: jnp.where(some, value, 0.0), query, datum.observed)
         latent = one.sample(key).astype(before.latent.dtype)
-        state = Known(State(memory, latent, dynamics.seen(query)), summary, *distributions.moments(one))
+        state = Known(
+            State(memory, latent, dynamics.seen(datum.query, datum.observed)), summary, *distributions.moments(one)
+        )
         return known(belief, state, jnp.full((), jnp.nan), fresh, there)
 
     def draw(self, belief: Belief, key: PRNGKeyArray) -> State:

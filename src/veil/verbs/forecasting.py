@@ -13,9 +13,10 @@ from veil import distributions
 from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.data.core.arrays import labels, unchecked
+from veil.learning.preprocessing import supported
 from veil.maths import particles as maths
 from veil.model import Datum, Model, Stepwise, checks
-from veil.model.abilities import Sized, name_of
+from veil.model.abilities import Sized, name_of, space_of
 from veil.model.batching import as_datum, on_device, there
 from veil.model.blocks import as_data
 from veil.model.chains import without_memory
@@ -114,13 +115,14 @@ def forecast(
         raise ValueError(f"model: {name_of(model)} is a model of single rows; only sequences have a future")
     given = as_data(model, data)
     assert isinstance(given, Data)
+    supported(model, given)
     particles = by_particles(model, posterior)
     used = chosen(model, posterior, filtering=True)
     if particles:
         proposals.stepwise(model, used)
     seen, behind = (given, None) if after is None else _cut(given, after)
     future = _future(model, given, evidence_future, behind, horizon)
-    datum = jax.device_put(as_datum(seen))
+    datum = jax.device_put(as_datum(seen, space=space_of(model)))
     truth = None if behind is None else _truth(behind, horizon)
     known = None
     if truth is not None:

@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from veil import distributions
 from veil.data import Data, Stream
 from veil.evaluation.moments import DRAWS, mean_and_variance
+from veil.learning.preprocessing import supported
 from veil.model import Datum, Model, Plate, Stepwise, Tractable, blocks, checks
 from veil.model.abilities import name_of
 from veil.model.chains import without_memory
@@ -70,8 +71,8 @@ def infer(
 
     Raises:
         TypeError: a posterior that is none, or a latent that all data share.
-        ValueError: a model without parameters, data of another shape, a posterior or a key that is needed, ``filtered``
-            or ``paths`` of single rows or of a posterior that cannot.
+        ValueError: a model without parameters, data of another shape or outside its support, a posterior or a key that
+            is needed, ``filtered`` or ``paths`` of single rows or of a posterior that cannot.
 
     >>> import jax, veil
     >>> data = veil.data.load("faithful")
@@ -91,6 +92,10 @@ def infer(
     model, posterior = parts(model, posterior)
     checks.fitted(model)
     given = blocks.as_data(model, data)
+    if isinstance(given, Data):
+        supported(model, given)  # of what cannot be there is no posterior
+    else:
+        given = given.map(lambda part: (supported(model, part), part)[1])
     if isinstance(model, Stepwise):
         return _of_sequences(model, given, posterior, filtered, paths, key, samples)
     for name, value in (("filtered", filtered or None), ("paths", paths)):

@@ -22,6 +22,7 @@ def begun(
     query: Any,
     observed: Any,
     weight: Float[Array, " M"],
+    view: Any,
     key_decoder: PRNGKeyArray,
     key_output: PRNGKeyArray,
 ) -> tuple[Any, Linear]:
@@ -32,7 +33,7 @@ def begun(
     elif isinstance(decoder, Decoder):
         decoder = decoder.making(shape, head.size(shape) // int(np.prod(shape)))
     decoder = decoder.initialise(inputs, key_decoder)
-    blank = Linear(head, evidence=not whole).blank(1, 1 if whole else 1 + decoder.outputs(inputs), shape)
+    blank = Linear(head, not whole, view=view).blank(1, 1 if whole else 1 + decoder.outputs(inputs), shape)
     one, features = jnp.ones((len(weight), 1)), jnp.zeros(blank.weight.shape[-1])  # type: ignore[union-attr]
     terms = jax.vmap(blank.statistics, (0, None, 0, 0))(query, features, observed, one)
     return decoder, blank.maximise(contract(terms, weight)).scattered(key_output)

@@ -208,8 +208,10 @@ class FactorAnalysis(Tractable, ClosedForm, Rescalable, Redundant):
         noise = self.noise.maximise((level * count)[None], count[None])
         return FactorAnalysis(self.latent, noise, loadings, offset)
 
-    def rescaled(self, query: Scale, evidence: Scale | None) -> "FactorAnalysis":
-        """The same model in the user's units."""
+    def rescaled(self, query: Scale, evidence: Scale | None) -> "FactorAnalysis | None":
+        """The same model in the user's units; None where variances in them are no numbers."""
+        if not query.square_held:
+            return None
         loadings, offset, _ = self._parts()
         scale = jnp.asarray(query.scale, loadings.dtype)
         offset = scale[:, None] * rescale_features(offset, evidence)

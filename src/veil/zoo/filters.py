@@ -30,7 +30,7 @@ class DiscreteFilter(Filter):
         parts = model.initial.logits(jnp.ones(1)), move.reshape(move.shape[-2:]), seen
         first, move, seen = map(markov.floored, parts)
         logits, value = markov.update(belief.state, first, move, seen, fresh, there)
-        return Belief(logits, fresh & ~there, value)
+        return Belief(logits, fresh & ~there, markov.possible(value))
 
     def draw(self, belief: Belief, key: PRNGKeyArray) -> Before:
         return Before(jax.random.categorical(key, belief.state), belief.fresh)

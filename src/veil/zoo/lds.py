@@ -342,8 +342,10 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
         broad = lambda factor: linear.cholesky(factor @ factor.T + 0.1 * identity)  # noqa: E731
         return replace(made, factor=identity, process=broad(made.process))
 
-    def rescaled(self, query: Scale, evidence: Scale | None) -> "LDS":
-        """The same model in the user's units; the state keeps its own."""
+    def rescaled(self, query: Scale, evidence: Scale | None) -> "LDS | None":
+        """The same model in the user's units; the state keeps its own. None where variances in them are no numbers."""
+        if not query.square_held:
+            return None
         _, _, _, drift, _, emission, offset = self._parts()
         scale = np.asarray(query.scale, np.float64)
         kept = lambda array: jax.device_put(np.asarray(array, jnp.result_type(float)))  # noqa: E731

@@ -1,5 +1,6 @@
 """Deep state-space models: a latent path whose steps are networks', seen through any head, images included."""
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -16,7 +17,7 @@ from veil.model.contract import as_floats
 from veil.model.stepwise import Marginal, rollout
 from veil.parts.dynamics import Dynamics, Gated, LinearDynamics, Recurrent, neural_chain
 from veil.parts.experts import Linear
-from veil.parts.heads import DiagonalGaussian, Head
+from veil.parts.heads import DiagonalGaussian, Head, viewed
 from veil.parts.nets import MLP, flat_size
 from veil.posterior import Future, MessagePassing, Now, Posterior, Sequential
 from veil.zoo.emission import begun, emitted
@@ -103,9 +104,7 @@ class StateSpace(Stepwise, Startable, Guided):
 
     def advance(self, carry: State, latent: Array, query: Any, evidence: Any, observed: Any) -> State:
         """What a step leaves to the next."""
-        if query is not None and observed is not None:
-            query = jax.tree.map(lambda value, some: jnp.where(some, value, 0.0), query, observed)
-        seen = self.dynamics.seen(jnp.zeros(0) if query is None else query)
+        seen = self.dynamics.seen(jnp.zeros(0), None) if query is None else self.dynamics.seen(query, observed)
         return State(self.dynamics.recall(carry, evidence), latent, seen)
 
     def latent_of(self, carry: State) -> Marginal:
@@ -133,13 +132,17 @@ class StateSpace(Stepwise, Startable, Guided):
         side = lambda leaf: leaf.reshape(count * steps, *leaf.shape[2:])  # noqa: E731
         query, observed = jax.tree.map(side, (data.query, data.observed))
         inputs = flat_size(data.evidence, 2)
-        dynamics = self.dynamics.initialise(inputs, flat_size(query, 1), key_dynamics)
-        start = dynamics.start()
-        shown = dynamics.shown(start.memory, start.latent).size
         weight = jnp.ones(count) if data.weight is None else data.weight
         there = jnp.ones((count, steps)) if data.mask is None else data.mask.astype(weight.dtype)
         weights = (weight[:, None] * there).ravel()
-        decoder, output = begun(self.head, self.decoder, shown, query, observed, weights, *keys)
+        view = self.head.view(query, observed, weights)
+        watched = jax.eval_shape(jax.vmap(lambda *y: viewed(view, *y)), query, observed)
+        dynamics = self.dynamics.initialise(inputs, flat_size(watched, 1), key_dynamics)
+        if isinstance(dynamics, Recurrent):
+            dynamics = replace(dynamics, view=view)
+        start = dynamics.start()
+        shown = dynamics.shown(start.memory, start.latent).size
+        decoder, output = begun(self.head, self.decoder, shown, query, observed, weights, view, *keys)
         return StateSpace(dynamics, output.head, decoder, output, inputs)
 
 

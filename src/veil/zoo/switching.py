@@ -346,9 +346,10 @@ class SwitchingLDS(Factorised, ClosedForm, Rescalable, Guided, Redundant):
         kept = (jnp.ones((self.states, 1)), jnp.exp(logits), each)
         return replace(made.maximise(kept), transition=made.transition)
 
-    def rescaled(self, query: Scale, evidence: Scale | None) -> "SwitchingLDS":
+    def rescaled(self, query: Scale, evidence: Scale | None) -> "SwitchingLDS | None":
         """The same model in the user's units; the state keeps its own."""
-        return replace(self, regimes=tuple(regime.rescaled(query, evidence) for regime in self._regimes()))
+        regimes = [each for regime in self._regimes() if (each := regime.rescaled(query, evidence)) is not None]
+        return replace(self, regimes=tuple(regimes)) if regimes else None
 
     def parameters(self) -> int:
         """How many numbers are free (for BIC and AIC); another basis of the state, common to all, changes nothing."""

@@ -11,7 +11,7 @@ from veil.distributions import Distribution
 from veil.model import Datum, Guided, Startable
 from veil.model.abilities import Sizes, Space, parameter
 from veil.parts.experts import Linear
-from veil.parts.heads import DiagonalGaussian, Head
+from veil.parts.heads import DiagonalGaussian, Head, viewed
 from veil.parts.nets import MLP, flat, flat_size
 from veil.parts.priors import StandardNormal, TwoLevels, VampPrior, as_prior
 from veil.posterior import Amortized, Ladder, Posterior
@@ -76,10 +76,13 @@ class VAE(Startable, Guided):
         """Random networks; the likelihood's constant part starts at the data's average."""
         key_latent, *keys = jax.random.split(key, 3)
         inputs = flat_size(data.evidence, 1)
-        latent = self.latent.initialise(inputs, data.query, key_latent)
-        seen = latent.dimensions + (inputs if self.evidence else 0)
         weight = jnp.ones(len(data)) if data.weight is None else data.weight
-        decoder, output = begun(self.head, self.decoder, seen, data.query, data.observed, weight, *keys)
+        view = self.head.view(data.query, data.observed, weight)
+        latent = self.latent.initialise(
+            inputs, jax.vmap(lambda *y: viewed(view, *y))(data.query, data.observed), key_latent
+        )
+        seen = latent.dimensions + (inputs if self.evidence else 0)
+        decoder, output = begun(self.head, self.decoder, seen, data.query, data.observed, weight, view, *keys)
         if inputs and self.evidence and isinstance(decoder, MLP) and decoder.activation == "tanh":
             decoder = _switching(decoder, latent.dimensions)
         return VAE(latent, output.head, decoder, self.evidence, output, inputs)

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from veil import distributions
 from veil.distributions import Distribution
 from veil.model.abilities import Space, free_parameters, parameter
 from veil.model.scales import Scale, rescale_features
@@ -22,7 +21,7 @@ class Linear(Experts):
 
     EM is closed-form for constant vectors of heads that are (Bernoulli, categorical, Poisson), with ``pseudo`` units of
     pseudo-data for each expert as the prior that keeps every probability and rate above zero; all else is trained
-    by gradients. Weight [K, size, P].
+    by gradients. Weight [K, size, P]. ``view``: how an encoder is shown the query, if there is one (``heads.View``).
     """
 
     head: Head
@@ -30,6 +29,7 @@ class Linear(Experts):
     pseudo: float = eqx.field(static=True, default=1e-3)
     shape: Any = eqx.field(static=True, default=())
     weight: Float[Array, "K S P"] | None = parameter()
+    view: Any = None
 
     @property
     def closed_form(self) -> bool:
@@ -86,14 +86,7 @@ class Linear(Experts):
         return self.head(self._weight()[0, :, 0] + vector, self.shape)
 
     def log_probs(self, query: Any, features: Float[Array, " P"], observed: Observed) -> Float[Array, " K"]:
-        if self.closed_form:  # one matrix product with the exponential family's coefficients
-            head: Any = self.head
-            coefficients = jax.vmap(lambda vector: head.coefficients(vector, self.shape).ravel())(
-                self._weight()[..., 0]
-            )
-            return coefficients @ head.features(query, observed).ravel() + head.base(query, observed)
-        vectors = self._vectors(features)
-        return jax.vmap(lambda vector: distributions.log_prob(self.head(vector, self.shape), query, observed))(vectors)
+        return self.head.log_probs(self._vectors(features), self.shape, query, observed)
 
     def statistics(
         self,
@@ -111,12 +104,16 @@ class Linear(Experts):
         if head.closed_form:
             shaped = shaped + self.pseudo * head.pseudo(self.shape)[None]
         constant = jax.vmap(head.from_sums)(shaped)
+        if not self.pseudo:  # one without data keeps what it had
+            constant = jnp.where(jnp.isnan(constant), self._weight()[..., 0], constant)
         return replace(self, weight=self._weight().at[..., 0].set(constant))
 
     def log_prior(self) -> Float[Array, ""]:
         if not self.closed_form:
             return jnp.zeros(())
         head: Any = self.head
+        if not self.pseudo:
+            return jnp.zeros(())
         coefficients = jax.vmap(lambda vector: head.coefficients(vector, self.shape))(self._weight()[..., 0])
         return self.pseudo * jnp.sum(coefficients * head.pseudo(self.shape)[None])
 

@@ -1,0 +1,27 @@
+"""Heads: from a vector of unconstrained numbers to a distribution over one event.
+
+A head is what a linear layer, a network or a table of constants ends in, and says where a query lives.
+"""
+
+from veil.parts.heads.base import Head, Shape, View, viewed
+from veil.parts.heads.discrete import (
+    Bernoulli,
+    Categorical,
+    DiscretisedLogistic,
+    Multinomial,
+    NegativeBinomial,
+    OneHot,
+    Poisson,
+    ZeroInflated,
+)
+from veil.parts.heads.real import (
+    Beta,
+    DiagonalGaussian,
+    FullGaussian,
+    HomoscedasticGaussian,
+    LogNormal,
+    SoftplusGaussian,
+    StudentT,
+    TruncatedNormal,
+    VonMises,
+)

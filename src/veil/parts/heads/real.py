@@ -1,0 +1,229 @@
+"""Heads of real numbers: anywhere, above zero, between bounds, on the circle."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from veil import distributions
+from veil.distributions import Distribution, Support, supports
+from veil.maths.gaussian import packed_size
+from veil.parts.heads.base import Head, Seen, Shape, moments, present
+
+
+class DiagonalGaussian(Head):
+    """Independent normals: mean m and scale exp(s) + floor from a vector [m, s].
+
+    ``floor`` is the smallest scale, as a fraction of each entry's own standard deviation: without one, repeated
+    values in the data would drive the likelihood to infinity.
+    """
+
+    real: ClassVar[bool] = True
+    per_entry: ClassVar[int] = 2
+    floor: float = eqx.field(static=True, default=1e-3)
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        mean, log_scale = vector.reshape(2, *shape)
+        return distributions.normal(mean, jnp.exp(log_scale) + self.floor)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = moments(sums)
+        return jnp.concatenate([mean.ravel(), jnp.log(scale).ravel()])
+
+
+class HomoscedasticGaussian(Head):
+    """Independent normals whose mean is the vector and whose scale is one trained number an entry: least squares.
+
+    With ``shared`` one number for all entries (the noise of probabilistic PCA).
+    Its maximum-likelihood mean is the least-squares fit and its scale the root mean squared residual.
+    """
+
+    real: ClassVar[bool] = True
+    log_scale: Float[Array, "*event"] | float = 0.0
+    shared: bool = eqx.field(static=True, default=False)
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether all entries of the query must share one unit: one scale for all is one in one unit only."""
+        return self.shared
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        mean = vector.reshape(shape)
+        scale = jnp.exp(jnp.broadcast_to(jnp.asarray(self.log_scale, mean.dtype), shape))
+        return distributions.normal(mean, scale)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        return moments(sums)[0].ravel()
+
+    def blank(self, shape: Shape) -> "HomoscedasticGaussian":
+        """One scale for each entry, or one for all."""
+        return HomoscedasticGaussian(jnp.zeros(() if self.shared else shape), shared=self.shared)
+
+
+class FullGaussian(Head):
+    """A multivariate normal over a vector event: mean, log-diagonal and lower triangle of its Cholesky factor."""
+
+    real: ClassVar[bool] = True
+    floor: float = eqx.field(static=True, default=1e-3)
+
+    def size(self, shape: Shape) -> int:
+        (n,) = shape
+        return n + packed_size(n)
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        (n,) = shape
+        if vector.size != self.size(shape):  # before an [n, n] array is made of a wrong n
+            raise ValueError(f"vector: expected {self.size(shape)} numbers for an event {shape}; got {vector.size}")
+        mean, log_diagonal, lower = jnp.split(vector, [n, 2 * n])
+        factor = jnp.diag(jnp.exp(log_diagonal) + self.floor).at[np.tril_indices(n, -1)].set(lower)
+        return distributions.multivariate_normal(mean, factor)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = moments(sums)
+        return jnp.concatenate([mean, jnp.log(scale), jnp.zeros(packed_size(mean.size) - mean.size, mean.dtype)])
+
+
+class StudentT(Head):
+    """Independent Student-t: degrees 1 + exp(d), mean m, scale exp(s) + floor from a vector [d, m, s]."""
+
+    real: ClassVar[bool] = True
+    per_entry: ClassVar[int] = 3
+    floor: float = eqx.field(static=True, default=1e-3)
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        log_degrees, mean, log_scale = vector.reshape(3, *shape)
+        return distributions.student_t(1.0 + jnp.exp(log_degrees), mean, jnp.exp(log_scale) + self.floor)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = moments(sums)
+        return jnp.concatenate([jnp.full(mean.size, jnp.log(4.0)), mean.ravel(), jnp.log(0.77 * scale).ravel()])
+
+
+class SoftplusGaussian(Head):
+    """Independent normals: mean m and scale log(1 + exp s) + floor from a vector [m, s]: for latents, not for data.
+
+    The scale grows no faster than what it is made of, so that a recursion whose steps feed on their own draws does not
+    explode as it may with an exponential. Hafner et al. 2019, appendix A.
+    """
+
+    per_entry: ClassVar[int] = 2
+    floor: float = eqx.field(static=True, default=0.1)
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        mean, scale = vector.reshape(2, *shape)
+        return distributions.normal(mean, jax.nn.softplus(scale) + self.floor)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = moments(sums)
+        return jnp.concatenate([mean.ravel(), jnp.log(jnp.expm1(jnp.maximum(scale - self.floor, 1e-3))).ravel()])
+
+
+class Beta(Head):
+    """Independent beta distributions on (0, 1): mean σ(m) and concentration exp(c) from a vector [m, c]."""
+
+    per_entry: ClassVar[int] = 2
+    name: ClassVar[str] = "the beta head"
+    advice: ClassVar[str] = "rescale the column into the open interval, or choose another head"
+    support = property(lambda self: supports.FRACTIONS)
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        logit, log_concentration = vector.reshape(2, *shape)
+        concentration = jnp.exp(log_concentration)
+        return distributions.beta(concentration * jax.nn.sigmoid(logit), concentration * jax.nn.sigmoid(-logit))
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = moments(sums)
+        mean = jnp.clip(mean, 1e-3, 1 - 1e-3)
+        concentration = jnp.clip(mean * (1 - mean) / scale**2 - 1, 0.5, 1e4)
+        return jnp.concatenate([jnp.log(mean / (1 - mean)).ravel(), jnp.log(concentration).ravel()])
+
+    def shown(self, query: Float[Array, "*event"]) -> Float[Array, "1 *event"]:
+        inside = jnp.clip(query, jnp.finfo(query.dtype).tiny, 1.0 - jnp.finfo(query.dtype).epsneg)
+        return (jnp.log(inside) - jnp.log1p(-inside))[None]
+
+
+class LogNormal(Head):
+    """Independent log-normals: mean m and scale exp(s) + floor of log y from a vector [m, s]. For positive numbers."""
+
+    per_entry: ClassVar[int] = 2
+    name: ClassVar[str] = "the log-normal head"
+    advice: ClassVar[str] = "choose another head, or for amounts with zeros two columns: whether, and how much"
+    support = property(lambda self: supports.POSITIVE)
+    floor: float = eqx.field(static=True, default=1e-3)
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        mean, log_scale = vector.reshape(2, *shape)
+        return distributions.LogNormal(mean, jnp.exp(log_scale) + self.floor)
+
+    def features(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, "3 *event"]:
+        logs = self.shown(query)[0]
+        return present(jnp.stack([jnp.ones_like(logs), logs, logs * logs]), observed)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        mean, scale = moments(sums)
+        return jnp.concatenate([mean.ravel(), jnp.log(scale).ravel()])
+
+    def shown(self, query: Float[Array, "*event"]) -> Float[Array, "1 *event"]:
+        return jnp.log(jnp.maximum(query, jnp.finfo(query.dtype).tiny))[None]
+
+
+class TruncatedNormal(Head):
+    """Independent normals given that they are from ``low`` to ``high``, one of which may be infinite.
+
+    Scale exp(s) + floor and location base + m exp(s) from a vector [m, s], base the finite end: numbers of any unit.
+    ``floor`` is in the data's units. Nothing is heaped at the ends: that would be a censored normal.
+    """
+
+    per_entry: ClassVar[int] = 2
+    name: ClassVar[str] = "the truncated normal head"
+    advice: ClassVar[str] = "set low and high to the data's bounds"
+    low: float = eqx.field(static=True, default=0.0, converter=float)
+    high: float = eqx.field(static=True, default=float("inf"), converter=float)
+    floor: float = eqx.field(static=True, default=1e-6)
+
+    def __check_init__(self) -> None:
+        if not self.low < self.high or np.isinf([self.low, self.high]).all():
+            raise ValueError(f"low: expected low < high, one of them finite; got {self.low} and {self.high}")
+
+    @property
+    def support(self) -> Support:
+        return supports.between(self.low, self.high)
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        place, log_scale = vector.reshape(2, *shape)
+        scale = jnp.exp(log_scale)
+        location = self.support.inside + place * scale
+        return distributions.TruncatedNormal(location, scale + self.floor, self.low, self.high)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        count = jnp.maximum(sums[0], 1e-6)
+        mean = sums[1] / count
+        scale = jnp.sqrt(jnp.maximum(sums[2] / count - mean**2, 1e-8 * mean**2 + 1e-30))
+        return jnp.concatenate([((mean - self.support.inside) / scale).ravel(), jnp.log(scale).ravel()])
+
+
+class VonMises(Head):
+    """Independent angles in radians, from -π to π, which meet: the vector is κ (cos μ, sin μ). Mardia & Jupp 2000."""
+
+    per_entry: ClassVar[int] = 2
+    name: ClassVar[str] = "the von Mises head"
+    advice: ClassVar[str] = "of other angles take (angle + π) % 2π - π, of degrees np.deg2rad first"
+    support = property(lambda self: supports.ANGLES)
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        return distributions.VonMises(vector.reshape(2, *shape))
+
+    def features(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, "3 *event"]:
+        return present(jnp.stack([jnp.ones_like(query), jnp.cos(query), jnp.sin(query)]), observed)
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        """κ of the mean resultant length R: R (2 - R²) / (1 - R²), nearly. Banerjee et al. 2005, eq. 4.4."""
+        mean = sums[1:] / jnp.maximum(sums[0], 1e-6)[None]
+        square = jnp.minimum(jnp.sum(mean**2, 0), 1.0 - 1e-4)
+        return (mean * ((2.0 - square) / (1.0 - square))[None]).ravel()
+
+    def shown(self, query: Float[Array, "*event"]) -> Float[Array, "2 *event"]:
+        return jnp.stack([jnp.cos(query), jnp.sin(query)])
