@@ -114,7 +114,7 @@ def finished(
     if remarks:
         warnings.warn("; ".join(remarks), UserWarning, stacklevel=3)
     status = Status(converged, reason, watch.steps, missed, tuple(remarks))
-    return Fit(model, posterior, history, status)
+    return Fit(model, posterior, history, status, data.view if isinstance(data, Data) else None)
 
 
 def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str]:

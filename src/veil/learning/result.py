@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from veil.data.recorded.views import View
 from veil.posterior.arguments import Fitted
 
 
@@ -38,10 +39,14 @@ class Status:
 
 @dataclass(frozen=True, repr=False)
 class Fit(Fitted):
-    """What ``fit`` returns: the fitted model, its posterior, the history and how it ended."""
+    """What ``fit`` returns: the fitted model, its posterior, the history and how it ended.
+
+    ``view``: how its data were made of what an environment shows (``Recording.data``), which actors see by; else None.
+    """
 
     history: History
     status: Status
+    view: View | None = None
 
     def __repr__(self) -> str:
         value = f"{self.history.value[-1]:.6g}" if len(self.history) else "nothing"
