@@ -163,7 +163,8 @@ class ScaledChain(ScaledExact, ScaledStepPosterior, ExactChain):
 
 def concrete(name: str, parts: tuple[type, ...], fields: dict[str, Any], module: str) -> Any:
     """A final class of abstract parts. Its name is how it is saved."""
-    return type(eqx.Module)(name, parts, {"__module__": module, "__qualname__": name, "__annotations__": fields})
+    make: Any = type(eqx.Module)
+    return make(name, parts, {"__module__": module, "__qualname__": name, "__annotations__": fields})
 
 
 # Of each of these the first that a model is, and its wrapper's part: all that it can do.

@@ -13,7 +13,7 @@ from veil.data.core.arrays import Data, labels, unchecked
 from veil.data.core.columns import suggestion
 from veil.data.core.episodes import episodes as as_sequences
 from veil.data.core.trees import Tree
-from veil.data.recorded.views import ACTED, OBSERVED, RESULTS, Part, View, check_choices, choices
+from veil.data.recorded.views import ACTED, OBSERVED, RESULTS, Part, Roles, View, check_choices, choices
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,14 +166,14 @@ class Recording:
         plain = [each for each, array in first.observations.items() if array.dtype.kind in "biuf"]
         wanted = [_wanted(first, query or (images[0] if len(images) == 1 else plain), "query")]
         wanted.append(_wanted(first, evidence, "evidence") if evidence else None)
-        roles: list[Any] = []
+        roles: list[Roles] = []
         used: dict[str, Part] = {}
         for argument, tree in zip(("query", "evidence"), wanted, strict=True):
             for path, names in trees.leaves(tree):
                 used |= {name: self._part(first, name, names, trees.text(argument, path)) for name in names}
             roles.append(tuple((path, tuple(names)) for path, names in trees.leaves(tree)))
         taken = all(used[name].kind == ACTED for _, names in roles[0] for name in names)
-        return View(*roles, taken, tuple(used.values()))
+        return View(roles[0], roles[1], taken, tuple(used.values()))
 
     def _part(self, episode: Episode, name: str, beside: Sequence[str], argument: str) -> Part:
         """What is known of a part. Refuses what is not numbers, and an image beside others in one array."""

@@ -77,10 +77,7 @@ def _episode(found: Any, number: int) -> Episode:
                 "first and one after each action. Give next_observations, too, or leave the last action out"
             )
     rewards = values.get("rewards")
-    ends = {
-        field: bool(np.any(values[field])) for field in ("terminated", "truncated") if values.get(field) is not None
-    }
-    if ends.get("truncated"):  # where "done" says that an episode is over, for either reason
-        ends["terminated"] = ends.get("terminated", False) and "dones" not in given and "done" not in given
-    unknown = np.full(steps, np.nan)
-    return Episode(seen, acted, unknown if rewards is None else np.asarray(rewards), seed=values.get("seed"), **ends)
+    over, cut = (values.get(field) is not None and bool(np.any(values[field])) for field in ("terminated", "truncated"))
+    over = over and not (cut and ("dones" in given or "done" in given))  # which say that it is over for either reason
+    found = np.full(steps, np.nan) if rewards is None else np.asarray(rewards)
+    return Episode(seen, acted, found, over, cut, seed=values.get("seed"))

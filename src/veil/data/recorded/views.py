@@ -137,7 +137,7 @@ class View:
             if part.kind != OBSERVED:
                 return xp.zeros(part.shape)
             got = found.get(part.name)
-            if np.shape(got) != part.shape or got is None:
+            if got is None or np.shape(got) != part.shape:
                 came = ", ".join(f"{name!r} {np.shape(each)}" for name, each in found.items())
                 raise ValueError(
                     f"observation: expected {part.name!r} of shape {part.shape}, as the recording has it; got {came}"
