@@ -31,6 +31,7 @@ from veil.parts.dynamics import Dynamics
 from veil.parts.priors import Prior, StandardNormal
 from veil.posterior import Continuing, Expecting, Online, Posterior, Proposal, Vectorial
 from veil.posterior.assumed import KnownDynamics
+from veil.saved import registry
 from veil.units import in_user_units, standardised, standardised_posterior, unwrapped, unwrapped_posterior
 
 KEY = jax.random.key(0)
@@ -477,6 +478,8 @@ def test_a_wrapper_has_all_the_abilities_of_what_is_inside():
         kinds_ = (Stepwise, Plate, Local, Tractable, StepPosterior, ExactChain, KnownDynamics)
         assert [isinstance(found, kind) for kind in kinds_] == [issubclass(type(made(*kinds)), kind) for kind in kinds_]
         assert unwrapped(found)[1] is units
+        kind, name = registry.entry(found)
+        assert registry.found(kind, name) is type(found)
     can = (Online, Proposal, Continuing, Vectorial, Expecting)
     for kinds in [kinds for size in range(4) for kinds in itertools.combinations(can, size)]:
         found = standardised_posterior(made(*(kinds or (Posterior,))), units)

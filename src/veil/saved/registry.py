@@ -13,6 +13,7 @@ import equinox as eqx
 from veil.data.recorded.views import Part, View
 from veil.learning.result import Fit, History, Status
 from veil.model import Model
+from veil.units import models, posteriors
 
 ROOMS = ("veil.model", "veil.parts", "veil.posterior", "veil.units", "veil.zoo")  # where classes that are saved live
 OWN, REGISTERED, RESULT = "class", "registered", "result"  # how a structure names a class
@@ -75,8 +76,8 @@ def _abstract(cls: type) -> bool:
 
 @functools.cache
 def _own() -> dict[str, type]:
-    """By bare names, which outlive moves of files."""
-    return {cls.__qualname__: cls for cls in own_classes()}
+    """By bare names, which outlive moves of files; and what is made of them for units."""
+    return {cls.__qualname__: cls for cls in own_classes()} | models.COMPOSED | posteriors.COMPOSED
 
 
 def entry(value: Any) -> tuple[str, str] | None:

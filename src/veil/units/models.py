@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -18,11 +18,6 @@ from veil.model.stepwise import Marginal, StepPosterior
 from veil.posterior.assumed import KnownDynamics
 from veil.posterior.choice import usual
 from veil.units.coordinates import Units
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """The wrappers that are made below."""
 
 
 class Scaled(Wrapped, Guided):
@@ -185,7 +180,14 @@ def _parts(chosen: Any) -> tuple[type, ...]:
 for _found in map(_parts, product(*[(*(part for _, part in each), None) for each in _ABILITIES])):
     _name = "Standardised" + "".join(part.__name__.removeprefix("Scaled") for part in _found)
     _WRAPPERS[_found] = concrete(_name, _found or (Scaled,), {"model": Any, "units": Units}, __name__)
-globals().update({wrapper.__name__: wrapper for wrapper in _WRAPPERS.values()})
+COMPOSED = {wrapper.__name__: wrapper for wrapper in _WRAPPERS.values()}
+
+
+def __getattr__(name: str) -> Any:
+    """The wrappers by their names."""
+    if name not in COMPOSED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return COMPOSED[name]
 
 
 def standardised(model: Model, units: Units) -> Any:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -22,11 +22,6 @@ from veil.posterior.base import (
 )
 from veil.units.coordinates import Units
 from veil.units.models import StandardisedFilter, concrete, inside
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """The twins that are made below."""
 
 
 class ScaledPosterior(Posterior):
@@ -102,7 +97,14 @@ for _chosen in product(*[(part, None) for _, part in _ABILITIES]):
         {"posterior": Any, "units": Units},
         __name__,
     )
-globals().update({twin.__name__: twin for twin in _TWINS.values()})
+COMPOSED = {twin.__name__: twin for twin in _TWINS.values()}
+
+
+def __getattr__(name: str) -> Any:
+    """The twins by their names."""
+    if name not in COMPOSED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return COMPOSED[name]
 
 
 def standardised_posterior(posterior: Posterior, units: Units) -> Posterior:

@@ -86,10 +86,11 @@ class Data:
         name: str = "data",
         mask: Any = None,
         reset: Any = None,
+        view: Any = None,
     ) -> None:
         given = {"query": query, "evidence": evidence, "weight": weight, "observed": observed, "index": index}
         given |= {"mask": mask, "reset": reset}
-        _set(self, *checked(given, (query_names, evidence_names, name), whole=True, first_row=0))
+        _set(self, *checked(given, (query_names, evidence_names, name), whole=True, first_row=0), view)
 
     # -- size and shape ------------------------------------------------------------------------------------------------
 

@@ -157,7 +157,8 @@ class Recording:
             sequences = not view.taken
         if not sequences:
             given |= {argument: trees.map(lambda *each: np.concatenate(each), *given[argument]) for argument in rows[0]}
-        made = as_sequences(**given) if sequences else Data(**given)
+            return Data(**given, view=view)
+        made = as_sequences(**given)
         return unchecked(made.fields(), labels(made), view)
 
     def _view(self, query: Any, evidence: Any) -> View:
