@@ -482,7 +482,7 @@ def hidden_runs(hidden: Hidden) -> dict[str, tuple[Any, Any]]:
 
     mine, (model, parameters, _) = hidden.ours(), hidden.dynamax()
     smoothed = eqx.filter_jit(lambda model, rows: model.marginals(veil.Datum(rows)).log_probabilities)
-    best = eqx.filter_jit(lambda model, rows: model.best_path(veil.Datum(rows)))
+    best = eqx.filter_jit(lambda model, rows: model.marginals(veil.Datum(rows)).path)
 
     def theirs(algorithm: Any) -> Any:
         return jax.jit(lambda parameters, rows: algorithm(*model._inference_args(parameters, rows, None)))

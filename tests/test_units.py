@@ -3,6 +3,8 @@
 Every kind of part is written here as a user would write it, without a word about units.
 """
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -18,14 +20,18 @@ from veil import Data, Datum, Mixture, Units, distributions
 from veil.data.core.episodes import steps
 from veil.learning.choices import usual_objective
 from veil.model import Enumerable, Model, Plate, Stepwise, Tractable
-from veil.model.abilities import started
+from veil.model.abilities import Local, started
 from veil.model.batching import as_datum
+from veil.model.filter import ExactChain
 from veil.model.scales import Scale
+from veil.model.stepwise import StepPosterior
 from veil.objective import Estimate, Objective
 from veil.parts import heads
 from veil.parts.dynamics import Dynamics
 from veil.parts.priors import Prior, StandardNormal
-from veil.posterior import Posterior
+from veil.posterior import Continuing, Expecting, Online, Posterior, Proposal, Vectorial
+from veil.posterior.assumed import KnownDynamics
+from veil.saved import registry
 from veil.units import in_user_units, standardised, standardised_posterior, unwrapped, unwrapped_posterior
 
 KEY = jax.random.key(0)
@@ -449,6 +455,69 @@ def test_a_posterior_keeps_its_abilities_and_what_is_made_of_it():
     found = called(veil.FIVO(4), model, half, one, KEY).value
     expected = called(veil.FIVO(4), Steps(), Half(), units.standard(one), KEY).value + units.log_jacobian(one, True)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_a_wrapper_has_all_the_abilities_of_what_is_inside():
+    """Whatever a user's class combines."""
+    units = Units.of(rows(evidence=True))
+    prior = lambda self, evidence: distributions.normal(jnp.zeros(1), jnp.ones(1))  # noqa: E731
+
+    def made(*kinds):
+        methods = {name: prior for kind in kinds for name in kind.__abstractmethods__}
+        return type(eqx.Module)("Own", kinds, methods)()
+
+    for kinds in [
+        (Stepwise, Plate),
+        (Tractable, Plate),
+        (StepPosterior, Plate),
+        (Tractable, Stepwise, Local),
+        (ExactChain, Plate),
+        (KnownDynamics,),
+    ]:
+        found = standardised(made(*kinds), units)
+        kinds_ = (Stepwise, Plate, Local, Tractable, StepPosterior, ExactChain, KnownDynamics)
+        assert [isinstance(found, kind) for kind in kinds_] == [issubclass(type(made(*kinds)), kind) for kind in kinds_]
+        assert unwrapped(found)[1] is units
+        kind, name = registry.entry(found)
+        assert registry.found(kind, name) is type(found)
+    can = (Online, Proposal, Continuing, Vectorial, Expecting)
+    for kinds in [kinds for size in range(4) for kinds in itertools.combinations(can, size)]:
+        found = standardised_posterior(made(*(kinds or (Posterior,))), units)
+        assert [isinstance(found, kind) for kind in can] == [kind in kinds for kind in can]
+
+
+def test_what_a_wrapped_expecting_posterior_expects():
+    """EM's numbers of standardised data, and the value of the user's."""
+
+    class Halves(Expecting):
+        def __call__(self, model, datum):
+            return distributions.categorical(jnp.zeros(2))
+
+        def expectations(self, model, datum):
+            return jnp.full(2, 0.5), jnp.sum(datum.query)
+
+    units = Units.of(rows(evidence=True))
+    datum = jax.tree.map(lambda leaf: leaf[0], on_device(rows(evidence=True)))
+    found, value = standardised_posterior(Halves(), units).expectations(standardised(NOISE, units), datum)
+    np.testing.assert_array_equal(found, [0.5, 0.5])
+    np.testing.assert_allclose(value, jnp.sum(units.standard(datum).query) + units.log_jacobian(datum), rtol=1e-9)
+
+
+@pytest.mark.parametrize("strategy", [veil.Extended(), veil.Unscented()], ids=["extended", "unscented"])
+def test_known_dynamics_are_known_in_units_too(strategy):
+    """``Trainer(units=)`` wraps a model whose filter linearises it: moments stay, and the value has the Jacobian."""
+    eye = jnp.eye(2)
+    move, show = lambda z, x: jnp.sin(z) + x, lambda z, x: 0.3 * z**2 + z + 0.1 * x
+    inner = veil.NonlinearGaussian(move, show, 0.3 * eye, veil.Full(factor=0.2 * eye[None]), jnp.ones(2), eye)
+    data = sequences(evidence=True)
+    units = Units.of(steps(data))
+    datum = jax.tree.map(lambda leaf: leaf[1], on_device(data))
+    model, standard = standardised(inner, units), units.standard(datum)
+    found, expected = called(strategy.filtered, model, datum), called(strategy.filtered, inner, standard)
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6)
+    np.testing.assert_allclose(
+        found.log_likelihood, expected.log_likelihood + units.log_jacobian(datum, True), rtol=1e-6
+    )
 
 
 def test_no_units_no_wrapper():

@@ -42,6 +42,7 @@ from .model import Stepwise as Stepwise
 from .model import Tractable as Tractable
 from .model import chains as chains
 from .model.abilities import parameter as parameter
+from .model.stepwise import Before as Before
 from .model.stepwise import rollout as rollout
 from .objective import ELBO as ELBO
 from .objective import FIVO as FIVO

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import veil
-from veil import Actor, Data, RandomActor, ScriptedActor, collect
+from veil import Actor, RandomActor, ScriptedActor, collect
 from veil.control import collecting
 from veil.data import read, recording, windows
 
@@ -132,8 +132,9 @@ def test_a_fitted_policy_plays_what_it_was_shown(tmp_path: Path) -> None:
     """From demonstrations to a policy to its own recording: whole numbers where the environment has choices."""
     pytest.importorskip("gymnasium")
     rng = np.random.default_rng(0)
-    seen = rng.uniform(-0.2, 0.2, (200, 4))
-    data = Data((seen[:, 2:3] > 0).astype(float), evidence=seen)
+    seen = rng.uniform(-0.2, 0.2, (201, 4))
+    shown = veil.data.trajectories([{"obs": seen, "acts": (seen[:-1, 2] > 0).astype(int)}], {"action": range(2)})
+    data = shown.data("action", "observation")
     model = veil.density(veil.Linear(veil.heads.Bernoulli()))
     fit = veil.fit(model, data, key=jax.random.key(0), steps=400)
     policy = veil.Policy(fit, veil.Likeliest())
@@ -141,7 +142,7 @@ def test_a_fitted_policy_plays_what_it_was_shown(tmp_path: Path) -> None:
     (each,) = found.episodes
     assert np.issubdtype(each.actions["action"].dtype, np.integer)
     likelier = veil.predict(fit, each.observations["observation"][:-1]).mean > 0.5
-    np.testing.assert_array_equal(each.actions["action"], likelier[:, 0])
+    np.testing.assert_array_equal(each.actions["action"], likelier[:, 1])
 
 
 def test_what_is_no_actor_or_acts_in_another_shape(tmp_path: Path) -> None:

@@ -285,9 +285,10 @@ def _check_roles(entry: Any, source: str, data: Any, blocks: Any, sequential: bo
 def _data_record(
     source: str, data: Any, weight: str | None, rows: int, blocks: Any, how: Any, asked: tuple[Any, Any]
 ) -> dict[str, Any]:
-    from veil.cli.reading import all_columns, check_column, column_names, is_table
+    from veil.cli.reading import all_columns, check_column, column_names, is_file, is_table
+    from veil.data.recorded.opening import is_recording
 
-    sequences = None
+    sequences = parts = None
     if how is not None:
         table = is_table(source)
         column = lambda name, option: name and check_column(all_columns(source), name, option)  # noqa: E731
@@ -298,8 +299,11 @@ def _data_record(
             "query": None if table else asked[0],
             "evidence": None if table else asked[1],
         }
+    elif is_file(source) and is_recording(Path(source)):
+        parts = {"query": asked[0], "evidence": asked[1]}
     return {
         "sequences": sequences,
+        "parts": parts,
         "source": source,
         "name": data.name,
         "rows": rows,

@@ -97,10 +97,12 @@ def open_data(
     weight: str | None = None,
     blocks: Blocks | None = None,
     sequences: Sequences | None = None,
+    steps: bool = True,
 ) -> Data | Stream:
     """The data in the roles asked for, or in those they have by default; with ``blocks`` as a stream.
 
-    With ``sequences`` as sequences: rows that no column tells apart are one.
+    With ``sequences`` as sequences: rows that no column tells apart are one. Of a recording one datum is a step, or
+    without ``steps`` an episode.
     """
     if sequences is not None:
         return _sequences(source, query, evidence, weight, blocks, sequences)
@@ -111,9 +113,10 @@ def open_data(
             return read_stream(source, query, evidence, weight, **blocks._asdict())
         if is_many(source):
             raise Refusal(f"{source} may be many files, which are read in blocks: add --stream")
-        if query and weight is None and is_recording(Path(source)):
+        if (query or steps) and weight is None and is_recording(Path(source)):
             found = recording(Path(source))  # vectors stand side by side; with an image they are a dictionary
-            return found.data(query if set(query) & set(found.images) else [query], evidence)
+            together = query if not query or set(query) & set(found.images) else [query]
+            return found.data(together, evidence, sequences=not steps)
         return read(source, query, evidence, weight)
     if blocks is not None:
         raise Refusal(f"--stream reads files; {source} is an example, which is in memory anyway")
@@ -135,7 +138,7 @@ def _sequences(
                 raise Refusal(f"{option}: a stream holds sequences as they are (query [N, T, ...]); leave it out")
         return open_data(source, query, evidence, weight, blocks)
     if how.episode is None and how.time is None:
-        data = open_data(source, query, evidence, weight)
+        data = open_data(source, query, evidence, weight, steps=False)
     elif is_file(source) and not is_many(source):
         data = read(source, query, evidence, weight, episode=how.episode, time=how.time)
     else:
@@ -191,10 +194,12 @@ def like_run(
         if value is not None:
             raise Refusal(f"{option}: {run.model_name} is a model of single rows; leave it out")
     for option, given, known in (("--query", query, columns.query), ("--evidence", evidence, columns.evidence)):
-        if given is not None and len(given) != len(known):
+        if given is not None and len(given) != len(known) and columns.parts is None:
             raise Refusal(f"{option}: the run has {len(known)} such columns ({_some(known)}); got {len(given)}")
     weigh = columns.weight if weight else None
-    if not (_is_row(columns.query_shape) and _is_row(columns.evidence_shape)):
+    if columns.parts is not None and is_file(source) and is_recording(Path(source)):
+        data = open_data(source, query or columns.parts["query"], evidence or columns.parts["evidence"])
+    elif not (_is_row(columns.query_shape) and _is_row(columns.evidence_shape)):
         data = _arrays(source, columns, weigh, blocks)
     else:
         wanted, given = query or list(columns.query), evidence or list(columns.evidence) or None
@@ -310,7 +315,8 @@ def evidence_values(run: Any, source: str, evidence: list[str] | None) -> Any:
     if evidence is not None and len(evidence) != len(columns.evidence):
         raise Refusal(f"--evidence: the run has {len(columns.evidence)} such columns; got {len(evidence)}")
     try:
-        data = open_data(source, evidence or list(columns.evidence), None)
+        parts = columns.parts if is_file(source) and is_recording(Path(source)) else None
+        data = open_data(source, evidence or (parts["evidence"] if parts else list(columns.evidence)), None)
     except ValueError as error:
         if "there is no column" not in str(error):
             raise
@@ -328,7 +334,7 @@ def evidence_sequences(run: Any, source: str) -> tuple[Any, Any]:
     columns, fitted = run.columns, run.columns.sequences
     data: Data | Stream
     if is_file(source) and is_recording(Path(source)):
-        data = _only_evidence(open_data(source, None, fitted["evidence"]))
+        data = _only_evidence(open_data(source, None, fitted["evidence"], steps=False))
     elif is_table(source):
         known = all_columns(source)
         here = lambda column: column if column in known else None  # noqa: E731

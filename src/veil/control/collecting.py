@@ -16,6 +16,7 @@ from veil.data import Episode, Recording
 from veil.data.core.arrays import check_rows
 from veil.data.core.packages import needed
 from veil.data.recorded import folders
+from veil.data.recorded.views import join, named
 
 MUJOCO = "pip install 'gymnasium[mujoco]'"
 CONTROL = "pip install 'veil[control]'"
@@ -46,13 +47,14 @@ def collect(
 
     Args:
         env: the name of an environment, such as "Pendulum-v1", or an environment (for frames with
-            render_mode="rgb_array").
+            render_mode="rgb_array"), or a function that makes one, which is then closed in the end.
         episodes: how many the folder is to hold.
         out: the folder.
         seed: not negative.
         policy: any `veil.Actor`, such as `veil.Policy(fit)`; it sees observations as the environment gives them
             (without text), runs under jit, and gets a key for each step that follows from the seed, the episode and
-            the step. By default actions are drawn from the action space.
+            the step. By default actions are drawn from the action space. Of a fit to a recording's data a policy sees
+            and acts by the recording's `view`, so that choices and images are what they were in the data.
         frames: the side of the images in pixels, or None for no images.
         max_steps: actions after which an episode is cut off, in place of the environment's own limit.
         force: delete a collection that is there, and begin anew.
@@ -63,8 +65,8 @@ def collect(
 
     Raises:
         ModuleNotFoundError: gymnasium, pygame, MuJoCo or Pillow is not installed; the message has the command.
-        ValueError: an unknown environment, an environment that cannot render, numbers out of range, or a folder with
-            episodes of other settings.
+        ValueError: an unknown environment, an environment that cannot render, numbers out of range, a folder with
+            episodes of other settings; a policy's observation or action that is NaN, or an action of another shape.
         FileExistsError: the folder holds other things.
         TypeError: a policy that is no actor.
 
@@ -86,17 +88,22 @@ def collect(
         )
     gymnasium = needed("collecting needs gymnasium", "control", "gymnasium")
     folder = Path(out)
-    made = isinstance(env, str)
-    about: dict[str, Any] = {
-        "environment": env if made else str(getattr(getattr(env, "spec", None), "id", type(env.unwrapped).__name__)),
-        "seed": int(seed),
-        "frames": frames,
-        "max_steps": max_steps,
-        "policy": "random" if policy is None else type(policy).__name__,
-    }
-    folders.check_place(folder, about, force)
-    world = _make(gymnasium, env, frames, max_steps) if made else env
+    by_name = isinstance(env, str)
+    made = by_name or (callable(env) and not isinstance(env, gymnasium.Env))
+    world = _make(gymnasium, env, frames, max_steps) if by_name else env() if made else env
     try:
+        if not isinstance(world, gymnasium.Env):
+            came = type(world).__name__
+            raise TypeError(f"env: expected a name, a Gymnasium environment or a function that makes one; got a {came}")
+        spec = world.spec
+        about: dict[str, Any] = {
+            "environment": env if by_name else type(world.unwrapped).__name__ if spec is None else spec.id,
+            "seed": int(seed),
+            "frames": frames,
+            "max_steps": max_steps,
+            "policy": "random" if policy is None else type(policy).__name__,
+        }
+        folders.check_place(folder, about, force)
         if frames is not None and world.render_mode != "rgb_array":
             raise ValueError(f'env: frames need an environment with render_mode="rgb_array"; got {world.render_mode!r}')
         categories = {
@@ -114,7 +121,7 @@ def collect(
             if watch is not None:
                 watch(number + 1, episodes, about["environment"])
     finally:
-        if made:
+        if made and isinstance(world, gymnasium.Env):
             world.close()
     return folders.read(folder)
 
@@ -164,21 +171,20 @@ def _missing(error: BaseException) -> ModuleNotFoundError:
     return ModuleNotFoundError(f"env: {text}")
 
 
-def _categories(gymnasium: Any, space: Any, name: str) -> dict[str, tuple[int, int]]:
-    """The values of the parts that are choices."""
+def _categories(gymnasium: Any, space: Any, name: str) -> dict[str, Any]:
+    """The values of the parts that are choices: the first and the one behind the last, of several a list of them."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return {name: (int(space.start), int(space.start + space.n))}
-    inside = [_categories(gymnasium, each, key) for key, each in _inside(gymnasium, space, name)]
-    return {key: values for part in inside for key, values in part.items()}
-
-
-def _inside(gymnasium: Any, space: Any, name: str) -> list[tuple[str, Any]]:
-    top = name in ("observation", "action")
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        starts = np.ravel(space.start)
+        return {name: [[int(a), int(a + n)] for a, n in zip(starts, np.ravel(space.nvec), strict=True)]}
+    inside: Any = ()
     if isinstance(space, gymnasium.spaces.Dict):
-        return [(key if top else f"{name}/{key}", each) for key, each in space.spaces.items()]
-    if isinstance(space, gymnasium.spaces.Tuple):
-        return [(f"_index_{i}" if top else f"{name}/_index_{i}", each) for i, each in enumerate(space.spaces)]
-    return []
+        inside = space.spaces.items()
+    elif isinstance(space, gymnasium.spaces.Tuple):
+        inside = ((f"_index_{i}", each) for i, each in enumerate(space.spaces))
+    parts = [_categories(gymnasium, each, join(name, key)) for key, each in inside]
+    return {key: values for part in parts for key, values in part.items()}
 
 
 # -- an episode --------------------------------------------------------------------------------------------------------
@@ -214,8 +220,12 @@ def _play(
         if actor is None:
             action = world.action_space.sample()
         else:
+            where = f"step {len(rewards)} of episode {number}"
+            for name, each in named(observation, "observation"):
+                if np.any(np.isnan(each)):
+                    raise ValueError(f"env: the observation {name!r} holds NaN at {where}; a policy needs numbers")
             chosen, memory = _acted(actor, memory, _shown(observation), key, np.uint32(len(rewards)))
-            action = _wanted(gymnasium, world.action_space, chosen)
+            action = _wanted(gymnasium, world.action_space, chosen, where)
         observation, reward, terminated, truncated, _ = world.step(action)
         _keep(done, action, "action")
         _keep(seen, observation, "observation")
@@ -241,29 +251,32 @@ def _shown(observation: Any) -> Any:
     return np.asarray(observation)
 
 
-def _wanted(gymnasium: Any, space: Any, action: Any) -> Any:
-    """An actor's action as the environment wants it. Raises ValueError for one of another shape."""
+def _wanted(gymnasium: Any, space: Any, action: Any, where: str) -> Any:
+    """An actor's action as the environment wants it. Raises ValueError for NaN, another shape, what is no choice."""
     if isinstance(space, gymnasium.spaces.Dict):
-        return {name: _wanted(gymnasium, each, action[name]) for name, each in space.spaces.items()}
+        return {name: _wanted(gymnasium, each, action[name], where) for name, each in space.spaces.items()}
     if isinstance(space, gymnasium.spaces.Tuple):
-        return tuple(_wanted(gymnasium, each, part) for each, part in zip(space.spaces, action, strict=True))
+        return tuple(_wanted(gymnasium, each, part, where) for each, part in zip(space.spaces, action, strict=True))
     found = np.asarray(action)
     if found.shape != space.shape and (space.shape or found.size != 1):
-        raise ValueError(f"policy: expected actions of shape {space.shape}; got {found.shape}")
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return int(np.rint(found.reshape(())))
-    return found.astype(space.dtype)
+        raise ValueError(
+            f"policy: expected actions of shape {space.shape}; got {found.shape}. One that learned the choices of a "
+            "recording acts in them if it is made of the Fit to Recording.data"
+        )
+    if np.any(np.isnan(found)):
+        raise ValueError(f"policy: its action at {where} is NaN; look at the observations it gets")
+    whole = np.issubdtype(space.dtype, np.integer)
+    found = (np.rint(found) if whole else found).reshape(space.shape).astype(space.dtype)
+    if whole and not space.contains(found):
+        raise ValueError(f"policy: its action at {where}, {found}, is not in {space}")
+    return int(found) if isinstance(space, gymnasium.spaces.Discrete) else found
 
 
 def _keep(kept: dict[str, list[Any]], value: Any, name: str) -> None:
     """One entry more of each part; text is left out."""
-    if isinstance(value, dict | tuple):
-        items = value.items() if isinstance(value, dict) else ((f"_index_{i}", each) for i, each in enumerate(value))
-        for key, each in items:
-            _keep(kept, each, str(key) if name in ("observation", "action") else f"{name}/{key}")
-    elif not isinstance(value, str):
+    for part, each in named(value, name):
         # a copy: some environments give the same array again and again
-        kept.setdefault(name, []).append(np.array(value))
+        kept.setdefault(part, []).append(np.array(each))
 
 
 def _look(kept: dict[str, list[Any]], world: Any, frames: int | None) -> None:

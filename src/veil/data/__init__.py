@@ -13,6 +13,7 @@ from veil.data.formats.writing import write
 from veil.data.recorded.minari import write_minari
 from veil.data.recorded.opening import recording
 from veil.data.recorded.recordings import Episode, Recording
+from veil.data.recorded.trajectories import trajectories
 
 __all__ = [
     "BadRecords",
@@ -33,6 +34,7 @@ __all__ = [
     "recording",
     "steps",
     "stream",
+    "trajectories",
     "windows",
     "write",
     "write_minari",

@@ -119,8 +119,8 @@ def finished(
     if remarks:
         warnings.warn("; ".join(remarks), UserWarning, stacklevel=3)
     status = Status(converged, reason, watch.steps, skipped, tuple(remarks))
-    known = names(data)
-    return Fit(model, posterior, history, status, query_names=known.query, evidence_names=known.evidence)
+    known, view = names(data), data.view if isinstance(data, Data) else None
+    return Fit(model, posterior, history, status, view, known.query, known.evidence)
 
 
 def _unused(model: Model, posterior: Posterior, data: Data | Stream) -> list[str]:

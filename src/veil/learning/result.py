@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from veil.data.recorded.views import View
 from veil.model.names import Names, remember
 from veil.posterior.arguments import Fitted
 
@@ -56,12 +57,14 @@ def in_a_row(first: "Fit", then: "Fit") -> "Fit":
 class Fit(Fitted):
     """What ``fit`` returns: the fitted model, its posterior, the history and how it ended.
 
+    ``view``: how its data were made of what an environment shows (``Recording.data``), which actors see by; else None.
     ``query_names``, ``evidence_names``: the columns it was fitted to, () where they had no names. Data that the fit, or
     its ``model``, is given later go by these names.
     """
 
     history: History
     status: Status
+    view: View | None = None
     query_names: tuple[str, ...] = ()
     evidence_names: tuple[str, ...] = ()
 

@@ -202,11 +202,15 @@ class Path(eqx.Module):
 
 
 class State(eqx.Module):
-    """What a step leaves to the next: its ``memory`` [M], its ``latent``, and what it has ``seen`` of y_t [S]."""
+    """What a step leaves to the next: its ``memory`` [M], its ``latent``, and what it has ``seen`` of y_t [S].
+
+    ``fresh``: there was no step, an episode begins (``Dynamics.start``).
+    """
 
     memory: Float[Array, " M"]
     latent: Float[Array, "*latent"]
     seen: Float[Array, " S"]
+    fresh: Bool[Array, ""] = eqx.field(default=False, converter=jnp.asarray)
 
 
 class NeuralChain(Chain, StepDraws, Reparameterised, Composed):

@@ -1,9 +1,11 @@
 """ONE datum: what is scored, what is given, and what real data brings."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -60,9 +62,22 @@ class Datum(eqx.Module):
         """The fields that every step has, to be mapped over."""
         return Datum(self.query, self.evidence, observed=self.observed)
 
+    def led(self) -> "Datum":
+        """Of a sequence, with zeros in the place of evidence where an episode starts: no action led there."""
+        return replace(self, evidence=led(self.evidence, self.starts))
+
     def rows(self, chosen: Any) -> "Datum":
         """Of a batch, some of the data (any index)."""
         return jax.tree.map(lambda leaf: leaf[chosen], self)
+
+
+def led(evidence: Any, starts: Bool[Array, "*steps"]) -> Any:
+    """Evidence that led to its steps: zeros where an episode starts."""
+
+    def one(leaf: Array) -> Array:
+        return jnp.where(starts.reshape(*starts.shape, *[1] * (leaf.ndim - starts.ndim)), jnp.zeros_like(leaf), leaf)
+
+    return jax.tree.map(one, evidence)
 
 
 def frozen(tree: Any) -> Any:

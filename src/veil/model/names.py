@@ -84,7 +84,7 @@ def _picked(data: Data, known: Names) -> Data:
             row, *_, column = np.argwhere(~observed[..., places])[0]
             raise incomplete(wanted[column], int(row), "missing")
     labels = called[0], called[1], data.name
-    return block(arrays, labels, 0) if data.mapped else unchecked(arrays, labels)
+    return block(arrays, labels, 0) if data.mapped else unchecked(arrays, labels, data.view)
 
 
 def _places(wanted: tuple[str, ...], there: tuple[str, ...], role: str) -> list[int]:

@@ -4,7 +4,8 @@
 
 The *carry* c is all that the next step needs of the past, of one path: the last latent, a recurrent network's state, a
 Kalman filter's belief. The carry of the start holds before the first step and is put back wherever an episode starts.
-At padding nothing is called for, and the carry stays.
+At padding nothing is called for, and the carry stays. Where evidence is the action that led to a step, none led to the
+first one of an episode: what stands there is not to be read, and the carry (``Before.fresh``) is what knows.
 """
 
 from abc import abstractmethod
@@ -70,7 +71,11 @@ class Stepwise(Model):
     def latent_of(self, carry: Any) -> "Marginal":
         """What the carry after a step says of its latent: z_t itself, or moments of what was integrated out of it."""
         if not isinstance(carry, Before):
-            raise TypeError(f"model: {type(self).__name__} needs latent_of(carry), what a carry says of its latent")
+            name = type(self).__name__
+            raise TypeError(
+                f"model: {name} needs latent_of(carry), what a carry says of its latent: write it, or let its carry be "
+                "veil.Before(latent, fresh)"
+            )
         if jnp.issubdtype(carry.latent.dtype, jnp.integer):
             return Marginal(jnp.where(jnp.arange(states(self)) == carry.latent, 0.0, -jnp.inf))
         return Marginal(None, carry.latent, jnp.zeros_like(carry.latent))

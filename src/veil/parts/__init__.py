@@ -2,5 +2,6 @@
 
 import lazy_loader
 
+# Each is imported when it is first asked for, also by its public name, such as veil.heads.
 MODULES = "covariance dynamics experts flows gates heads images joint nets priors start"
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, MODULES.split())
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=MODULES.split())

@@ -1,7 +1,8 @@
 """Dynamics: what a step of a deep state-space model remembers of the past, and what that says of its latent.
 
 A strategy of ``veil.StateSpace``. Each step forms a memory from what the step before left (a ``chains.State``) and from
-the evidence x_t that leads into it (an action), and p(z_t | memory).
+the evidence x_t that leads into it (an action), and p(z_t | memory). No action led to the first step of an episode, so
+what stands there in its place is not read: dynamics see zeros.
 """
 
 from abc import abstractmethod
@@ -18,6 +19,7 @@ from veil.distributions import Distribution
 from veil.model import Datum
 from veil.model.abilities import parameter
 from veil.model.chains import NeuralChain, State
+from veil.model.datum import led
 from veil.parts.heads import Head, OneHot, SoftplusGaussian, viewed
 from veil.parts.nets import GRU, MLP, Dense, Identity, flat, positive
 from veil.parts.priors import FLOOR, Codes, StandardNormal, as_prior
@@ -55,6 +57,14 @@ class Dynamics(eqx.Module):
     @abstractmethod
     def prior(self, memory: Float[Array, " M"], features: Float[Array, " F"]) -> Distribution:
         """p(z_t | memory); there are no features."""
+
+    def begun(self) -> State:
+        """``start``, marked as such."""
+        return replace(self.start(), fresh=jnp.array(True))
+
+    def recalled(self, before: State, evidence: Any) -> Float[Array, " M"]:
+        """``recall``, of zeros in the place of evidence at the first step of an episode."""
+        return self.recall(before, led(evidence, before.fresh))
 
     def shown(self, memory: Float[Array, " M"], latent: Array) -> Float[Array, " D"]:
         """What the decoder sees of a step: its latent."""
@@ -245,14 +255,10 @@ class LinearDynamics(Dynamics):
 
     def start(self) -> State:
         size = self.shape[0]
-        return State(jnp.zeros(2 * size + 1), jnp.zeros(size), jnp.ones(1))
-
-    def seen(self, query: Any, observed: Any) -> Float[Array, " 1"]:
-        """Zero: not the start."""
-        return jnp.zeros(1)
+        return State(jnp.zeros(2 * size + 1), jnp.zeros(size), jnp.zeros(0))
 
     def recall(self, before: State, evidence: Any) -> Float[Array, " M"]:
-        return jnp.concatenate([before.latent, self.pushed(evidence), before.seen])
+        return jnp.concatenate([before.latent, self.pushed(evidence), before.fresh[None].astype(before.latent.dtype)])
 
     def prior(self, memory: Float[Array, " M"], features: Float[Array, " F"]) -> Distribution:
         transition, scale, mean, first = self.parts()
@@ -314,10 +320,10 @@ def neural_chain(dynamics: Dynamics, one: Any, features: Float[Array, "T F"], da
     Dynamics that see observations read a missing entry as zero, the centre of standardised data.
     """
     return NeuralChain(
-        recall=dynamics.recall,
+        recall=dynamics.recalled,
         one=one,
-        start=dynamics.start(),
-        begin=dynamics.start() if datum.begin is None else datum.begin.state.path,
+        start=dynamics.begun(),
+        begin=dynamics.begun() if datum.begin is None else datum.begin.state.path,
         evidence=datum.evidence,
         seen=jax.vmap(dynamics.seen)(datum.query, datum.observed),
         features=features,

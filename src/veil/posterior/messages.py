@@ -44,7 +44,7 @@ class MessagePassing(Learned):
         if self.output is None:
             raise ValueError("this posterior has no parameters yet: call veil.fit on the model first")
         net, output = self.net, self.output
-        numbers = jax.vmap(lambda step: output(net(self.reader(step))))(datum.each_step())
+        numbers = jax.vmap(lambda step: output(net(self.reader(step))))(datum.led().each_step())
         mean, log_precision = jnp.split(numbers, 2, axis=1)
         precision = jax.nn.softplus(log_precision)
         if datum.observed is not None:

@@ -1,5 +1,6 @@
 """Posteriors over the path of a sequence: networks that read it, step by step."""
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -12,6 +13,7 @@ from veil.distributions import Distribution
 from veil.model import Datum
 from veil.model.abilities import parameter
 from veil.model.chains import NeuralChain, State
+from veil.model.datum import led
 from veil.model.filter import Belief, Filter, Marginal, known, started_anew
 from veil.model.stepwise import where
 from veil.parts.dynamics import Dynamics, neural_chain
@@ -73,13 +75,13 @@ class Sequential(Learned, Proposal, Online, Continuing):
 
     def step_proposals(self, model: Any, datum: Datum) -> Float[Array, "T S"]:
         """What every step is told: its features are encoded all at once."""
-        features = jax.vmap(lambda step: self.net(self.reader(step)))(datum.each_step())
+        features = jax.vmap(lambda step: self.net(self.reader(step)))(datum.led().each_step())
         before = None if datum.begin is None else datum.begin.state.summary
         return self.sees(features, datum.starts, datum.there, before)
 
     def step(self, model: Any, features: Float[Array, " S"], carry: State, datum: Datum) -> Distribution:
         """q(z_t | past, features): the proposal of a particle filter."""
-        return self.one(part(model, Dynamics).recall(carry, datum.evidence), features)
+        return self.one(part(model, Dynamics).recalled(carry, datum.evidence), features)
 
     def filter(self, model: Any) -> "NeuralFilter":
         """One step at a time: z_t is drawn from q. Raises ValueError if it sees the steps that are to come."""
@@ -93,7 +95,7 @@ class Sequential(Learned, Proposal, Online, Continuing):
     def begin(self, model: Any) -> Belief:
         """The belief before an episode."""
         dynamics = part(model, Dynamics)
-        return _belief(dynamics.start(), self.sees.init(), jnp.zeros(dynamics.shape), jnp.array(True))
+        return _belief(dynamics.begun(), self.sees.init(), jnp.zeros(dynamics.shape), jnp.array(True))
 
     def ended(self, model: Any, datum: Datum, key: PRNGKeyArray) -> Belief:
         """The belief after the last step of a sequence, z drawn from q."""
@@ -133,10 +135,11 @@ class NeuralFilter(Filter):
     def update(self, belief: Belief, datum: Datum, key: PRNGKeyArray) -> Belief:
         dynamics, q = self.dynamics, self.posterior
         fresh, there = started_anew(belief, datum)
+        datum = replace(datum, evidence=led(datum.evidence, fresh))
         kept = belief.state
-        before, summary = where(fresh, (dynamics.start(), q.sees.init()), (kept.path, kept.summary))
+        before, summary = where(fresh, (dynamics.begun(), q.sees.init()), (kept.path, kept.summary))
         summary, told = q.sees.step(summary, q.net(q.reader(datum)))
-        memory = dynamics.recall(before, datum.evidence)
+        memory = dynamics.recalled(before, datum.evidence)
         one = q.one(memory, told)
         latent = one.sample(key).astype(before.latent.dtype)
         state = Known(

@@ -5,16 +5,19 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import equinox as eqx
 
+from veil.data.recorded.views import Part, View
 from veil.learning.result import Fit, History, Status
 from veil.model import Model
+from veil.units import models, posteriors
 
 ROOMS = ("veil.model", "veil.parts", "veil.posterior", "veil.units", "veil.zoo")  # where classes that are saved live
 OWN, REGISTERED, RESULT = "class", "registered", "result"  # how a structure names a class
-RESULTS: dict[str, type] = {cls.__name__: cls for cls in (Fit, History, Status)}
+RESULTS: dict[str, type] = {cls.__name__: cls for cls in (Fit, History, Status, View, Part)}
 
 T = TypeVar("T", bound=type)
 _REGISTERED: dict[str, type] = {}
@@ -73,8 +76,8 @@ def _abstract(cls: type) -> bool:
 
 @functools.cache
 def _own() -> dict[str, type]:
-    """By bare names, which outlive moves of files."""
-    return {cls.__qualname__: cls for cls in own_classes()}
+    """By bare names, which outlive moves of files; and what is made of them for units."""
+    return {cls.__qualname__: cls for cls in own_classes()} | models.COMPOSED | posteriors.COMPOSED
 
 
 def entry(value: Any) -> tuple[str, str] | None:
@@ -130,7 +133,8 @@ def build(kind: str, cls: Any, fields: dict[str, Any]) -> Any:
 def _check_result(cls: type, fields: dict[str, Any]) -> None:
     """Raise TypeError where the fields of a ``Fit`` or its parts are not what their annotations say."""
     for name, hint in {**get_type_hints(cls), **({"model": Model} if cls is Fit else {})}.items():
-        value, kind = fields[name], get_origin(hint) or hint
+        value, kind = fields[name], hint if isinstance(hint, UnionType) else get_origin(hint) or hint
         good = isinstance(value, kind) and (kind is not int or type(value) is int)
-        if not good or (kind is tuple and not all(isinstance(part, get_args(hint)[0]) for part in value)):
+        inside = get_args(hint)[0] if kind is tuple else None
+        if not good or (inside and not all(isinstance(part, get_origin(inside) or inside) for part in value)):
             raise TypeError(f"{name}: expected {hint!s:.80}; it holds {value!r:.80}")

@@ -34,6 +34,7 @@ CONFIG, METRICS, UNFINISHED = "config.json", "metrics.jsonl", ".unfinished"
 LARGEST_CONFIG, LARGEST_METRICS = 64 * 2**20, 2**30  # bytes
 DEEPEST = 16  # dictionaries in one another
 PRECISIONS = ("float32", "float64")
+PARTS: dict[str, type] = {"query": list, "evidence": list}
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Columns:
 
     ``sequences``: of sequences, how they were found: the columns of their names and of time, in a table or not, and
     the parts of a recording. Shapes, of a dictionary one for each array, have the axis of the steps first.
+    ``parts``: of rows of a recording, the parts that are query and evidence.
     """
 
     query: tuple[str, ...]
@@ -50,6 +52,7 @@ class Columns:
     query_shape: Any
     evidence_shape: Any
     sequences: dict[str, Any] | None = None
+    parts: dict[str, Any] | None = None
 
     @property
     def names(self) -> dict[trees.Path, tuple[str, ...]]:
@@ -187,9 +190,11 @@ def read(path: str | os.PathLike[str]) -> Run:
     weight = data.get("weight")
     if weight is not None and not isinstance(weight, str):
         raise ValueError(f"{file}: data.weight must be text or null; got {weight!r:.80}")
-    sequences = data.get("sequences")
+    sequences, parts = data.get("sequences"), data.get("parts")
     if sequences is not None:
-        _check_sequences(sequences, file)
+        _check_roles(sequences, "sequences", {"table": bool, "episode": str, "time": str} | PARTS, file)
+    if parts is not None:
+        _check_roles(parts, "parts", PARTS, file)
     columns = Columns(
         _list(data, "query", str, file),
         _list(data, "evidence", str, file),
@@ -197,22 +202,22 @@ def read(path: str | os.PathLike[str]) -> Run:
         _shape(data.get("query_shape"), "query_shape", file),
         _shape(data.get("evidence_shape"), "evidence_shape", file),
         sequences,
+        parts,
     )
     if not columns.query or not columns.query_shape:
         raise ValueError(f"{file}: data.query and data.query_shape must not be empty")
     return Run(folder, config, columns, config["precision"])
 
 
-def _check_sequences(sequences: Any, file: Path) -> None:
-    """Refuse what no fit to sequences wrote."""
-    kinds: dict[str, type] = {"table": bool, "episode": str, "time": str, "query": list, "evidence": list}
-    if not isinstance(sequences, dict) or set(sequences) != set(kinds):
-        raise ValueError(f"{file}: data.sequences must have {', '.join(kinds)}; got {sequences!r:.80}")
+def _check_roles(found: Any, called: str, kinds: dict[str, type], file: Path) -> None:
+    """Refuse what no fit to sequences or to a recording wrote."""
+    if not isinstance(found, dict) or set(found) != set(kinds):
+        raise ValueError(f"{file}: data.{called} must have {', '.join(kinds)}; got {found!r:.80}")
     for name, kind in kinds.items():
-        value = sequences[name]
+        value = found[name]
         good = type(value) is kind or (value is None and kind is not bool)
         if not good or (type(value) is list and any(type(part) is not str for part in value)):
-            raise ValueError(f"{file}: data.sequences.{name} must be {kind.__name__}; got {value!r:.80}")
+            raise ValueError(f"{file}: data.{called}.{name} must be {kind.__name__}; got {value!r:.80}")
 
 
 def _object(config: dict[str, Any], name: str, file: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Models of standardised data as models of the user's: one wrapper for each kind of model."""
+"""Models of standardised data as models of the user's: one wrapper, with what the model inside can do."""
 
 from dataclasses import replace
+from itertools import product
 from typing import Any, Self
 
 import equinox as eqx
@@ -8,24 +9,22 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
+from veil.maths import assumed
 from veil.model import Datum, Guided, Model, Plate, Rescalable, Sized, Stepwise, Tractable
 from veil.model.abilities import Local, Sizes, Wrapped
 from veil.model.chains import length
 from veil.model.filter import Belief, ExactChain, Filter
 from veil.model.stepwise import Marginal, StepPosterior
+from veil.posterior.assumed import KnownDynamics
 from veil.posterior.choice import usual
 from veil.units.coordinates import Units
 
 
-def _usual(wrapper: Any) -> Any:
-    """What suits the model inside, as a posterior of the user's data."""
-    from veil.units.posteriors import standardised_posterior  # which knows these wrappers
-
-    return standardised_posterior(usual(wrapper.model), wrapper.units)
-
-
 class Scaled(Wrapped, Guided):
-    """What the wrappers below have in common: a ``model`` of standardised data, as one of the user's."""
+    """A ``model`` of standardised data as one of the user's: log p(y) = log p(standard y) - Σ log scale.
+
+    ``units``: between them and the user's. The classes below add what models can do beyond that.
+    """
 
     model: eqx.AbstractVar[Any]
     units: eqx.AbstractVar[Units]
@@ -36,7 +35,10 @@ class Scaled(Wrapped, Guided):
 
     @property
     def usual_posterior(self) -> Any:
-        return _usual(self)
+        """What suits the model inside, as a posterior of the user's data."""
+        from veil.units.posteriors import standardised_posterior  # which knows these wrappers
+
+        return standardised_posterior(usual(self.model), self.units)
 
     def prior(self, evidence: Any) -> Distribution:
         return self.model.prior(self.units.given(evidence))
@@ -48,32 +50,29 @@ class Scaled(Wrapped, Guided):
         return self.units.distribution(self.model.likelihood(latent, self.units.given(evidence)))
 
     def log_likelihood(self, latent: Any, datum: Datum) -> Float[Array, ""]:
-        return self.model.log_likelihood(latent, self.units.standard(datum)) + self.units.log_jacobian(datum)
+        return self.model.log_likelihood(latent, self.units.standard(datum)) + self.log_jacobian(datum)
+
+    def log_jacobian(self, datum: Datum) -> Float[Array, ""]:
+        """log |d standard / d y| of a datum, nats."""
+        return self.units.log_jacobian(datum, isinstance(self.model, Stepwise))
 
     def sample(self, key: PRNGKeyArray, evidence: Any = None) -> tuple[Any, Any]:
         latent, query = self.model.sample(key, self.units.given(evidence))
         return latent, self.units.back(query)
 
 
-class ScaledExact(Tractable):
-    """The same of a model whose latent is summed or integrated out."""
-
-    model: eqx.AbstractVar[Any]
-    units: eqx.AbstractVar[Units]
+class ScaledExact(Scaled, Tractable):
+    """The latent is summed or integrated out."""
 
     def log_marginal(self, datum: Datum) -> Float[Array, ""]:
-        jacobian = self.units.log_jacobian(datum, isinstance(self.model, Stepwise))
-        return self.model.log_marginal(self.units.standard(datum)) + jacobian
+        return self.model.log_marginal(self.units.standard(datum)) + self.log_jacobian(datum)
 
     def posterior(self, datum: Datum) -> Distribution:
         return self.model.posterior(self.units.standard(datum))
 
 
-class ScaledPlate(Plate):
-    """The same of a model whose latent all data share."""
-
-    model: eqx.AbstractVar[Any]
-    units: eqx.AbstractVar[Units]
+class ScaledPlate(Scaled, Plate):
+    """All data share the latent."""
 
     @property
     def shared_by(self) -> float:
@@ -83,19 +82,15 @@ class ScaledPlate(Plate):
         return replace(self, model=self.model.shared_among(total))
 
 
-class ScaledSteps(Stepwise, Wrapped, Guided):
-    """The same of a model that runs step by step."""
+class ScaledLocal(ScaledPlate, Local):
+    """Its noise can be put elsewhere."""
 
-    model: eqx.AbstractVar[Any]
-    units: eqx.AbstractVar[Units]
+    def local(self, q: Any, evidence: Any, key: PRNGKeyArray) -> Distribution:
+        return self.units.distribution(self.model.local(q, self.units.given(evidence), key))
 
-    @property
-    def sizes(self) -> Sizes:
-        return self.model.sizes if isinstance(self.model, Sized) else Sizes()
 
-    @property
-    def usual_posterior(self) -> Any:
-        return _usual(self)
+class ScaledSteps(Scaled, Stepwise):
+    """It runs step by step."""
 
     @property
     def remembers(self) -> bool:
@@ -122,88 +117,37 @@ class ScaledSteps(Stepwise, Wrapped, Guided):
     def likelihood(self, latent: Any, evidence: Any) -> Distribution:
         return self.units.sequence(self.model.likelihood(latent, self.units.given(evidence)))
 
-    def prior_for(self, datum: Datum) -> Any:
-        return self.model.prior_for(self.units.standard(datum))
-
-    def log_likelihood(self, latent: Any, datum: Datum) -> Float[Array, ""]:
-        return self.model.log_likelihood(latent, self.units.standard(datum)) + self.units.log_jacobian(datum, True)
-
     def sample(self, key: PRNGKeyArray, evidence: Any = None, steps: int | None = None) -> tuple[Any, Any]:
         length(evidence, steps)
         latent, query = self.model.sample(key, self.units.given(evidence), steps)
         return latent, jax.vmap(self.units.back)(query)
 
 
-class ScaledStepPosterior(StepPosterior):
-    """The same of a model that knows the best proposal of a step."""
-
-    model: eqx.AbstractVar[Any]
-    units: eqx.AbstractVar[Units]
+class ScaledStepPosterior(ScaledSteps, StepPosterior):
+    """It knows the best proposal of a step."""
 
     def step_posterior(self, carry: Any, datum: Datum) -> Distribution:
         return self.model.step_posterior(carry, self.units.standard(datum))
 
 
-class Standardised(Scaled):
-    """A model of standardised data as one of the user's data: log p(y) = log p(standard y) - Σ log scale.
+class ScaledDynamics(ScaledStepPosterior, KnownDynamics):
+    """Its dynamics are known."""
 
-    ``model``: of standardised data; ``units``: between them and the user's.
-    """
-
-    model: Any
-    units: Units
-
-
-class StandardisedExact(ScaledExact, Scaled):
-    """``Standardised``, of a ``Tractable`` model."""
-
-    model: Any
-    units: Units
-
-
-class StandardisedPlate(ScaledPlate, Scaled):
-    """``Standardised``, of a model whose latent all data share."""
-
-    model: Any
-    units: Units
+    def system(self) -> assumed.System:
+        inside, units = self.model.system(), self.units
+        noise = inside.noise
+        if units.query is not None:
+            wide = jax.numpy.broadcast_to(units.query.held()[1], noise.shape[:1])
+            noise = wide[:, None] * noise * wide[None]
+        return inside._replace(
+            transition=lambda z, x: inside.transition(z, units.given(x)),
+            emission=lambda z, x: units.back(inside.emission(z, units.given(x))),
+            noise=noise,
+        )
 
 
-class StandardisedLocal(ScaledPlate, Scaled, Local):
-    """``Standardised``, of a model whose latent all data share, with noise that can be put elsewhere."""
-
-    model: Any
-    units: Units
-
-    def local(self, q: Any, evidence: Any, key: PRNGKeyArray) -> Distribution:
-        return self.units.distribution(self.model.local(q, self.units.given(evidence), key))
-
-
-class StandardisedSteps(ScaledSteps):
-    """``Standardised``, of a model that runs step by step."""
-
-    model: Any
-    units: Units
-
-
-class StandardisedStepPosterior(ScaledStepPosterior, ScaledSteps):
-    """``Standardised``, of a model that runs step by step and knows its best proposals."""
-
-    model: Any
-    units: Units
-
-
-class StandardisedExactSteps(ScaledExact, ScaledSteps):
-    """``Standardised``, of a ``Tractable`` model that runs step by step."""
-
-    model: Any
-    units: Units
-
-
-class StandardisedChain(ScaledExact, ScaledStepPosterior, ScaledSteps, ExactChain):
-    """``Standardised``, of a model of sequences where everything is exact."""
-
-    model: Any
-    units: Units
+class ScaledChain(ScaledExact, ScaledStepPosterior, ExactChain):
+    """Everything of its sequences is exact."""
 
     def filter(self) -> Filter:
         return StandardisedFilter(self.model.filter(), self.units)
@@ -212,25 +156,46 @@ class StandardisedChain(ScaledExact, ScaledStepPosterior, ScaledSteps, ExactChai
         return self.model.marginals(self.units.standard(datum))
 
 
-# the richest first
-_WRAPPERS: tuple[tuple[tuple[type, ...], Any], ...] = (
-    ((ExactChain,), StandardisedChain),
-    ((Tractable, Stepwise), StandardisedExactSteps),
-    ((Tractable,), StandardisedExact),
-    ((StepPosterior,), StandardisedStepPosterior),
-    ((Stepwise,), StandardisedSteps),
-    ((Local,), StandardisedLocal),
-    ((Plate,), StandardisedPlate),
-    ((Model,), Standardised),
+def concrete(name: str, parts: tuple[type, ...], fields: dict[str, Any], module: str) -> Any:
+    """A final class of abstract parts. Its name is how it is saved."""
+    make: Any = type(eqx.Module)
+    return make(name, parts, {"__module__": module, "__qualname__": name, "__annotations__": fields})
+
+
+# Of each of these the first that a model is, and its wrapper's part: all that it can do.
+_ABILITIES: tuple[tuple[tuple[type, type], ...], ...] = (
+    ((ExactChain, ScaledChain), (Tractable, ScaledExact)),
+    ((KnownDynamics, ScaledDynamics), (StepPosterior, ScaledStepPosterior), (Stepwise, ScaledSteps)),
+    ((Local, ScaledLocal), (Plate, ScaledPlate)),
 )
-WRAPPED: tuple[Any, ...] = tuple(wrapper for _, wrapper in _WRAPPERS)
+_WRAPPERS: dict[tuple[type, ...], Any] = {}
+
+
+def _parts(chosen: Any) -> tuple[type, ...]:
+    """Without those that others are made of."""
+    given = [part for part in chosen if part is not None]
+    return tuple(p for p in given if not any(p is not other and issubclass(other, p) for other in given))
+
+
+for _found in map(_parts, product(*[(*(part for _, part in each), None) for each in _ABILITIES])):
+    _name = "Standardised" + "".join(part.__name__.removeprefix("Scaled") for part in _found)
+    _WRAPPERS[_found] = concrete(_name, _found or (Scaled,), {"model": Any, "units": Units}, __name__)
+COMPOSED = {wrapper.__name__: wrapper for wrapper in _WRAPPERS.values()}
+
+
+def __getattr__(name: str) -> Any:
+    """The wrappers by their names."""
+    if name not in COMPOSED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return COMPOSED[name]
 
 
 def standardised(model: Model, units: Units) -> Any:
     """A model of standardised data as one of the user's: itself where nothing is scaled."""
     if units.none:
         return model
-    return next(wrapper for kinds, wrapper in _WRAPPERS if all(isinstance(model, kind) for kind in kinds))(model, units)
+    chosen = (next((part for kind, part in each if isinstance(model, kind)), None) for each in _ABILITIES)
+    return _WRAPPERS[_parts(chosen)](model, units)
 
 
 def in_user_units(model: Model, units: Units) -> Any:
@@ -252,7 +217,7 @@ def rescaled(model: Model, units: Units) -> Any:
 
 def unwrapped(model: Any) -> tuple[Any, Units | None]:
     """The model of standardised data and its units; a model as it is, and None, if it is of the user's."""
-    return (model.model, model.units) if isinstance(model, WRAPPED) else (model, None)
+    return (model.model, model.units) if isinstance(model, Scaled) else (model, None)
 
 
 class StandardisedFilter(Filter):

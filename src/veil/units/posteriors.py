@@ -1,17 +1,27 @@
 """Posteriors of standardised data as posteriors of the user's: the twins of the models' wrappers."""
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from veil.distributions import Distribution
-from veil.model import Datum
+from veil.model import Datum, Stepwise
 from veil.model.filter import Filter
-from veil.posterior.base import Continuing, Derived, Intrinsic, Online, Posterior, Proposal, Vectorial
+from veil.posterior.base import (
+    Continuing,
+    Derived,
+    Expecting,
+    Intrinsic,
+    Online,
+    Posterior,
+    Proposal,
+    Vectorial,
+)
 from veil.units.coordinates import Units
-from veil.units.models import StandardisedFilter, inside
+from veil.units.models import StandardisedFilter, concrete, inside
 
 
 class ScaledPosterior(Posterior):
@@ -24,11 +34,15 @@ class ScaledPosterior(Posterior):
         return self.posterior(inside(model, self.units), self.units.standard(datum))
 
 
-class ScaledProposal(Proposal):
-    """The same of one that proposes."""
+class ScaledOnline(ScaledPosterior, Online):
+    """It filters."""
 
-    posterior: eqx.AbstractVar[Any]
-    units: eqx.AbstractVar[Units]
+    def filter(self, model: Any) -> Filter:
+        return StandardisedFilter(self.posterior.filter(inside(model, self.units)), self.units)
+
+
+class ScaledProposal(ScaledPosterior, Proposal):
+    """It proposes."""
 
     def step_proposals(self, model: Any, datum: Datum) -> Any:
         return self.posterior.step_proposals(inside(model, self.units), self.units.standard(datum))
@@ -37,28 +51,18 @@ class ScaledProposal(Proposal):
         return self.posterior.step(inside(model, self.units), features, carry, self.units.standard(datum))
 
 
-class ScaledOnline(Online):
-    """The same of one that filters."""
+class ScaledContinuing(ScaledPosterior, Continuing):
+    """It goes on from window to window."""
 
-    posterior: eqx.AbstractVar[Any]
-    units: eqx.AbstractVar[Units]
+    def begin(self, model: Any) -> Any:
+        return self.posterior.begin(inside(model, self.units))
 
-    def filter(self, model: Any) -> Filter:
-        return StandardisedFilter(self.posterior.filter(inside(model, self.units)), self.units)
-
-
-class StandardisedPosterior(ScaledPosterior):
-    """A posterior of standardised data as one of the user's: the twin of ``Standardised``."""
-
-    posterior: Any
-    units: Units
+    def ended(self, model: Any, datum: Datum, key: Any) -> Any:
+        return self.posterior.ended(inside(model, self.units), self.units.standard(datum), key)
 
 
-class StandardisedVectorial(ScaledPosterior, Vectorial):
-    """``StandardisedPosterior``, of one made of a vector, which can be refined."""
-
-    posterior: Any
-    units: Units
+class ScaledVectorial(ScaledPosterior, Vectorial):
+    """It is made of a vector, which can be refined."""
 
     def vector(self, model: Any, datum: Datum) -> Float[Array, " V"]:
         return self.posterior.vector(inside(model, self.units), self.units.standard(datum))
@@ -67,56 +71,47 @@ class StandardisedVectorial(ScaledPosterior, Vectorial):
         return self.posterior.distribution(vector)
 
 
-class StandardisedProposal(ScaledProposal, ScaledPosterior):
-    """``StandardisedPosterior``, of one that proposes."""
+class ScaledExpecting(ScaledPosterior, Expecting):
+    """It has an M-step's expectations: of the model of standardised data, as its ``statistics`` want them."""
 
-    posterior: Any
-    units: Units
-
-
-class StandardisedOnline(ScaledOnline, ScaledPosterior):
-    """``StandardisedPosterior``, of one that filters."""
-
-    posterior: Any
-    units: Units
+    def expectations(self, model: Any, datum: Datum) -> tuple[Any, Float[Array, ""]]:
+        found, value = self.posterior.expectations(inside(model, self.units), self.units.standard(datum))
+        return found, value + self.units.log_jacobian(datum, isinstance(model, Stepwise))
 
 
-class StandardisedOnlineProposal(ScaledProposal, ScaledOnline, ScaledPosterior):
-    """``StandardisedPosterior``, of one that proposes and filters."""
-
-    posterior: Any
-    units: Units
-
-
-class StandardisedSequential(ScaledProposal, ScaledOnline, ScaledPosterior, Continuing):
-    """``StandardisedPosterior``, of one that proposes, filters and goes on from window to window."""
-
-    posterior: Any
-    units: Units
-
-    def begin(self, model: Any) -> Any:
-        return self.posterior.begin(inside(model, self.units))
-
-    def ended(self, model: Any, datum: Datum, key: PRNGKeyArray) -> Any:
-        return self.posterior.ended(inside(model, self.units), self.units.standard(datum), key)
-
-
-# the richest first
-_TWINS: tuple[tuple[tuple[type, ...], Any], ...] = (
-    ((Proposal, Online, Continuing), StandardisedSequential),
-    ((Proposal, Online), StandardisedOnlineProposal),
-    ((Proposal,), StandardisedProposal),
-    ((Online,), StandardisedOnline),
-    ((Vectorial,), StandardisedVectorial),
-    ((Posterior,), StandardisedPosterior),
+_ABILITIES: tuple[tuple[type, type], ...] = (
+    (Online, ScaledOnline),
+    (Proposal, ScaledProposal),
+    (Continuing, ScaledContinuing),
+    (Vectorial, ScaledVectorial),
+    (Expecting, ScaledExpecting),
 )
+_NAMES = {"": "Posterior", "OnlineProposalContinuing": "Sequential"}  # how they were saved before
+_TWINS: dict[tuple[type, ...], Any] = {}
+for _chosen in product(*[(part, None) for _, part in _ABILITIES]):
+    _parts = tuple(part for part in _chosen if part is not None)
+    _name = "".join(part.__name__.removeprefix("Scaled") for part in _parts)
+    _TWINS[_parts] = concrete(
+        "Standardised" + _NAMES.get(_name, _name),
+        _parts or (ScaledPosterior,),
+        {"posterior": Any, "units": Units},
+        __name__,
+    )
+COMPOSED = {twin.__name__: twin for twin in _TWINS.values()}
+
+
+def __getattr__(name: str) -> Any:
+    """The twins by their names."""
+    if name not in COMPOSED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return COMPOSED[name]
 
 
 def standardised_posterior(posterior: Posterior, units: Units) -> Posterior:
     """A posterior of standardised data as one of the user's: itself where it has nothing of its own."""
     if units.none or isinstance(posterior, Intrinsic):
         return posterior
-    return next(twin for kinds, twin in _TWINS if all(isinstance(posterior, kind) for kind in kinds))(posterior, units)
+    return _TWINS[tuple(part for kind, part in _ABILITIES if isinstance(posterior, kind))](posterior, units)
 
 
 def unwrapped_posterior(posterior: Any) -> tuple[Any, Units | None]:

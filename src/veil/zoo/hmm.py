@@ -139,10 +139,6 @@ class HMM(ExactChain, ClosedForm, Rescalable):
         parts = self._parts(datum)
         return Marginal(jnp.log(markov.smooth(*parts).marginals), path=markov.best_path(*parts)[0])
 
-    def best_path(self, datum: Datum) -> Int[Array, " T"]:
-        """The most likely path (Viterbi)."""
-        return markov.best_path(*self._parts(datum))[0]
-
     def sample(self, key: PRNGKeyArray, evidence: Any = None, steps: int | None = None) -> tuple[Array, Array]:
         """(path [T], y [T, ...]) drawn from the model, as long as the evidence, or ``steps``."""
         key_path, key_query = jax.random.split(key)

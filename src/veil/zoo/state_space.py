@@ -100,23 +100,23 @@ class StateSpace(Stepwise, Startable, Guided):
 
     def carry(self, evidence: Any) -> State:
         """What the first step of an episode has before it."""
-        return self.dynamics.start()
+        return self.dynamics.begun()
 
     def advance(self, carry: State, latent: Array, query: Any, evidence: Any, observed: Any) -> State:
         """What a step leaves to the next."""
         seen = self.dynamics.seen(jnp.zeros(0), None) if query is None else self.dynamics.seen(query, observed)
-        return State(self.dynamics.recall(carry, evidence), latent, seen)
+        return State(self.dynamics.recalled(carry, evidence), latent, seen)
 
     def latent_of(self, carry: State) -> Marginal:
         return Marginal(None, carry.latent, jnp.zeros_like(carry.latent))
 
     def step_prior(self, carry: State, evidence: Any) -> Distribution:
         """p(z_t | past, x_t)."""
-        return self.dynamics.prior(self.dynamics.recall(carry, evidence), jnp.zeros(0))
+        return self.dynamics.prior(self.dynamics.recalled(carry, evidence), jnp.zeros(0))
 
     def step_likelihood(self, carry: State, latent: Array, evidence: Any) -> Distribution:
         """p(y_t | z_t, past, x_t)."""
-        return self.emission(self.dynamics.recall(carry, evidence), latent)
+        return self.emission(self.dynamics.recalled(carry, evidence), latent)
 
     # -- draws and learning --------------------------------------------------------------------------------------------
 

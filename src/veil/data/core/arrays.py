@@ -49,6 +49,7 @@ class Data:
             ("arm.joints0"); one name for an array with two or more axes per datum (or step), such as images.
         evidence_names: one per column (the last axis) of the evidence; x0, x1, ... by default; or as above.
         name: what tables and pictures call the data.
+        view: how they were made of what an environment shows (`Recording.data`), which actors see by; else None.
 
     Raises:
         TypeError: an argument does not hold real numbers.
@@ -70,6 +71,7 @@ class Data:
     query_names: tuple[str, ...]
     evidence_names: tuple[str, ...]
     name: str
+    view: Any
 
     # Written out, since what is accepted (anything like an array) is wider than what the fields hold.
     def __init__(
@@ -84,10 +86,11 @@ class Data:
         name: str = "data",
         mask: Any = None,
         reset: Any = None,
+        view: Any = None,
     ) -> None:
         given = {"query": query, "evidence": evidence, "weight": weight, "observed": observed, "index": index}
         given |= {"mask": mask, "reset": reset}
-        _set(self, *checked(given, (query_names, evidence_names, name), whole=True, first_row=0))
+        _set(self, *checked(given, (query_names, evidence_names, name), whole=True, first_row=0), view)
 
     def __len__(self) -> int:
         """The number of data N."""
@@ -159,7 +162,7 @@ class Data:
             if len(range(*rows.indices(count))) == 0:
                 ends = ["" if end is None else str(end) for end in (rows.start, rows.stop)]
                 raise ValueError(f"data[{':'.join(ends)}] selects none of the {count} rows; select at least one")
-            return unchecked(trees.map(lambda array: array[rows], self._arrays()), labels(self))
+            return unchecked(trees.map(lambda array: array[rows], self._arrays()), labels(self), self.view)
         wanted = np.asarray(rows)
         if wanted.dtype == bool:
             if wanted.shape != (count,):
@@ -195,8 +198,7 @@ class Data:
         """The same data with an index, row numbers unless they have one: for posteriors with one row per datum."""
         if self.index is not None:
             return self
-        given: dict[str, Any] = {**self.fields(), "index": np.arange(len(self)), "name": self.name}
-        return Data(query_names=self.query_names, evidence_names=self.evidence_names, **given)
+        return unchecked({**self.fields(), "index": np.arange(len(self))}, labels(self), self.view)
 
     def split(self, fraction: float, rng: np.random.Generator) -> tuple[Data, Data]:
         """Two disjoint random parts, the first with about `fraction` of the data; both keep the order of the rows.
@@ -223,7 +225,7 @@ class Data:
         """Rows in memory. Only what was on disk needs checking; the rest was checked when it came."""
         picked = trees.map(lambda array: array[rows], self._arrays())
         if not self.mapped:
-            return unchecked(picked, labels(self))
+            return unchecked(picked, labels(self), self.view)
         return block(trees.map(lambda array: np.array(array, subok=False), picked), labels(self), first_row)
 
     def select(self, query: Columns = None, evidence: Columns = None) -> Data:
@@ -278,17 +280,18 @@ def labels(data: Data) -> Labels:
     return data.query_names, data.evidence_names, data.name
 
 
-def _set(data: Data, arrays: Mapping[str, Any], names: tuple[Any, Any, str]) -> None:
+def _set(data: Data, arrays: Mapping[str, Any], names: tuple[Any, Any, str], view: Any = None) -> None:
+    object.__setattr__(data, "view", view)
     for field in FIELDS:
         object.__setattr__(data, field, arrays.get(field))
     for field, value in zip(("query_names", "evidence_names", "name"), names, strict=True):
         object.__setattr__(data, field, value)
 
 
-def unchecked(arrays: Mapping[str, Tree], names: Labels) -> Data:
+def unchecked(arrays: Mapping[str, Tree], names: Labels, view: Any = None) -> Data:
     """Data of arrays that are known to be good: nothing is checked again, and nothing needs to hold for the whole."""
     made = object.__new__(Data)
-    _set(made, arrays, names)
+    _set(made, arrays, names, view)
     return made
 
 
@@ -310,7 +313,7 @@ def concatenate(parts: Sequence[Data]) -> Data:
     }
     if any(part.observed is not None for part in parts):
         arrays["observed"] = trees.map(together, *(every_mask(part.query, part.observed) for part in parts))
-    return unchecked(arrays, labels(parts[0]))
+    return unchecked(arrays, labels(parts[0]), parts[0].view)
 
 
 def shape_text(tree: Tree) -> str:

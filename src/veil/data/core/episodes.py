@@ -160,12 +160,16 @@ def ragged(
 def steps(data: Data) -> Data:
     """The steps of all sequences as plain rows, padding left out: query [M, ...], each with its sequence's weight.
 
+    A policy's data of a recording are such rows already, and stay as they are.
+
     Raises:
         ValueError: data that are not sequences.
 
     >>> len(steps(episodes([[1.0, 2.0, 3.0], [4.0]])))
     4
     """
+    if data.view is not None and data.view.taken and sequence_shape(data.query) is None:
+        return data
     shape = shape_of(data)
     mask = np.ones(shape, bool) if data.mask is None else data.mask
     fields = data.fields()
@@ -173,7 +177,7 @@ def steps(data: Data) -> Data:
     arrays = trees.map(lambda array: array[mask], arrays)
     if data.weight is not None:
         arrays["weight"] = np.broadcast_to(data.weight[:, None], mask.shape)[mask]
-    return unchecked(arrays, (data.query_names, data.evidence_names, data.name))
+    return unchecked(arrays, labels(data), data.view)
 
 
 def shape_of(data: Data) -> tuple[int, int]:

@@ -67,4 +67,4 @@ def windows(data: Data, length: int, stride: int | None = None, *, marked: bool 
         if marked:
             reset[:, 0] |= begin == 0
         made["reset"] = reset
-    return unchecked(made, labels(data))
+    return unchecked(made, labels(data), data.view)

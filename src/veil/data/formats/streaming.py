@@ -242,7 +242,7 @@ class Stream:
             like = vars(self._like)[field]
             if like is not None:
                 arrays[field] = trees.map(lambda array, one: array.astype(one.dtype, copy=False), arrays[field], like)
-        return unchecked(arrays, (part.query_names, part.evidence_names, self.name))
+        return unchecked(arrays, (part.query_names, part.evidence_names, self.name), part.view)
 
     def _compare(self, found: object, number: int) -> Data:
         found = _check_block(found, number)

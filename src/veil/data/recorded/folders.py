@@ -36,10 +36,18 @@ def read(folder: Path) -> Recording:
     if not files:
         raise ValueError(f"{folder} holds no whole episode yet; collect some")
     try:
-        categories = {name: range(int(low), int(high)) for name, (low, high) in about.get("categories", {}).items()}
+        categories = {name: _ranges(pairs) for name, pairs in about.get("categories", {}).items()}
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{folder / ABOUT}: categories must be pairs of numbers by name: {error}") from None
     return Recording(_Episodes(files), categories, folder.resolve().name, about)
+
+
+def _ranges(pairs: Any) -> Any:
+    """A range of a pair of numbers, a tuple of them of a list of pairs."""
+    if all(isinstance(each, list) for each in pairs):
+        return tuple(map(_ranges, pairs))
+    low, high = pairs
+    return range(int(low), int(high))
 
 
 def read_about(folder: Path) -> dict[str, Any]:

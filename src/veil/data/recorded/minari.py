@@ -20,6 +20,7 @@ import numpy as np
 
 from veil.data.core.packages import needed
 from veil.data.recorded.recordings import Episode, Recording
+from veil.data.recorded.views import choices, join
 
 MAIN, METADATA = "main_data.hdf5", "metadata.json"
 ENDINGS = (".hdf5", ".h5")
@@ -48,11 +49,15 @@ def read(file: Path) -> Recording:
             "with minari as hdf5"
         )
     spaces = {kind: _space(about, f"{kind}_space", file) for kind in ("observation", "action")}
-    categories: dict[str, range] = {}
+    categories: dict[str, Any] = {}
     for kind, space in spaces.items():
         for name, leaf in _leaves(space, kind).items():
             if leaf.get("type") == "Discrete":
                 categories[name] = range(int(leaf.get("start", 0)), int(leaf.get("start", 0)) + int(leaf["n"]))
+            elif leaf.get("type") == "MultiDiscrete":
+                counts = np.ravel(leaf["nvec"])
+                starts = np.broadcast_to(np.ravel(leaf.get("start", 0)), counts.shape)
+                categories[name] = tuple(range(int(a), int(a + n)) for a, n in zip(starts, counts, strict=True))
     pictures: frozenset[str] = frozenset()
     if about.get("jpeg_encoding", True):
         pictures = frozenset(
@@ -189,17 +194,12 @@ ENDS = ("terminations", "truncations")
 def _arrays(node: Any, pictures: frozenset[str], name: str) -> dict[str, np.ndarray]:
     """The arrays in a group and its groups, named as a path; those of text are left out."""
     if hasattr(node, "keys"):
-        inside = [_arrays(node[key], pictures, _join(name, key)) for key in node]
+        inside = [_arrays(node[key], pictures, join(name, key)) for key in node]
         return {key: array for part in inside for key, array in part.items()}
     array = node[()]
     if name in pictures:
         return {name: _decoded(array)}
     return {name: np.asarray(array)} if np.asarray(array).dtype.kind in "biuf" else {}
-
-
-def _join(name: str, key: str) -> str:
-    # The parts of a dictionary are called by their own names.
-    return key if name in ("observation", "action", "") else f"{name}/{key}"
 
 
 def _named(arrays: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
@@ -238,9 +238,9 @@ def _leaves(space: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:
     """The spaces that hold numbers, named as the arrays are."""
     kind, inside = space.get("type"), space.get("subspaces")
     if kind == "Dict" and isinstance(inside, dict):
-        parts = [_leaves(each, _join(name, key)) for key, each in inside.items()]
+        parts = [_leaves(each, join(name, key)) for key, each in inside.items()]
     elif kind == "Tuple" and isinstance(inside, list):
-        parts = [_leaves(each, _join(name, f"_index_{i}")) for i, each in enumerate(inside)]
+        parts = [_leaves(each, join(name, f"_index_{i}")) for i, each in enumerate(inside)]
     else:
         return {name: dict(space)}
     return {key: leaf for part in parts for key, leaf in part.items()}
@@ -280,7 +280,7 @@ def _write_arrays(group: Any, place: str, arrays: Mapping[str, np.ndarray], kind
         group.create_dataset(path, data=array, compression="gzip" if array.dtype == np.uint8 else None)
 
 
-def _space_of(arrays: Mapping[str, np.ndarray], categories: Mapping[str, range], kind: str) -> dict[str, Any]:
+def _space_of(arrays: Mapping[str, np.ndarray], categories: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """A space that holds these arrays, as Minari writes it: a Dict of names with "/" for a Dict in it."""
     if list(arrays) == [kind]:
         return _leaf(kind, arrays[kind], categories)
@@ -304,10 +304,13 @@ def _dict_space(tree: dict[str, Any]) -> dict[str, Any]:
     return {"type": "Dict", "subspaces": inside}
 
 
-def _leaf(name: str, array: np.ndarray, categories: Mapping[str, range]) -> dict[str, Any]:
+def _leaf(name: str, array: np.ndarray, categories: Mapping[str, Any]) -> dict[str, Any]:
     if name in categories:
-        values = categories[name]
-        return {"type": "Discrete", "dtype": "int64", "start": values.start, "n": len(values)}
+        ranges = choices(categories[name])
+        if isinstance(categories[name], range):
+            return {"type": "Discrete", "dtype": "int64", "start": ranges[0][0], "n": ranges[0][1] - ranges[0][0]}
+        starts, counts = ([f(a, b) for a, b in ranges] for f in (lambda a, b: a, lambda a, b: b - a))
+        return {"type": "MultiDiscrete", "dtype": "int64", "start": starts, "nvec": counts}
     shape, dtype = array.shape[1:], array.dtype
     if dtype.kind == "f":
         low, high = -np.inf, np.inf

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from veil.data.core import trees
-from veil.data.core.arrays import Data
+from veil.data.core.arrays import Data, labels, unchecked
 from veil.data.core.columns import suggestion
-from veil.data.core.episodes import episodes as sequences
+from veil.data.core.episodes import episodes as as_sequences
 from veil.data.core.trees import Tree
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-RESULTS = ("reward", "terminated")
+from veil.data.recorded.views import ACTED, OBSERVED, RESULTS, Part, Roles, View, check_choices, choices
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +78,8 @@ class Recording:
 
     Fields:
         episodes: a sequence of `Episode`; that of a file reads an episode when it is indexed.
-        categories: of parts that are choices, their values: {"action": range(2)}. As data they are zeros and a one.
+        categories: of parts that are choices, their values: {"action": range(2)}, of several choices side by side a
+            range for each: {"action": (range(2), range(3))}. As data they are zeros and ones.
         name: of the data.
         about: what else the file said, as plain values.
 
@@ -91,7 +89,7 @@ class Recording:
     """
 
     episodes: Sequence[Any]  # of Episode; looking at one reads it
-    categories: Mapping[str, range] = field(default_factory=dict)
+    categories: Mapping[str, Any] = field(default_factory=dict)
     name: str = "recording"
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -113,108 +111,128 @@ class Recording:
         """Those of `parts` that are images."""
         return _images(self.episodes[0])
 
-    def data(self, query: Any = None, evidence: Any = None, name: str | None = None) -> Data:
-        """Sequences of T+1 steps: at step t the query is o_t, and the evidence the action u_{t-1} that led to it.
+    def data(
+        self, query: Any = None, evidence: Any = None, name: str | None = None, sequences: bool | None = None
+    ) -> Data:
+        """What the query and the evidence name, of every episode: for a world model, or for a policy.
 
-        So a chain's p(z_t | z_t-1, x_t) is the transition under the action, as `HMM` and `LDS` have it. What belongs to
-        an action stands at the step that it led to: the reward r_{t-1} as well, and whether o_t ended the episode. At
-        the first step, which no action led to, they are zero. Choices become zeros and a one. An image (8-bit, three
-        axes or more) becomes numbers in [0, 1] and keeps its axes.
+        Of a world model: sequences of T+1 steps, at step t the query o_t, and the evidence the action u_{t-1} that led
+        to it. So a chain's p(z_t | z_t-1, x_t) is the transition under the action, as `HMM` and `LDS` have it. What
+        belongs to an action stands at the step that it led to: the reward r_{t-1} as well, and whether o_t ended the
+        episode. At the first step, which no action led to, they are zero.
 
-        One part is an array (flattened, if it is no image); several are a dictionary by their names, each with its own
-        axes ("arm/angle" is "angle" in a dictionary "arm"). Several parts of the evidence without an image among them
-        are put side by side instead. One may say which part goes where, those in a list side by side:
+        Of a policy, `query="action"`: one datum for each action u_t, with the observation o_t at which it was taken as
+        evidence; the last observation, at which none was taken, is left out. An action or reward in the evidence is the
+        one before, u_{t-1}, and its columns are called "last action". The data are called "..., actions taken", their
+        repr says so, and `view` is what an actor sees by.
+
+        Choices become zeros and a one. An image (8-bit, three axes or more) becomes numbers in [0, 1] and keeps its
+        axes. One part is an array (flattened, if it is no image); several are a dictionary by their names, each with
+        its own axes ("arm/angle" is "angle" in a dictionary "arm"). Several parts of the evidence without an image
+        among them are put side by side instead. One may say which part goes where, those in a list side by side:
         `query={"frame": "frame", "body": ["joints", "speeds"]}`, or `query=[["joints", "speeds"]]` for one array.
 
         Args:
             query: names of `parts`; by default the one image, or all observations if there is none or are several.
             evidence: names of `parts`, such as "action"; none by default.
             name: of the data.
+            sequences: whether an episode is one datum, or each step is: by default rows of a policy, else sequences.
 
         Raises:
             ValueError: unknown names, an image beside others in a list, or episodes that differ in more than their
                 length.
+
+        >>> one = Episode({"observation": np.array([3.0, 4.0, 5.0])}, {"action": np.array([0.3, 0.4])}, np.ones(2))
+        >>> Recording([one]).data("action", "observation").evidence.tolist()
+        [[3.0], [4.0]]
+        >>> Recording([one]).data("observation", "action")
+        Data('recording': N=1, query [3, 1], evidence [3, 1])
         """
+        view = self._view(query, evidence)
+        rows = [self._steps(episode, view, number) for number, episode in enumerate(self.episodes)]
+        given: dict[str, Any] = {argument: [each[argument] for each in rows] for argument in rows[0]}
+        given |= {f"{argument}_names": view.names(argument) for argument in ("query", "evidence")}
+        given["name"] = name or self.name + (", actions taken" if view.taken else "")
+        if sequences is None:
+            sequences = not view.taken
+        if not sequences:
+            given |= {argument: trees.map(lambda *each: np.concatenate(each), *given[argument]) for argument in rows[0]}
+            return Data(**given, view=view)
+        made = as_sequences(**given)
+        return unchecked(made.fields(), labels(made), view)
+
+    def _view(self, query: Any, evidence: Any) -> View:
         first = self.episodes[0]
         images = _images(first)
         plain = [each for each, array in first.observations.items() if array.dtype.kind in "biuf"]
-        wanted = {"query": _wanted(first, query or (images[0] if len(images) == 1 else plain), "query")}
-        if evidence:
-            wanted["evidence"] = _wanted(first, evidence, "evidence")
-        for path, names in trees.leaves(wanted):
-            _check_parts(first, names, trees.text(path[0], path[1:]))
-        rows = [self._steps(episode, wanted, number) for number, episode in enumerate(self.episodes)]
-        for number, each in enumerate(rows):
-            for (path, array), (_, like) in zip(trees.leaves(each), trees.leaves(rows[0]), strict=True):
-                if array.shape[1:] != like.shape[1:]:
-                    raise ValueError(
-                        f"{trees.text(path[0], path[1:])}: episode {number} has the shape {list(array.shape[1:])} a "
-                        f"step and episode 0 {list(like.shape[1:])}; leave one of them out"
-                    )
-        given: dict[str, Any] = {argument: [each[argument] for each in rows] for argument in wanted}
-        given |= {f"{argument}_names": self._columns(first, tree) for argument, tree in wanted.items()}
-        return sequences(**given, name=self.name if name is None else name)
+        wanted = [_wanted(first, query or (images[0] if len(images) == 1 else plain), "query")]
+        wanted.append(_wanted(first, evidence, "evidence") if evidence else None)
+        roles: list[Roles] = []
+        used: dict[str, Part] = {}
+        for argument, tree in zip(("query", "evidence"), wanted, strict=True):
+            for path, names in trees.leaves(tree):
+                used |= {name: self._part(first, name, names, trees.text(argument, path)) for name in names}
+            roles.append(tuple((path, tuple(names)) for path, names in trees.leaves(tree)))
+        taken = all(used[name].kind == ACTED for _, names in roles[0] for name in names)
+        return View(roles[0], roles[1], taken, tuple(used.values()))
 
-    def _steps(self, episode: Episode, wanted: Mapping[str, Tree], number: int) -> Tree:
-        """Arrays [T+1, ...] in the places of their names."""
-
-        def leaf(names: list[str], path: trees.Path) -> np.ndarray:
-            arrays = []
-            for name in names:
-                try:
-                    arrays.append(_shifted(episode, name))
-                except KeyError:
-                    raise ValueError(f"{path[0]}: episode {number} has no {name!r}, which episode 0 has") from None
-            if len(names) == 1 and _is_image(arrays[0]):
-                return arrays[0].astype(np.float32) / np.float32(255)
-            if len(names) == 1 and len(path) > 1 and names[0] not in self.categories:
-                return arrays[0]  # in a dictionary with its own axes
-            return np.concatenate(
-                [self._flat(name, array, number) for name, array in zip(names, arrays, strict=True)], axis=1
-            )
-
-        return trees.map(leaf, wanted, trees.paths(wanted))
-
-    def _flat(self, name: str, array: np.ndarray, number: int) -> np.ndarray:
-        if name not in self.categories:
-            return array.reshape(len(array), -1)
-        values = self.categories[name]
-        code = array.reshape(len(array))
-        if name not in self.episodes[0].observations:  # at the first step no action was taken
-            code = code[1:]
-        if code.dtype.kind not in "iu" or np.any((code < values.start) | (code >= values.stop)):
+    def _part(self, episode: Episode, name: str, beside: Sequence[str], argument: str) -> Part:
+        """What is known of a part. Refuses what is not numbers, and an image beside others in one array."""
+        kind = OBSERVED if name in episode.observations else ACTED if name in episode.actions else "result"
+        if kind == "result":
+            return Part(name, kind, ())
+        array = np.asarray((episode.observations if kind == OBSERVED else episode.actions)[name])
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"{argument}: {name!r} holds {array.dtype}, not numbers; name others")
+        if _is_image(array) and len(beside) > 1:
             raise ValueError(
-                f"{name}: expected the integers {values.start} to {values.stop - 1}; episode {number} has others"
+                f"{argument}: {name!r} holds images {list(array.shape[1:])}, which cannot be side by side with "
+                f"{', '.join(repr(other) for other in beside if other != name)}; name each alone"
             )
-        hot = np.zeros((len(array), len(values)), np.float32)
-        hot[np.arange(len(array) - len(code), len(array)), code - values.start] = 1.0
-        return hot
+        values = self.categories.get(name)
+        return Part(name, kind, array.shape[1:], _is_image(array), () if values is None else choices(values))
 
-    def _columns(self, first: Episode, wanted: Tree) -> list[str]:
-        """The names of the columns of parts side by side; none of an image or a dictionary, which have their own."""
-        columns: list[str] = []
-        for name in [] if trees.is_tree(wanted) else wanted:
-            array = _shifted(first, name)
-            if _is_image(array):
-                return []
-            size = len(self.categories[name]) if name in self.categories else int(np.prod(array.shape[1:]))
-            columns += [name] if size == 1 else [f"{name}{i}" for i in range(size)]
-        return columns
+    def _steps(self, episode: Episode, view: View, number: int) -> dict[str, Tree]:
+        """The arrays of query and evidence: [T+1, ...] each, of actions taken [T, ...]."""
+        made = {}
+        for role in ("query", "evidence")[: 2 if view.evidence else 1]:
+
+            def numbers(part: Part, flat: bool, role: str = role) -> np.ndarray:
+                found = part.numbers(_entries(episode, part, role, number), flat)
+                if view.taken and (role == "query" or part.kind == OBSERVED):
+                    return found[: len(episode)]
+                return found if part.kind == OBSERVED else _led(found)[: len(episode) + (not view.taken)]
+
+            made[role] = view.arrays(role, numbers)
+        return made
 
     def __repr__(self) -> str:
         return f"Recording({self.name!r}: {len(self)} episodes, {', '.join(self.parts)})"
 
 
-def _shifted(episode: Episode, name: str) -> np.ndarray:
-    """A part at each of the T+1 steps: what belongs to an action at the step that it led to, zero at the first."""
-    if name in episode.observations:
-        return np.asarray(episode.observations[name])
-    if name == "terminated":
-        last = np.zeros(len(episode) + 1, np.float32)
-        last[-1] = episode.terminated
-        return last
-    array = np.asarray(episode.rewards if name == "reward" else episode.actions[name])
-    return np.concatenate([np.zeros_like(array[:1]), array])
+def _entries(episode: Episode, part: Part, role: str, number: int) -> np.ndarray:
+    """A part's entries, [T+1, ...] of observations, [T, ...] of what belongs to actions, checked."""
+    if part.name == "reward":
+        return np.asarray(episode.rewards)
+    if part.name == "terminated":
+        return np.append(np.zeros(len(episode) - 1, np.float32), np.float32(episode.terminated))
+    arrays = episode.observations if part.kind == OBSERVED else episode.actions
+    if part.name not in arrays:
+        raise ValueError(f"{role}: episode {number} has no {part.name!r}, which episode 0 has")
+    array = np.asarray(arrays[part.name])
+    if array.shape[1:] != part.shape:
+        raise ValueError(
+            f"{role}: {part.name!r} of episode {number} has the shape {list(array.shape[1:])} a step and of episode 0 "
+            f"{list(part.shape)}; leave one of them out"
+        )
+    if part.choices:
+        check_choices(part, array, number)
+    return array
+
+
+def _led(numbers: np.ndarray) -> np.ndarray:
+    """What belongs to an action at the step that it led to, zero at the first, which none led to."""
+    return np.concatenate([np.zeros_like(numbers[:1]), numbers])
 
 
 def _parts(episode: Episode) -> tuple[str, ...]:
@@ -238,21 +256,6 @@ def _wanted(first: Episode, names: Any, argument: str) -> Tree:
     if together or len(chosen) == 1:
         return chosen
     return trees.nested({tuple(each.split("/")): [each] for each in chosen})
-
-
-def _check_parts(episode: Episode, names: Sequence[str], argument: str) -> None:
-    """Refuse what is not numbers, and an image beside others in one array."""
-    if not names:
-        raise ValueError(f"{argument}: expected the name of at least one part; got none")
-    for name in names:
-        array = _shifted(episode, name)
-        if array.dtype.kind not in "biuf":
-            raise ValueError(f"{argument}: {name!r} holds {array.dtype}, not numbers; name others")
-        if _is_image(array) and len(names) > 1:
-            raise ValueError(
-                f"{argument}: {name!r} holds images {list(array.shape[1:])}, which cannot be side by side with "
-                f"{', '.join(repr(other) for other in names if other != name)}; name each alone"
-            )
 
 
 def _is_image(array: np.ndarray) -> bool:
