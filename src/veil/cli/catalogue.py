@@ -107,7 +107,7 @@ def entry(name: str) -> Entry:
     >>> entry("gaussian").what
     'One Gaussian: p(y) = N(y; mean, covariance)'
     """
-    return choose("model", name, MODELS)
+    return choose("MODEL", name, MODELS)
 
 
 def build(name: str, options: Mapping[str, Any]) -> Model:

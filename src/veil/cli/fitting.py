@@ -133,7 +133,7 @@ def fit(
     if carry and window is None:
         raise Refusal("--carry: from one window to the next; say how long they are with --window")
     how: Any = reading.Sequences(episode, time, None if carry else window)
-    if not isinstance(_build(entry, next(iter(candidates.values()))), Stepwise):
+    if not isinstance(entry.build(next(iter(candidates.values()))), Stepwise):
         for option, given_value in zip(("--episode", "--time", "--window"), (episode, time, window), strict=True):
             if given_value is not None:
                 raise Refusal(f"{option}: {entry.name} is a model of single rows; leave it out")
@@ -160,7 +160,7 @@ def fit(
             found = reading.open_data(data, *asked_for, weight, blocks, how)
         _check_roles(entry, data, found, blocks, how is not None)
         candidates = {name: with_shapes(entry, chosen, decoder, found) for name, chosen in candidates.items()}
-        models = {name: _build(entry, chosen) for name, chosen in candidates.items()}
+        models = {name: entry.build(chosen) for name, chosen in candidates.items()}
         learning = choose(next(iter(models.values())), asked)
         precision = precision or ("float32" if learning.by_gradients else "float64")
         if precision not in runs.PRECISIONS:
@@ -217,22 +217,12 @@ def fit(
 def _entry(name: str, given: dict[str, Any]) -> Any:
     from veil.cli import catalogue
 
-    try:
-        entry = catalogue.entry(name)
-    except ValueError as error:
-        raise Refusal(str(error)) from error
+    entry = catalogue.entry(name)
     for option in given:
         if option not in entry.options:
             takes = ", ".join(f"--{name}" for name in entry.options)
             raise Refusal(f"{entry.name} does not take --{option}; it takes {takes}")
     return entry
-
-
-def _build(entry: Any, options: dict[str, Any]) -> Any:
-    try:
-        return entry.build(options)
-    except ValueError as error:
-        raise Refusal(f"--{error}") from error
 
 
 def _sizes(text: str) -> list[int]:
