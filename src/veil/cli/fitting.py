@@ -76,6 +76,7 @@ def fit(
     A fit that was stopped, by Ctrl-C or by force, goes on by the same command with --resume.
     """
     import jax
+    import numpy as np
 
     from veil.cli import reading, selecting
     from veil.cli.shapes import IMAGES, with_shapes
@@ -186,7 +187,7 @@ def fit(
             record = {**settings, **asked.record(), "objective": learning.name}
             record |= {"held_out": held_out, "select": select, "criterion": criterion, "stream": stream}
             record |= {"devices": devices, "processes": processes}
-            record |= {"bad": bad, "image_size": size}
+            record |= {"bad": bad, "image_size": size, "window": window, "carry": carry or None}
             runs.write_config(
                 folder,
                 runs.configuration(
@@ -201,11 +202,14 @@ def fit(
     if not quiet:
         if select is not None:
             selecting.show(selection, selecting.heading(entry))
-        status = result.status
+        status, checks = result.status, result.history.held_out
+        one = "datum" if how is None else "sequence" if how.window is None else "window"
         typer.echo(f"{entry.name} on {found.name}: {status.reason} after {status.steps} steps")
+        if len(checks):
+            typer.echo(f"held-out data, at best {np.nanmax(checks[:, 1]):.6g} nats per {one}")
         typer.echo(
-            f"log-likelihood {evaluation.log_likelihood:.4f} nats ({evaluation.kind}), "
-            f"{evaluation.log_likelihood_per_datum:.6g} per datum"
+            f"log-likelihood {'of all rows ' if len(checks) else ''}{evaluation.log_likelihood:.4f} nats "
+            f"({evaluation.kind}), {evaluation.log_likelihood_per_datum:.6g} per {one}"
             + (f", BIC {evaluation.bic:.2f}" if evaluation.kind == "exact" else "")
         )
         typer.echo(f"written to {out}")
@@ -255,7 +259,7 @@ def _check_roles(entry: Any, source: str, data: Any, blocks: Any, sequential: bo
 def _data_record(
     source: str, data: Any, weight: str | None, rows: int, blocks: Any, how: Any, asked: tuple[Any, Any]
 ) -> dict[str, Any]:
-    from veil.cli.reading import all_columns, check_column, column_names, is_table
+    from veil.cli.reading import all_columns, check_column, column_names, is_file, is_table
 
     sequences = None
     if how is not None:
@@ -270,7 +274,7 @@ def _data_record(
         }
     return {
         "sequences": sequences,
-        "source": source,
+        "source": str(Path(source).absolute()) if is_file(source) else source,
         "name": data.name,
         "rows": rows,
         "query": data.query_names,

@@ -47,13 +47,14 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
+    one = "datum" if opened.columns.sequences is None else "sequence"
     table = Table(title=f"{opened.model_name} on {found.name}", box=None, show_header=False, title_justify="left")
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
     rows = (
         ("log-likelihood", f"{result.log_likelihood:.4f}", f"nats, {result.kind}"),
-        ("  per datum", f"{result.log_likelihood_per_datum:.6f}", f"± {result.standard_error:.3g}"),
+        (f"  per {one}", f"{result.log_likelihood_per_datum:.6f}", f"± {result.standard_error:.3g}"),
         ("data", f"{result.n:g}", "" if result.n == result.rows else f"total weight, in {result.rows} rows"),
         ("parameters", str(result.parameters), ""),
     )

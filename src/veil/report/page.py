@@ -25,12 +25,22 @@ class Picture:
         self.figure.savefig(buffer, format="png", dpi=style.DPI)
         return buffer.getvalue()
 
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
     def save(self, folder: Path) -> Path:
         """Write ``folder/name.png``."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.png"
         path.write_bytes(self.png())
         return path
+
+
+class Pictures(dict[str, Picture]):
+    """Pictures by name; a notebook shows all of them, with their captions."""
+
+    def _repr_html_(self) -> str:
+        return "".join(map(_picture, self.values()))
 
 
 @dataclass(frozen=True)
