@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import jax
 import pytest
 
 import veil
@@ -20,9 +21,9 @@ SLIPS = {
     "PPCA(n_components=2)": "PPCA: there is no argument 'n_components'; say latent: PPCA(latent=2)",
     "VAE(latent_dim=8)": "VAE: there is no argument 'latent_dim'; say latent: VAE(latent=8)",
     "rssm(memmory=8)": "rssm: there is no argument 'memmory'; did you mean 'memory'? Available: latent, head",
-    "fit(Mixture, [[1.0]], key=None)": "model: Mixture makes one: call it, as in veil.Mixture()",
+    "fit(Mixture, [[1.0]], key=KEY)": "model: Mixture makes one: call it, as in veil.Mixture()",
     "evaluate(rssm, [[1.0]])": "model: rssm makes one: call it, as in veil.rssm()",
-    "fit([[1.0]], Mixture(), key=None)": "model: expected a veil.Model, such as veil.Mixture(components=3); got list",
+    "fit([[1.0]], Mixture(), key=KEY)": "model: expected a veil.Model, such as veil.Mixture(components=3); got list",
 }
 
 
@@ -38,7 +39,7 @@ def test_a_number_or_a_word_is_no_part(kind, name, value, words):
 @pytest.mark.parametrize("call", SLIPS)
 def test_a_slip_is_answered_with_the_right_call(call):
     with pytest.raises(TypeError, match=re.escape(SLIPS[call])):
-        eval(call, {name: getattr(veil, name) for name in veil.__all__})
+        eval(call, {"KEY": jax.random.key(0), **{name: getattr(veil, name) for name in veil.__all__}})
 
 
 def test_a_model_of_ones_own_takes_what_its_own_init_takes():

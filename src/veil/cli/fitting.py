@@ -76,7 +76,6 @@ def fit(
     A fit that was stopped, by Ctrl-C or by force, goes on by the same command with --resume.
     """
     import jax
-    import numpy as np
 
     from veil.cli import reading, selecting
     from veil.cli.shapes import IMAGES, with_shapes
@@ -206,7 +205,7 @@ def fit(
         one = "datum" if how is None else "sequence" if how.window is None else "window"
         typer.echo(f"{entry.name} on {found.name}: {status.reason} after {status.steps} steps")
         if len(checks):
-            typer.echo(f"held-out data, at best {np.nanmax(checks[:, 1]):.6g} nats per {one}")
+            typer.echo(f"held-out data, at best {checks[:, 1].max():.6g} nats per {one}")
         typer.echo(
             f"log-likelihood {'of all rows ' if len(checks) else ''}{evaluation.log_likelihood:.4f} nats "
             f"({evaluation.kind}), {evaluation.log_likelihood_per_datum:.6g} per {one}"

@@ -15,10 +15,7 @@ MOST_ROWS = 200_000  # data of more rows are not read again for pictures
 DRAWN = 3000  # rows of a stream that are
 
 
-def report(
-    run: options.RunToUse,
-    quiet: options.Quiet = False,
-) -> None:
+def report(run: options.RunToUse, quiet: options.Quiet = False) -> None:
     """Write RUN/report.html.
 
     One page with tables and pictures, which needs nothing else.

@@ -188,11 +188,7 @@ def _images(model: Any, posterior: Any, data: Data, paths: Sequence[trees.Path])
     drawn = veil.sample(model, 1 if given else len(some), key=jax.random.key(1), **given).query
     if given:
         drawn = trees.map(lambda leaf: leaf[:, 0], drawn)
-    rows = {
-        "data": _leaf(some.query, paths[0]),
-        "made again": _leaf(again, paths[0]),
-        "drawn": _leaf(drawn, paths[0]),
-    }
+    rows = {"data": _leaf(some.query, paths[0]), "made again": _leaf(again, paths[0]), "drawn": _leaf(drawn, paths[0])}
     caption = "Above images of the data, in the middle the mean of each given a draw of its latent, below draws"
     return [_strip(rows, f"{caption}{' given the same evidence' if given else ''}.", "images")]
 
