@@ -1,5 +1,7 @@
 """What prints is short: in words, arrays by their shape."""
 
+import io
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 import veil
+from veil.host import progress
 from veil.host.showing import Shown, shown, spark
 from veil.learning.result import History, Status
 from veil.verbs.forecasting import Forecast
@@ -87,3 +90,16 @@ def test_notebooks_get_a_table():
     assert "<td>components</td><td style='text-align:left'>3</td>" in veil.Mixture(components=3)._repr_html_()
     assert spark([1.0, np.nan]) == ""
     assert "nan" not in spark([1.0, np.inf, np.nan, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("notebook", "widgets", "seen"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_bars_are_for_terminals_and_notebooks_that_can_draw_them(monkeypatch, notebook, widgets, seen):
+    monkeypatch.setattr(progress, "find_spec", lambda name: name if widgets else None)
+    if notebook:
+        monkeypatch.setitem(sys.modules, "ipykernel", None)
+    else:
+        monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert progress.watched() is seen

@@ -97,7 +97,7 @@ def test_report(case, tmp_path, monkeypatch):
             assert panel.has_data()
             assert panel.get_label() == "<colorbar>" or panel.get_xlabel().endswith(")")
             assert panel.get_ylabel().endswith(")")
-    assert "log-likelihood (exact)" in text
+    assert "log-likelihood (exact" in text
     assert "a &lt;note&gt;" in text
     assert "veil fit &#x27;a b&#x27;" in text
     assert ("not drawn: &lt;moved&gt;" in text) == (case is gone)

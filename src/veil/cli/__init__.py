@@ -9,12 +9,13 @@ from types import FrameType
 def main() -> None:
     """The program ``veil``."""
     signal.signal(signal.SIGTERM, _terminate)
-    listening = signal.getsignal(signal.SIGINT)
-    if listening is signal.default_int_handler:  # nothing has begun: there is nothing to clean up, and nothing to show
+    listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # in the background it is ignored
+    if listening:  # nothing has begun: there is nothing to clean up, and no traceback to show
         signal.signal(signal.SIGINT, _leave)
     from veil.cli.app import app
 
-    signal.signal(signal.SIGINT, listening)
+    if listening:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     app(prog_name="veil")
 
 
