@@ -50,7 +50,8 @@ def plot(fit: Any, data: Any = None) -> Pictures:
     """
     shown = []
     if isinstance(fit, veil.Fit) and len(fit.history) > 1:
-        shown.append(history(fit.history.value, fit.history.held_out))
+        unit = "nats per sequence or window" if isinstance(fit.model, veil.Stepwise) else "nats per datum"
+        shown.append(history(fit.history.value, fit.history.held_out, unit=unit))
     if data is not None:
         given = data if isinstance(data, Data) else Data(data)
         veil.model.checks.shapes(parts(fit, None)[0], given)
@@ -59,11 +60,15 @@ def plot(fit: Any, data: Any = None) -> Pictures:
 
 
 def history(
-    value: np.ndarray, held_out: np.ndarray, steps: np.ndarray | None = None, unit: str = "", warm_up: int = 0
+    value: np.ndarray,
+    held_out: np.ndarray,
+    steps: np.ndarray | None = None,
+    unit: str = "nats per datum",
+    warm_up: int = 0,
 ) -> Picture:
     """The objective at each step, and on held-out data; while a KL's weight climbs it is not one objective."""
     with style.figure(panel=(6.2, 3.4)) as (picture, (panel,)):
-        plots.history(panel, value, held_out, steps=steps, unit=unit or "nats per datum", warm_up=warm_up)
+        plots.history(panel, value, held_out, steps=steps, unit=unit, warm_up=warm_up)
     caption = "The objective at each step, larger is better."
     if warm_up:
         caption += " In the shaded steps the weight of the KL climbs: the objective changes, and falls with it."

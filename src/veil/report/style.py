@@ -117,8 +117,9 @@ def check(picture: Any) -> None:
 
 def legend(panel: Any, *, room: float = 0.0, **options: Any) -> None:
     """A legend where it hides least; ``room``: by which share the panel grows upwards, for it to hide nothing."""
-    low, high = panel.get_ylim()
-    panel.set_ylim(low, high + room * (high - low))
+    if room:
+        low, high = panel.get_ylim()
+        panel.set_ylim(low, high + room * (high - low))
     panel.legend(**({"loc": "upper center" if room else "best", "ncols": 3 if room else 1} | options))
 
 

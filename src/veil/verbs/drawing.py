@@ -93,8 +93,9 @@ def _draws(model: Model, block: Datum, posterior: Posterior, keys: Any) -> Any:
     """Draws of every datum, leaves [N, S, ...]; each has keys of its own."""
 
     def one(datum: Datum) -> Any:
-        q = posterior(model, datum)
-        return jax.vmap(lambda key: q.sample(jax.random.fold_in(key, datum.index)))(keys)
+        q, index = posterior(model, datum), datum.index
+        assert index is not None
+        return jax.vmap(lambda key: q.sample(jax.random.fold_in(key, index)))(keys)
 
     return jax.vmap(one)(block)
 
