@@ -321,7 +321,7 @@ def _vrnn(
 
 CONDITIONAL = (_linear_gaussian, _generalised_linear, _neural, _mixture_of_experts, _mdn, _cvae, _bayesian_network)
 WITHOUT_LATENT = (_gaussian, _linear_gaussian, _generalised_linear, _neural)
-ALL = (
+ALL: tuple[Callable[..., Model], ...] = (
     _gaussian,
     _linear_gaussian,
     _generalised_linear,

@@ -128,9 +128,8 @@ def _latent(model: Any, posterior: Any, data: Data) -> list[Picture]:
             style.label(panel, x=("posterior mean of z", Z), y=("data", "count"))
         else:
             plots.points(panel, means[:, use], color=style.BLUE)
-            style.label(
-                panel, **{axis: (f"posterior mean of z, entry {i}", Z) for axis, i in zip("xy", use, strict=True)}
-            )
+            first, second = ((f"posterior mean of z, entry {i}", Z) for i in use)
+            style.label(panel, x=first, y=second)
     most = ", in the two entries that vary most" if means.shape[1] > 2 else ""
     return [Picture(picture, f"The latent of each datum ({found.kind} posterior){most}.", "latent")]
 

@@ -109,11 +109,10 @@ def run(quick: bool, say: Say) -> Findings:
 def _pictures(
     real: np.ndarray, again: np.ndarray, drawn: np.ndarray, places: np.ndarray, labels: np.ndarray, known: object
 ) -> list[Picture]:
-    pixels = {"x": ("each image 8 wide", "pixels"), "y": ("and 8 high", "pixels")}
     with style.figure(panel=(8.8, 3.0)) as (tiles, (panel,)):
         rows = np.clip(np.concatenate([real, again, drawn]), 0, 1)
         plots.tiles(panel, rows, len(real), ("held out", "made again", "drawn"), gap=3)
-        style.label(panel, **pixels)
+        style.label(panel, x=("each image 8 wide", "pixels"), y=("and 8 high", "pixels"))
     with style.figure(2, panel=(4.4, 3.8)) as (latent, (plane, units)):
         for digit in range(10):
             chosen = labels == digit
