@@ -78,6 +78,7 @@ def history(
 def pictures(fit: Any, data: Data) -> tuple[list[Picture], list[str]]:
     """What can be drawn of this model and these data, and notes on what cannot."""
     model, posterior = parts(fit, None)
+    data = known_to(posterior, data)
     if len(data) > DRAWN:
         data = data[np.sort(np.random.default_rng(0).permutation(len(data))[:DRAWN])]
     if isinstance(model, veil.Plate):
@@ -152,6 +153,8 @@ def _draws(model: Any, data: Data) -> list[Picture]:
 
 
 def _weights(model: Any, posterior: Any, data: Data) -> list[Picture]:
+    if data.evidence is None:
+        return []
     x, y = _rows(data.evidence), _rows(data.query)
     if x.shape[1] != 1 or y.shape[1] != 1:
         return []
@@ -185,7 +188,7 @@ def _images(model: Any, posterior: Any, data: Data, paths: Sequence[trees.Path])
     """Of a model of images a row of data, a row of what is made of their latents again, a row of draws."""
     if not paths:
         return []
-    posterior, data = chosen(model, posterior), known_to(posterior, data)
+    posterior = chosen(model, posterior)
     some = data[np.arange(min(SHOWN, len(data)))]
     again = _again(model, posterior, as_datum(some), jax.random.split(jax.random.key(0), len(some)))
     given = {} if data.evidence is None else {"evidence": some.evidence}

@@ -32,9 +32,12 @@ def write_report(run: str | os.PathLike[str], data: Data | None = None, *, missi
     fit, lines = opened.load(), opened.metrics()
     folder = opened.path / "plots"
     learning, steps = _learning(opened, lines)
-    shown, notes = (
-        pictures(fit, data) if data is not None else ([], [f"The data are not drawn: {missing or 'none came'}."])
-    )
+    try:
+        if data is None:
+            raise ValueError(missing or "none came")
+        shown, notes = pictures(fit, data)
+    except (TypeError, ValueError) as error:  # a page without them says more than none
+        shown, notes = [], [f"The data are not drawn: {error}."]
     for picture in [*learning, *shown]:
         picture.save(folder)
     end = lines[-1] if lines else {}
