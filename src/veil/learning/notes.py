@@ -13,7 +13,6 @@ from veil.parts.experts import LinearGaussian
 
 NO_DATA = 1e-3  # a component with less than this many data is empty
 ALIKE = 1e-3  # relative difference of parameters below which two components are one
-FEW = 3  # names of columns in a note
 MOST = 10  # notes on components
 MANY = 300  # components beyond which pairs are not compared
 
@@ -27,26 +26,15 @@ def columns(seen: Preprocessing, isotropic: bool) -> list[str]:
         return []
     sample, notes = seen.rows, []
     flat = sample.query.reshape(len(sample), -1)
-    observed = np.ones(flat.shape, bool) if sample.observed is None else sample.observed.reshape(len(sample), -1)
-    named = len(sample.query_names) == flat.shape[1]
-    empty, constant = [], []
+    observed = None if sample.observed is None else sample.observed.reshape(len(sample), -1)
     for j in range(flat.shape[1]):
-        values = flat[observed[:, j], j]
-        name = sample.query_names[j] if named else str(j)
+        values = flat[:, j] if observed is None else flat[observed[:, j], j]
+        name = sample.query_names[j] if len(sample.query_names) == flat.shape[1] else str(j)
         if len(values) == 0:
-            empty.append(name)
+            notes.append(f"column {name} is missing in every row: its parameters are those it started with")
         elif not isotropic and len(flat) > 1 and np.ptp(values) == 0:
-            constant.append(f"{name} is constant ({values[0]:g})")
-    if empty:
-        notes.append(f"column {_some(empty)} is missing in every row: its parameters are those it started with")
-    if constant:
-        notes.append(f"column {_some(constant)}: its variance is held at the floor of the prior")
+            notes.append(f"column {name} is constant ({values[0]:g}): its variance is held at the floor of the prior")
     return notes
-
-
-def _some(words: list[str]) -> str:
-    """A few of many, and how many there are."""
-    return ", ".join(words[:FEW]) + (f", and {len(words) - FEW} more" if len(words) > FEW else "")
 
 
 def components(experts: Any, counts: np.ndarray, largest_precision: float, seen: Preprocessing) -> list[str]:
