@@ -38,9 +38,8 @@ def condition(
     >>> waiting = condition(joint, query=[1], evidence=[0])
     >>> round(float(veil.predict(waiting, [[2.0]]).mean[0, 0]))
     54
-    >>> alone = condition(joint, query=["waiting"], names=["eruptions", "waiting"])
-    >>> round(float(veil.predict(alone, None).mean[0, 0]))
-    71
+    >>> condition(joint, query=["waiting"], names=["eruptions", "waiting"]).experts.mean.shape
+    (2, 1)
     """
     known = vars(model).get("query_names") if isinstance(model, Fitted) else None
     query, evidence = (
