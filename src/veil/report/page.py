@@ -3,12 +3,19 @@
 import base64
 import html
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from veil.report import style
+
+
+def _place(folder: str | os.PathLike[str]) -> Path:
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,9 @@ class Picture:
     def _repr_png_(self) -> bytes:
         return self.png()
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``folder/name.png``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.name}.png"
+        path = _place(folder) / f"{self.name}.png"
         path.write_bytes(self.png())
         return path
 
@@ -51,10 +57,9 @@ class Film:
     caption: str
     name: str = "film"
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``folder/name.gif``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.name}.gif"
+        path = _place(folder) / f"{self.name}.gif"
         path.write_bytes(self.gif)
         return path
 
