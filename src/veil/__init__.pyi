@@ -83,6 +83,7 @@ from .posterior import Refined as Refined
 from .posterior import Sequential as Sequential
 from .posterior import Table as Table
 from .posterior import Unscented as Unscented
+from .report.pictures import plot as plot
 from .saved.export import export as export
 from .saved.folders import load as load
 from .saved.folders import save as save
@@ -91,6 +92,8 @@ from .saved.program import load_export as load_export
 from .saved.registry import register as register
 from .units import Units as Units
 from .verbs.conditioning import condition as condition
+from .verbs.drawing import draws as draws
+from .verbs.drawing import inference_data as inference_data
 from .verbs.forecasting import Forecast as Forecast
 from .verbs.forecasting import forecast as forecast
 from .verbs.inference import infer as infer
@@ -111,3 +114,4 @@ from .zoo.state_space import rssm as rssm
 from .zoo.state_space import vrnn as vrnn
 from .zoo.switching import SwitchingLDS as SwitchingLDS
 from .zoo.vae import VAE as VAE
+from .zoo.vae import ConditionalVAE as ConditionalVAE

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from veil.cli import app
+from veil.cli.app import app
 
 
 @dataclass(frozen=True)

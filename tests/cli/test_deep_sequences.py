@@ -83,7 +83,7 @@ def test_forecasts_are_those_of_the_library(veil, table, tmp_path, words):
 
 
 def test_images_choose_their_networks(veil, refused, images, tmp_path):
-    pytest.importorskip("PIL")
+    picture = pytest.importorskip("PIL.Image")
     run = tmp_path / "run"
     words = ("--head", "bernoulli", "--latent", 2, "--memory", 5, "--steps", 2, "--window", 4, "--quiet")
     fitted = veil("fit", "rssm", images, *words, "--out", run)
@@ -96,6 +96,13 @@ def test_images_choose_their_networks(veil, refused, images, tmp_path):
     assert chosen == {"decoder": "pyramid:8x4x1", "head": "discretised-logistic:256:0:1"}
     assert "head" not in with_shapes(entry, {}, None, library.Data(2.0 * data.query))
     assert veil("forecast", run, images, "--horizon", 3, "--after", 5, "--film", tmp_path / "f.gif").code == 0
+    with picture.open(tmp_path / "f.gif") as film:  # futures are means, not tossed coins
+        film.seek(film.n_frames - 1)
+        shown = np.asarray(film.convert("L"))
+        future = shown[8:-8, -shown.shape[1] // 4 + 8 : -8]
+    assert np.mean((future > 20) & (future < 235)) > 0.5
+    assert veil("report", run).code == 0
+    assert (run / "plots" / "images.png").is_file()
     assert veil("sample", run, "--count", 1, "--evidence-values", images, "--out", tmp_path / "s.npz").code == 0
     assert library.data.read(tmp_path / "s.npz").query.shape == (4, 9, 8, 4, 1)
     new = ("--quiet", "--out", tmp_path / "new")

@@ -23,12 +23,12 @@ def test_version(veil):
 
 
 def test_help_names_every_command(veil):
+    commands = ("models", "data", "fit", "evaluate", "log-prob", "sample", "infer", "report", "tour")
     for words in ((), ("--help",)):
         outcome = veil(*words)
         assert outcome.code == 0
-        for command in ("models", "data", "fit", "evaluate", "log-prob", "sample", "infer", "report", "tour"):
-            assert command in outcome.out
-            assert veil(command, "--help").code == 0
+        assert all(command in outcome.out for command in commands)
+    assert all(veil(command, "--help").code == 0 for command in commands)
 
 
 def test_models_are_listed(veil):
@@ -48,7 +48,9 @@ def test_data_are_listed(veil, monkeypatch):
 
 
 def test_it_starts_without_jax():
-    code = "import sys, veil.cli; sys.exit(any(name in sys.modules for name in ('jax', 'equinox', 'numpy', 'rich')))"
+    code = (
+        "import sys, veil.cli.app; sys.exit(any(name in sys.modules for name in ('jax', 'equinox', 'numpy', 'rich')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -95,6 +97,22 @@ def test_without_checkpoints_a_process_that_is_stopped_leaves_nothing(tmp_path, 
     assert (started.returncode, out) == (code, "")
     assert err == ("veil: interrupted\n" if number == signal.SIGINT else "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_before_anything_began_shows_no_traceback():
+    early = """
+import os, signal, sys
+class Impatient:
+    def find_spec(self, name, path=None, target=None):
+        if name == "veil.cli.program":
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Impatient())
+import veil.cli
+veil.cli.main()
+"""
+    found = subprocess.run([sys.executable, "-c", early], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "veil: interrupted\n")
 
 
 def test_a_reader_that_leaves_is_no_error():

@@ -79,6 +79,15 @@ def data() -> library.Data:
     return library.data.episodes(*simulated(), query_names=("y",), evidence_names=("u",))
 
 
+def test_a_report_finds_the_sequences_again_and_forecasts_them(veil, trials, tmp_path, monkeypatch) -> None:
+    run = shutil.copytree(trials, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    outcome = veil("report", run)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert {place.stem for place in (run / "plots").iterdir()} == {"history", "forecast"}
+    assert "log-likelihood per sequence" in (run / "report.html").read_text("utf-8")
+
+
 def test_a_table_is_the_same_as_arrays(veil, rows, trials, tmp_path) -> None:
     with jax.enable_x64(True):
         expected = library.evaluate(library.load(trials), data())

@@ -59,6 +59,8 @@ USAGE = {
     FIT + " --select 1-2 --held-out 0.5": "--criterion held-out",
     FIT + " --query ,": "--query: expected column names",
     FIT + " --nonsense": "No such option: --nonsense",
+    "fit vae faithful --posterior table --held-out 0.5 --out {run}": "--held-out: a posterior with one row per datum "
+    "knows no other data; use --posterior amortized",
     "fit gaussian faithful --select 1-3 --out {run}": "gaussian has none",
     "fit mdn mcycle --hidden 8,x --out {run}": "--hidden: expected positive whole numbers",
     "fit mdn mcycle --hidden 0 --out {run}": "--hidden: expected positive whole numbers",

@@ -209,3 +209,14 @@ def test_fit_accepts_arrays_and_shows_itself():
     result = quiet_fit(veil.density(LinearGaussian()), two_blobs(), key=KEY)
     assert "converged" in repr(result)
     assert jnp.result_type(result.model.experts.weight) == jnp.float32
+
+
+def test_every_verb_takes_a_fit_and_learning_goes_on():
+    data = two_blobs()
+    found = veil.fit(Mixture(components=2), data, key=KEY, steps=2)
+    longer = veil.fit(found, data, key=KEY)
+    assert longer.history.value[0] >= found.history.value[-1] - 1e-6
+    assert longer.status.converged
+    assert veil.log_prob(longer, data).sum() >= veil.log_prob(found, data).sum()
+    assert veil.sample(found, 2, key=KEY).query.shape == (2, 2)
+    assert veil.condition(found, query=[0], evidence=[1]).sizes.inputs == 1

@@ -13,6 +13,14 @@ pytest.importorskip("matplotlib")
 VISITS: dict[str, Visit] = {}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_pictures():
+    """Every picture is drawn and written, in few pixels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "DPI", 24)
+        yield
+
+
 def visited(station):
     if station.name not in VISITS:
         VISITS[station.name] = visit(station, True, lambda words: None)

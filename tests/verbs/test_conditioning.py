@@ -125,3 +125,16 @@ def test_units_of_a_fitted_model_are_the_user_s():
     expected = expected - oracles.mixture_density(faithful.query[:, :1], weights, means[:, :1], covariances[:, :1, :1])
     np.testing.assert_allclose(found, expected, atol=3e-3)
     assert jnp.asarray(found).dtype == jnp.float32
+
+
+def test_columns_by_name():
+    model, y = joint()
+    names = ["length", "width", "height"]
+    by_name = veil.condition(model, query=["height"], evidence=["length", 1], names=names)
+    by_place = veil.condition(model, query=[2], evidence=[0, 1])
+    data = Data(y[:, [2]], evidence=y[:, [0, 1]])
+    np.testing.assert_array_equal(veil.log_prob(by_name, data), veil.log_prob(by_place, data))
+    with pytest.raises(ValueError, match="query: there is no column 'hight'; did you mean 'height'"):
+        veil.condition(model, query=["hight"], names=names)
+    with pytest.raises(ValueError, match=r"evidence: expected positions of columns.*, or names, with names="):
+        veil.condition(model, query=[0], evidence=["width"])

@@ -1,53 +1,27 @@
-"""The command line. Its modules import JAX, and all of veil that needs it, only when a command runs."""
+"""The command line."""
 
+import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated
-
-import typer
-
-from veil.cli import collecting, exporting, fitting, forecasting, listing, pages, using
-from veil.cli.program import Program
-
-app = typer.Typer(cls=Program, add_completion=False, rich_markup_mode="rich")
-app.command("models")(listing.models)
-app.command("data")(listing.data)
-app.command("fit")(fitting.fit)
-app.command("evaluate")(using.evaluate)
-app.command("log-prob")(using.log_prob)
-app.command("sample")(using.sample)
-app.command("infer")(using.infer)
-app.command("forecast")(forecasting.forecast)
-app.command("collect")(collecting.collect)
-app.command("export")(exporting.export)
-app.command("report")(pages.report)
-app.command("tour")(pages.tour)
-
-
-def _version(wanted: bool) -> bool:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"veil {version('veil')} (jax {version('jax')})")
-        raise typer.Exit()
-    return wanted
-
-
-@app.callback()
-def veil(
-    version: Annotated[bool, typer.Option("--version", help="Print it.", callback=_version, is_eager=True)] = False,
-) -> None:
-    """Latent variable models: fit them to data, evaluate them, draw from them, infer what is hidden.
-
-    For example:  veil fit mixture faithful --components 2 --out runs/geyser  and then  veil report runs/geyser
-    """
 
 
 def main() -> None:
     """The program ``veil``."""
     signal.signal(signal.SIGTERM, _terminate)
+    listening = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # in the background it is ignored
+    if listening:  # nothing has begun: there is nothing to clean up, and no traceback to show
+        signal.signal(signal.SIGINT, _leave)
+    from veil.cli.app import app
+
+    if listening:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     app(prog_name="veil")
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"veil: interrupted\n")
+    os._exit(128 + number)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -28,10 +28,7 @@ from veil.model import Model
 from veil.parts.experts import Linear, LinearGaussian
 from veil.parts.gates import Softmax
 from veil.parts.heads import HomoscedasticGaussian
-from veil.parts.priors import (
-    ConditionalNormal,
-    StandardNormal,
-)
+from veil.parts.priors import ConditionalNormal, StandardNormal
 from veil.zoo.bayesian import BayesianNetwork
 from veil.zoo.factor import PPCA, FactorAnalysis
 from veil.zoo.hmm import HMM
@@ -107,7 +104,7 @@ def entry(name: str) -> Entry:
     >>> entry("gaussian").what
     'One Gaussian: p(y) = N(y; mean, covariance)'
     """
-    return choose("model", name, MODELS)
+    return choose("MODEL", name, MODELS)
 
 
 def build(name: str, options: Mapping[str, Any]) -> Model:
@@ -132,39 +129,35 @@ def _is_a(value: Any, annotation: Any) -> bool:
     return isinstance(value, (int, float) if annotation is float else annotation)
 
 
-# -- the models: one function each, whose parameters are its options ---------------------------------------------------
+# -- the models: one function each, its line of help and its options -------------------------------------------------
 
 
 def _gaussian(covariance: str = "full") -> Model:
+    """One Gaussian: p(y) = N(y; mean, covariance)."""
     return density(LinearGaussian(choose("covariance", covariance, COVARIANCES), evidence=False))
 
 
 def _linear_gaussian(covariance: str = "full") -> Model:
+    """Linear regression with Gaussian noise: p(y|x) = N(y; W x + b, covariance)."""
     return density(LinearGaussian(choose("covariance", covariance, COVARIANCES)))
 
 
-def _generalised_linear(
-    head: str = "gaussian",
-    covariance: str | None = None,
-) -> Model:
+def _generalised_linear(head: str = "gaussian", covariance: str | None = None) -> Model:
+    """A head whose parameters are linear in x: logistic, Poisson, Student-t ... regression."""
     return density(Linear(made_head(head, covariance)))
 
 
 def _neural(
-    head: str = "gaussian",
-    covariance: str | None = None,
-    hidden: Sequence[int] = (64, 64),
-    activation: str = "tanh",
+    head: str = "gaussian", covariance: str | None = None, hidden: Sequence[int] = (64, 64), activation: str = "tanh"
 ) -> Model:
+    """A head whose parameters are a network of x: p(y|x) = head(f(x))."""
     return density(Linear(made_head(head, covariance)), trunk=made_network(hidden, activation))
 
 
 def _mixture(
-    components: int = 2,
-    covariance: str | None = None,
-    head: str = "gaussian",
-    start: str = "k-means",
+    components: int = 2, covariance: str | None = None, head: str = "gaussian", start: str = "k-means"
 ) -> Model:
+    """A mixture of Gaussians, or of another head: p(y) = Σ p(z) p(y|z)."""
     experts = made_experts(head, covariance, False)
     return Mixture(experts, components, Softmax(evidence=False), start=choose("start", start, STARTS))
 
@@ -177,6 +170,7 @@ def _mixture_of_experts(
     experts: str = "evidence",
     start: str = "k-means",
 ) -> Model:
+    """Linear experts that a gate chooses between: p(y|x) = Σ p(z|x) p(y|x,z)."""
     given, chosen = choose("experts", experts, SEES), choose("gate", gate, SEES)
     if not given and not chosen:
         raise ValueError("gate, experts: with both constant nothing sees the evidence; that is the model mixture")
@@ -193,16 +187,19 @@ def _mdn(
     activation: str = "tanh",
     start: str = "k-means",
 ) -> Model:
+    """A mixture density network: gate and components are a network of x."""
     weights = Softmax(evidence=choose("gate", gate, SEES))
     begin = choose("start", start, STARTS)
     return Mixture(Linear(made_head(head, covariance)), components, weights, made_network(hidden, activation), begin)
 
 
 def _ppca(latent: str = "2") -> Model:
+    """Probabilistic PCA: p(y) = N(y; m, W W' + s² I), exact."""
     return PPCA(made_dimensions(latent))
 
 
 def _factor_analysis(latent: str = "2") -> Model:
+    """Factor analysis: p(y) = N(y; m, W W' + diagonal), exact."""
     return FactorAnalysis(made_dimensions(latent))
 
 
@@ -213,6 +210,7 @@ def _vae(
     hidden: Sequence[int] = (64, 64),
     activation: str = "tanh",
 ) -> Model:
+    """A variational autoencoder: p(y) = ∫ p(z) p(y|z) dz with a neural p(y|z)."""
     return VAE(
         made_prior(latent, made_network(hidden, activation)),
         made_head(head, covariance),
@@ -229,6 +227,7 @@ def _cvae(
     hidden: Sequence[int] = (64, 64),
     activation: str = "tanh",
 ) -> Model:
+    """A conditional variational autoencoder: p(y|x) = ∫ p(z|x) p(y|x,z) dz."""
     net = made_network(hidden, activation)
     given, chosen = choose("experts", experts, SEES), choose("gate", gate, SEES)
     if not given and not chosen:
@@ -244,11 +243,8 @@ def _cvae(
     return VAE(prior, made_head(head, covariance), net, evidence=given)
 
 
-def _bayesian_network(
-    head: str = "gaussian",
-    hidden: Sequence[int] = (50,),
-    activation: str = "tanh",
-) -> Model:
+def _bayesian_network(head: str = "gaussian", hidden: Sequence[int] = (50,), activation: str = "tanh") -> Model:
+    """A network of x whose weights are a latent that all data share: p(y|x) = ∫ p(w) p(y|x,w) dw."""
     chosen = HomoscedasticGaussian() if head == "gaussian" else made_head(head, None)
     word: Any = choose("activation", activation, {name: name for name in ACTIVATIONS})
     return BayesianNetwork(tuple(hidden), word, chosen)
@@ -262,16 +258,19 @@ def _hmm(
     experts: str = "constant",
     start: str = "k-means",
 ) -> Model:
+    """A hidden Markov model of sequences: a mixture whose choice remembers, exact; components are states."""
     given, chosen = choose("experts", experts, SEES), choose("gate", gate, SEES)
     parts = made_experts(head, covariance, given)
     return HMM(parts, components, Softmax(evidence=chosen), start=choose("start", start, STARTS))
 
 
 def _lds(latent: str = "2", covariance: str = "diagonal") -> Model:
+    """A linear-Gaussian state-space model of sequences, with controls: Kalman filter and smoother, exact."""
     return LDS(made_dimensions(latent), choose("covariance", covariance, NOISES))
 
 
 def _switching_lds(components: int = 2, latent: str = "2", covariance: str = "diagonal") -> Model:
+    """Linear dynamics that switch between components, variational EM; sequences."""
     return SwitchingLDS(components, made_dimensions(latent), choose("covariance", covariance, NOISES))
 
 
@@ -284,6 +283,7 @@ def _dmm(
     decoder: str | None = None,
     width: int = 64,
 ) -> Model:
+    """A deep Markov model of sequences: p(z_t|z_t-1,x_t) and p(y_t|z_t) are networks."""
     if not latent.isdecimal():
         raise ValueError(f"latent: a deep Markov model's has dimensions, such as 16; got {latent!r}")
     return dmm(made_step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), width)
@@ -298,6 +298,7 @@ def _rssm(
     decoder: str | None = None,
     memory: int = 200,
 ) -> Model:
+    """A recurrent state-space model: a memory h_t and a latent z_t, of sequences of vectors or images."""
     return rssm(
         made_step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), memory
     )
@@ -312,85 +313,39 @@ def _vrnn(
     decoder: str | None = None,
     memory: int = 128,
 ) -> Model:
+    """A variational recurrent network: an rssm whose memory also reads the data."""
     return vrnn(
         made_step_latent(latent), made_head(head, covariance), made_decoder(decoder, hidden, activation), memory
     )
 
 
-MODELS: dict[str, Entry] = {
-    name: Entry(name, what, conditional, latent, make)
-    for name, what, conditional, latent, make in (
-        ("gaussian", "One Gaussian: p(y) = N(y; mean, covariance)", False, False, _gaussian),
-        (
-            "linear-gaussian",
-            "Linear regression with Gaussian noise: p(y|x) = N(y; W x + b, covariance)",
-            True,
-            False,
-            _linear_gaussian,
-        ),
-        (
-            "generalised-linear",
-            "A head whose parameters are linear in x: logistic, Poisson, Student-t ... regression",
-            True,
-            False,
-            _generalised_linear,
-        ),
-        ("neural", "A head whose parameters are a network of x: p(y|x) = head(f(x))", True, False, _neural),
-        ("mixture", "A mixture of Gaussians, or of another head: p(y) = Σ p(z) p(y|z)", False, True, _mixture),
-        (
-            "mixture-of-experts",
-            "Linear experts that a gate chooses between: p(y|x) = Σ p(z|x) p(y|x,z)",
-            True,
-            True,
-            _mixture_of_experts,
-        ),
-        ("mdn", "A mixture density network: gate and components are a network of x", True, True, _mdn),
-        ("ppca", "Probabilistic PCA: p(y) = N(y; m, W W' + s² I), exact", False, True, _ppca),
-        ("factor-analysis", "Factor analysis: p(y) = N(y; m, W W' + diagonal), exact", False, True, _factor_analysis),
-        ("vae", "A variational autoencoder: p(y) = ∫ p(z) p(y|z) dz with a neural p(y|z)", False, True, _vae),
-        (
-            "cvae",
-            "A conditional variational autoencoder: p(y|x) = ∫ p(z|x) p(y|x,z) dz",
-            True,
-            True,
-            _cvae,
-        ),
-        (
-            "bayesian-network",
-            "A network of x whose weights are a latent that all data share: p(y|x) = ∫ p(w) p(y|x,w) dw",
-            True,
-            True,
-            _bayesian_network,
-        ),
-        (
-            "hmm",
-            "A hidden Markov model of sequences: a mixture whose choice remembers, exact; components are states",
-            False,
-            True,
-            _hmm,
-        ),
-        (
-            "lds",
-            "A linear-Gaussian state-space model of sequences, with controls: Kalman filter and smoother, exact",
-            False,
-            True,
-            _lds,
-        ),
-        (
-            "switching-lds",
-            "Linear dynamics that switch between components, variational EM; sequences",
-            False,
-            True,
-            _switching_lds,
-        ),
-        ("dmm", "A deep Markov model of sequences: p(z_t|z_t-1,x_t) and p(y_t|z_t) are networks", False, True, _dmm),
-        (
-            "rssm",
-            "A recurrent state-space model: a memory h_t and a latent z_t, of sequences of vectors or images",
-            False,
-            True,
-            _rssm,
-        ),
-        ("vrnn", "A variational recurrent network: an rssm whose memory also reads the data", False, True, _vrnn),
-    )
-}
+CONDITIONAL = (_linear_gaussian, _generalised_linear, _neural, _mixture_of_experts, _mdn, _cvae, _bayesian_network)
+WITHOUT_LATENT = (_gaussian, _linear_gaussian, _generalised_linear, _neural)
+ALL: tuple[Callable[..., Model], ...] = (
+    _gaussian,
+    _linear_gaussian,
+    _generalised_linear,
+    _neural,
+    _mixture,
+    _mixture_of_experts,
+    _mdn,
+    _ppca,
+    _factor_analysis,
+    _vae,
+    _cvae,
+    _bayesian_network,
+    _hmm,
+    _lds,
+    _switching_lds,
+    _dmm,
+    _rssm,
+    _vrnn,
+)
+
+
+def _described(make: Callable[..., Model]) -> Entry:
+    what = str(make.__doc__).removesuffix(".")
+    return Entry(make.__name__[1:].replace("_", "-"), what, make in CONDITIONAL, make not in WITHOUT_LATENT, make)
+
+
+MODELS: dict[str, Entry] = {each.name: each for each in map(_described, ALL)}

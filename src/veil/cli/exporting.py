@@ -17,8 +17,6 @@ Check = Annotated[
     typer.Option("--data", metavar="DATA", help="Compare with the model on its rows; else on rows that are made up."),
 ]
 
-REQUESTS = {"what": "--what", "platforms": "--platforms", "deterministic": "--deterministic", "path": "--out"}
-
 
 def export(
     run: options.RunToUse,
@@ -50,13 +48,7 @@ def export(
             rows = runs.data(found, data, query, evidence, False, False)
         more: Any = {"deterministic": deterministic, "name": found.model_name}
         names = [name.strip() for name in platforms.split(",")]
-        try:
-            result = write(fit, out, what=what, data=rows, platforms=names, **more)
-        except ValueError as error:
-            option, _, words = str(error).partition(": ")
-            if option not in REQUESTS:
-                raise
-            raise Refusal(f"{REQUESTS[option]}: {words}") from error
+        result = write(fit, out, what=what, data=rows, platforms=names, **more)
     if not quiet:
         parity = result.record["parity"]
         taken, given = (", ".join(port.name for port in ports) for ports in (result.inputs, result.outputs))

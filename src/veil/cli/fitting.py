@@ -150,7 +150,7 @@ def fit(
     if carry and window is None:
         raise Refusal("--carry: from one window to the next; say how long they are with --window")
     how: Any = reading.Sequences(episode, time, None if carry else window)
-    if not isinstance(_build(entry, next(iter(candidates.values()))), Stepwise):
+    if not isinstance(entry.build(next(iter(candidates.values()))), Stepwise):
         for option, given_value in zip(("--episode", "--time", "--window"), (episode, time, window), strict=True):
             if given_value is not None:
                 raise Refusal(f"{option}: {entry.name} is a model of single rows; leave it out")
@@ -173,7 +173,7 @@ def fit(
             found = reading.open_data(data, *asked_for, weight, blocks, how)
         _check_roles(entry, data, found, blocks, how is not None)
         candidates = {name: with_shapes(entry, chosen, decoder, found) for name, chosen in candidates.items()}
-        models = {name: _build(entry, chosen) for name, chosen in candidates.items()}
+        models = {name: entry.build(chosen) for name, chosen in candidates.items()}
         learning = choose(next(iter(models.values())), asked, found.evidence_shape is not None)
         precision = precision or ("float32" if learning.by_gradients else "float64")
         if precision not in runs.PRECISIONS:
@@ -205,7 +205,7 @@ def fit(
             record = {**settings, **asked.record(), "objective": learning.name, "steps": steps, "restarts": restarts}
             record |= {"held_out": held_out, "select": select, "criterion": criterion, "stream": stream}
             record |= {"devices": devices, "processes": processes}
-            record |= {"bad": bad, "image_size": size}
+            record |= {"bad": bad, "image_size": size, "window": window, "carry": carry or None}
             runs.write_config(
                 folder,
                 runs.configuration(
@@ -221,11 +221,14 @@ def fit(
     if not quiet:
         if select is not None:
             selecting.show(selection, selecting.heading(entry))
-        status = result.status
+        status, checks = result.status, result.history.held_out
+        one = "datum" if how is None else "sequence" if how.window is None else "window"
         typer.echo(f"{entry.name} on {found.name}: {status.reason} after {status.steps} steps")
+        if len(checks):
+            typer.echo(f"held-out data, at best {checks[:, 1].max():.6g} nats per {one}")
         typer.echo(
-            f"log-likelihood {evaluation.log_likelihood:.4f} nats ({evaluation.kind}), "
-            f"{evaluation.log_likelihood_per_datum:.6g} per datum"
+            f"log-likelihood {'of all rows ' if len(checks) else ''}{evaluation.log_likelihood:.4f} nats "
+            f"({evaluation.kind}), {evaluation.log_likelihood_per_datum:.6g} per {one}"
             + (f", BIC {evaluation.bic:.2f}" if evaluation.bic is not None else "")
         )
         typer.echo(f"written to {out}")
@@ -237,22 +240,12 @@ def fit(
 def _entry(name: str, given: dict[str, Any]) -> Any:
     from veil.cli import catalogue
 
-    try:
-        entry = catalogue.entry(name)
-    except ValueError as error:
-        raise Refusal(str(error)) from error
+    entry = catalogue.entry(name)
     for option in given:
         if option not in entry.options:
             takes = ", ".join(f"--{name}" for name in entry.options)
             raise Refusal(f"{entry.name} does not take --{option}; it takes {takes}")
     return entry
-
-
-def _build(entry: Any, options: dict[str, Any]) -> Any:
-    try:
-        return entry.build(options)
-    except ValueError as error:
-        raise Refusal(f"--{error}") from error
 
 
 def _sizes(text: str) -> list[int]:
@@ -304,7 +297,7 @@ def _data_record(
     return {
         "sequences": sequences,
         "parts": parts,
-        "source": source,
+        "source": str(Path(source).absolute()) if is_file(source) else source,
         "name": data.name,
         "rows": rows,
         "query": data.query_names,

@@ -90,6 +90,7 @@ def forecast(
             key=jax.random.key(seed),
             after=after,
             evidence_future=given,
+            states=film is not None,
         )
         seen = there(found).sum(1) if after is None else np.full(len(found), after)
         if out is not None:
@@ -106,7 +107,8 @@ def forecast(
                 forecasts.chart(picture, past, forecasts.part(result, *numbers), names)
             if film is not None:
                 past = _past(found, seen, images[0])
-                forecasts.film(film, np.nan_to_num(past[0]), forecasts.part(result, images[0]))
+                clear = forecasts.part(forecasts.clear(fit.model, result), images[0])
+                forecasts.film(film, np.nan_to_num(past[0]), clear)
     for place in (picture, film):
         if place is not None and not quiet:
             typer.echo(f"written to {place}")

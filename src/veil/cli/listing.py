@@ -10,17 +10,13 @@ def models(
 ) -> None:
     """List the models; with a name, its options."""
     from veil.cli import catalogue
-    from veil.cli.program import Refusal
 
     if name is None:
         width = max(map(len, catalogue.MODELS))
         for entry in catalogue.MODELS.values():
             typer.echo(f"{entry.name:<{width}}  {entry.what}")
         return
-    try:
-        entry = catalogue.entry(name)
-    except ValueError as error:
-        raise Refusal(str(error)) from error
+    entry = catalogue.entry(name)
     typer.echo(f"{entry.name}: {entry.what}")
     typer.echo("needs evidence columns" if entry.conditional else "takes no evidence columns")
     for option, default in entry.options.items():

@@ -137,8 +137,7 @@ Precision = Annotated[
 ]
 
 CheckpointEvery = Annotated[
-    float | None,
-    _in(RUNNING, "--checkpoint-every", "Seconds between checkpoints: 30; 0 for none.", min=0),
+    float | None, _in(RUNNING, "--checkpoint-every", "Seconds between checkpoints: 30; 0 for none.", min=0)
 ]
 Resume = Annotated[
     bool, _in(RUNNING, "--resume", "Go on with a fit that was stopped: the same command with this word.")

@@ -1,4 +1,8 @@
-"""How every command ends: quietly, or with one line on stderr and an exit code; never with a traceback."""
+"""How every command ends: quietly, or with one line on stderr and an exit code; never with a traceback.
+
+0: done; 1: the work failed (a file, the data, the memory); 2: the request cannot be fulfilled as it stands; 128 and a
+signal's number: it was stopped, 130 by Ctrl-C.
+"""
 
 import os
 import sys
@@ -16,6 +20,17 @@ PARSING: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__
 TRACEBACK = "VEIL_TRACEBACK"
 MOST_NOTES = 10
 INTERRUPTED = 130
+ROLES = ("query", "evidence", "weight")
+# what the library calls otherwise than the command line, and the calls that its advice names
+ELSEWHERE = {"path": "--out", "evidence_future": "--hold", "models": "--select"}
+CALLS = {
+    "Amortized()": "--posterior amortized",
+    "Table()": "--posterior table",
+    "veil.Exact()": "--posterior exact",
+    "ELBO()": "--objective elbo",
+    "ImportanceWeighted()": "--objective importance-weighted",
+    "veil.data.windows(data, length)": "--window",
+}
 COMMAND: ContextVar[tuple[str, ...]] = ContextVar("COMMAND", default=())  # the words of the command that runs
 
 
@@ -39,10 +54,22 @@ class Program(TyperGroup):
         words = sys.argv[1:] if args is None else list(args)
         COMMAND.set(("veil", *words))
         extra = {**extra, "standalone_mode": False}
-        sys.exit(_run(lambda: TyperGroup.main(self, args=words or ["--help"], prog_name=prog_name or "veil", **extra)))
+        known = self.commands.get(next((word for word in words if word in self.commands), ""))
+        run = lambda: TyperGroup.main(self, args=words or ["--help"], prog_name=prog_name or "veil", **extra)  # noqa: E731
+        sys.exit(_run(run, _options(known)))
 
 
-def _run(command: Any) -> int:
+def _options(command: Any) -> dict[str, str]:
+    """What the command line calls the arguments of the library: its options, each by the name of its parameter.
+
+    Query, evidence and weight are roles, and words on them are about the data.
+    """
+    named = {param.name: param.opts[0] for param in (command.params if command else ()) if param.opts[0][:2] == "--"}
+    named |= {argument: option for argument, option in ELSEWHERE.items() if option in named.values()}
+    return {name: option for name, option in named.items() if name not in ROLES} | {"MODEL": "MODEL"}
+
+
+def _run(command: Any, options: dict[str, str]) -> int:
     try:
         outcome = command()
         sys.stdout.flush()
@@ -59,10 +86,10 @@ def _run(command: Any) -> int:
     except BaseException as error:
         if os.environ.get(TRACEBACK) == "1":
             raise
-        return _say(*_explain(error))
+        return _say(*_explain(error, options))
 
 
-def _explain(error: BaseException) -> tuple[str, int]:
+def _explain(error: BaseException, options: dict[str, str]) -> tuple[str, int]:
     if isinstance(error, PARSING):
         context = getattr(error, "ctx", None)
         return f"{error.format_message()} ({context.command_path if context else 'veil'} --help)", error.exit_code
@@ -76,12 +103,27 @@ def _explain(error: BaseException) -> tuple[str, int]:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", 1
     if isinstance(error, ValueError | TypeError | OSError | ModuleNotFoundError | IndexError):
-        return str(error), 1
+        return _asked(" ".join(str(error).split()), options)
     if type(error).__name__ == "CheckpointError":
         return str(error), 1
     if isinstance(error, MemoryError):
         return "out of memory", 1
     return f"internal error: {type(error).__name__}: {error}; {TRACEBACK}=1 shows where", 1
+
+
+def _asked(words: str, options: dict[str, str]) -> tuple[str, int]:
+    """An error of the library in the words of the command line, and whether it is the request's fault (2).
+
+    >>> _asked("held_out, steps: one of them; use ELBO()", {"held_out": "--held-out", "steps": "--steps"})
+    ('--held-out, --steps: one of them; use --objective elbo', 2)
+    """
+    for word, option in CALLS.items():
+        words = words.replace(word, option)
+    begin, colon, rest = words.partition(": ")
+    names = begin.split(", ")
+    if not colon or not all(name in options for name in names):
+        return words, 1
+    return f"{', '.join(options[name] for name in names)}: {rest}", 2
 
 
 def _say(message: str, code: int) -> int:

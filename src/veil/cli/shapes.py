@@ -47,10 +47,7 @@ def _of_parts(option: str, words: str | None, parts: Any) -> dict[str, str]:
     if "=" not in words:
         example = ",".join(f"{name}={words}" for name in list(parts)[:1])
         raise Refusal(f"--{option}: the query has the parts {', '.join(parts)}; say of which, as in {example}")
-    try:
-        found = by_part(option, words)
-    except ValueError as error:
-        raise Refusal(f"--{error}") from error
+    found = by_part(option, words)
     unknown = [name for name in found if name not in parts]
     if unknown:
         raise Refusal(f"--{option}: the query has no {unknown[0]!r}; its parts are {', '.join(parts)}")

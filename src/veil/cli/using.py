@@ -47,12 +47,13 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
+    one = "datum" if opened.columns.sequences is None else "sequence"
     table = Table(title=f"{opened.model_name} on {found.name}", box=None, show_header=False, title_justify="left")
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
-    for row in result.table():
-        table.add_row(*row)
+    for name, *row in result.table():
+        table.add_row(name.replace("datum", one), *row)
     known = result.approximation
     if known is not None:
         table.add_section()

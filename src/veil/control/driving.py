@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from veil.data import Data
+from veil.host.showing import Shown
 
 FINE = 10  # states in a period that are looked at, for pictures and collisions
 Driver = Callable[[Float[Array, " 3"], PRNGKeyArray], Float[Array, " 1"]]
@@ -88,8 +89,8 @@ class Demonstrator(eqx.Module):
         return jnp.clip(action, -self.world.limit, self.world.limit)[None]
 
 
-@dataclass(frozen=True)
-class Drives:
+@dataclass(frozen=True, repr=False)
+class Drives(Shown):
     """N drives of T steps: ``states`` [N, T, 3] where an action was chosen, ``actions`` [N, T] (rad/s), ``paths``
     [N, T · FINE + 1, 3] in between as well, and how each ended, [N] booleans.
 

@@ -14,8 +14,8 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.evaluation.average import Average, average
 from veil.evaluation.moments import mean_and_variance
-from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
+from veil.host.showing import Shown
 from veil.maths import hamiltonian, importance
 from veil.model import Datum, Model, blocks, checks
 from veil.model.abilities import space_of

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from veil import distributions
 from veil.distributions import Distribution
 from veil.evaluation.average import Average, average
-from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
+from veil.host.showing import Shown
 from veil.maths import importance
 from veil.model import Datum, Model, blocks, checks
 from veil.model.abilities import space_of

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from veil.evaluation.bounds import grouping
-from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
+from veil.host.showing import Shown
 from veil.maths.uniformity import chi_square_p
 from veil.model import Datum, Model, blocks, checks
 from veil.posterior.arguments import verified

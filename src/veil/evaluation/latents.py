@@ -15,8 +15,8 @@ from veil.distributions import Distribution
 from veil.evaluation.average import Average, average, largest, plain, text
 from veil.evaluation.bounds import grouping
 from veil.evaluation.moments import mean_and_variance
-from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
+from veil.host.showing import Shown
 from veil.model import Datum, Model, blocks, checks
 from veil.model.abilities import space_of
 from veil.posterior.arguments import verified
@@ -148,7 +148,7 @@ def _summary(
 
 @eqx.filter_jit
 def _draws(
-    model: Model, posterior: Posterior, block: Datum, rows: Array, key: PRNGKeyArray, number: Array
+    model: Model, posterior: Posterior, block: Datum, rows: Array, key: PRNGKeyArray, number: Array | np.ndarray
 ) -> tuple[Array, ...]:
     """One draw of each datum's posterior [B, ...], and log p(y | x, z) with it, a prior's and another datum's [B]."""
     key = jax.random.fold_in(key, number)
@@ -167,7 +167,7 @@ def _draws(
 
 
 @eqx.filter_jit
-def _cross(model: Model, posterior: Posterior, block: Datum, latents: Array) -> Array:
+def _cross(model: Model, posterior: Posterior, block: Datum, latents: Array | np.ndarray) -> Array:
     """log q(z_j | y_i) [B, Z]."""
 
     def one(datum: Datum) -> Array:
@@ -178,7 +178,7 @@ def _cross(model: Model, posterior: Posterior, block: Datum, latents: Array) -> 
 
 
 @eqx.filter_jit
-def _prior(model: Model, latents: Array) -> Array:
+def _prior(model: Model, latents: Array | np.ndarray) -> Array:
     return jax.vmap(lambda z: distributions.log_prob(model.prior(None), z))(latents)
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from veil.evaluation.average import Average, average, plain
 from veil.evaluation.bounds import grouping
-from veil.evaluation.showing import Shown
+from veil.host.showing import Shown
 from veil.maths import importance
 from veil.model import Datum, Model, blocks, checks
 from veil.model.abilities import space_of

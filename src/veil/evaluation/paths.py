@@ -11,8 +11,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from veil.evaluation.average import Average, average, largest, plain, text
 from veil.evaluation.bounds import grouping
-from veil.evaluation.showing import Shown
 from veil.host.progress import Progress
+from veil.host.showing import Shown
 from veil.model import Datum, Model, blocks, checks
 from veil.model.abilities import space_of
 from veil.posterior.arguments import verified

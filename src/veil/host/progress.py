@@ -4,17 +4,23 @@ import itertools
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any
 
 PATIENCE = 2.0  # seconds before a bar appears
 
 
+def watched() -> bool:
+    """Whether somebody can see a bar: a terminal is there, or a notebook with the widgets that draw one."""
+    return sys.stderr.isatty() or ("ipykernel" in sys.modules and find_spec("ipywidgets") is not None)
+
+
 class Progress:
-    """A bar that appears after two seconds, on a terminal only, or never (``show=False``)."""
+    """A bar that appears after two seconds, on a terminal or in a notebook only, or never (``show=False``)."""
 
     def __init__(self, show: bool | None, what: str) -> None:
-        self._wanted = sys.stderr.isatty() if show is None else show
+        self._wanted = watched() if show is None else show
         self._what = what
         self._begin = time.perf_counter()
         self._bar: Any = None

@@ -102,7 +102,6 @@ def as_data(data: Any) -> Data:
 def check_arguments(
     model: Any, data: Any, steps: Any, batch_size: Any, restarts: Any, tolerance: Any, held_out: Any, patience: Any
 ) -> None:
-    checks.a_model(model)
     counts = {"steps": steps, "batch_size": batch_size, "restarts": restarts, "patience": patience}
     for name, value in counts.items():
         if value is not None or name in ("restarts", "patience"):

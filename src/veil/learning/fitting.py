@@ -36,10 +36,11 @@ from veil.learning.result import Fit
 from veil.learning.resuming import Resuming
 from veil.learning.starting import begin, careful, cast, finite, frozen_units, guesses, seeds, source_of
 from veil.learning.watch import Watch
-from veil.model import ClosedForm, Model, Tractable
+from veil.model import ClosedForm, Tractable, checks
 from veil.model.abilities import name_of, started
 from veil.objective import ExpectedLogLikelihood, Marginal, Objective
 from veil.posterior import Exact, Expecting, Posterior
+from veil.posterior.arguments import Fitted
 from veil.posterior.base import per_datum
 from veil.posterior.choice import usual
 
@@ -47,7 +48,7 @@ SAFE = 0.05  # nats: the largest rounding of one datum's log-density that the fa
 
 
 def fit(
-    model: Model,
+    model: Any,
     data: Any,
     *,
     key: PRNGKeyArray,
@@ -79,6 +80,7 @@ def fit(
 
     Arguments:
         model: with or without parameters; one with parameters starts from them, unless ``restarts`` asks for new ones.
+            Of a ``Fit`` learning goes on, with its posterior unless another is given.
         data: ``Data``, an array [N, ...] (which becomes one), or a ``Stream`` larger than memory.
         key: a ``jax.random`` key; the same key gives the same fit.
         posterior: ``Exact()``, ``Amortized(...)``, ``Table(...)``, ``Refined(...)``; one without parameters gets some.
@@ -117,6 +119,9 @@ def fit(
     >>> result.status.converged
     True
     """
+    if isinstance(model, Fitted):
+        model, posterior = model.model, posterior or model.posterior
+    checks.a_model(model)
     data = data if isinstance(data, Stream) else as_data(data)
     check_arguments(model, data, steps, batch_size, restarts, tolerance, held_out, patience)
     check_parts(key, posterior, objective)

@@ -1,16 +1,22 @@
 """What a fit returns: frozen and named."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from veil.data.recorded.views import View
+from veil.host.showing import Shown, shown, spark, table
+from veil.model import Stepwise
 from veil.model.names import Names, remember
 from veil.posterior.arguments import Fitted
+from veil.units import unwrapped, unwrapped_posterior
+
+NOTES = 3  # shown of many
 
 
-@dataclass(frozen=True)
-class History:
+@dataclass(frozen=True, repr=False)
+class History(Shown):
     """What happened at each step of the restart that won, in the user's units.
 
     ``value``: the objective before the step, nats per datum (with EM the log-likelihood plus ``penalty``, its
@@ -71,7 +77,29 @@ class Fit(Fitted):
     def __post_init__(self) -> None:
         remember(self.model, Names(self.query_names, self.evidence_names))
 
+    def _rows(self) -> list[tuple[str, str]]:
+        unit = "nats per sequence or window" if isinstance(self.model, Stepwise) else "nats per datum"
+        value = f"; {self.history.value[-1]:.6g} {unit}" if len(self.history) else ""
+        held_out = self.history.held_out
+        top = np.max(held_out[:, 1], initial=-np.inf, where=np.isfinite(held_out[:, 1]))
+        best = [("held out", f"{top:.6g} {unit} at best")] if len(held_out) else []
+        notes = self.status.notes
+        more = [("note", f"and {len(notes) - NOTES} more in status.notes")] if len(notes) > NOTES else []
+        return [
+            ("model", _inside(*unwrapped(self.model))),
+            ("posterior", _inside(*unwrapped_posterior(self.posterior))),
+            ("ended", f"{self.status.reason} after {self.status.steps} steps{value}"),
+            *best,
+            *(("note", note) for note in notes[:NOTES]),
+            *more,
+        ]
+
     def __repr__(self) -> str:
-        value = f"{self.history.value[-1]:.6g}" if len(self.history) else "nothing"
-        notes = "".join(f"\n  note: {note}" for note in self.status.notes)
-        return f"Fit({self.status.reason} after {self.status.steps} steps, {value} nats per datum){notes}"
+        return "\n".join(["Fit", *(f"  {name}: {text}" for name, text in self._rows())])
+
+    def _repr_html_(self) -> str:
+        return table("Fit", self._rows(), spark(self.history.value))
+
+
+def _inside(part: Any, units: Any) -> str:
+    return shown(part, 2) + ("" if units is None else ", of standardised data")

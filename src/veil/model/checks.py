@@ -1,5 +1,6 @@
 """What the verbs ask of their arguments, in the user's words: which argument, what was expected, what came."""
 
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -29,9 +30,10 @@ def random_key(key: Any) -> None:
 
 def a_model(model: Any) -> None:
     """Raise TypeError for what is not a model."""
+    if isinstance(model, type | FunctionType):
+        raise TypeError(f"model: {model.__name__} makes one: call it, as in veil.{model.__name__}()")
     if not isinstance(model, Model):
-        example = "such as veil.Mixture(components=3), or of a Fit its .model"
-        raise TypeError(f"model: expected a veil.Model, {example}; got {_what(model)}")
+        raise TypeError(f"model: expected a veil.Model, such as veil.Mixture(components=3); got {_what(model)}")
 
 
 def fitted(model: Any) -> None:

@@ -10,16 +10,25 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
+from veil.host.showing import Shown
+from veil.model import slips
 from veil.model.datum import Datum
 
 
-class Model(eqx.Module):
+class Model(Shown, eqx.Module):
     """p(y, z | x) = p(z | x) p(y | x, z) for one datum; never sees a batch axis (the verbs ``vmap`` outside).
 
     Write ``prior`` and ``likelihood``; the rest follows. What a model can do beyond that is said by its type (see
     ``veil.model.abilities``): a plain ``Model`` has a latent that can be neither summed nor integrated out, and comes
     with its parameters, in the user's units.
     """
+
+    def __new__(cls, *given: Any, **named: Any) -> Any:
+        slips.names(cls.__init__, cls.__name__, named)
+        return eqx.Module.__new__(cls)
+
+    def __check_init__(self) -> None:
+        slips.parts(self)
 
     @abstractmethod
     def prior(self, evidence: Any) -> Distribution:

@@ -9,11 +9,12 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
+from veil.host.showing import Shown
 from veil.model import Datum
 from veil.model.filter import Filter
 
 
-class Posterior(eqx.Module):
+class Posterior(Shown, eqx.Module):
     """q(z | y, x) of one datum, exact or approximate.
 
     Write ``__call__``. One with arrays of its own is trained together with the model. What it can do beyond that is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 from veil import distributions
 from veil.data.core import trees
 from veil.report import style
+from veil.report.page import Picture
 from veil.units import Units, unwrapped
 from veil.verbs.forecasting import Forecast
+from veil.zoo.state_space import StateSpace
 
 MOST = 6  # panels of one picture
 SHARES = (0.9, 0.5)
@@ -80,20 +83,35 @@ def expected(model: Any, states: Any) -> Any:
 
 
 def chart(path: str | os.PathLike[str], past: Sequence[np.ndarray], found: Forecast, names: Sequence[str] = ()) -> None:
-    """Write fan charts, a row of panels a sequence and a panel an entry, at most six in all, as .png, .svg or .pdf.
+    """Write the fan charts of ``fans`` as .png, .svg or .pdf."""
+    fans(past, found, names).figure.savefig(path)
+
+
+def fans(past: Sequence[np.ndarray], found: Forecast, names: Sequence[str] = ()) -> Picture:
+    """Fan charts, a row of panels a sequence and a panel an entry, at most six in all.
 
     ``past``: of each sequence what was seen, [T_n, D].
     """
     width = min(found.mean.shape[2], 3)
     rows = min(len(past), max(1, MOST // width))
-    with style.figure(width, rows) as (picture, panels):
+    with style.figure(width, rows, panel=(7.0, 2.8) if width == 1 else style.PANEL) as (picture, panels):
         for number, panel in enumerate(panels):
             row, entry = divmod(number, width)
             name = names[entry] if names else f"y{entry}"
             fan(panel, past[row][:, entry], found, entry, sequence=row, name=name)
             panel.set_title(f"sequence {row}")
-        style.legend(panels[0])
-        picture.savefig(path)
+        style.legend(panels[0], room=0.3)
+    return Picture(picture, "What was seen of each sequence, and the forecast of the steps behind it.", "forecast")
+
+
+def clear(model: Any, found: Forecast, paths: int = 2) -> Forecast:
+    """A forecast of a ``StateSpace`` whose first paths are the mean of y along each, without the noise of pixels.
+
+    It needs the ``states`` of the forecast; of any other model it is as it was.
+    """
+    if not isinstance(unwrapped(model)[0], StateSpace) or found.states is None:
+        return found
+    return replace(found, paths=expected(model, jax.tree.map(lambda leaf: leaf[:, :paths], found.states)))
 
 
 def film(
@@ -106,6 +124,8 @@ def film(
     rate: int = 10,
 ) -> None:
     """Write one sequence of images as .gif or .mp4: truth (if it is known), the mean, and two of the futures.
+
+    Draws of soft Bernoulli pixels are coloured noise: ``clear`` makes futures of each path's mean.
 
     First what was seen, [T, H, W] or [T, H, W, C] in [0, 1], in all of them, then H steps of the forecast, framed.
 

@@ -3,12 +3,19 @@
 import base64
 import html
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from veil.report import style
+
+
+def _place(folder: str | os.PathLike[str]) -> Path:
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,21 @@ class Picture:
         self.figure.savefig(buffer, format="png", dpi=style.DPI)
         return buffer.getvalue()
 
-    def save(self, folder: Path) -> Path:
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``folder/name.png``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.name}.png"
+        path = _place(folder) / f"{self.name}.png"
         path.write_bytes(self.png())
         return path
+
+
+class Pictures(dict[str, Picture]):
+    """Pictures by name; a notebook shows all of them, with their captions."""
+
+    def _repr_html_(self) -> str:
+        return "".join(map(_picture, self.values()))
 
 
 @dataclass(frozen=True)
@@ -41,10 +57,9 @@ class Film:
     caption: str
     name: str = "film"
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write ``folder/name.gif``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.name}.gif"
+        path = _place(folder) / f"{self.name}.gif"
         path.write_bytes(self.gif)
         return path
 

@@ -1,6 +1,6 @@
 """What is drawn again and again, each as a function of a panel (see ``style.figure``), models and data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,10 @@ def curves(
     for i, (name, (x, y)) in enumerate(lines.items()):
         colour = style.COLOURS[i % len(style.COLOURS)]
         marker = style.MARKERS[i % len(style.MARKERS)] if points else ""
-        panel.plot(x, y, color=colour, linestyle=style.DASHES[i % len(style.DASHES)], marker=marker, label=name)
+        dash = style.DASHES[
+            (i + i // len(style.COLOURS)) % len(style.DASHES)
+        ]  # another with the colour the second time
+        panel.plot(x, y, color=colour, linestyle=dash, marker=marker, label=name)
         if band is not None and name in band:
             panel.fill_between(x, *band[name], color=colour, alpha=0.15, linewidth=0)
     if len(lines) > 1:
@@ -28,9 +31,18 @@ def curves(
 
 
 def history(
-    panel: Any, value: np.ndarray, held_out: np.ndarray | None = None, *, steps: np.ndarray | None = None
+    panel: Any,
+    value: np.ndarray,
+    held_out: np.ndarray | None = None,
+    *,
+    steps: np.ndarray | None = None,
+    unit: str = "nats per datum",
+    warm_up: int = 0,
 ) -> None:
-    """A fit's objective at each step, with its running mean where steps are noisy; held-out values [M, 2] as points."""
+    """A fit's objective at each step, with its running mean where steps are noisy; held-out values [M, 2] as points.
+
+    The first ``warm_up`` steps, in which the objective itself changes, are shaded.
+    """
     steps = np.arange(len(value)) if steps is None else steps
     window = max(1, len(value) // 100)
     rough = bool(window > 1 and np.any(np.diff(value) < -1e-4 * np.maximum(1, np.abs(value[:-1]))))
@@ -49,10 +61,12 @@ def history(
         top = float(np.max(finite))
         margin = 0.08 * (top - low) or 1.0
         panel.set_ylim(low - margin, top + margin)
-    if rough or tested:
-        style.legend(panel, loc="lower right")
-    panel.xaxis.get_major_locator().set_params(integer=True)
-    style.label(panel, x=("step", "count"), y=("objective", "nats per datum"))
+    if warm_up:
+        panel.axvspan(0, min(warm_up, steps[-1]), color=style.YELLOW, alpha=0.15, linewidth=0, label="KL warm-up")
+    if rough or tested or warm_up:
+        style.legend(panel, room=0.15)
+    style.whole(panel, "x")
+    style.label(panel, x=("step", "count"), y=("objective", unit))
 
 
 def points(panel: Any, data: np.ndarray, **options: Any) -> None:
@@ -76,7 +90,7 @@ def grid(x: tuple[float, float], y: tuple[float, float], size: int = 120) -> tup
 
 def contours(panel: Any, model: Any, data: np.ndarray, *, size: int = 120) -> None:
     """A density as contours that hold 25, 50, 75 and 95 % of the probability inside, over data [N, 2]."""
-    x, y, pairs = grid(bounds(data[:, 0], 0.2), bounds(data[:, 1], 0.2), size)
+    x, y, pairs = grid(bounds(data[:, 0], 0.35), bounds(data[:, 1], 0.35), size)
     density = np.exp(log_prob(model, pairs)).reshape(size, size)
     falling = np.sort(density.ravel())[::-1]
     inside = np.cumsum(falling) / np.sum(falling)
@@ -151,18 +165,27 @@ def responsibilities(panel: Any, data: np.ndarray, probabilities: np.ndarray) ->
     panel.scatter(data[:, 0], data[:, 1], c=blend, s=14, linewidths=0, zorder=2)
 
 
-def tiles(panel: Any, images: np.ndarray, columns: int) -> None:
-    """Images [N, H, W] (1 is black) or [N, H, W, 3] (in colour), 0 to 1, in rows, a white line between them."""
+def tiles(
+    panel: Any, images: np.ndarray, columns: int, names: Sequence[str] = (), cmap: str = "Greys", gap: int = 0
+) -> None:
+    """Images [N, H, W] (with "Greys" 1 is black) or [N, H, W, 3] (in colour), 0 to 1, in rows, white lines between.
+
+    ``names``: of as many bands of rows, written beside them; ``gap``: pixels more between the bands.
+    """
     count, height, width, *colours = images.shape
     rows = -(-count // columns)
-    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, *colours), 1.0 if colours else np.nan)
+    band = rows // len(names) if names else rows  # rows of images in a band
+    tops = [row * (height + 1) + row // band * gap for row in range(rows)]
+    sheet = np.full((tops[-1] + height, columns * (width + 1) - 1, *colours), 1.0 if colours else np.nan)
     for i, image in enumerate(images):
-        top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
+        top, left = tops[i // columns], (i % columns) * (width + 1)
         sheet[top : top + height, left : left + width] = image
-    panel.imshow(sheet, cmap="Greys", vmin=0, vmax=1)
+    panel.imshow(sheet, cmap=cmap, vmin=0, vmax=1)
     panel.grid(False)
     panel.set_xticks([])
-    panel.set_yticks([])
+    middles = [(tops[k * band] + tops[(k + 1) * band - 1] + height - 1) / 2 for k in range(len(names))]
+    panel.set_yticks(middles, names, rotation=90, va="center")
+    panel.tick_params(length=0)
     for spine in panel.spines.values():
         spine.set_visible(False)
 

@@ -115,9 +115,18 @@ def check(picture: Any) -> None:
                 )
 
 
-def legend(panel: Any, **options: Any) -> None:
-    """A legend where it hides least."""
-    panel.legend(**({"loc": "best"} | options))
+def legend(panel: Any, *, room: float = 0.0, **options: Any) -> None:
+    """A legend where it hides least; ``room``: by which share the panel grows upwards, for it to hide nothing."""
+    if room:
+        low, high = panel.get_ylim()
+        panel.set_ylim(low, high + room * (high - low))
+    panel.legend(**({"loc": "upper center" if room else "best", "ncols": 3 if room else 1} | options))
+
+
+def whole(panel: Any, *axes: str) -> None:
+    """Ticks at whole numbers, on both axes or one, at least at one of them."""
+    for axis in axes or ("x", "y"):
+        panel.locator_params(axis=axis, integer=True, min_n_ticks=1)
 
 
 def colour_scale(picture: Any, panel: Any, image: Any, quantity: Quantity) -> None:

@@ -64,7 +64,7 @@ class Port:
         return array.astype(self.dtype)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Export:
     """A function that ``veil.export`` wrote: call it with the arrays that ``inputs`` names, in that order.
 
@@ -78,6 +78,13 @@ class Export:
     outputs: tuple[Port, ...]
     record: dict[str, Any]
     program: Callable[..., dict[str, jax.Array]]
+
+    def __repr__(self) -> str:
+        taken, given = (
+            ", ".join(f"{port.name} [{', '.join(map(str, port.shape))}]" for port in ports)
+            for ports in (self.inputs, self.outputs)
+        )
+        return f"Export({self.what}: {taken} -> {given}; {self.path})"
 
     def __call__(self, *arrays: Any) -> dict[str, jax.Array]:
         """Raises TypeError for another number of arrays, or other types; ValueError for other shapes."""

@@ -84,6 +84,12 @@ class Run:
     def data_name(self) -> str:
         return str(self.config["data"]["name"])
 
+    @property
+    def datum(self) -> str:
+        """What a datum of the fit was: a datum, or of sequences a sequence or a window of some."""
+        window = (self.config.get("fit") or {}).get("window") if isinstance(self.config.get("fit"), dict) else None
+        return "datum" if self.columns.sequences is None else "sequence" if window is None else "window"
+
     def load(self) -> Fit:
         """The ``Fit``, in the run's ``precision`` if JAX is set to it.
 

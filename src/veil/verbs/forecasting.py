@@ -13,6 +13,7 @@ from veil import distributions
 from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.data.core.arrays import labels, unchecked
+from veil.host.showing import Shown
 from veil.learning.preprocessing import supported
 from veil.maths import particles as maths
 from veil.model import Datum, Model, Stepwise, checks
@@ -28,8 +29,8 @@ from veil.posterior.choice import by_particles, chosen
 PARTICLES = 1000  # at least, of a filter from which futures go on
 
 
-@dataclass(frozen=True)
-class Forecast:
+@dataclass(frozen=True, repr=False)
+class Forecast(Shown):
     """Draws of y_T+1..T+H given y_1..T, and what they amount to; every axis H is steps into the future.
 
     ``paths`` [N, S, H, ...]: each of the S is one future, drawn as a whole. ``mean`` and ``standard_deviation``

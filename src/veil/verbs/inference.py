@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from veil import distributions
 from veil.data import Data, Stream
 from veil.evaluation.moments import DRAWS, mean_and_variance
+from veil.host.showing import Shown
 from veil.learning.preprocessing import supported
 from veil.model import Datum, Model, Plate, Stepwise, Tractable, blocks, checks
 from veil.model.abilities import name_of
@@ -28,8 +29,8 @@ from veil.units import unwrapped_posterior
 TOGETHER = 2048  # draws or particles, of all sequences that are looked at side by side
 
 
-@dataclass(frozen=True)
-class Inference:
+@dataclass(frozen=True, repr=False)
+class Inference(Shown):
     """p(z | y, x) of each datum, exactly or nearly: ``kind`` is "exact", "approximate", or by "particles".
 
     Of a discrete latent of K values: ``probabilities`` [N, K], ``most_likely`` [N], ``entropy`` [N] in nats. Of an

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
+from veil.host.showing import Shown
 from veil.model import Datum, Model, Plate, Sized, Stepwise, checks
 from veil.model.abilities import Sizes, Wrapped
 from veil.model.batching import length, on_device
@@ -19,8 +20,8 @@ from veil.posterior import Posterior
 from veil.posterior.arguments import parts
 
 
-@dataclass(frozen=True)
-class Samples:
+@dataclass(frozen=True, repr=False)
+class Samples(Shown):
     """Draws of y, and of the latent z that each came from: ``query`` [count, ...], or [N, count, ...] with evidence.
 
     A query that is a tree is a dictionary of such arrays.
@@ -85,8 +86,8 @@ class Known(Wrapped):
         return self.model.likelihood(latent, evidence)
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Shown):
     """Moments of p(y | x), the latent summed out: ``mean`` and ``standard_deviation`` [N, ...] of each entry of y."""
 
     mean: Any

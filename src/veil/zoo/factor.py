@@ -14,6 +14,7 @@ from veil.maths import gaussian
 from veil.model import ClosedForm, Datum, Rescalable, Tractable
 from veil.model.abilities import RealLine, Redundant, Sizes, Space, parameter
 from veil.model.scales import Scale, rescale_features
+from veil.model.slips import answering
 from veil.parts.covariance import Diagonal, Spherical
 from veil.parts.nets import flat, positive
 from veil.parts.statistics import Outer
@@ -238,6 +239,7 @@ class FactorAnalysis(Tractable, ClosedForm, Rescalable, Redundant):
         return self._covariance_parameters() <= gaussian.packed_size(len(self._parts()[1]))
 
 
+@answering
 def PPCA(latent: int) -> FactorAnalysis:
     """Probabilistic principal component analysis: factor analysis with one noise variance for all entries."""
     return FactorAnalysis(latent, Spherical())

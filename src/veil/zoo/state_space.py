@@ -14,6 +14,7 @@ from veil.model import Datum, Guided, Startable, Stepwise
 from veil.model.abilities import Sizes, Space, parameter
 from veil.model.chains import NeuralChain, Path, State, length
 from veil.model.contract import as_floats
+from veil.model.slips import answering
 from veil.model.stepwise import Marginal, rollout
 from veil.parts.dynamics import Dynamics, Gated, LinearDynamics, Recurrent, neural_chain
 from veil.parts.experts import Linear
@@ -175,6 +176,7 @@ class Emitted(Distribution, Moments):
         return jnp.sum(self._each(lambda step, query: distributions.log_prob(step, query), query))
 
 
+@answering
 def dmm(latent: Any = 16, head: Head | None = None, decoder: Any = None, width: int = 64) -> StateSpace:
     """A deep Markov model: gated transitions of networks (Krishnan et al. 2017); smoothing posterior by default.
 
@@ -183,6 +185,7 @@ def dmm(latent: Any = 16, head: Head | None = None, decoder: Any = None, width: 
     return StateSpace(Gated(latent, width), head or DiagonalGaussian(), decoder or MLP())
 
 
+@answering
 def rssm(latent: Any = 30, head: Head | None = None, decoder: Any = None, memory: int = 200) -> StateSpace:
     """A recurrent state-space model: ``memory`` deterministic numbers and a stochastic latent (Hafner et al. 2019).
 
@@ -192,6 +195,7 @@ def rssm(latent: Any = 30, head: Head | None = None, decoder: Any = None, memory
     return StateSpace(Recurrent(latent, memory, MLP((memory,), "elu")), head or DiagonalGaussian(), decoder or MLP())
 
 
+@answering
 def vrnn(latent: Any = 16, head: Head | None = None, decoder: Any = None, memory: int = 128) -> StateSpace:
     """A variational recurrent network: the memory sees the observations too (Chung et al. 2015)."""
     net, reader = MLP((memory,), "elu"), MLP((memory,), "elu")

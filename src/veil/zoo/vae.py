@@ -10,10 +10,11 @@ from jaxtyping import Array, PRNGKeyArray
 from veil.distributions import Distribution
 from veil.model import Datum, Guided, Startable
 from veil.model.abilities import Sizes, Space, parameter
+from veil.model.slips import answering
 from veil.parts.experts import Linear
 from veil.parts.heads import DiagonalGaussian, Head, viewed
 from veil.parts.nets import MLP, flat, flat_size
-from veil.parts.priors import StandardNormal, TwoLevels, VampPrior, as_prior
+from veil.parts.priors import ConditionalNormal, StandardNormal, TwoLevels, VampPrior, as_prior
 from veil.posterior import Amortized, Ladder, Posterior
 from veil.zoo.emission import begun, emitted
 
@@ -98,3 +99,17 @@ def _switching(decoder: MLP, latents: int) -> MLP:
     first = decoder.layers[0]
     gain = jnp.where(jnp.arange(first.weight.shape[1]) < latents, SWITCH, 1.0)
     return eqx.tree_at(lambda net: net.layers[0].weight, decoder, first.weight * gain[None])
+
+
+@answering
+def ConditionalVAE(latent: int = 2, head: Head | None = None, decoder: MLP | None = None) -> VAE:
+    """p(y | x) = ∫ p(y | x, z) p(z | x) dz, prior and likelihood both networks of x. Sohn et al. 2015.
+
+    A ``VAE`` whose prior is ``priors.ConditionalNormal``; the other two decompositions are a ``VAE`` on data with
+    evidence, and this one with ``evidence=False``.
+
+    >>> ConditionalVAE(3).latent.dimensions
+    3
+    """
+    net = decoder or MLP()
+    return VAE(ConditionalNormal(latent, net), head or DiagonalGaussian(), net)

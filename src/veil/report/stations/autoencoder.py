@@ -64,11 +64,11 @@ def run(quick: bool, say: Say) -> Findings:
     say("a VAE with a plane for a latent")
     plane = veil.fit(veil.VAE(2, noise, net), train, key=key, steps=steps, progress=False)
     places = veil.infer(plane, test).mean
-    drawn = veil.sample(deep.model, 20, key=jax.random.key(1)).query.reshape(-1, 8, 8)
-    codes = veil.infer(deep, test).mean[:20]
+    drawn = veil.sample(deep.model, 12, key=jax.random.key(1)).query.reshape(-1, 8, 8)
+    codes = veil.infer(deep, test).mean[:12]
     again = np.stack([np.asarray(deep.model.likelihood(code, None).mean) for code in jax.numpy.asarray(codes)])
     pictures = _pictures(
-        test.query[:20].reshape(-1, 8, 8), again.reshape(-1, 8, 8), drawn, places, labels[1200:], known
+        test.query[:12].reshape(-1, 8, 8), again.reshape(-1, 8, 8), drawn, places, labels[1200:], known
     )
     elbo = linear_train.elbo_average
     return Findings(
@@ -109,13 +109,10 @@ def run(quick: bool, say: Say) -> Findings:
 def _pictures(
     real: np.ndarray, again: np.ndarray, drawn: np.ndarray, places: np.ndarray, labels: np.ndarray, known: object
 ) -> list[Picture]:
-    pixels = {"x": ("each image 8 wide", "pixels"), "y": ("and 8 high", "pixels")}
-    with style.figure(2, panel=(4.4, 3.4)) as (tiles, (left, right)):
-        pairs = np.stack([real, np.clip(again, 0, 1)], 1).reshape(-1, 8, 8)
-        plots.tiles(left, pairs, 8)
-        style.label(left, **pixels, title="Held-out digits, each with its reconstruction")
-        plots.tiles(right, np.clip(drawn, 0, 1), 5)
-        style.label(right, **pixels, title="Drawn from the model")
+    with style.figure(panel=(8.8, 3.0)) as (tiles, (panel,)):
+        rows = np.clip(np.concatenate([real, again, drawn]), 0, 1)
+        plots.tiles(panel, rows, len(real), ("held out", "made again", "drawn"), gap=3)
+        style.label(panel, x=("each image 8 wide", "pixels"), y=("and 8 high", "pixels"))
     with style.figure(2, panel=(4.4, 3.8)) as (latent, (plane, units)):
         for digit in range(10):
             chosen = labels == digit
@@ -131,7 +128,11 @@ def _pictures(
         units.bar(np.arange(len(kl)), kl, color=style.BLUE)
         style.label(units, x=("latent dimension", "rank"), y=("KL(q || p)", "nats"), title="What each one carries")
     return [
-        Picture(tiles, "Left: images that were not trained on, and what the VAE makes of its code of each.", "vae"),
+        Picture(
+            tiles,
+            "Images that were not trained on, what the VAE makes of its code of each, and draws from the model.",
+            "vae",
+        ),
         Picture(
             latent,
             "Left: codes of held-out digits, drawn as what they are; no label was used. Right: KL by dimension.",

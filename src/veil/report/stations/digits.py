@@ -34,18 +34,19 @@ def run(quick: bool, say: Say) -> Findings:
     weight = np.asarray(result.model.experts.weight)[:, :, 0]
     prototypes = 1 / (1 + np.exp(-weight.reshape(components, 8, 8)))
     ranking = np.argsort(most, kind="stable")
-    drawn = veil.sample(result.model, 20, key=jax.random.key(1)).query.reshape(-1, 8, 8)
+    drawn = veil.sample(result.model, 24, key=jax.random.key(1)).query.reshape(-1, 8, 8)
     with style.figure(2, panel=(4.6, 3.3)) as (picture, (left, right)):
         plots.tiles(left, prototypes[ranking], 6 if components == 30 else 5)
         style.label(
             left, x=("each image 8 wide", "pixels"), y=("and 8 high", "pixels"), title="Prototypes: probability of ink"
         )
-        plots.tiles(right, np.concatenate([train.query[:20].reshape(-1, 8, 8), drawn]), 8)
+        real = train.query[: len(drawn)].reshape(-1, 8, 8)
+        plots.tiles(right, np.concatenate([real, drawn]), 8, ("real", "drawn"), gap=4)
         style.label(
             right,
             x=("each image 8 wide", "pixels"),
             y=("and 8 high", "pixels"),
-            title="20 real digits, then 20 drawn ones",
+            title="Real digits, and digits drawn from the model",
         )
     caption = (
         "Left: the prototypes, in the order of the digit most of their images show. Right: real images and samples."

@@ -61,6 +61,7 @@ def run(quick: bool, say: Say) -> Findings:
             y=("density", "s/rad"),
             title="7 m before the tree, straight ahead",
         )
+        style.legend(panel, room=0.25, ncols=2)
     return Findings(
         rows=rows,
         pictures=[

@@ -131,7 +131,7 @@ def _with_error(values: np.ndarray) -> str:
 def _film(model: Any, past: np.ndarray, ahead: veil.Forecast) -> bytes:
     """A GIF with the rod dark on light ground; of two futures what is expected of each picture, not tossed coins."""
     assert ahead.truth is not None
-    futures = forecasts.expected(model, jax.tree.map(lambda leaf: leaf[:1, :2], ahead.states))
+    futures = forecasts.clear(model, ahead).paths
     parts = (futures, ahead.mean, ahead.standard_deviation, ahead.truth)
     paths, mean, spread, truth = (part[..., MIDDLE, MIDDLE, :] for part in parts)
     light = veil.Forecast(1 - paths, 1 - mean, spread, 1 - truth)

@@ -38,7 +38,7 @@ def run(quick: bool, say: Say) -> Findings:
         )
         plots.points(right, data.query)
         plots.ellipses(right, winner)
-        style.label(right, x=("eruption", "min"), y=("waiting time", "min"), title=f"The best: {best_name}, 2 sd")
+        style.label(right, x=("eruption", "min"), y=("waiting time", "min"), title=f"The best ({best_name}), to 2 sd")
     caption = "Left: BIC by number of components. Right: the mixture with the smallest."
     return Findings(
         rows=[

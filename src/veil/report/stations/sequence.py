@@ -36,17 +36,19 @@ def run(quick: bool, say: Say) -> Findings:
         above.plot(x, waiting.query[:SHOWN, 0], color=style.COLOURS[0], linewidth=0.8, marker="o", markersize=2.5)
         above.step(x, means[path[:SHOWN]], where="mid", color=style.COLOURS[1], label="mean of the best path's state")
         style.label(above, x=("eruption", "number"), y=("waiting time", "min"), title="Viterbi path")
-        style.legend(above)
+        style.legend(above, room=0.15)
         below.fill_between(x, 0, sure[:SHOWN], step="mid", color=style.COLOURS[1], alpha=0.6, linewidth=0)
-        style.label(below, x=("eruption", "number"), y=("probability", "1"), title="p(long wait | all of the sequence)")
+        style.label(
+            below, x=("eruption", "number"), y=("probability", "share"), title="p(long wait | all of the sequence)"
+        )
     (short_short, short_long), (long_short, long_long) = matrix
     return Findings(
         rows=[
-            Row("log-likelihood, mixture", f"{forgetful:.4f}", "nats", "-1034.0018", "maximum, independent eruptions"),
+            Row("log-likelihood, mixture", f"{forgetful:.4f}", "nats", "-1034.0017", "maximum, independent eruptions"),
             Row("log-likelihood, hidden Markov model", f"{found.log_likelihood:.4f}", "nats", "", "exact"),
             Row("gained by remembering", f"{found.log_likelihood - forgetful:.2f}", "nats"),
-            Row("p(long | short before)", f"{short_long:.3f}", "1", "", f"short again: {short_short:.3f}"),
-            Row("p(long | long before)", f"{long_long:.3f}", "1", "", f"short next: {long_short:.3f}"),
+            Row("p(long | short before)", f"{short_long:.3f}", "probability", "", f"short again: {short_short:.3f}"),
+            Row("p(long | long before)", f"{long_long:.3f}", "probability", "", f"short next: {long_short:.3f}"),
             Row("steps where path and marginals agree", f"{100 * agree:.1f}", "%"),
             Row("EM steps to convergence", f"{result.status.steps}", "count"),
         ],
