@@ -101,7 +101,7 @@ def make_data(kind, count=12, *, missing=False, weighted=False, seed=0):
 
 def on_device(data):
     """All data as one batched datum of JAX arrays."""
-    return jax.tree.map(jax.numpy.asarray, as_datum(data))
+    return jax.device_put(as_datum(data))
 
 
 @eqx.filter_jit  # outside jit every operation in it is a compilation of its own
@@ -114,7 +114,7 @@ def random_model(name, data, seed=0):
     model, _ = MODELS[name]
     rng = np.random.default_rng([seed, 7])
     responsibilities = rng.dirichlet(np.ones(model.components), len(data))
-    model = _initialised(model, on_device(data), jax.numpy.asarray(responsibilities, float), jax.random.key(seed))
+    model = _initialised(model, on_device(data), jax.numpy.array(responsibilities, float), jax.random.key(seed))
 
     def change(path, leaf):
         field, size = path[-1].name, np.shape(leaf)
@@ -125,7 +125,7 @@ def random_model(name, data, seed=0):
             new = np.broadcast_to(np.exp(0.4 * rng.normal(size=(size[0], 1) if one else size)), size)
         else:
             new = np.asarray(leaf) + 0.5 * rng.normal(size=size)
-        return jax.numpy.asarray(new, float)
+        return jax.numpy.array(new, float)
 
     return jax.tree_util.tree_map_with_path(change, model)
 
@@ -136,7 +136,7 @@ def started(model, data, posterior=None, units=None):
     responsibilities = None
     if isinstance(model, Mixture | veil.HMM):
         rng = np.random.default_rng(0)
-        responsibilities = jax.numpy.asarray(rng.dirichlet(np.ones(model.components), len(data)), float)
+        responsibilities = jax.numpy.array(rng.dirichlet(np.ones(model.components), len(data)), float)
     model = model.initialise(batch, responsibilities, jax.random.key(1))
     posterior = posterior or usual(model)
     if isinstance(posterior, Learned):

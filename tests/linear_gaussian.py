@@ -45,7 +45,7 @@ class Known(Posterior):
 
 def random_model(latents=2, entries=3, s=0.7, seed=0):
     rng = np.random.default_rng(seed)
-    return Linear(jnp.asarray(rng.normal(size=(entries, latents))), jnp.asarray(rng.normal(size=entries)), s)
+    return Linear(jnp.array(rng.normal(size=(entries, latents))), jnp.array(rng.normal(size=entries)), s)
 
 
 def draws(model, count, seed=1, evidence=None):

@@ -14,9 +14,9 @@ STATES, SIZE = 2, 3
 def lds(noise: str = "diagonal", inputs: int = 0, seed: int = 0) -> LDS:
     """A linear-Gaussian model with parameters: 2 states, 3 numbers a step."""
     rng = np.random.default_rng(seed)
-    normal = lambda *shape: jnp.asarray(rng.normal(size=shape))  # noqa: E731
-    lower = lambda: jnp.tril(0.5 * normal(STATES, STATES), -1) + jnp.diag(jnp.asarray(0.5 + rng.random(STATES)))  # noqa: E731
-    diagonal = Diagonal(scale=jnp.asarray(0.5 + rng.random((1, SIZE))))
+    normal = lambda *shape: jnp.array(rng.normal(size=shape))  # noqa: E731
+    lower = lambda: jnp.tril(0.5 * normal(STATES, STATES), -1) + jnp.diag(jnp.array(0.5 + rng.random(STATES)))  # noqa: E731
+    diagonal = Diagonal(scale=jnp.array(0.5 + rng.random((1, SIZE))))
     full = Full(factor=jnp.tril(0.4 * normal(1, SIZE, SIZE)) + jnp.eye(SIZE)[None])
     return LDS(
         STATES,
@@ -37,9 +37,9 @@ def sequence(case: str = "plain", count: int = 5, size: int = SIZE, seed: int = 
     observed = rng.random((count, size)) < 0.6
     observed[2] = False
     return Datum(
-        jnp.asarray(rng.normal(size=(count, size))),
-        jnp.asarray(rng.normal(size=(count, 2))) if "controls" in case else None,
-        observed=jnp.asarray(observed) if "missing" in case else None,
+        jnp.array(rng.normal(size=(count, size))),
+        jnp.array(rng.normal(size=(count, 2))) if "controls" in case else None,
+        observed=jnp.array(observed) if "missing" in case else None,
         mask=jnp.arange(count) < count - 1 if "padding" in case else None,
         reset=jnp.arange(count) == 3 if "reset" in case else None,
     )

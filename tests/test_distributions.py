@@ -90,39 +90,39 @@ def level(y):
 
 def built():
     """Name: how it is made of JAX arrays, what it can, a value, and its log-density there by entries or in total."""
-    normal = lambda: d.normal(jnp.asarray(M), jnp.asarray(S))  # noqa: E731
+    normal = lambda: d.normal(jnp.array(M), jnp.array(S))  # noqa: E731
     real, coin, count = M + 0.3, np.array([1.0, 0.0, 1.0]), np.array([2.0, 0.0, 5.0])
     moments, drop = {d.Moments}, {d.Moments, d.Marginals}
     gauss = {d.Gaussian, d.Divergence, d.Reparameterised}
     yield "normal", normal, moments | gauss | {d.Entries}, real, gaussian(real)
     yield (
         "multivariate",
-        lambda: d.multivariate_normal(jnp.asarray(M), jnp.asarray(FACTOR)),
+        lambda: d.multivariate_normal(jnp.array(M), jnp.array(FACTOR)),
         drop | gauss,
         real,
         st.multivariate_normal(M, FACTOR @ FACTOR.T).logpdf(real),
     )
-    student = lambda: d.student_t(jnp.full(3, 5.0), jnp.asarray(M), jnp.asarray(S))  # noqa: E731
+    student = lambda: d.student_t(jnp.full(3, 5.0), jnp.array(M), jnp.array(S))  # noqa: E731
     yield "student", student, moments | {d.Entries, d.Reparameterised}, real, st.t(5, M, S).logpdf(real)
-    beta, inside = lambda: d.beta(jnp.asarray(S), jnp.asarray(2 * S)), np.array([0.2, 0.5, 0.9])
+    beta, inside = lambda: d.beta(jnp.array(S), jnp.array(2 * S)), np.array([0.2, 0.5, 0.9])
     yield "beta", beta, moments | {d.Entries, d.Reparameterised}, inside, st.beta(S, 2 * S).logpdf(inside)
-    bernoulli = lambda: d.bernoulli(jnp.asarray(M))  # noqa: E731
+    bernoulli = lambda: d.bernoulli(jnp.array(M))  # noqa: E731
     yield "bernoulli", bernoulli, moments | {d.Entries}, coin, st.bernoulli(ODDS).logpmf(coin)
-    yield "coins", lambda: d.Coins(jnp.asarray(M)), moments | {d.Entries}, coin, st.bernoulli(ODDS).logpmf(coin)
-    poisson = lambda: d.poisson(jnp.asarray(M))  # noqa: E731
+    yield "coins", lambda: d.Coins(jnp.array(M)), moments | {d.Entries}, coin, st.bernoulli(ODDS).logpmf(coin)
+    poisson = lambda: d.poisson(jnp.array(M))  # noqa: E731
     yield "poisson", poisson, moments | {d.Entries}, count, st.poisson(np.exp(M)).logpmf(count)
     chosen, category = np.array([0.0, 3.0, 1.0]), scipy.special.log_softmax(LOGITS, 1)
     able = moments | {d.Entries, d.Categories, d.Central}
-    categoricals = lambda: d.categoricals(jnp.asarray(LOGITS))  # noqa: E731
+    categoricals = lambda: d.categoricals(jnp.array(LOGITS))  # noqa: E731
     yield "categoricals", categoricals, able, chosen, category[np.arange(3), chosen.astype(int)]
     able = {d.Finite, d.Categories, d.Central, d.Divergence}
-    yield "categorical", lambda: d.categorical(jnp.asarray(LOGITS[0])), able, np.array(2), category[0, 2]
-    code, codes = np.eye(4)[[0, 3, 1]], lambda: d.Codes(jnp.asarray(LOGITS))
+    yield "categorical", lambda: d.categorical(jnp.array(LOGITS[0])), able, np.array(2), category[0, 2]
+    code, codes = np.eye(4)[[0, 3, 1]], lambda: d.Codes(jnp.array(LOGITS))
     yield "codes", codes, moments | able - {d.Categories}, code, np.sum(code * category)
     yield "empty", d.Empty, able - {d.Categories}, np.zeros(0), 0.0
     mixed = lambda: d.MixtureOfNormals(*map(jnp.asarray, (np.log([0.25, 0.75]), [M, M + 3], [S, S])))  # noqa: E731
     yield "mixture", mixed, {d.Moments, d.Central}, real, mixture(real)
-    grid = lambda: d.DiscretisedLogistic(jnp.asarray(M), jnp.asarray(S), 0.0, 6.0, 7)  # noqa: E731
+    grid = lambda: d.DiscretisedLogistic(jnp.array(M), jnp.array(S), 0.0, 6.0, 7)  # noqa: E731
     yield "logistic", grid, moments | {d.Entries}, np.array([0.0, 2.0, 6.0]), level(np.array([0.0, 2.0, 6.0]))
     pair = np.array([*real, 1.0])
     joint = lambda: d.Joint({"place": normal(), "flag": d.bernoulli(jnp.zeros(1))})  # noqa: E731
@@ -132,7 +132,7 @@ def built():
     scores = {"here": {"place": gaussian(real), "flag": np.full(1, -np.log(2))}}
     scores["count"] = st.poisson(np.exp(M)).logpmf(count)
     yield "joint of joints", nested, drop, {"here": both, "count": count}, scores
-    mixed = lambda: d.Joint({"place": Own(jnp.asarray(M))})  # noqa: E731
+    mixed = lambda: d.Joint({"place": Own(jnp.array(M))})  # noqa: E731
     yield "joint of a stranger", mixed, {d.Marginals}, {"place": real}, laplace(real).sum()
     two = lambda: d.Chained(normal(), lambda z: d.normal(z[:1], jnp.ones(1)), 3)  # noqa: E731
     yield "chained", two, {d.Central, d.Reparameterised}, pair, gaussian(real).sum() + st.norm(real[0]).logpdf(1.0)
@@ -141,21 +141,21 @@ def built():
     yield "chained to coins", two, {d.Central}, pair, total
     pushed, after = lambda: d.Pushed(normal(), Flow()), gaussian((real - 1) / 2).sum() - 3 * np.log(2)
     yield "pushed", pushed, {d.Central, d.Reparameterised}, real, after
-    yield "stranger", lambda: Own(jnp.asarray(M)), set(), real, laplace(real).sum()
-    yield "own", lambda: Able(jnp.asarray(M)), moments | {d.Entries, d.Reparameterised}, real, laplace(real)
+    yield "stranger", lambda: Own(jnp.array(M)), set(), real, laplace(real).sum()
+    yield "own", lambda: Able(jnp.array(M)), moments | {d.Entries, d.Reparameterised}, real, laplace(real)
     moved, logs, always = SHIFT + SCALE * real, np.log(np.abs(SCALE)), {d.Marginals, d.Central, d.Divergence}
-    place = lambda base: d.Affine(base, jnp.asarray(SHIFT), jnp.asarray(SCALE))  # noqa: E731
+    place = lambda base: d.Affine(base, jnp.array(SHIFT), jnp.array(SCALE))  # noqa: E731
     able = always | {d.Moments, d.Reparameterised}
     yield "affine normal", lambda: place(normal()), able, moved, gaussian(real) - logs
-    yield "affine own", lambda: place(Able(jnp.asarray(M))), able, moved, laplace(real) - logs
+    yield "affine own", lambda: place(Able(jnp.array(M))), able, moved, laplace(real) - logs
     yield (
         "affine coins",
-        lambda: place(d.bernoulli(jnp.asarray(M))),
+        lambda: place(d.bernoulli(jnp.array(M))),
         always | moments,
         SHIFT + SCALE * coin,
         (st.bernoulli(ODDS).logpmf(coin) - logs),
     )
-    yield "affine stranger", lambda: place(Own(jnp.asarray(M))), always, moved, np.sum(laplace(real) - logs)
+    yield "affine stranger", lambda: place(Own(jnp.array(M))), always, moved, np.sum(laplace(real) - logs)
 
 
 TABLE = {name: rest for name, *rest in built()}
@@ -249,7 +249,7 @@ def test_missing_entries_drop_out_or_are_refused(name):
                 d.log_prob(make(), on_device(value), on_device(observed))
             continue
         # a missing entry is a zero in the data, wherever the support is; the gradient stays finite
-        filled = jax.tree.map(lambda there, leaf: jnp.asarray(np.where(there, leaf, 0.0)), observed, value)
+        filled = jax.tree.map(lambda there, leaf: jnp.array(np.where(there, leaf, 0.0)), observed, value)
         found, gradient = score(make(), filled, on_device(observed))
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
@@ -304,7 +304,7 @@ def test_closed_form_divergences():
             wanted = 0.5 * (np.sum(white**2) + away @ away - 3) - np.linalg.slogdet(white)[1]
             np.testing.assert_allclose(np.sum(d.kl_entries(q, p)), wanted, rtol=1e-9, atol=1e-12)
     assert d.kl_entries(normal, pairs["other"]).shape == (3,)
-    codes, other = d.Codes(jnp.asarray(LOGITS)), d.Codes(jnp.zeros((3, 4)))
+    codes, other = d.Codes(jnp.array(LOGITS)), d.Codes(jnp.zeros((3, 4)))
     by_hand = [jnp.sum(jnp.exp(row) * (row + np.log(4))) for row in jax.nn.log_softmax(LOGITS)]
     np.testing.assert_allclose(d.kl_entries(codes, other), by_hand)
     np.testing.assert_allclose(d.kl_entries(d.categorical(codes.logits[0]), d.categorical(jnp.zeros(4))), by_hand[:1])
@@ -313,7 +313,7 @@ def test_closed_form_divergences():
 
 
 def test_divergence_does_not_depend_on_units_when_they_are_the_same():
-    shift, scale = jnp.asarray(SHIFT), jnp.asarray(SCALE)
+    shift, scale = jnp.array(SHIFT), jnp.array(SCALE)
     q, p = TABLE["normal"][0](), d.normal(jnp.zeros(3), jnp.ones(3))
     wanted = d.kl_entries(q, p)
 
@@ -331,8 +331,8 @@ def test_divergence_does_not_depend_on_units_when_they_are_the_same():
 @pytest.mark.parametrize("name", ["normal", "multivariate", "student", "mixture", "own", "stranger"])
 def test_affine_is_the_change_of_variables(name):
     """log p(y) = log p_base(T⁻¹ y) + log |det dT⁻¹/dy|, the determinant by automatic differentiation."""
-    base, value = TABLE[name][0](), jnp.asarray(TABLE[name][2])
-    moved = d.Affine(base, jnp.asarray(SHIFT), jnp.asarray(SCALE))
+    base, value = TABLE[name][0](), jnp.array(TABLE[name][2])
+    moved = d.Affine(base, jnp.array(SHIFT), jnp.array(SCALE))
     y = SHIFT + SCALE * value
     jacobian = jax.jacobian(lambda y: (y - SHIFT) / SCALE)(y)
     np.testing.assert_allclose(moved.log_prob(y), base.log_prob(value) + jnp.linalg.slogdet(jacobian)[1], rtol=1e-10)

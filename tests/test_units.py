@@ -62,13 +62,13 @@ def test_the_wrapper_is_the_change_of_variables(name):
     vector = 0.5 * rng.normal(size=head.size(SHAPE))
     standard = rng.normal(size=2)
     base = head_log_prob(head, vector, standard)
-    model, z = standardised(Headed(head, jnp.asarray(vector)), Units(units)), jnp.zeros(1)
+    model, z = standardised(Headed(head, jnp.array(vector)), Units(units)), jnp.zeros(1)
     once = units.shift + units.scale * standard
-    found = model.likelihood(z, None).log_prob(jnp.asarray(once))
+    found = model.likelihood(z, None).log_prob(jnp.array(once))
     np.testing.assert_allclose(found, base - np.sum(np.log(units.scale)), rtol=1e-10)
-    np.testing.assert_allclose(model.log_likelihood(z, Datum(jnp.asarray(once))), found, rtol=1e-12)
+    np.testing.assert_allclose(model.log_likelihood(z, Datum(jnp.array(once))), found, rtol=1e-12)
     twice = again.shift + again.scale * once
-    found = standardised(model, Units(again)).likelihood(z, None).log_prob(jnp.asarray(twice))
+    found = standardised(model, Units(again)).likelihood(z, None).log_prob(jnp.array(twice))
     np.testing.assert_allclose(found, base - np.sum(np.log(units.scale * again.scale)), rtol=1e-10)
 
 
@@ -308,7 +308,7 @@ def _values(objective, model, posterior, block, key):
 
 
 def on_device(data):
-    return jax.tree.map(jnp.asarray, as_datum(data))
+    return jax.tree.map(jnp.array, as_datum(data))
 
 
 @pytest.mark.filterwarnings("ignore:collapse")

@@ -52,9 +52,7 @@ def linear(seed=0, entries=4, latents=2):
     w, s = np.asarray(model.W), float(model.s)
     covariance = np.linalg.inv(np.eye(latents) + w.T @ w / s**2)
     gain = covariance @ w.T / s**2
-    exact = Free(
-        jnp.asarray(gain), jnp.asarray(-gain @ np.asarray(model.b)), jnp.asarray(np.linalg.cholesky(covariance))
-    )
+    exact = Free(jnp.array(gain), jnp.array(-gain @ np.asarray(model.b)), jnp.array(np.linalg.cholesky(covariance)))
     return model, exact, Datum(model.sample(jax.random.key(3))[1])
 
 

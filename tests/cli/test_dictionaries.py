@@ -173,5 +173,5 @@ def test_rows_of_a_dictionary(veil, arrays, tmp_path):
     assert {port.name for port in decode.outputs} == {"mean/count", "mean/arm/angle"}
     assert {port.name: port.columns for port in decode.outputs}["mean/arm/angle"] == ("arm.angle0", "arm.angle1")
     latent = np.zeros((1, 2), np.float32)
-    said = fit.model.likelihood(jnp.zeros(2), jnp.asarray(data.evidence[0], jnp.float32)).mean
+    said = fit.model.likelihood(jnp.zeros(2), jnp.array(data.evidence[0], jnp.float32)).mean
     np.testing.assert_allclose(decode(latent, data.evidence[:1])["mean/arm/angle"][0], said["arm"]["angle"], rtol=1e-5)

@@ -36,7 +36,7 @@ class Fork(Enumerable):
     places: Array = eqx.field(converter=jnp.asarray, default_factory=lambda: PLACES)
 
     def prior(self, evidence):
-        return distributions.categorical(jnp.log(jnp.asarray(SHARES)))
+        return distributions.categorical(jnp.log(jnp.array(SHARES)))
 
     def likelihood(self, latent, evidence):
         return distributions.normal(self.places[latent] + evidence, jnp.full(1, NOISE))
@@ -271,7 +271,7 @@ def test_what_an_actor_knows_is_what_the_batch_posterior_says(name):
     fit = veil.fit(CHAINS[name], data, key=KEY, steps=4)
     policy = lambda state, key: jax.random.normal(key, (1,))  # noqa: E731
     actor = FilteringActor.of(fit, policy, jnp.zeros(1))
-    seen = jnp.asarray(pushed(steps=6, count=3, seed=1).query)
+    seen = jnp.array(pushed(steps=6, count=3, seed=1).query)
 
     @jax.jit
     def played(seen, key):

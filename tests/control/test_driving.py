@@ -55,7 +55,7 @@ def test_noise_has_the_spread_it_says():
 
 def straight(y, length=40.0, points=81):
     x = np.linspace(0.0, length, points)
-    return jnp.asarray(np.stack([x, np.full(points, y), np.zeros(points)], 1), jnp.float32)
+    return jnp.array(np.stack([x, np.full(points, y), np.zeros(points)], 1), jnp.float32)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_counts_and_categories_are_actions_too():
     data = make_data("categorical | evidence")
     model = random_model("linear-categorical", data)
     for choose in (Sample(), LowNoise(), Likeliest()):
-        action = Policy(model, choose)(jnp.asarray(data.evidence[0], jnp.float32), KEY)
+        action = Policy(model, choose)(jnp.array(data.evidence[0], jnp.float32), KEY)
         assert set(np.asarray(action).tolist()) <= {0.0, 1.0, 2.0}
 
 

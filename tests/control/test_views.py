@@ -152,7 +152,7 @@ class Linear(Sized):
 
 def fitted(weight, data) -> Fit:
     history = History(np.zeros(1), np.zeros(1), np.zeros((0, 2)), np.zeros(1))
-    return Fit(Linear(jnp.asarray(weight, float)), Exact(), history, Status(True, "by hand", 1), data.view)
+    return Fit(Linear(jnp.array(weight, float)), Exact(), history, Status(True, "by hand", 1), data.view)
 
 
 def rooms(gymnasium, dirty=False):
@@ -264,9 +264,9 @@ def test_observations_of_several_environments_just_work() -> None:
     model = Linear(jnp.array([[1.0, 2.0]]))
     policy = Policy(model, LowNoise(0.0))
     for count in (1, 3):
-        found = policy(jnp.asarray(seen[:count]), KEY)
+        found = policy(jnp.array(seen[:count]), KEY)
         np.testing.assert_allclose(found, seen[:count] @ [[1.0], [2.0]], atol=1e-3)
-    assert policy(jnp.asarray(seen[0]), KEY).shape == (1,)
+    assert policy(jnp.array(seen[0]), KEY).shape == (1,)
     for wrong in (jnp.zeros(3), jnp.zeros((2, 3)), jnp.zeros(4)):
         with pytest.raises(ValueError, match=r"observation: expected 2 numbers, or those of several"):
             policy(wrong, KEY)

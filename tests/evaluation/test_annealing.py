@@ -29,10 +29,10 @@ def test_transitions_leave_a_skewed_density_unchanged(key):
     grid = np.linspace(-5, 5, 200_001)
     density = np.exp(-(grid**4) / 4 + grid)
     cumulative = np.cumsum(density) / density.sum()
-    z = jnp.asarray(grid[np.searchsorted(cumulative, np.random.default_rng(0).uniform(size=4000))])
+    z = jnp.array(grid[np.searchsorted(cumulative, np.random.default_rng(0).uniform(size=4000))])
 
     def move(z, key):
-        found = hamiltonian.transition(lambda z: (-(z**4) / 4 + z, None), z, key, jnp.asarray(0.9), 3, jnp.ones(()))
+        found = hamiltonian.transition(lambda z: (-(z**4) / 4 + z, None), z, key, jnp.array(0.9), 3, jnp.ones(()))
         return found[0], found[2]
 
     def several(z, keys):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 def test_p_values_are_scipys():
     counts = np.array([13.0, 7.0, 20.0, 9.0])
-    np.testing.assert_allclose(chi_square_p(jnp.asarray(counts)), scipy.stats.chisquare(counts).pvalue, rtol=1e-10)
+    np.testing.assert_allclose(chi_square_p(jnp.array(counts)), scipy.stats.chisquare(counts).pvalue, rtol=1e-10)
 
 
 def test_the_exact_posterior_is_calibrated(key, monkeypatch):

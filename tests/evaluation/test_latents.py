@@ -111,7 +111,7 @@ def test_a_decoder_that_ignores_the_latent_is_a_collapse(key):
 def test_fewer_true_dimensions_are_only_a_remark(key):
     W = np.zeros((4, 2))
     W[:, 1] = np.random.default_rng(0).normal(size=4)
-    model = Linear(jnp.asarray(W), jnp.zeros(4), 0.5)
+    model = Linear(jnp.array(W), jnp.zeros(4), 0.5)
     found = latents(model, Known(), draws(model, 50), key=key)
     assert found.active.tolist() == [False, True]
     line = collapse(found)
@@ -156,7 +156,7 @@ def test_codes_are_units(key):
     assert found.kl[0] > 0.9
     np.testing.assert_allclose(found.kl[1], 0, atol=1e-12)
     values = distributions.support(Coded().prior(None))[:, 0]
-    joints = jax.vmap(lambda y: jax.nn.softmax(Coded().log_joints(Datum(y))))(jnp.asarray(y))
+    joints = jax.vmap(lambda y: jax.nn.softmax(Coded().log_joints(Datum(y))))(jnp.array(y))
     p = np.asarray(joints @ values)
     exact = np.mean(np.sum(p * np.log(p / p.mean(0)[None]), 1))
     assert abs(found.mutual_information.value - exact) < 4 * found.mutual_information.monte_carlo_error

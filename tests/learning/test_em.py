@@ -151,9 +151,7 @@ def test_the_softmax_step_is_the_maximum_of_its_bound(ridge):
     weight -= weight.mean(0)  # where the bound's flat direction is not used
     p = oracles.softmax(phi @ weight.T)
     gradient = ((r - p) * w[:, None]).T @ phi - ridge * weight
-    step = logistic.bound_step(
-        jnp.asarray(gradient), jnp.asarray((phi * w[:, None]).T @ phi), jnp.asarray(ridge * np.eye(3))
-    )
+    step = logistic.bound_step(jnp.array(gradient), jnp.array((phi * w[:, None]).T @ phi), jnp.array(ridge * np.eye(3)))
     naive = oracles.softmax_bound_step(weight, phi, r, w, ridge, bias_share=1.0)
     np.testing.assert_allclose(oracles.softmax(phi @ (weight + np.asarray(step)).T), oracles.softmax(phi @ naive.T))
     new = weight + np.asarray(step)
@@ -165,7 +163,7 @@ def test_the_softmax_step_is_the_maximum_of_its_bound(ridge):
 def test_sums_add_up_over_blocks_and_ignore_zero_weights():
     data = make_data("real | evidence", 12, weighted=True)
     model, block = random_model("experts-full", data), on_device(data)
-    posterior = jnp.asarray(oracles.posterior(numpy_log_joints(model, data)))
+    posterior = jnp.array(oracles.posterior(numpy_log_joints(model, data)))
     terms = jax.vmap(model.statistics)(block, posterior)
     whole = contract(terms, block.weight)
     left, right = (contract(jax.tree.map(lambda t, s=s: t[s], terms), block.weight[s]) for s in (np.s_[:5], np.s_[5:]))
@@ -180,7 +178,7 @@ def test_sums_add_up_over_blocks_and_ignore_zero_weights():
 def test_moved_sums_are_the_sums_of_the_other_model(name):
     data = make_data("real | evidence", 12, weighted=True)
     block, here, there = on_device(data), random_model(name, data, 0), random_model(name, data, 1)
-    r = jnp.asarray(oracles.posterior(numpy_log_joints(here, data)))
+    r = jnp.array(oracles.posterior(numpy_log_joints(here, data)))
     sums = {
         model: contract(jax.vmap(each.statistics)(block, r), block.weight)
         for model, each in (("here", here), ("there", there))
@@ -193,7 +191,7 @@ def test_moved_sums_are_the_sums_of_the_other_model(name):
 def test_a_component_without_data_keeps_its_parameters():
     data = make_data("real", 12)
     model = random_model("mixture-full", data)
-    r = jnp.asarray(np.eye(3)[[0, 1] * 6])
+    r = jnp.array(np.eye(3)[[0, 1] * 6])
     new = model.maximise(contract(jax.vmap(model.statistics)(on_device(data), r), jnp.ones(12)))
     np.testing.assert_array_equal(new.experts.weight[2], model.experts.weight[2])
     np.testing.assert_array_equal(new.experts.covariance.factor[2], model.experts.covariance.factor[2])

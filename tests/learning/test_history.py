@@ -162,7 +162,7 @@ def test_a_conditional_vae_is_begun_and_learned_as_a_choice():
     sharp, plain = (usual_optimiser(model, 10, each) for each in (objective, ELBO()))
     assert sharp.transform is not plain.transform
     np.testing.assert_allclose(
-        [float(sharp.share(jnp.asarray(t))) for t in (0, 5, 10, 12)], [1.0, 0.5, 0.0, 0.0], atol=1e-6
+        [float(sharp.share(jnp.array(t))) for t in (0, 5, 10, 12)], [1.0, 0.5, 0.0, 0.0], atol=1e-6
     )
     assert isinstance(usual_objective(quiet_fit(VAE, ROWS, key=KEY, steps=1).model.model, fit.posterior, False), ELBO)
 

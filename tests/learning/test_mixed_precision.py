@@ -14,14 +14,14 @@ from veil.parts.nets import MLP, lowered
 
 def test_products_round_their_factors_and_not_their_sums(key):
     left, right = (np.asarray(jax.random.normal(each, (64, 64))) for each in jax.random.split(key))
-    low = [jnp.asarray(factor).astype(jnp.bfloat16).astype(jnp.float32) for factor in (left, right)]
+    low = [jnp.array(factor).astype(jnp.bfloat16).astype(jnp.float32) for factor in (left, right)]
     rounded = [np.asarray(factor, np.float64) for factor in low]
-    found = np.asarray(product(jnp.asarray(left).astype(jnp.bfloat16), jnp.asarray(right)))
+    found = np.asarray(product(jnp.array(left).astype(jnp.bfloat16), jnp.array(right)))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, rounded[0] @ rounded[1].T, atol=2e-5)
     assert np.abs(found - left.astype(np.float64) @ right.T).max() > 1e-3
-    same = product(jnp.asarray(left), jnp.asarray(right))
-    np.testing.assert_array_equal(same, jnp.asarray(left) @ jnp.asarray(right).T)
+    same = product(jnp.array(left), jnp.array(right))
+    np.testing.assert_array_equal(same, jnp.array(left) @ jnp.array(right).T)
 
 
 def test_only_the_weights_of_layers_are_lowered(key):

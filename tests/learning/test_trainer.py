@@ -46,8 +46,8 @@ def by_hand(trainer, state, data, steps):
     x = None
     if data.evidence is not None:
         x = trainer.units.evidence
-        x = jnp.asarray((data.evidence - np.asarray(x.shift)) / np.asarray(x.scale))
-    batch = Datum(jnp.asarray(y), x)
+        x = jnp.array((data.evidence - np.asarray(x.shift)) / np.asarray(x.scale))
+    batch = Datum(jnp.array(y), x)
 
     @eqx.filter_jit
     def step(parameters, inner, key):
@@ -167,7 +167,7 @@ def _arrays(state):
     names = [f"{i:04d}" for i in range(len(plain))]
 
     def back(arrays):
-        found = [jnp.asarray(arrays[name]) for name in names]
+        found = [jnp.array(arrays[name]) for name in names]
         found = [jax.random.wrap_key_data(leaf) if key else leaf for leaf, key in zip(found, is_key, strict=True)]
         return jax.tree.unflatten(structure, found)
 

@@ -136,8 +136,8 @@ def test_the_value_of_a_fit_is_that_of_training_plus_the_jacobian(name):
     if inner is fit.model:  # written in the user's units: PPCA
         inner = fit.model.rescaled(units.query.inverse(), None)
     x = units.evidence
-    given = None if x is None else jnp.asarray((data.evidence - np.asarray(x.shift)) / np.asarray(x.scale))
-    block = Datum(jnp.asarray((data.query - shift) / scale), given)
+    given = None if x is None else jnp.array((data.evidence - np.asarray(x.shift)) / np.asarray(x.scale))
+    block = Datum(jnp.array((data.query - shift) / scale), given)
 
     @eqx.filter_jit
     def one(model, posterior, datum, key):
@@ -146,7 +146,7 @@ def test_the_value_of_a_fit_is_that_of_training_plus_the_jacobian(name):
         )
 
     trained = np.asarray(one(inner, q, block, KEY)) - np.log(scale).sum()
-    user = Datum(jnp.asarray(data.query), None if x is None else jnp.asarray(data.evidence))
+    user = Datum(jnp.array(data.query), None if x is None else jnp.array(data.evidence))
     np.testing.assert_allclose(one(fit.model, fit.posterior, user, KEY), trained, rtol=1e-8, atol=1e-8)
 
 
@@ -155,7 +155,7 @@ def test_old_faithful_with_a_posterior_linear_in_the_query():
     data = veil.data.load("faithful")
     fit = veil.fit(veil.VAE(latent=1), data, key=KEY, posterior=Lines(), steps=300)
     q, units = unwrapped_posterior(fit.posterior)
-    block = Datum(jnp.asarray(data.query))
+    block = Datum(jnp.array(data.query))
 
     def kl(q):
         """KL(q || N(0, 1)) of each datum, by hand."""

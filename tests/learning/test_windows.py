@@ -40,7 +40,7 @@ def test_lanes_go_through_whole_sequences() -> None:
 def pair(sees, count, key):
     """A model with random parameters and its posterior."""
     rng = np.random.default_rng(0)
-    data = veil.Datum(jnp.asarray(rng.normal(size=(4, count, 2))), jnp.asarray(rng.normal(size=(4, count, 1))))
+    data = veil.Datum(jnp.array(rng.normal(size=(4, count, 2))), jnp.array(rng.normal(size=(4, count, 1))))
     model = veil.StateSpace(Recurrent(2, 3, veil.MLP((4,), "elu")), decoder=veil.MLP((4,)))
     model = model.initialise(data, None, key)
     q = veil.Sequential(veil.MLP((4,)), sees, combiner=veil.MLP((5,)))

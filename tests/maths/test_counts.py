@@ -31,12 +31,12 @@ def test_counts_keep_their_digits(precision: int) -> None:
         log_rate = np.asarray(np.tile(np.log(rates), 6), number)
         rate = np.asarray(jnp.exp(log_rate), np.float64)
         close = {"rtol": 3e-6, "atol": 1e-6} if precision == 32 else {"rtol": 1e-10, "atol": 1e-12}
-        found = jax.jit(counts.log_poisson)(jnp.asarray(y, number), log_rate)
+        found = jax.jit(counts.log_poisson)(jnp.array(y, number), log_rate)
         np.testing.assert_allclose(found, list(map(poisson, y, rate)), **close)
         for size in (1e-3, 1.0, 30.0, 1e6):
             log_size = np.full(len(y), np.log(size), number)
             r = np.asarray(jnp.exp(log_size), np.float64)
-            found = jax.jit(counts.log_negative_binomial)(jnp.asarray(y, number), log_rate, log_size)
+            found = jax.jit(counts.log_negative_binomial)(jnp.array(y, number), log_rate, log_size)
             np.testing.assert_allclose(found, list(map(negative_binomial, y, rate, r)), **close)
         # a rate that is no number any more still has a logarithm; of no rate nothing else comes than nothing
         found, slope = jax.vmap(jax.value_and_grad(counts.log_poisson, 1))(
@@ -60,7 +60,7 @@ def test_slopes_and_fractions(x64: None) -> None:
         wanted = np.log(np.abs(st.norm.sf(np.abs(low)) - st.norm.sf(np.abs(high))))
     wanted[[0, 4]] = np.log(st.norm.cdf(high[[0, 4]]) - st.norm.cdf(low[[0, 4]]))
     wanted[2] = st.norm.logsf(39)
-    np.testing.assert_allclose(gaussian.log_mass(jnp.asarray(low), jnp.asarray(high)), wanted, rtol=1e-7)
+    np.testing.assert_allclose(gaussian.log_mass(jnp.array(low), jnp.array(high)), wanted, rtol=1e-7)
     step = 1e-5
     for function, at in (
         (counts.log_negative_binomial, (7.0, 1.3, -0.4)),
@@ -69,6 +69,6 @@ def test_slopes_and_fractions(x64: None) -> None:
     ):
         for i in range(len(at)):
             if function is counts.log_beta or i > 0:
-                moved = [function(*(jnp.asarray(v + s * (j == i)) for j, v in enumerate(at))) for s in (step, -step)]
+                moved = [function(*(jnp.array(v + s * (j == i)) for j, v in enumerate(at))) for s in (step, -step)]
                 slope = jax.grad(function, i)(*map(jnp.asarray, at))
                 np.testing.assert_allclose(slope, (moved[0] - moved[1]) / (2 * step), rtol=1e-5, atol=1e-6)

@@ -22,18 +22,18 @@ def covariance(rng, size):
 def test_packing_is_the_upper_triangle(size):
     rng = np.random.default_rng(size)
     u, symmetric = rng.normal(size=size), covariance(rng, size)
-    packed = gaussian.pack_outer(jnp.asarray(u))
+    packed = gaussian.pack_outer(jnp.array(u))
     assert packed.shape == (gaussian.packed_size(size),)
     np.testing.assert_allclose(packed, np.outer(u, u)[np.triu_indices(size)], rtol=1e-15)
     np.testing.assert_allclose(gaussian.unpack_symmetric(packed, size), np.outer(u, u), rtol=1e-15)
-    np.testing.assert_allclose(gaussian.pack_quadratic(jnp.asarray(symmetric)) @ packed, u @ symmetric @ u, rtol=1e-12)
-    both = jnp.asarray(np.stack([symmetric, 2 * symmetric]))
+    np.testing.assert_allclose(gaussian.pack_quadratic(jnp.array(symmetric)) @ packed, u @ symmetric @ u, rtol=1e-12)
+    both = jnp.array(np.stack([symmetric, 2 * symmetric]))
     np.testing.assert_allclose(gaussian.pack_quadratic(both) @ packed, u @ symmetric @ u * np.array([1, 2]), rtol=1e-12)
 
 
 def test_packing_a_block_is_packing_each_and_has_derivatives():
     rng = np.random.default_rng(0)
-    rows, coefficients = jnp.asarray(rng.normal(size=(4, 3))), jnp.asarray(rng.normal(size=(2, 6)))
+    rows, coefficients = jnp.array(rng.normal(size=(4, 3))), jnp.array(rng.normal(size=(2, 6)))
     i, j = np.triu_indices(3)
 
     def packed(u):
@@ -59,9 +59,9 @@ def test_packing_a_block_is_packing_each_and_has_derivatives():
 def test_log_density_is_scipys(size):
     rng = np.random.default_rng(size)
     s, r = covariance(rng, size), rng.normal(size=size)
-    factor = jnp.asarray(np.linalg.cholesky(s))
+    factor = jnp.array(np.linalg.cholesky(s))
     expected = scipy.stats.multivariate_normal(np.zeros(size), s).logpdf(r)
-    np.testing.assert_allclose(gaussian.log_density(jnp.asarray(r), factor), expected, rtol=1e-12)
+    np.testing.assert_allclose(gaussian.log_density(jnp.array(r), factor), expected, rtol=1e-12)
     _, log_det = np.linalg.slogdet(2 * np.pi * s)
     np.testing.assert_allclose(gaussian.log_normaliser(factor), -0.5 * log_det, rtol=1e-12)
 
@@ -71,8 +71,8 @@ def test_missing_entries(pattern):
     """All patterns of three entries: the marginal density, E[r | r_o] and Cov[r | r_o] by index lists."""
     rng = np.random.default_rng(0)
     s, r, seen = covariance(rng, 3), rng.normal(size=3), np.array([pattern >> i & 1 for i in range(3)], bool)
-    factor, zero = jnp.asarray(np.linalg.cholesky(s)), np.zeros(3)
-    arguments = jnp.asarray(np.where(seen, r, 1e9)), factor, jnp.asarray(seen)  # the hidden values must not matter
+    factor, zero = jnp.array(np.linalg.cholesky(s)), np.zeros(3)
+    arguments = jnp.array(np.where(seen, r, 1e9)), factor, jnp.array(seen)  # the hidden values must not matter
     expected = oracles.gaussian_log_density(r, zero, s, seen)
     np.testing.assert_allclose(called(gaussian.observed_log_density, *arguments), expected, atol=1e-12)
     filled, conditional = called(gaussian.fill_missing, *arguments)
@@ -85,7 +85,7 @@ def test_missing_entries(pattern):
 def test_conditioning_divides_the_joint_by_the_marginal(query, evidence):
     rng = np.random.default_rng(0)
     mean, s, y = rng.normal(size=4), covariance(rng, 4), rng.normal(size=4)
-    weight, conditional = gaussian.condition(jnp.asarray(mean), jnp.asarray(s), query, evidence)
+    weight, conditional = gaussian.condition(jnp.array(mean), jnp.array(s), query, evidence)
     a, b = list(query), list(evidence)
     density = lambda i: oracles.gaussian_log_density(y[i], mean[i], s[np.ix_(i, i)])  # noqa: E731
     centre = np.asarray(weight) @ np.concatenate([[1.0], y[b]])
@@ -98,8 +98,8 @@ def test_safe_cholesky_is_cholesky_and_survives_rounding():
     s = covariance(rng, 4)
     scale = np.array([1e-6, 1.0, 1e3, 1e6])
     s = s * scale[:, None] * scale
-    factor = np.asarray(gaussian.safe_cholesky(jnp.asarray(s)))
+    factor = np.asarray(gaussian.safe_cholesky(jnp.array(s)))
     np.testing.assert_allclose(factor, np.linalg.cholesky(s), rtol=1e-9)
     singular = np.ones((3, 3)) - 1e-16 * np.eye(3)
-    factor = np.asarray(gaussian.safe_cholesky(jnp.asarray(singular)))
+    factor = np.asarray(gaussian.safe_cholesky(jnp.array(singular)))
     np.testing.assert_allclose(factor @ factor.T, singular, atol=1e-12)

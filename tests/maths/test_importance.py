@@ -37,32 +37,32 @@ def naive_pareto_k(log_weights):
 @pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
 def test_pareto_k_is_the_textbook_fit(size, spread):
     log_weights = np.random.default_rng(size).normal(-50.0, spread, size)
-    np.testing.assert_allclose(pareto_k(jnp.asarray(log_weights)), naive_pareto_k(log_weights), rtol=1e-6)
+    np.testing.assert_allclose(pareto_k(jnp.array(log_weights)), naive_pareto_k(log_weights), rtol=1e-6)
 
 
 def test_ties_leave_fewer_values_in_the_tail():
     log_weights = np.random.default_rng(0).normal(size=200)
     log_weights[np.argsort(log_weights)[-45:-30]] = np.sort(log_weights)[-45]
-    np.testing.assert_allclose(pareto_k(jnp.asarray(log_weights)), naive_pareto_k(log_weights), rtol=1e-6)
+    np.testing.assert_allclose(pareto_k(jnp.array(log_weights)), naive_pareto_k(log_weights), rtol=1e-6)
 
 
 @pytest.mark.parametrize("k", [0.3, 0.7, 1.2])
 def test_the_shape_of_pareto_weights_is_found(k):
     """w = U^-k has the tail P(w > t) = t^(-1/k)."""
     draws = np.random.default_rng(1).uniform(size=(4, 20_000))
-    found = jax.vmap(pareto_k)(jnp.asarray(-k * np.log(draws)))
+    found = jax.vmap(pareto_k)(jnp.array(-k * np.log(draws)))
     np.testing.assert_allclose(found, k, atol=0.2)
     np.testing.assert_allclose(np.mean(found), k, atol=0.08)
 
 
 def test_bounded_weights_have_a_negative_shape():
-    assert pareto_k(jnp.log(jnp.asarray(np.random.default_rng(2).uniform(size=20_000)))) < -0.5
+    assert pareto_k(jnp.log(jnp.array(np.random.default_rng(2).uniform(size=20_000)))) < -0.5
 
 
 def test_equal_weights_have_no_tail():
     assert pareto_k(jnp.full(100, -700.0)) == 0
     noise = 1e-5 * np.random.default_rng(3).normal(size=100)
-    assert pareto_k(jnp.asarray(-700.0 + noise, jnp.float32)) == 0
+    assert pareto_k(jnp.array(-700.0 + noise, jnp.float32)) == 0
 
 
 def test_one_weight_above_all_others_is_the_worst_tail():
@@ -75,24 +75,24 @@ def test_zero_weights_and_float32():
     log_weights = np.random.default_rng(4).normal(-300.0, 3.0, 500)
     log_weights[::2] = -np.inf
     exact = naive_pareto_k(log_weights)
-    np.testing.assert_allclose(pareto_k(jnp.asarray(log_weights)), exact, rtol=1e-6)
-    np.testing.assert_allclose(pareto_k(jnp.asarray(log_weights, jnp.float32)), exact, rtol=1e-2)
+    np.testing.assert_allclose(pareto_k(jnp.array(log_weights)), exact, rtol=1e-6)
+    np.testing.assert_allclose(pareto_k(jnp.array(log_weights, jnp.float32)), exact, rtol=1e-2)
     wide = 40.0 * np.random.default_rng(5).normal(size=5000)
-    assert pareto_k(jnp.asarray(wide, jnp.float32)) > 1
+    assert pareto_k(jnp.array(wide, jnp.float32)) > 1
 
 
 def test_bound_error_and_effective_samples_by_their_definitions():
     log_weights = np.random.default_rng(6).normal(size=50)
     w = np.exp(log_weights)
-    np.testing.assert_allclose(importance.log_mean_exp(jnp.asarray(log_weights)), np.log(w.mean()), rtol=1e-12)
-    error = importance.standard_error(jnp.asarray(log_weights - 2000.0))
+    np.testing.assert_allclose(importance.log_mean_exp(jnp.array(log_weights)), np.log(w.mean()), rtol=1e-12)
+    error = importance.standard_error(jnp.array(log_weights - 2000.0))
     np.testing.assert_allclose(error, w.std(ddof=1) / np.sqrt(50) / w.mean(), rtol=1e-9)
-    ess = importance.effective_sample_size(jnp.asarray(log_weights + 2000.0))
+    ess = importance.effective_sample_size(jnp.array(log_weights + 2000.0))
     np.testing.assert_allclose(ess, w.sum() ** 2 / (w**2).sum(), rtol=1e-9)
 
 
 def test_the_error_is_the_spread_of_the_bound():
-    draws = jnp.asarray(0.5 * np.random.default_rng(7).normal(size=(2000, 200)))
+    draws = jnp.array(0.5 * np.random.default_rng(7).normal(size=(2000, 200)))
     bounds = jax.vmap(importance.log_mean_exp)(draws)
     np.testing.assert_allclose(jnp.mean(jax.vmap(importance.standard_error)(draws)), jnp.std(bounds), rtol=0.1)
 

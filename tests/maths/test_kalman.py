@@ -64,9 +64,9 @@ def oracle(
 
 @eqx.filter_jit
 def run(p, drift, query, observed=None, starts=None, there=None):
-    p = {name: jnp.asarray(array) for name, array in p.items()}
-    white, emission, normalisers = kalman.whitened(jnp.asarray(query), p["emission"], p["observation"], observed)
-    chain = kalman.LinearSystem(p["mean"], p["covariance"], p["transition"], jnp.asarray(drift), p["noise"])
+    p = {name: jnp.array(array) for name, array in p.items()}
+    white, emission, normalisers = kalman.whitened(jnp.array(query), p["emission"], p["observation"], observed)
+    chain = kalman.LinearSystem(p["mean"], p["covariance"], p["transition"], jnp.array(drift), p["noise"])
     found = kalman.filtered(chain, white, emission, starts, there)
     real = jnp.ones(len(query)) if there is None else there
     value = jnp.sum(found.log_likelihoods) + jnp.sum(jnp.where(real, normalisers, 0.0))
@@ -88,7 +88,7 @@ def test_everything_is_the_dense_gaussians(x64: None, missing: bool, resets: boo
     value, mean, covariance = oracle(p, drift, query, starts, observed)
     given = {**p, "observation": np.diagonal(p["observation"])} if diagonal else p
     found, filtered, smoothed, _ = run(
-        given, drift, query, jnp.asarray(observed) if missing else None, jnp.asarray(starts) if resets else None
+        given, drift, query, jnp.array(observed) if missing else None, jnp.array(starts) if resets else None
     )
     np.testing.assert_allclose(found, value, atol=1e-10)
     np.testing.assert_allclose(np.ravel(smoothed.mean), mean, atol=1e-10)
@@ -109,9 +109,9 @@ def test_the_gradient_is_the_dense_gaussians(x64: None) -> None:
     symmetric = ("covariance", "noise", "observation")
 
     def likelihood(p):
-        return run(p, drift, query, jnp.asarray(observed), jnp.asarray(starts))[0]
+        return run(p, drift, query, jnp.array(observed), jnp.array(starts))[0]
 
-    gradient = jax.jit(jax.grad(likelihood))({name: jnp.asarray(array) for name, array in p.items()})
+    gradient = jax.jit(jax.grad(likelihood))({name: jnp.array(array) for name, array in p.items()})
     step = 1e-5
     for name, array in p.items():
         for place in np.ndindex(array.shape):
@@ -164,8 +164,8 @@ def test_covariances_are_computed_once_for_all_sequences(x64: None) -> None:
         return run(p, drift, query)[1].covariance
 
     # out_axes=None: an error, if the result had an axis of sequences
-    found = jax.vmap(one, out_axes=None)(jnp.asarray(many))
-    np.testing.assert_allclose(found, one(jnp.asarray(many[0])))
+    found = jax.vmap(one, out_axes=None)(jnp.array(many))
+    np.testing.assert_allclose(found, one(jnp.array(many[0])))
 
 
 def test_singular_noise_in_float32_is_finite() -> None:

@@ -37,7 +37,7 @@ def enumerated(
 
 
 def on_device(*arrays: np.ndarray) -> tuple[jax.Array, ...]:
-    return tuple(jnp.asarray(array) for array in arrays)
+    return tuple(jnp.array(array) for array in arrays)
 
 
 @pytest.mark.parametrize("varying", [False, True])
@@ -110,7 +110,7 @@ def test_probabilities_give_the_numbers_of_logarithms(
     with jax.enable_x64(precision == 64):
         number = jnp.result_type(float)
         args = (
-            *(jnp.asarray(np.asarray(array), number) for array in (first, move, seen)),
+            *(jnp.array(np.asarray(array), number) for array in (first, move, seen)),
             jnp.array(np.array(starts)),
             jnp.array(np.array(there)),
         )
@@ -165,7 +165,7 @@ def test_sampled_paths_have_the_posteriors_frequencies(x64: None) -> None:
     seen = 0.3 * seen
     starts, there = markov.steps(4, jnp.array([True, True, True, False]), None)
     beliefs, _ = markov.forward(*on_device(first, move, seen), starts, there)
-    draw = lambda key: markov.sample_path(key, beliefs, jnp.asarray(move), starts, there)  # noqa: E731
+    draw = lambda key: markov.sample_path(key, beliefs, jnp.array(move), starts, there)  # noqa: E731
     drawn = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), 20_000)))
     np.testing.assert_array_equal(drawn[:, 3], drawn[:, 2])
     _, scores = enumerated(first, move, seen[:3], np.asarray(starts[:3]))
@@ -203,7 +203,7 @@ def test_the_best_path_of_a_long_sequence_in_single_precision() -> None:
         with jax.enable_x64(precision):
             dtype = np.float64 if precision else np.float32
             given = (np.log(np.full(states, 0.25)).astype(dtype), move.astype(dtype), seen.astype(dtype))
-            path, score = markov.best_path(*map(jnp.asarray, given), jnp.asarray(starts), jnp.ones(count, bool))
+            path, score = markov.best_path(*map(jnp.asarray, given), jnp.array(starts), jnp.ones(count, bool))
             paths.append(np.asarray(path))
             scores.append(float(score))
     assert np.mean(paths[0] != paths[1]) < 2e-4

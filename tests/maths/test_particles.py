@@ -14,7 +14,7 @@ SCHEMES = [particles.systematic, particles.stratified, particles.multinomial]
 def test_resampling_keeps_every_share_on_average(x64: None, scheme: particles.Resampling) -> None:
     weights = np.array([0.05, 0.0, 0.4, 0.3, 0.25, 0.0])
     with np.errstate(divide="ignore"):
-        logs = jnp.asarray(np.log(weights))
+        logs = jnp.array(np.log(weights))
     drawn = jax.vmap(lambda key: scheme(key, logs))(jax.random.split(jax.random.key(0), 20_000))
     counts = np.stack([np.bincount(row, minlength=6) for row in np.asarray(drawn)])
     error = counts.std(0) / np.sqrt(len(counts))
@@ -37,8 +37,8 @@ STATES, STEPS = 3, 6
 
 def chain(seed: int = 0) -> tuple[jax.Array, jax.Array, jax.Array]:
     rng = np.random.default_rng(seed)
-    log = lambda *shape: jax.nn.log_softmax(jnp.asarray(rng.normal(size=shape)))  # noqa: E731
-    return log(STATES), log(STATES, STATES), jnp.asarray(rng.normal(size=(STEPS, STATES)) - 1.0)
+    log = lambda *shape: jax.nn.log_softmax(jnp.array(rng.normal(size=shape)))  # noqa: E731
+    return log(STATES), log(STATES, STATES), jnp.array(rng.normal(size=(STEPS, STATES)) - 1.0)
 
 
 def run(key, first, move, seen, starts, there, count, **options):

@@ -11,7 +11,7 @@ SHAPES = (4, 2, 3), (5, 3), (5,)
 
 
 def numbers():
-    return [jnp.asarray(np.random.default_rng(i).normal(size=shape)) for i, shape in enumerate(SHAPES)]
+    return [jnp.array(np.random.default_rng(i).normal(size=shape)) for i, shape in enumerate(SHAPES)]
 
 
 def plain(x, weight, bias):
@@ -70,7 +70,7 @@ def test_transformations(name: str, x64: None) -> None:
 
 
 def test_factors_have_the_lower_precision_and_sums_the_higher() -> None:
-    x, weight, bias = (jnp.asarray(each, jnp.float32) for each in numbers())
+    x, weight, bias = (jnp.array(each, jnp.float32) for each in numbers())
     found = rows.affine(x, weight.astype(jnp.bfloat16), bias)
     assert found.dtype == jnp.float32
     low = x.astype(jnp.bfloat16).astype(jnp.float32) @ weight.astype(jnp.bfloat16).astype(jnp.float32).T

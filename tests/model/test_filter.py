@@ -33,8 +33,8 @@ T = 6
 def hmm() -> veil.HMM:
     """Three states, whose moves and emissions are driven by two controls."""
     rng = np.random.default_rng(3)
-    normal = lambda *shape: jnp.asarray(rng.normal(size=shape))  # noqa: E731
-    experts = veil.LinearGaussian(Diagonal(scale=jnp.asarray(0.5 + rng.random((3, SIZE)))), weight=normal(3, SIZE, 3))
+    normal = lambda *shape: jnp.array(rng.normal(size=shape))  # noqa: E731
+    experts = veil.LinearGaussian(Diagonal(scale=jnp.array(0.5 + rng.random((3, SIZE)))), weight=normal(3, SIZE, 3))
     initial = Softmax(evidence=False, weight=normal(3, 1))
     return veil.HMM(experts, 3, Softmax(evidence=True, weight=normal(3, 3, 3)), initial)
 
@@ -49,8 +49,8 @@ def switching() -> veil.SwitchingLDS:
     one = lds("diagonal", 2)
     other = replace(lds("diagonal", 2, 1), mean=one.mean, factor=one.factor)
     rng = np.random.default_rng(9)
-    gates = Softmax(False, weight=jnp.asarray(rng.normal(size=(2, 2, 1))))
-    initial = Softmax(False, weight=jnp.asarray(rng.normal(size=(2, 1))))
+    gates = Softmax(False, weight=jnp.array(rng.normal(size=(2, 2, 1))))
+    initial = Softmax(False, weight=jnp.array(rng.normal(size=(2, 1))))
     return veil.SwitchingLDS(2, STATES, shared=False, transition=gates, initial=initial, regimes=(one, other))
 
 
@@ -97,7 +97,7 @@ class Remembering(Stepwise):
 
 def units(query: bool = True) -> Units:
     rng = np.random.default_rng(5)
-    scale = lambda size: Scale(jnp.asarray(rng.normal(size=size)), jnp.asarray(0.5 + rng.random(size)))  # noqa: E731
+    scale = lambda size: Scale(jnp.array(rng.normal(size=size)), jnp.array(0.5 + rng.random(size)))  # noqa: E731
     measured = Units(scale(SIZE), scale(2))
     return measured if query else Units(None, measured.evidence)
 
@@ -119,7 +119,7 @@ def neural(name: str) -> tuple[Any, Sequential]:
 def neural_in(name: str, double: bool) -> tuple[Any, Sequential]:
     make, sees = NEURAL[name]
     rng = np.random.default_rng(0)
-    data = Datum(jnp.asarray(rng.normal(size=(2, T, SIZE))), jnp.asarray(rng.normal(size=(2, T, 2))))
+    data = Datum(jnp.array(rng.normal(size=(2, T, SIZE))), jnp.array(rng.normal(size=(2, T, 2))))
     data = replace(data, observed=jnp.ones((2, T, SIZE), bool))
 
     def made(model, data):
@@ -144,8 +144,8 @@ MODELS = {
     "rssm": lambda: neural("rssm, now")[0],
     "vrnn": lambda: neural("vrnn, now")[0],
     "dmm": lambda: neural("dmm, past")[0],
-    "walk": lambda: Walk(jnp.asarray(0.3), jnp.asarray(0.5)),
-    "remembering": lambda: Remembering(jnp.asarray(0.3)),
+    "walk": lambda: Walk(jnp.array(0.3), jnp.array(0.5)),
+    "remembering": lambda: Remembering(jnp.array(0.3)),
 }
 # counts have no units
 MODELS |= {
@@ -444,7 +444,7 @@ def test_going_on_from_a_filters_draw_is_the_forecast(key, name: str, posterior:
 
 
 def test_a_users_model_of_four_methods_goes_through_the_verbs() -> None:
-    truth = Walk(jnp.asarray(0.3), jnp.asarray(0.5))
+    truth = Walk(jnp.array(0.3), jnp.array(0.5))
     rng = np.random.default_rng(0)
     pushed = rng.normal(size=(60, 12, 2))
     drawn = veil.sample(truth, 1, key=jax.random.key(0), evidence=pushed)
@@ -452,7 +452,7 @@ def test_a_users_model_of_four_methods_goes_through_the_verbs() -> None:
     assert drawn.latent.shape == (60, 1, 12, SIZE)
     data = veil.Data(drawn.query[:, 0], pushed)
     # the joint is the product of its factors
-    path, one = jnp.asarray(drawn.latent[0, 0]), Datum(jnp.asarray(drawn.query[0, 0]), jnp.asarray(pushed[0]))
+    path, one = jnp.array(drawn.latent[0, 0]), Datum(jnp.array(drawn.query[0, 0]), jnp.array(pushed[0]))
     before = np.concatenate([np.zeros((1, SIZE)), path[:-1]])
     away = (path - before - 0.5 * pushed[0, :, :1]) / 0.3
     counts = np.asarray(one.query)
@@ -460,7 +460,7 @@ def test_a_users_model_of_four_methods_goes_through_the_verbs() -> None:
     known = np.sum(-0.5 * away**2 - np.log(0.3 * np.sqrt(2 * np.pi)) + counts * path - np.exp(path) - factorials)
     np.testing.assert_allclose(called(truth.log_joint, path, one), known, rtol=1e-4)
     # learned by particles
-    start = Walk(jnp.asarray(0.6), jnp.asarray(0.0))
+    start = Walk(jnp.array(0.6), jnp.array(0.0))
     fit = veil.fit(start, data, key=jax.random.key(1), steps=150, optimiser=optax.adam(0.02), batch_size=30)
     assert isinstance(fit.posterior, Bootstrap)
     assert abs(float(fit.model.push) - 0.5) < 0.1
@@ -488,12 +488,12 @@ def test_a_carry_of_the_users_own_says_what_its_latent_is(key) -> None:
 
     data = veil.Data(np.random.default_rng(0).normal(size=(2, 5, SIZE)), np.zeros((2, 5, 2)))
     with pytest.raises(TypeError, match=r"Quiet needs latent_of\(carry\), what a carry says of its latent"):
-        veil.infer(Quiet(jnp.asarray(0.3)), data, posterior=Bootstrap(), filtered=True, key=key)
-    found = veil.infer(Remembering(jnp.asarray(0.3)), data, posterior=Bootstrap(), filtered=True, key=key)
+        veil.infer(Quiet(jnp.array(0.3)), data, posterior=Bootstrap(), filtered=True, key=key)
+    found = veil.infer(Remembering(jnp.array(0.3)), data, posterior=Bootstrap(), filtered=True, key=key)
     assert found.mean.shape == (2, 5, SIZE)
     # what comes later changes nothing
     later = replace_steps(data, 3)
-    again = veil.infer(Remembering(jnp.asarray(0.3)), later, posterior=Bootstrap(), filtered=True, key=key)
+    again = veil.infer(Remembering(jnp.array(0.3)), later, posterior=Bootstrap(), filtered=True, key=key)
     np.testing.assert_allclose(again.mean[:, :3], found.mean[:, :3], atol=1e-6)
 
 
@@ -532,7 +532,7 @@ class Coin(Silent, Sized):
 def test_a_users_discrete_latent_is_seen_as_states(key) -> None:
     states = np.array([[0, 0, 1, 1, 2, 2, 0]])
     data = veil.Data(4.0 * states[:, :, None] + 0.3 * np.random.default_rng(0).normal(size=(1, 7, 1)))
-    model = Coin(jnp.asarray(0.8))
+    model = Coin(jnp.array(0.8))
     for filtered in (False, True):
         found = veil.infer(model, data, posterior=Bootstrap(), filtered=filtered, key=key, samples=300)
         assert found.probabilities.shape == (1, 7, 3)

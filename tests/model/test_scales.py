@@ -75,6 +75,6 @@ def test_a_scale_and_its_inverse():
 def test_on_the_device_many_values_at_once():
     rng = np.random.default_rng(0)
     y, scale = rng.normal(size=(4, 5, 2)), Scale(np.array([3.0, -3.0]), np.array([1e-3, 40.0]))
-    there = called(lambda y: scale.standard(y), jnp.asarray(y))
+    there = called(lambda y: scale.standard(y), jnp.array(y))
     np.testing.assert_allclose(there, scale.exactly(y), rtol=1e-12)
     np.testing.assert_allclose(called(lambda y: scale.back(y), there), y, rtol=1e-9)

@@ -164,7 +164,7 @@ def test_annealing_advances_to_one():
 def test_a_running_mean_is_unbiased_from_the_start():
     made = objective.RunningMean(decay=0.9)
     for _ in range(3):
-        made = made.advanced(jnp.asarray(-5.0))
+        made = made.advanced(jnp.array(-5.0))
     np.testing.assert_allclose(made(jnp.zeros(2)), -5.0, rtol=1e-9)
 
 

@@ -25,7 +25,7 @@ CASES = ["plain", "controls missing reset padding"]
 
 def hmm(inputs: int = 0) -> HMM:
     rng = np.random.default_rng(1)
-    normal = lambda *shape: jnp.asarray(rng.normal(size=shape))  # noqa: E731
+    normal = lambda *shape: jnp.array(rng.normal(size=shape))  # noqa: E731
     experts = LinearGaussian(
         covariance=Full(factor=jnp.eye(3)[None] + jnp.zeros((3, 1, 1))), weight=normal(3, 3, 1 + inputs)
     )

@@ -26,7 +26,7 @@ def test_log_density_is_scipys(name):
     head, rng = ready(name), np.random.default_rng(0)
     for row in make_data(name, 6).query:
         vector = 0.7 * rng.normal(size=head.size(SHAPE))
-        found = distributions.log_prob(head(jnp.asarray(vector), SHAPE), jnp.asarray(row))
+        found = distributions.log_prob(head(jnp.array(vector), SHAPE), jnp.array(row))
         np.testing.assert_allclose(found, head_log_prob(head, vector, row), rtol=1e-10)
 
 
@@ -34,9 +34,9 @@ def test_log_density_is_scipys(name):
 def test_missing_entries_are_integrated_out(name):
     head, rng = ready(name), np.random.default_rng(1)
     vector, row = 0.7 * rng.normal(size=head.size(SHAPE)), make_data(name, 1).query[0]
-    distribution = head(jnp.asarray(vector), SHAPE)
+    distribution = head(jnp.array(vector), SHAPE)
     for observed in ([True, False], [False, True], [False, False]):
-        found = distributions.log_prob(distribution, jnp.asarray(row), jnp.asarray(observed))
+        found = distributions.log_prob(distribution, jnp.array(row), jnp.array(observed))
         np.testing.assert_allclose(found, head_log_prob(head, vector, row, np.array(observed)), atol=1e-10)
 
 
@@ -46,7 +46,7 @@ def test_samples_have_the_moments(name):
     vector = 0.5 * rng.normal(size=head.size(SHAPE))
     if name == "student":
         vector[:2] = np.log(6.0)  # seven degrees of freedom: variances whose estimates have a variance
-    distribution = head(jnp.asarray(vector), SHAPE)
+    distribution = head(jnp.array(vector), SHAPE)
     if not distributions.has(distribution, distributions.Moments):
         return  # of angles: see below
     y = np.asarray(jax.vmap(distribution.sample)(jax.random.split(jax.random.key(0), draws)), np.float64)
@@ -63,7 +63,7 @@ def test_from_sums_gives_the_data_s_moments(name):
     head, data = ready(name), make_data(name, 400, seed=3).query
     observed = np.random.default_rng(0).random(data.shape) < (0.8 if name != "multinomial" else 2)
     given = (lambda seen: seen) if name != "multinomial" else lambda seen: None
-    sums = jnp.sum(jax.vmap(head.features)(jnp.asarray(data), given(jnp.asarray(observed))), 0)
+    sums = jnp.sum(jax.vmap(head.features)(jnp.array(data), given(jnp.array(observed))), 0)
     vector = head.from_sums(sums)
     if name == "von-mises":  # the mean direction, and nearly the mean resultant length
         distribution, spin = head(vector, SHAPE), [np.mean(np.exp(1j * data[observed[:, j], j])) for j in range(2)]
@@ -85,7 +85,7 @@ def test_from_sums_gives_the_data_s_moments(name):
     if name in ("diagonal", "full", "beta", "student", "logistic", "negative"):
         np.testing.assert_allclose(np.sqrt(variance), np.sqrt(wanted[1]), rtol=0.15)
     if head.closed_form:
-        rows = [(jnp.asarray(y), given(jnp.asarray(o))) for y, o in zip(data[:40], observed[:40], strict=True)]
+        rows = [(jnp.array(y), given(jnp.array(o))) for y, o in zip(data[:40], observed[:40], strict=True)]
 
         def value(v):
             return sum(distributions.log_prob(head(v, SHAPE), y, o) for y, o in rows)
@@ -97,18 +97,18 @@ def test_from_sums_gives_the_data_s_moments(name):
 @pytest.mark.parametrize("name", ["bernoulli", "categorical", "poisson", "multinomial"])
 def test_exponential_family_form(name):
     head, rng = ready(name), np.random.default_rng(4)
-    vector = jnp.asarray(rng.normal(size=head.size(SHAPE)))
+    vector = jnp.array(rng.normal(size=head.size(SHAPE)))
     for row in make_data(name, 5).query:
-        for observed in (None, jnp.asarray([True, False]))[: 1 if name == "multinomial" else 2]:
+        for observed in (None, jnp.array([True, False]))[: 1 if name == "multinomial" else 2]:
             features, seen = (
-                head.features(jnp.asarray(row), observed),
+                head.features(jnp.array(row), observed),
                 None if observed is None else np.asarray(observed),
             )
             form = jnp.sum(features * head.coefficients(vector, SHAPE))
             rest = [head_log_prob(head, v, row, seen) for v in (vector, 0 * vector)]  # what does not depend on it
             other = jnp.sum(features * head.coefficients(0 * vector, SHAPE))
             np.testing.assert_allclose(form - other, rest[0] - rest[1], rtol=1e-10, atol=1e-12)
-            found = head.log_probs(jnp.stack([vector, 0 * vector]), SHAPE, jnp.asarray(row), observed)
+            found = head.log_probs(jnp.stack([vector, 0 * vector]), SHAPE, jnp.array(row), observed)
             np.testing.assert_allclose(found, rest, rtol=1e-10)
 
 
@@ -116,9 +116,9 @@ def test_exponential_family_form(name):
 @pytest.mark.parametrize("log_scale", [-30.0, -2.0, 3.0])
 def test_discretised_logistic_sums_to_one_tails_included(mean, log_scale):
     head = heads.DiscretisedLogistic(-1.0, 1.0, 9)
-    distribution = head(jnp.asarray([mean, log_scale]), (1,))
+    distribution = head(jnp.array([mean, log_scale]), (1,))
     grid = np.linspace(-1, 1, 9)
-    log_p = np.array([distribution.log_prob(jnp.asarray([y])) for y in grid])
+    log_p = np.array([distribution.log_prob(jnp.array([y])) for y in grid])
     assert np.all(np.isfinite(log_p))
     np.testing.assert_allclose(np.sum(np.exp(log_p)), 1.0, rtol=1e-12)
     np.testing.assert_allclose(distribution.mean, [grid @ np.exp(log_p)], rtol=1e-10, atol=1e-12)
@@ -173,7 +173,7 @@ def test_a_distribution_without_known_marginals_refuses_missing_entries():
             return jnp.zeros(())
 
     with pytest.raises(TypeError, match="observed"):
-        distributions.log_prob(Strange(), jnp.zeros(2), jnp.asarray([True, False]))
+        distributions.log_prob(Strange(), jnp.zeros(2), jnp.array([True, False]))
 
 
 RECOVERED = {
@@ -190,7 +190,7 @@ RECOVERED = {
 def test_parameters_of_a_big_sample_are_found_again(name):
     """Newton's method from the head's own start: the maximum is near the truth and the start is in its basin."""
     head, (truth, near) = HEADS[name], RECOVERED[name]
-    draws = jax.vmap(head(jnp.asarray(truth), (1,)).sample)(jax.random.split(jax.random.key(0), 4000))
+    draws = jax.vmap(head(jnp.array(truth), (1,)).sample)(jax.random.split(jax.random.key(0), 4000))
     y = draws.astype(float)
 
     def value(vector):

@@ -78,7 +78,7 @@ ENCODERS = {"pyramid": images.Pyramid, "convolutional": images.Convolutional}
 def random_biases(net):
     """Biases start at zero, where a test would not see them."""
     rng = np.random.default_rng(1)
-    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)) if leaf.ndim == 1 else leaf, net)
+    return jax.tree.map(lambda leaf: jnp.array(rng.normal(size=leaf.shape)) if leaf.ndim == 1 else leaf, net)
 
 
 def exact(tree):
@@ -96,7 +96,7 @@ def test_an_encoder_is_the_naive_one(kind, x64):
     beyond = np.array([0.3, -0.4])  # evidence follows the image
     dense = exact(net.dense)
     expected = relu(dense.weight @ np.concatenate([naive.ravel(), beyond]) + dense.bias)
-    found = net(jnp.asarray(np.concatenate([image.ravel(), beyond])))
+    found = net(jnp.array(np.concatenate([image.ravel(), beyond])))
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
@@ -115,13 +115,13 @@ def test_a_decoder_is_the_naive_one(kind, x64):
     naive = NAIVE[kind][1](naive, layers[-1].weight, layers[-1].bias)
     assert naive.shape == (8, 16, 6)
     naive = naive.ravel() + exact(net.linear) @ z
-    np.testing.assert_allclose(net(jnp.asarray(z)), naive, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(net(jnp.array(z)), naive, rtol=1e-10, atol=1e-10)
     assert net.outputs(4) == naive.size
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_cells_are_nested_squares(levels):
-    image = jnp.asarray(np.stack(np.meshgrid(np.arange(16), np.arange(8), indexing="ij"), -1))
+    image = jnp.array(np.stack(np.meshgrid(np.arange(16), np.arange(8), indexing="ij"), -1))
     cells = images.to_cells(image.astype(float), levels)
     for level in range(1, levels + 1):
         squares = np.asarray(cells).reshape(-1, 4**level, 2)
@@ -168,7 +168,7 @@ def test_the_constant_part_starts_at_the_average(head):
     """Before learning, the likelihood at the prior's mean is that of the data's moments, in the head's own order."""
     data, _ = digits(16)
     model = veil.VAE(4, head, images.PyramidDecoder((8, 8, 1), (8,)))
-    model = model.initialise(veil.Datum(jnp.asarray(data.query)), None, KEY)
+    model = model.initialise(veil.Datum(jnp.array(data.query)), None, KEY)
     start = model.likelihood(jnp.zeros(4), None)
     middle = slice(2, 6)  # pixels that are not nearly always the same
     for found, expected in ((start.mean, data.query.mean(0)), (jnp.sqrt(start.variance), data.query.std(0))):
@@ -241,12 +241,12 @@ def test_bad_choices_are_named(make, message):
 
 def test_convolutions_are_the_same_sums_on_every_platform(x64):
     rng = np.random.default_rng(0)
-    bias = jnp.asarray(rng.normal(size=5))
+    bias = jnp.array(rng.normal(size=5))
     for one, other, size in (
         (images._gathered, images._convolved, (8, 6, 3)),
         (images._spread, images._unconvolved, (4, 3, 3)),
     ):
-        image, weight = jnp.asarray(rng.normal(size=(2, *size))), jnp.asarray(rng.normal(size=(4, 4, 3, 5)))
+        image, weight = jnp.array(rng.normal(size=(2, *size))), jnp.array(rng.normal(size=(4, 4, 3, 5)))
         found = []
         for level in (one, other):
 

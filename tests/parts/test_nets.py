@@ -23,8 +23,8 @@ def plain(cell: GRU, begin, reads, starts, there, reverse: bool):
 def test_states_and_gradients_along_a_sequence(reverse: bool, x64: None) -> None:
     rng = np.random.default_rng(0)
     cell = GRU(3).initialise(2, jax.random.key(0))
-    inputs, slopes = jnp.asarray(rng.normal(size=(2, 6, 2))), jnp.asarray(rng.normal(size=(2, 6, 3)))
-    begins = jnp.asarray(rng.normal(size=(2, 3)))
+    inputs, slopes = jnp.array(rng.normal(size=(2, 6, 2))), jnp.array(rng.normal(size=(2, 6, 3)))
+    begins = jnp.array(rng.normal(size=(2, 3)))
     starts = np.array([[1, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]], bool)
     there = np.array([[1, 1, 1, 1, 1, 0], [0, 1, 1, 1, 1, 1]], bool)
 
@@ -33,9 +33,7 @@ def test_states_and_gradients_along_a_sequence(reverse: bool, x64: None) -> None
 
     def together(cell, begins, inputs):
         reads = jax.vmap(jax.vmap(cell.read))(inputs)
-        states = jax.vmap(lambda *one: cell.along(*one, reverse))(
-            begins, reads, jnp.asarray(starts), jnp.asarray(there)
-        )
+        states = jax.vmap(lambda *one: cell.along(*one, reverse))(begins, reads, jnp.array(starts), jnp.array(there))
         return jnp.sum(slopes * states)
 
     apart = lambda cell, begins, inputs: total(  # noqa: E731

@@ -44,14 +44,14 @@ HEAD = {**EVERY_HEAD, "soft": heads.Bernoulli(soft=True)}
 
 
 def numbers(name: str) -> jax.Array:
-    return jnp.asarray(NUMBERS.get(name, [0.3, -0.4, 0.2][: HEAD[name].size((1,))]), jnp.float32)
+    return jnp.array(NUMBERS.get(name, [0.3, -0.4, 0.2][: HEAD[name].size((1,))]), jnp.float32)
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_density_is_zero_outside_and_scipys_inside_in_float32(name: str) -> None:
     head, vector = HEAD[name].blank((1,)), numbers(name)
     outside, inside, grid = (np.asarray([] if part is None else part, np.float32) for part in TABLE[name])
-    rows = jnp.asarray(np.concatenate([outside, inside, grid])[:, None])
+    rows = jnp.array(np.concatenate([outside, inside, grid])[:, None])
     one = lambda vector, y: distributions.log_prob(head(vector, (1,)), y)  # noqa: E731
     score = jax.jit(jax.vmap(jax.value_and_grad(one), (None, 0)))
     found, gradient = map(np.asarray, score(vector, rows))
@@ -77,7 +77,7 @@ def test_multinomial_density_is_zero_where_counts_do_not_add_up() -> None:
     head, vector = heads.Multinomial(5), jnp.array([0.3, -1.0, -INF])
     score = jax.jit(jax.vmap(jax.value_and_grad(lambda v, y: head(v, (3,)).log_prob(y)), (None, 0)))
     rows = np.array([[i, 5.0 - i, 0] for i in range(6)] + [[2, 2, 0], [6, -1, 0], [2.5, 2.5, 0], [1, 3, 1], [9, 9, 9]])
-    found, gradient = score(vector, jnp.asarray(rows, jnp.float32))
+    found, gradient = score(vector, jnp.array(rows, jnp.float32))
     np.testing.assert_array_equal(found[6:], -INF)
     np.testing.assert_allclose(np.sum(np.exp(found[:6])), 1.0, rtol=1e-5)
     assert np.all(np.isfinite(gradient[:, :2]))
@@ -99,7 +99,7 @@ def test_what_is_refused_is_what_has_no_density_after_the_cast(name: str) -> Non
     for value in [*inside, *({"beta": [1e-60, 1 - 1e-9, 1 - 1e-16], "log-normal": [1e-300, 1e-40]}.get(name, []))]:
         head.check(np.array([[value]]), ("y",))
         held = head.held(np.array([[value]]), np.dtype(np.float32))
-        density = distributions.log_prob(head(numbers(name), (1,)), jnp.asarray(held[0]))
+        density = distributions.log_prob(head(numbers(name), (1,)), jnp.array(held[0]))
         assert np.isfinite(density), value
 
 
@@ -133,7 +133,7 @@ def test_every_verb_agrees() -> None:
 def test_a_chain_and_its_filter_agree() -> None:
     runs = veil.data.episodes([np.array([[0.0], [1], [2], [1]]), np.array([[2.0], [2], [0], [1]])])
     hmm, shares = veil.HMM(veil.Linear(heads.Categorical(3)), 2), np.random.default_rng(0).dirichlet(np.ones(2), 8)
-    model = hmm.initialise(on_device(runs), jnp.asarray(shares, jnp.float32), jax.random.key(0))
+    model = hmm.initialise(on_device(runs), jnp.array(shares, jnp.float32), jax.random.key(0))
     odd = veil.data.episodes([[[0.0], [5.0], [1.0], [2.0]]])
     impossible(model, odd, veil.infer, lambda *args: veil.forecast(*args, 2, 3, key=jax.random.key(0)))
     belief, total, filter = model.filter().init(), 0.0, model.filter()
@@ -153,7 +153,7 @@ def test_hard_zeros_are_zeros_and_no_nan(name: str) -> None:
     vectors[0, 0] = -INF
     model = veil.Mixture(veil.Linear(head), 2)
     data = veil.Data([[0.0], [1.0], [0.0]])
-    model = eqx.tree_at(lambda m: m.experts.weight, started(model, data).model, jnp.asarray(vectors)[..., None])
+    model = eqx.tree_at(lambda m: m.experts.weight, started(model, data).model, jnp.array(vectors)[..., None])
     log_prob = lambda model, y: model.log_marginal(Datum(y))  # noqa: E731
     one = eqx.filter_value_and_grad(log_prob)
     score = eqx.filter_jit(lambda model, ys: jax.vmap(lambda y: one(model, y))(ys))

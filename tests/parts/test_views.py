@@ -76,7 +76,7 @@ def test_memory_that_sees_observations_is_shown_the_same():
     model = veil.vrnn(1, heads.Poisson(), veil.MLP((2,)), memory=2)
     fit = started(model, counts)
     dynamics = fit.model.dynamics
-    row = jnp.asarray(counts.query[0, 0], jnp.float32)
+    row = jnp.array(counts.query[0, 0], jnp.float32)
     wanted = dynamics.reader(fit.posterior.reader.view(row, None).ravel())
     np.testing.assert_allclose(dynamics.seen(row, None), wanted)
     assert np.all(np.abs(fit.posterior.reader.view(row, None)) < 5)

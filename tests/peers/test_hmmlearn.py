@@ -42,8 +42,8 @@ def pair(kind: str, iterations: int = 1) -> tuple[HMM, Any]:
         theirs = peer.GaussianHMM(STATES, kind, **options, **gaussian)
         theirs.means_, theirs.n_features = means, SIZE
         theirs.covars_ = factor @ np.swapaxes(factor, 1, 2) if kind == "full" else scale**2
-        covariance = Full(0.0, jnp.asarray(factor)) if kind == "full" else Diagonal(0.0, jnp.asarray(scale))
-        experts = LinearGaussian(covariance, weight=jnp.asarray(means)[:, :, None])
+        covariance = Full(0.0, jnp.array(factor)) if kind == "full" else Diagonal(0.0, jnp.array(scale))
+        experts = LinearGaussian(covariance, weight=jnp.array(means)[:, :, None])
     elif kind == "categorical":
         chances = rng.dirichlet(np.ones(SYMBOLS), STATES)
         theirs = peer.CategoricalHMM(STATES, n_features=SYMBOLS, **options)
@@ -81,7 +81,7 @@ def ragged(kind: str) -> tuple[veil.Data, Datum, np.ndarray]:
     """Our data, padded; the same as arrays; hmmlearn's rows."""
     lists = sequences(kind)
     data = veil.data.episodes([part.astype(float) for part in lists])
-    return data, Datum(jnp.asarray(data.query, float), mask=jnp.asarray(data.mask)), np.concatenate(lists)
+    return data, Datum(jnp.array(data.query, float), mask=jnp.array(data.mask)), np.concatenate(lists)
 
 
 def unpadded(rows: np.ndarray) -> np.ndarray:

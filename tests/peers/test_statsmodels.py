@@ -123,7 +123,7 @@ def test_the_level_of_the_nile() -> None:
         theirs, flow = nile(observed)
         found = theirs.smooth([15099.0, 1469.1])
         model = local_level(15099.0, 1469.1)
-        one = Datum(jnp.asarray(flow), observed=jnp.asarray(observed))
+        one = Datum(jnp.array(flow), observed=jnp.array(observed))
         _, mean, variance, _ = model.marginals(one)
         np.testing.assert_allclose(model.log_marginal(one), found.llf, rtol=1e-10)
         np.testing.assert_allclose(mean, found.smoothed_state.T, rtol=1e-9)
@@ -133,7 +133,7 @@ def test_the_level_of_the_nile() -> None:
 def test_the_gradient_in_the_variances_is_their_score() -> None:
     """theirs by complex steps, ours by differentiation through the filter."""
     theirs, flow = nile()
-    one = Datum(jnp.asarray(flow))
+    one = Datum(jnp.array(flow))
 
     @jax.jit
     @jax.grad
@@ -144,4 +144,4 @@ def test_the_gradient_in_the_variances_is_their_score() -> None:
 
     at = np.array([9000.0, 3000.0])
     expected = theirs.score(at, approx_complex_step=True, method="approx")
-    np.testing.assert_allclose(score(jnp.asarray(at)), expected, rtol=1e-8)
+    np.testing.assert_allclose(score(jnp.array(at)), expected, rtol=1e-8)

@@ -66,7 +66,7 @@ def test_expanded_arithmetic_is_the_careful_one(name):
 def test_the_posterior_of_an_empty_latent_is_empty():
     data = make_data("real")
     model = random_model("gaussian", data)
-    q = veil.Exact()(model, veil.Datum(jnp.asarray(data.query[0])))
+    q = veil.Exact()(model, veil.Datum(jnp.array(data.query[0])))
     assert isinstance(q, distributions.Empty)
     assert q.log_prob(jnp.zeros(0)) == 0
     assert q.sample(jax.random.key(0)).shape == (0,)

@@ -175,7 +175,7 @@ def test_sequences_are_drawn_with_a_forecast(image):
     gates = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), even)
     shape = data.query.shape[2:]
     weight = rng.normal(size=(2, int(np.prod(shape)), 1)).astype(np.float32)
-    experts = veil.Linear(veil.heads.Bernoulli(), False, shape=shape, weight=jnp.asarray(weight))
+    experts = veil.Linear(veil.heads.Bernoulli(), False, shape=shape, weight=jnp.array(weight))
     found = veil.plot(veil.HMM(experts, 2, gates, even), data)
     (picture,) = found.values()
     assert picture.name == ("images" if image else "forecast")

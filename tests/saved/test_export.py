@@ -122,9 +122,9 @@ def test_decoder_agrees_with_the_likelihood(fits, tmp_path, name):
     given = () if data.evidence is None else (data.evidence,)
     found = write(result, tmp_path, data, "decoder")(latent, *given)["mean"]
     for n in range(7):
-        x = None if data.evidence is None else jnp.asarray(data.evidence[n], float)
+        x = None if data.evidence is None else jnp.array(data.evidence[n], float)
         np.testing.assert_allclose(
-            found[n], result.model.likelihood(jnp.asarray(latent[n]), x).mean, rtol=1e-5, atol=1e-6
+            found[n], result.model.likelihood(jnp.array(latent[n]), x).mean, rtol=1e-5, atol=1e-6
         )
 
 
@@ -136,7 +136,7 @@ def test_policy_draws_what_the_model_draws(tmp_path):
     drawn = np.asarray(act(data.evidence, 5)["action"])
     for n in (0, 6):
         key = jax.random.fold_in(jax.random.key(5), n)
-        expected = model.sample(key, jnp.asarray(data.evidence[n], float))[1]
+        expected = model.sample(key, jnp.array(data.evidence[n], float))[1]
         np.testing.assert_allclose(drawn[n], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(act(data.evidence[:1], 5)["action"], drawn[:1], rtol=1e-4, atol=1e-5)
     assert np.abs(np.asarray(act(data.evidence, 6)["action"]) - drawn).min() > 0
@@ -153,17 +153,17 @@ def test_deterministic_policy_is_the_mean_of_the_most_probable_component(tmp_pat
     assert [port.name for port in act.inputs] == ["evidence"]
     found = act(data.evidence)["action"]
     chosen = set()
-    for n, x in enumerate(jnp.asarray(data.evidence, float)):
+    for n, x in enumerate(jnp.array(data.evidence, float)):
         best = int(jnp.argmax(model.prior(x).logits))
         chosen.add(best)
-        np.testing.assert_allclose(found[n], model.likelihood(jnp.asarray(best), x).mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found[n], model.likelihood(jnp.array(best), x).mean, rtol=1e-5, atol=1e-6)
     assert len(chosen) > 1
 
 
 def test_deterministic_policy_with_a_continuous_latent_is_at_its_mean(fits, tmp_path):
     result, data = fits("cvae")
     found = write(result, tmp_path, data, "policy", deterministic=True)(data.evidence)["action"]
-    x = jnp.asarray(data.evidence[3], float)
+    x = jnp.array(data.evidence[3], float)
     expected = result.model.likelihood(result.model.prior(x).mean, x).mean
     np.testing.assert_allclose(found[3], expected, rtol=1e-5, atol=1e-6)
 
@@ -179,7 +179,7 @@ def test_policy_of_a_bayesian_network_draws_weights_from_the_posterior(fits, tmp
     np.testing.assert_allclose(drawn.std(0), spread, rtol=0.1)
     central = write(result, tmp_path, data, "policy", deterministic=True)(x[:1])["action"][0]
     weights = mean_and_variance(result.posterior(result.model, veil.Datum(None)), KEY)[0]
-    expected = result.model.likelihood(weights, jnp.asarray(x[0], float)).mean
+    expected = result.model.likelihood(weights, jnp.array(x[0], float)).mean
     np.testing.assert_allclose(central, expected, rtol=1e-5, atol=1e-6)
 
 

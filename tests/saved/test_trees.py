@@ -97,7 +97,7 @@ def test_functions_inside_models_name_their_place(tmp_path):
 
 def test_whole_numbers_beyond_the_precision_are_refused():
     with jax.enable_x64(True):
-        array = jnp.asarray([2**40])
+        array = jnp.array([2**40])
         arrays = {}
         structure = json.loads(json.dumps(trees.describe(array, "a", arrays)))
         assert trees.restore(structure, dict(arrays)) == array

@@ -124,7 +124,7 @@ def test_units_of_a_fitted_model_are_the_user_s():
     expected = oracles.mixture_density(faithful.query, weights, means, covariances)
     expected = expected - oracles.mixture_density(faithful.query[:, :1], weights, means[:, :1], covariances[:, :1, :1])
     np.testing.assert_allclose(found, expected, atol=3e-3)
-    assert jnp.asarray(found).dtype == jnp.float32
+    assert jnp.array(found).dtype == jnp.float32
 
 
 def test_columns_by_name():

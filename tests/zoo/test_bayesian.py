@@ -48,7 +48,7 @@ def test_local_reparameterisation_has_the_same_mean_and_gradient_with_less_noise
     with jax.enable_x64(True):
         data = linear()
         fit = veil.fit(BayesianNetwork(widths=(3,)), data, key=KEY, steps=5)
-        block = Datum(jnp.asarray(data.query), jnp.asarray(data.evidence))
+        block = Datum(jnp.array(data.query), jnp.array(data.evidence))
 
         def moments(gradient):
             def total(posterior, key):

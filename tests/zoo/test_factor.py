@@ -20,10 +20,10 @@ KEY = jax.random.key(0)
 def made(latent=2, evidence=0, noise=None, seed=0, size=5):
     """A random model in float64."""
     rng = np.random.default_rng(seed)
-    scale = jnp.asarray(rng.uniform(0.3, 1.0, size=(1, size)))
+    scale = jnp.array(rng.uniform(0.3, 1.0, size=(1, size)))
     noise = veil.Diagonal(scale=scale) if noise is None else noise
     loadings, offset = rng.normal(size=(size, latent)), rng.normal(size=(size, 1 + evidence))
-    return FactorAnalysis(latent, noise, jnp.asarray(loadings), jnp.asarray(offset))
+    return FactorAnalysis(latent, noise, jnp.array(loadings), jnp.array(offset))
 
 
 def drawn(model, count, evidence=None, missing=0.0):
@@ -45,7 +45,7 @@ def dense(model, x=None):
 @eqx.filter_jit
 def _identity(model, datum):
     """With the exact posterior log p(y, z) - log q(z) = log p(y) for every z."""
-    z = jnp.asarray([0.3, -1.2])
+    z = jnp.array([0.3, -1.2])
     value = model.log_joint(z, datum) - veil.Exact()(model, datum).log_prob(z)
     return value, veil.ELBO()(model, veil.Exact(), datum, KEY).metrics["kl"]
 
@@ -68,9 +68,9 @@ def test_likelihood_and_posterior_are_the_dense_gaussian_s(evidence, missing):
         )
         np.testing.assert_allclose(found[n], expected, rtol=1e-10)
         datum = Datum(
-            jnp.asarray(data.query[n]),
-            None if x is None else jnp.asarray(x),
-            observed=None if data.observed is None else jnp.asarray(seen),
+            jnp.array(data.query[n]),
+            None if x is None else jnp.array(x),
+            observed=None if data.observed is None else jnp.array(seen),
         )
         identity, kl = _identity(model, datum)
         np.testing.assert_allclose(identity, expected, rtol=1e-9)
@@ -124,7 +124,7 @@ def test_one_step_is_the_gradient_s_fixed_point():
         noise = veil.Diagonal(fit.model.noise.floor, jnp.exp(log_scale))
         model = FactorAnalysis(2, noise, loadings, offset)
         each = lambda y, x, seen: model.log_marginal(Datum(y, x, observed=seen))  # noqa: E731
-        return jnp.mean(jax.vmap(each)(jnp.asarray(data.query), jnp.asarray(data.evidence), jnp.asarray(data.observed)))
+        return jnp.mean(jax.vmap(each)(jnp.array(data.query), jnp.array(data.evidence), jnp.array(data.observed)))
 
     parts = fit.model.loadings, fit.model.offset, jnp.log(fit.model.noise.scale)
     for part in jax.grad(total)(parts):
@@ -170,9 +170,9 @@ def test_free_parameters_are_the_dimensions_in_which_the_covariance_moves(size):
                     rows.append(change @ loadings.T + loadings @ change.T)
             rows += [np.eye(size)] if spherical else [np.diag(row) for row in np.eye(size)]
             rank = np.linalg.matrix_rank(np.array(rows).reshape(len(rows), -1), tol=1e-9)
-            noise = veil.Diagonal(scale=jnp.asarray(np.broadcast_to(scale, (1, size))))
+            noise = veil.Diagonal(scale=jnp.array(np.broadcast_to(scale, (1, size))))
             noise = veil.Spherical(diagonal=noise) if spherical else noise
-            model = FactorAnalysis(latent, noise, jnp.asarray(loadings), jnp.zeros((size, 2)))
+            model = FactorAnalysis(latent, noise, jnp.array(loadings), jnp.zeros((size, 2)))
             assert free_parameters(model) == 2 * size + rank, (size, latent, spherical)
             kept = min(size, latent)
             numbers = size * kept - kept * (kept - 1) // 2 + (1 if spherical else size)

@@ -64,7 +64,7 @@ def usual_in(double: bool) -> HMM:
 
 
 def datum(length: int, seed: int = 3, **fields) -> Datum:
-    return Datum(jnp.asarray(sequences((length,), seed)[0]), **fields)
+    return Datum(jnp.array(sequences((length,), seed)[0]), **fields)
 
 
 def enumerated(model: HMM, one: Datum) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +113,7 @@ def test_likelihood_posterior_and_path_are_the_sum_over_paths(x64: None, case: s
     if "evidence" in case:
         lists = sequences((30, 20))
         data = veil.data.episodes(lists, [rng.normal(size=(len(part), 2)) for part in lists])
-        fields["evidence"] = jnp.asarray(rng.normal(size=(4, 2)))
+        fields["evidence"] = jnp.array(rng.normal(size=(4, 2)))
     if "missing" in case:
         fields["observed"] = jnp.array([[True, False], [True, True], [False, False], [True, True]])
     if "reset" in case:
@@ -132,7 +132,7 @@ def test_likelihood_posterior_and_path_are_the_sum_over_paths(x64: None, case: s
         return joint, *found, jax.vmap(q.log_prob)(paths), drawn
 
     keys = jax.random.split(jax.random.key(0), 4000)
-    joint, value, marginals, best, log_q, drawn = called(numbers, model, one, jnp.asarray(paths), keys)
+    joint, value, marginals, best, log_q, drawn = called(numbers, model, one, jnp.array(paths), keys)
     np.testing.assert_allclose(joint, scores, atol=1e-10)
     np.testing.assert_allclose(value, logsumexp(scores), atol=1e-10)
     weights = np.exp(scores - logsumexp(scores))
@@ -244,12 +244,10 @@ def test_padded_equals_unpadded_and_reset_equals_apart(x64: None) -> None:
     def of(model, one):
         return *eqx.filter_value_and_grad(lambda model: model.log_marginal(one))(model), model.marginals(one)[0]
 
-    sixteen = lambda rows: jnp.asarray(np.concatenate([rows, np.zeros((16 - len(rows), 2))]))  # noqa: E731
+    sixteen = lambda rows: jnp.array(np.concatenate([rows, np.zeros((16 - len(rows), 2))]))  # noqa: E731
     padded = Datum(sixteen(short), mask=jnp.arange(16) < 7, reset=jnp.zeros(16, bool))
     joined = Datum(sixteen(np.concatenate([long, short])), mask=jnp.arange(16) < 14, reset=jnp.arange(16) == 7)
-    (one, one_slope, one_states), (other, other_slope, states) = (
-        of(model, Datum(jnp.asarray(y))) for y in (long, short)
-    )
+    (one, one_slope, one_states), (other, other_slope, states) = (of(model, Datum(jnp.array(y))) for y in (long, short))
     blank, blank_slope, _ = of(model, padded)
     both, both_slope, both_states = of(model, joined)
     np.testing.assert_allclose(blank, other, atol=1e-10)
@@ -279,8 +277,8 @@ def test_one_step_at_a_time_gives_the_batch_filters_numbers(x64: None) -> None:
     model = started(evidence=True, data=data)
     one = datum(
         6,
-        evidence=jnp.asarray(rng.normal(size=(6, 1))),
-        observed=jnp.asarray(rng.random((6, 2)) < 0.7),
+        evidence=jnp.array(rng.normal(size=(6, 1))),
+        observed=jnp.array(rng.random((6, 2)) < 0.7),
         reset=jnp.arange(6) == 4,
     )
     filter, values = model.filter(), []

@@ -21,14 +21,14 @@ STATES, SIZE = 2, 3
 def model(noise: str = "diagonal", inputs: int = 0, seed: int = 0) -> LDS:
     """A model with parameters."""
     rng = np.random.default_rng(seed)
-    normal = lambda *shape: jnp.asarray(rng.normal(size=shape))  # noqa: E731
-    scale = jnp.asarray(0.5 + rng.random((1, SIZE)))
+    normal = lambda *shape: jnp.array(rng.normal(size=shape))  # noqa: E731
+    scale = jnp.array(0.5 + rng.random((1, SIZE)))
     structures = {
         "diagonal": Diagonal(scale=scale),
         "spherical": Spherical(diagonal=Diagonal(scale=jnp.full((1, SIZE), 0.7))),
         "full": Full(factor=jnp.tril(0.4 * normal(1, SIZE, SIZE)) + jnp.eye(SIZE)[None]),
     }
-    lower = lambda: jnp.tril(0.5 * normal(STATES, STATES), -1) + jnp.diag(jnp.asarray(0.5 + rng.random(STATES)))  # noqa: E731
+    lower = lambda: jnp.tril(0.5 * normal(STATES, STATES), -1) + jnp.diag(jnp.array(0.5 + rng.random(STATES)))  # noqa: E731
     return LDS(
         STATES,
         structures[noise],
@@ -80,9 +80,9 @@ def datum(case: str, count: int = 5) -> Datum:
     observed = rng.random((count, SIZE)) < 0.6
     observed[2] = False
     return Datum(
-        jnp.asarray(rng.normal(size=(count, SIZE))),
-        jnp.asarray(rng.normal(size=(count, 2))) if "controls" in case else None,
-        observed=jnp.asarray(observed) if "missing" in case else None,
+        jnp.array(rng.normal(size=(count, SIZE))),
+        jnp.array(rng.normal(size=(count, 2))) if "controls" in case else None,
+        observed=jnp.array(observed) if "missing" in case else None,
         reset=jnp.arange(count) == 3 if "reset" in case else None,
     )
 
@@ -213,10 +213,10 @@ def test_padded_equals_unpadded_and_reset_equals_apart(x64: None) -> None:
     m, rng = model(), np.random.default_rng(0)
     long, short = rng.normal(size=(5, SIZE)), rng.normal(size=(5, SIZE))
     of = eqx.filter_jit(eqx.filter_value_and_grad(lambda m, one: m.log_marginal(one)))
-    twelve = lambda rows: jnp.asarray(np.concatenate([rows, np.ones((12 - len(rows), SIZE))]))  # noqa: E731
+    twelve = lambda rows: jnp.array(np.concatenate([rows, np.ones((12 - len(rows), SIZE))]))  # noqa: E731
     padded = Datum(twelve(short), mask=jnp.arange(12) < 5, reset=jnp.zeros(12, bool))
     joined = Datum(twelve(np.concatenate([long, short])), mask=jnp.arange(12) < 10, reset=jnp.arange(12) == 5)
-    (one, one_slope), (other, other_slope) = (of(m, Datum(jnp.asarray(rows))) for rows in (long, short))
+    (one, one_slope), (other, other_slope) = (of(m, Datum(jnp.array(rows))) for rows in (long, short))
     (blank, blank_slope), (both, both_slope) = of(m, padded), of(m, joined)
     np.testing.assert_allclose(blank, other, atol=1e-10)
     np.testing.assert_allclose(both, one + other, atol=1e-10)

@@ -121,7 +121,7 @@ def grid(model: NonlinearGaussian, one: Datum, low: float, high: float, points: 
     z = np.linspace(low, high, points)
     width = z[1] - z[0]
     q, r, p = float(model.process[0, 0]), float(model.noise.scale[0, 0]), float(model.factor[0, 0])
-    run = eqx.filter_jit(lambda g, x: jax.vmap(lambda v: g(v[None], x)[0])(jnp.asarray(z)))
+    run = eqx.filter_jit(lambda g, x: jax.vmap(lambda v: g(v[None], x)[0])(jnp.array(z)))
     evaluate = lambda g, x: np.asarray(run(g, x))  # noqa: E731
     total, means, deviations, belief = 0.0, [], [], None
     for t in range(len(one.query)):
@@ -195,7 +195,7 @@ def test_a_parameter_inside_the_dynamics_is_learned(by: str) -> None:
     truth = swing()
     drawn = veil.sample(truth, 40, key=jax.random.key(0), steps=40)
     start = eqx.tree_at(
-        lambda m: m.transition, truth, Pull(jnp.asarray(0.2)), is_leaf=lambda node: node is truth.transition
+        lambda m: m.transition, truth, Pull(jnp.array(0.2)), is_leaf=lambda node: node is truth.transition
     )
     options = {} if by == "elbo" else {"objective": FIVO(16), "posterior": Optimal()}
     found = veil.fit(start, drawn.query, key=jax.random.key(1), steps=60, optimiser=optax.adam(0.03), **options).model

@@ -53,7 +53,7 @@ def made(name: str, kind: str = "usual"):
 def made_in(name: str, kind: str, double: bool):
     model = MODELS[name]()
     query, evidence = (np.stack([array, array[::-1]]) for array in arrays(6))
-    return recentred(model, POSTERIORS[kind] or model.usual_posterior, Datum(jnp.asarray(query), jnp.asarray(evidence)))
+    return recentred(model, POSTERIORS[kind] or model.usual_posterior, Datum(jnp.array(query), jnp.array(evidence)))
 
 
 @eqx.filter_jit
@@ -68,7 +68,7 @@ def recentred(model, posterior, data: Datum):
 
 
 def whole(query: np.ndarray, evidence: np.ndarray, **fields) -> Datum:
-    return Datum(jnp.asarray(query), jnp.asarray(evidence), **fields)
+    return Datum(jnp.array(query), jnp.array(evidence), **fields)
 
 
 def steady(q, key=None):
@@ -103,7 +103,7 @@ def test_padded_equals_unpadded_reset_equals_apart_and_missing_says_nothing(name
     seen[1], seen[2, 0] = False, False
 
     def of(query, evidence, observed, **fields):
-        return bound_and_objective(parts, whole(query, evidence, observed=jnp.asarray(observed), **fields))
+        return bound_and_objective(parts, whole(query, evidence, observed=jnp.array(observed), **fields))
 
     one, one_slope, _ = of(a, u, np.ones_like(seen))
     other, other_slope, other_drawn = of(b, v, seen)
@@ -191,28 +191,28 @@ def linear_pair() -> tuple[veil.LDS, veil.StateSpace, MessagePassing]:
     process, mean, first = np.array([0.3, 0.6]), np.array([0.5, -1.0]), np.array([1.2, 0.7])
     names = ("mean", "factor", "transition", "drift", "process", "emission", "offset")
     values = (mean, np.diag(first), transition, drift, np.diag(process), np.eye(size), np.zeros(size))
-    parts = {name: jnp.asarray(value) for name, value in zip(names, values, strict=True)}
-    lds = veil.LDS(size, veil.Diagonal(scale=jnp.asarray(scale[None])), **parts)
-    inside = lambda value: jnp.log(jnp.asarray(value) - veil.priors.FLOOR)  # noqa: E731
+    parts = {name: jnp.array(value) for name, value in zip(names, values, strict=True)}
+    lds = veil.LDS(size, veil.Diagonal(scale=jnp.array(scale[None])), **parts)
+    inside = lambda value: jnp.log(jnp.array(value) - veil.priors.FLOOR)  # noqa: E731
     moves = dynamics.LinearDynamics(
         size,
-        jnp.asarray(transition),
-        Dense(jnp.asarray(drift[:, 1:]), jnp.asarray(drift[:, 0])),
+        jnp.array(transition),
+        Dense(jnp.array(drift[:, 1:]), jnp.array(drift[:, 0])),
         inside(process),
-        jnp.asarray(mean),
+        jnp.array(mean),
         inside(first),
     )
     head = heads.DiagonalGaussian(floor=0.0)
     weight = np.zeros((1, 2 * size, 1 + size))
     weight[0, :size, 1:] = np.eye(size)
     weight[0, size:, 0] = np.log(scale)
-    output = replace(veil.Linear(head).blank(1, 1 + size, (size,)), weight=jnp.asarray(weight))
+    output = replace(veil.Linear(head).blank(1, 1 + size, (size,)), weight=jnp.array(weight))
     deep = veil.StateSpace(moves, head, Identity(), output, 1)
     # evidence is read, too, and must not matter here
     reads = np.zeros((2 * size, size + 1))
     reads[:size, :size] = np.eye(size)
     bias = np.concatenate([np.zeros(size), np.log(np.expm1(1.0 / scale))])
-    return lds, deep, MessagePassing(Identity(), output=Dense(jnp.asarray(reads), jnp.asarray(bias)))
+    return lds, deep, MessagePassing(Identity(), output=Dense(jnp.array(reads), jnp.array(bias)))
 
 
 def test_messages_of_the_likelihood_give_the_exact_posterior(x64: None) -> None:
@@ -239,7 +239,7 @@ def test_messages_of_the_likelihood_give_the_exact_posterior(x64: None) -> None:
 
     keys = jax.random.split(jax.random.key(0), 3)
     for fields in ({}, reset, padding, gaps, reset | padding | gaps):
-        datum = whole(query, evidence, **{name: jnp.asarray(array) for name, array in (usual | fields).items()})
+        datum = whole(query, evidence, **{name: jnp.array(array) for name, array in (usual | fields).items()})
         differences, joint, known, exact = numbers(pair, datum, keys)
         np.testing.assert_allclose(differences, np.full(3, exact), atol=1e-8)
         np.testing.assert_allclose(joint, known, atol=1e-8)
@@ -369,11 +369,11 @@ def test_kl_of_exact_chains_along_paths(x64: None) -> None:
     rng = np.random.default_rng(0)
     factors = 0.3 * np.tril(rng.normal(size=(2, 3, 2, 2))) + 2 * np.eye(2)
     means = rng.normal(size=(2, 3, 2))
-    one, two = (Normals(jnp.asarray(m), jnp.asarray(f)) for m, f in zip(means, factors, strict=True))
+    one, two = (Normals(jnp.array(m), jnp.array(f)) for m, f in zip(means, factors, strict=True))
     known = [naive_kl(means[0, t], factors[0, t], means[1, t], factors[1, t]) for t in range(3)]
     np.testing.assert_allclose(one.kl(two)[:, 0], known, rtol=1e-10)
     logits = np.log(rng.dirichlet(np.ones(4), size=(2, 3)))
-    a, b = Categoricals(jnp.asarray(logits[0])), Categoricals(jnp.asarray(logits[1]))
+    a, b = Categoricals(jnp.array(logits[0])), Categoricals(jnp.array(logits[1]))
     np.testing.assert_allclose(a.kl(b)[:, 0], np.sum(np.exp(logits[0]) * (logits[0] - logits[1]), 1), rtol=1e-12)
 
 
@@ -513,7 +513,7 @@ def test_a_dictionary_goes_through_every_verb(tmp_path) -> None:
 
 
 def datum_of(data: veil.Data) -> Datum:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), Datum(data.query, data.evidence))
+    return jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), Datum(data.query, data.evidence))
 
 
 def test_codes_are_straight_through_by_default() -> None:

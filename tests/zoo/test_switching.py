@@ -41,8 +41,8 @@ def model(states: int = 2, case: str = "plain", noise: str = "diagonal", shared:
         states,
         STATES,
         shared=shared,
-        transition=Softmax(False, weight=jnp.asarray(rng.normal(size=(states, states, 1)))),
-        initial=Softmax(False, weight=jnp.asarray(rng.normal(size=(states, 1)))),
+        transition=Softmax(False, weight=jnp.array(rng.normal(size=(states, states, 1)))),
+        initial=Softmax(False, weight=jnp.array(rng.normal(size=(states, 1)))),
         regimes=tuple(replace(regime, **same) for regime in regimes),
     )
 
@@ -92,7 +92,7 @@ def test_joint_and_particles_against_every_path(x64: None, case: str, noise: str
     exact, paths, joint = every_path(m, one)
     length = paths.shape[1]
     padded = np.concatenate([paths, np.repeat(paths[:, -1:], 5 - length, 1)], 1)
-    found = eqx.filter_jit(jax.vmap(lambda path: m.log_joint(path, one)))(jnp.asarray(padded))
+    found = eqx.filter_jit(jax.vmap(lambda path: m.log_joint(path, one)))(jnp.array(padded))
     np.testing.assert_allclose(found, joint, atol=1e-9)
     # the Rao-Blackwellised filter: unbiased, whatever the number of particles
     keys = jax.random.split(jax.random.key(0), 1000)
@@ -110,7 +110,7 @@ def test_joint_and_particles_against_every_path(x64: None, case: str, noise: str
     # the mean-field ELBO is below, rises with every sweep, and with q(s) alone, z integrated out, is tighter
     bound = lambda sweeps, m: m.fields(one, sweeps).elbo  # noqa: E731
     score = lambda m, paths: (bound(30, m), jax.vmap(MeanField(30)(m, one).log_prob)(paths))  # noqa: E731
-    final, log_q = called(score, m, jnp.asarray(padded))
+    final, log_q = called(score, m, jnp.array(padded))
     values = [*(float(called(bound, sweeps, m)) for sweeps in (1, 2)), float(final)]
     assert np.all(np.diff(values) > -1e-9)
     assert values[-1] < exact
@@ -214,7 +214,7 @@ def rotations(count: int = 4, length: int = 100) -> tuple[SwitchingLDS, veil.Dat
         transition=f,
         drift=jnp.zeros((2, 1)),
         process=0.1 * jnp.eye(2),
-        emission=jnp.asarray(np.random.default_rng(0).normal(size=(4, 2))),
+        emission=jnp.array(np.random.default_rng(0).normal(size=(4, 2))),
         offset=jnp.zeros(4),
     )
     stay = jnp.log(jnp.array([[0.95, 0.05], [0.05, 0.95]]))[:, :, None]

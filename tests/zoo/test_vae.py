@@ -207,7 +207,7 @@ def test_refinement_never_lowers_the_bound():
         bound = ELBO(objective.StickingTheLanding(), samples=4000)
         value = eqx.filter_jit(lambda posterior: bound(model, posterior, datum, KEY).value)
         found = [value(veil.Refined(guess, k)) for k in (0, 3, 100)]
-        assert np.all(np.diff(jnp.asarray(found)) > 0)
+        assert np.all(np.diff(jnp.array(found)) > 0)
         assert found[-1] == pytest.approx(toys.log_likelihood(model, datum), abs=0.02)
 
 
@@ -221,7 +221,7 @@ def test_resampling_comes_to_the_posterior():
         np.testing.assert_allclose(draws.mean(0), truth.mean, atol=0.06)
         np.testing.assert_allclose(np.cov(draws.T), truth.factor @ truth.factor.T, atol=0.06)
         with pytest.raises(TypeError, match="its density has no closed form"):
-            q.log_prob(jnp.asarray(draws[0]))
+            q.log_prob(jnp.array(draws[0]))
 
 
 def test_grey_values_are_tossed_anew_or_refused():
@@ -233,7 +233,7 @@ def test_grey_values_are_tossed_anew_or_refused():
     with pytest.raises(ValueError, match="the soft Bernoulli head expects values from 0 to 1"):
         veil.fit(model, Data(2.0 * data.query), key=KEY, steps=1)
     fit = veil.fit(model, grey, key=KEY, objective=objective.Binarised(ELBO(objective.StickingTheLanding())), steps=300)
-    datum = veil.Datum(jnp.asarray(data.query[0]))
+    datum = veil.Datum(jnp.array(data.query[0]))
     plain, tossed = ELBO(), objective.Binarised(ELBO())
     one = tossed(fit.model, fit.posterior, datum, KEY).value
     # black and white stay what they are
