@@ -121,13 +121,14 @@ def _known(option: str, word: str | None, words: tuple[str, ...]) -> None:
 def _objective(name: str, asked: Asked, model: Any) -> Any:
     from veil import objective as kinds
     from veil.learning.choices import usual_gradient
+    from veil.objective import estimators
 
     terms = _terms(asked, kinds, model)
     if name != "elbo" and terms:
         raise Refusal("--beta, --warm-up, --free-nats, --kl-balance: they change the KL term of --objective elbo")
     if name not in ("elbo", "importance-weighted") and asked.gradient is not None:
         raise Refusal(f"--gradient: it goes with --objective elbo or importance-weighted, not {name}")
-    gradient = None if asked.gradient is None else getattr(kinds, GRADIENTS[asked.gradient])()
+    gradient = None if asked.gradient is None else vars(estimators)[GRADIENTS[asked.gradient]]()
     if name == "marginal":
         return kinds.Marginal()
     if name in ("em", "monte-carlo-em"):

@@ -351,9 +351,8 @@ def annealed_bound(
             shortfall = jnp.maximum(lower - before, lost)
             return lower, jnp.hypot(error, shortfall), shortfall, effective
 
-        (lower, error, shortfall, effective), weight = blocks.gathered(
-            blocks.blocks(data, rows, space_of(model)), measured
-        )
+        each = blocks.blocks(data, rows, space_of(model))
+        (lower, error, shortfall, effective), weight = blocks.gathered(each, measured)
     kind = "lower bound" if temperatures >= SHORT else f"lower bound, {temperatures} temperatures: perhaps far off"
     return AnnealedBound(lower, error, shortfall, effective, weight, chains, kind)
 
@@ -396,7 +395,6 @@ def sandwich(
             (lower, lower_error, _), (upper, upper_error, _) = _summary(forward), _summary(backward)
             return lower, lower_error, -upper, upper_error
 
-        (lower, lower_error, upper, upper_error), _ = blocks.gathered(
-            blocks.blocks(data, rows, space_of(model)), measured
-        )
+        each = blocks.blocks(data, rows, space_of(model))
+        (lower, lower_error, upper, upper_error), _ = blocks.gathered(each, measured)
     return Sandwich(lower, lower_error, upper, upper_error, np.asarray(data.query), data.evidence)

@@ -13,7 +13,7 @@ from veil.model.batching import as_datum
 from veil.model.scales import Scale
 from veil.parts.covariance import Diagonal, Full, Spherical
 from veil.parts.experts import LinearGaussian
-from veil.parts.nets import flat
+from veil.parts.nets import with_one
 from veil.zoo.factor import FactorAnalysis
 
 NO_DATA = 1e-3  # a component with less than this many data is empty
@@ -115,8 +115,7 @@ def noise(model: Any, seen: Preprocessing) -> list[str]:
 @eqx.filter_jit
 def _log_probs(experts: Any, block: Datum) -> Any:
     """log p(y | x, k) [N, K]."""
-    features = lambda datum: jnp.concatenate([jnp.ones(1), *([] if datum.evidence is None else [flat(datum.evidence)])])  # noqa: E731
-    return jax.vmap(lambda datum: experts.log_probs(datum.query, features(datum), datum.observed))(block)
+    return jax.vmap(lambda datum: experts.log_probs(datum.query, with_one(datum.evidence), datum.observed))(block)
 
 
 def _duplicates(experts: Any, count: int, seen: Preprocessing) -> list[str]:

@@ -49,7 +49,7 @@ class Status:
 def in_a_row(first: "Fit", then: "Fit") -> "Fit":
     """The second of two fits, which went on from the first, with the history of both."""
     one, two, steps = first.history, then.history, first.status.steps
-    series = {name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in ("value", "penalty")}
+    series = {name: np.concatenate([vars(one)[name], vars(two)[name]]) for name in ("value", "penalty")}
     metrics = {
         name: np.concatenate([one.metrics[name], two.metrics[name]]) for name in one.metrics if name in two.metrics
     }

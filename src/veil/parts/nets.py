@@ -54,6 +54,16 @@ def flat(tree: Any) -> Float[Array, " D"]:
     return jnp.concatenate(leaves) if len(leaves) > 1 else leaves[0]
 
 
+def with_one(evidence: Any) -> Float[Array, " P"]:
+    """[1, x], what linear parts of a model multiply; [1] without evidence."""
+    return jnp.concatenate([jnp.ones(1), *([] if evidence is None else [flat(evidence)])])
+
+
+def each_with_one(evidence: Any, steps: int) -> Float[Array, "T P"]:
+    """[1, x_t] of every datum or step."""
+    return jax.vmap(with_one, axis_size=steps)(evidence)
+
+
 def flat_size(tree: Any, batch: int = 0) -> int:
     """How many numbers that is, of arrays whose first ``batch`` axes are of data (or steps); 0 of None."""
     return sum(int(np.prod(leaf.shape[batch:])) for leaf in jax.tree.leaves(tree))

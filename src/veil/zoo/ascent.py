@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from veil.maths import linear, markov, tridiagonal
 from veil.model import Datum
+from veil.parts.nets import each_with_one
 from veil.posterior.mean_field import Fields
 from veil.zoo.lds import LDS
 
@@ -98,7 +99,7 @@ def _continuous(
     """q(z) given q(s): a Gaussian chain whose log-density is the average over regimes."""
     first, centred, whitener, *_ = _inverses(model)
     stacked = model._stacked()
-    features = model._regimes()[0]._features(datum.evidence, len(datum))
+    features = each_with_one(datum.evidence, len(datum))
     queries, rows, _ = whites
     real = there.astype(regimes.dtype)
     begun = regimes * (starts.astype(regimes.dtype))[:, None]
@@ -131,7 +132,7 @@ def _expected(
     """E_q(z)[log p(z_t, y_t | z_t-1, s_t = k)], nats."""
     first, centred, whitener, log_first, log_process = _inverses(model)
     stacked = model._stacked()
-    features = model._regimes()[0]._features(datum.evidence, len(datum))
+    features = each_with_one(datum.evidence, len(datum))
     queries, rows, normalisers = whites
     mean, covariance = found.mean, found.covariance
     before = jnp.concatenate([jnp.zeros_like(mean[:1]), mean[:-1]])

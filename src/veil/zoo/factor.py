@@ -16,7 +16,7 @@ from veil.model.abilities import RealLine, Redundant, Sizes, Space, parameter
 from veil.model.scales import Scale, rescale_features
 from veil.model.slips import answering
 from veil.parts.covariance import Diagonal, Spherical
-from veil.parts.nets import flat, positive
+from veil.parts.nets import positive, each_with_one, with_one
 from veil.parts.statistics import Outer
 
 Vector = Float[Array, " D"]
@@ -63,16 +63,12 @@ class FactorAnalysis(Tractable, ClosedForm, Rescalable, Redundant):
             raise ValueError("this model has no parameters yet: call veil.fit on it first")
         return self.loadings, self.offset, 1.0 / jnp.broadcast_to(self.noise.precision(), (1, len(self.offset)))[0]
 
-    def _features(self, evidence: Any) -> Float[Array, " P"]:
-        one = jnp.ones(1)
-        return one if evidence is None else jnp.concatenate([one, flat(evidence)])
-
     def prior(self, evidence: Any) -> Distribution:
         return distributions.normal(jnp.zeros(self.latent), jnp.ones(self.latent))
 
     def likelihood(self, latent: Array, evidence: Any) -> Distribution:
         loadings, offset, variance = self._parts()
-        mean = offset @ self._features(evidence) + loadings @ latent
+        mean = offset @ with_one(evidence) + loadings @ latent
         return distributions.normal(mean, jnp.sqrt(variance))
 
     def _infer(self, datum: Datum) -> tuple[Float[Array, " L"], Float[Array, "L L"], Float[Array, ""]]:
@@ -81,7 +77,7 @@ class FactorAnalysis(Tractable, ClosedForm, Rescalable, Redundant):
         All three hang on one factorisation, and every solve on the one before: see ``linear.after``.
         """
         loadings, offset, variance = self._parts()
-        residual = datum.query - offset @ self._features(datum.evidence)
+        residual = datum.query - offset @ with_one(datum.evidence)
         precision = 1.0 / variance
         if datum.observed is not None:
             residual = jnp.where(datum.observed, residual, 0.0)
@@ -120,7 +116,7 @@ class FactorAnalysis(Tractable, ClosedForm, Rescalable, Redundant):
         """
         mean, covariance = expectations
         loadings, offset, variance = self._parts()
-        features = self._features(datum.evidence)
+        features = with_one(datum.evidence)
         coefficients, u = jnp.concatenate([offset, loadings], 1), jnp.concatenate([features, mean])
         spread = jnp.zeros((u.size, u.size)).at[features.size :, features.size :].set(covariance)
         residual, one = datum.query - coefficients @ u, jnp.ones(1)
@@ -181,9 +177,7 @@ class FactorAnalysis(Tractable, ClosedForm, Rescalable, Redundant):
         if self.latent >= size and isinstance(self.noise, Spherical):
             raise ValueError(f"latent: expected fewer than the query's {size} dimensions; got {self.latent}")
         weight = jnp.ones(len(data)) if data.weight is None else data.weight
-        features = jax.vmap(self._features, 0 if data.evidence is not None else None, axis_size=len(data))(
-            data.evidence
-        )
+        features = each_with_one(data.evidence, len(data))
         gram = (features * weight[:, None]).T @ features + 1e-9 * jnp.sum(weight) * jnp.eye(features.shape[1])
         offset = jnp.linalg.solve(gram, (features * weight[:, None]).T @ data.query).T
         residual = data.query - features @ offset.T

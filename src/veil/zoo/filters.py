@@ -11,6 +11,7 @@ from veil.model import Datum
 from veil.model.chains import Normal
 from veil.model.filter import Belief, Filter, known, started_anew
 from veil.model.stepwise import Before, Marginal
+from veil.parts.nets import with_one
 
 
 class DiscreteFilter(Filter):
@@ -24,7 +25,7 @@ class DiscreteFilter(Filter):
     def update(self, belief: Belief, datum: Datum, key: PRNGKeyArray) -> Belief:
         model = self.model
         fresh, there = started_anew(belief, datum)
-        features = model._step_features(datum.evidence)
+        features = with_one(datum.evidence)
         seen = model.experts.log_probs(datum.query, features, datum.observed)
         move = model._moves(features[None])
         parts = model.initial.logits(jnp.ones(1)), move.reshape(move.shape[-2:]), seen
@@ -52,7 +53,7 @@ class KalmanFilter(Filter):
         fresh, there = started_anew(belief, datum)
         first, factor, transition, drift, process, emission, offset = self.model._parts()
         before, spread = belief.state
-        mean = jnp.where(fresh, first, transition @ before + drift @ self.model._step_features(datum.evidence))
+        mean = jnp.where(fresh, first, transition @ before + drift @ with_one(datum.evidence))
         moved = linear.symmetric(transition @ spread @ transition.T) + process @ process.T
         covariance = jnp.where(fresh, factor @ factor.T, moved)
         observed = None if datum.observed is None else datum.observed[None]

@@ -21,7 +21,7 @@ from veil.model.stepwise import Before, Marginal
 from veil.parts.experts import Experts, LinearGaussian
 from veil.parts.gates import Softmax
 from veil.parts.joint import event_shape
-from veil.parts.nets import flat, positive
+from veil.parts.nets import positive, each_with_one, with_one
 from veil.parts.start import KMeans, Start
 from veil.parts.statistics import Outer, contract
 from veil.zoo.filters import DiscreteFilter
@@ -82,14 +82,6 @@ class HMM(ExactChain, ClosedForm, Rescalable):
             raise ValueError("transition: it depends on the evidence, or there are no parameters yet")
         return jnp.exp(self._moves(jnp.ones((1, 1))))
 
-    def _features(self, evidence: Any, count: int) -> Float[Array, "T P"]:
-        ones = jnp.ones((count, 1))
-        return ones if evidence is None else jnp.concatenate([ones, jax.vmap(flat)(evidence)], 1)
-
-    def _step_features(self, evidence: Any) -> Float[Array, " P"]:
-        one = jnp.ones(1)
-        return one if evidence is None else jnp.concatenate([one, flat(evidence)])
-
     def _moves(self, features: Float[Array, "T P"]) -> Float[Array, "*T K K"]:
         """log p(z_t | z_t-1, x_t): [K, K] if it is the same at every step, else [T, K, K]."""
         if self.transition.weight is None:
@@ -100,7 +92,7 @@ class HMM(ExactChain, ClosedForm, Rescalable):
     def _parts(self, datum: Datum) -> tuple[Array, Array, Array, Array, Array]:
         """What ``maths.markov`` takes."""
         count = len(datum)
-        features = self._features(datum.evidence, count)
+        features = each_with_one(datum.evidence, count)
         axes = (0, 0, None if datum.observed is None else 0)
         seen = jax.vmap(self.experts.log_probs, axes)(datum.query, features, datum.observed)
         return self.initial.logits(jnp.ones(1)), self._moves(features), seen, datum.starts, datum.there
@@ -110,12 +102,12 @@ class HMM(ExactChain, ClosedForm, Rescalable):
     def prior_for(self, datum: Datum) -> DiscreteChain:
         """p(z | x) over the steps of a datum, with its resets and padding."""
         count = len(datum)
-        moves = self._moves(self._features(datum.evidence, count))
+        moves = self._moves(each_with_one(datum.evidence, count))
         first = self.initial.logits(jnp.ones(1))
         return DiscreteChain(markov.transitions(first, moves, datum.starts), datum.there)
 
     def _emission(self, state: Array, evidence: Any) -> Distribution:
-        return self.experts.distribution(state, self._step_features(evidence))
+        return self.experts.distribution(state, with_one(evidence))
 
     def likelihood(self, latent: Int[Array, " T"], evidence: Any) -> Distribution:
         return Emissions(self._emission, latent, evidence)
@@ -160,7 +152,7 @@ class HMM(ExactChain, ClosedForm, Rescalable):
         return Before(latent.astype(carry.latent.dtype), jnp.array(False))
 
     def _next(self, carry: Before, evidence: Any) -> tuple[Float[Array, " K"], Float[Array, " P"]]:
-        features = self._step_features(evidence)
+        features = with_one(evidence)
         moves = self._moves(features[None])
         onward = moves.reshape(moves.shape[-2:])[carry.latent]
         return jnp.where(carry.fresh, self.initial.logits(jnp.ones(1)), onward), features
@@ -193,7 +185,7 @@ class HMM(ExactChain, ClosedForm, Rescalable):
         marginals, pairs = expectations
         count = len(datum)
         starts, there = datum.starts, datum.there
-        features = self._features(datum.evidence, count)
+        features = each_with_one(datum.evidence, count)
         axes = (0, 0, None if datum.observed is None else 0, 0)
         emitted = jax.vmap(self.experts.statistics, axes)(datum.query, features, datum.observed, marginals)
         begun = jax.vmap(self.initial.statistics)(features, marginals)
@@ -246,7 +238,7 @@ class HMM(ExactChain, ClosedForm, Rescalable):
         count, steps = jax.tree.leaves(data.query)[0].shape[:2]
         side = lambda leaf: leaf.reshape(count * steps, *leaf.shape[2:])  # noqa: E731
         query, observed, evidence = jax.tree.map(side, (data.query, data.observed, data.evidence))
-        features = self._features(evidence, count * steps)
+        features = each_with_one(evidence, count * steps)
         width = features.shape[1]
         weight = jnp.ones(count) if data.weight is None else data.weight
         there = jnp.ones((count, steps)) if data.mask is None else data.mask.astype(weight.dtype)

@@ -18,7 +18,7 @@ from veil.model.filter import ExactChain
 from veil.model.scales import Scale, rescale_features
 from veil.model.stepwise import Before, Marginal
 from veil.parts.covariance import Covariance, Diagonal
-from veil.parts.nets import flat, positive
+from veil.parts.nets import positive, each_with_one, with_one
 from veil.parts.statistics import Outer
 from veil.zoo.filters import KalmanFilter
 
@@ -89,17 +89,9 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
         size = self._parts()[-1].size
         return 1.0 / jnp.broadcast_to(self.noise.precision(), (1, size))[0]
 
-    def _features(self, evidence: Any, count: int) -> Float[Array, "T P"]:
-        ones = jnp.ones((count, 1))
-        return ones if evidence is None else jnp.concatenate([ones, jax.vmap(flat)(evidence)], 1)
-
-    def _step_features(self, evidence: Any) -> Float[Array, " P"]:
-        one = jnp.ones(1)
-        return one if evidence is None else jnp.concatenate([one, flat(evidence)])
-
     def _chain(self, datum: Datum) -> kalman.LinearSystem:
         mean, factor, transition, drift, process, _, _ = self._parts()
-        pushed = self._features(datum.evidence, len(datum)) @ drift.T
+        pushed = each_with_one(datum.evidence, len(datum)) @ drift.T
         return kalman.LinearSystem(mean, factor @ factor.T, transition, pushed, process @ process.T)
 
     def _filter(self, datum: Datum) -> tuple[kalman.LinearSystem, kalman.Filtered, Float[Array, ""]]:
@@ -187,7 +179,7 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
     def step_prior(self, carry: Before, evidence: Any) -> Normal:
         """p(z_t | z_t-1, x_t)."""
         mean, factor, transition, drift, process, _, _ = self._parts()
-        onward = transition @ carry.latent + drift @ self._step_features(evidence)
+        onward = transition @ carry.latent + drift @ with_one(evidence)
         return Normal(jnp.where(carry.fresh, mean, onward), jnp.where(carry.fresh, factor, process))
 
     def step_likelihood(self, carry: Before, latent: Array, evidence: Any) -> Distribution:
@@ -226,7 +218,7 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
         *_, emission, offset = self._parts()
         completed = regression.completed(datum.query, datum.observed, emission, offset, self._variance())
         moments = mean, covariance, lagged
-        sums = regression.path_sums(moments, self._features(datum.evidence, len(mean)), completed, start, real)
+        sums = regression.path_sums(moments, each_with_one(datum.evidence, len(mean)), completed, start, real)
         return {name: Outer(jnp.ones(1), total[None]) for name, total in sums.items()}
 
     def maximise(self, sums: Any) -> "LDS":
@@ -317,7 +309,7 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
         states = windows @ vectors / jnp.sqrt(jnp.maximum(values, 1e-6 * jnp.maximum(values[0], 1e-12)))[None, None]
         noise = jax.random.normal(key, (*states.shape[:2], self.latent), states.dtype)
         states = jnp.pad(states, ((0, 0), (0, 0), (0, self.latent - states.shape[2]))) + 0.1 * noise
-        features = jax.vmap(lambda x: self._features(x, steps), axis_size=count)(data.evidence)
+        features = jax.vmap(lambda x: each_with_one(x, steps), axis_size=count)(data.evidence)
         identity = jnp.eye(self.latent, dtype=states.dtype)
         blank = replace(
             self,

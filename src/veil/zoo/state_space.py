@@ -160,12 +160,12 @@ class Emitted(Distribution, Moments):
 
     @property
     def mean(self) -> Any:
-        """E[y_t | z_t, past] of every step."""
+        """E[y_t | z_t, past] of every datum or step."""
         return self._each(lambda step: distributions.moments(step)[0])
 
     @property
     def variance(self) -> Any:
-        """Var[y_t | z_t, past] of every step."""
+        """Var[y_t | z_t, past] of every datum or step."""
         return self._each(lambda step: distributions.moments(step)[1])
 
     def sample(self, key: PRNGKeyArray) -> Any:

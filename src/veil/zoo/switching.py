@@ -19,7 +19,7 @@ from veil.model.scales import Scale
 from veil.model.stepwise import Marginal
 from veil.parts.covariance import Covariance, Diagonal
 from veil.parts.gates import Softmax
-from veil.parts.nets import positive
+from veil.parts.nets import positive, with_one
 from veil.parts.start import KMeans, Start
 from veil.parts.statistics import Outer
 from veil.posterior import MeanField
@@ -188,7 +188,7 @@ class SwitchingLDS(Factorised, ClosedForm, Rescalable, Guided, Redundant):
         """Moments of p(z_t | s_1..t, y_1..t-1)."""
         regime = jax.tree.map(lambda leaf: leaf[state], self._stacked())
         mean, factor, transition, drift, process, *_ = regime._parts()
-        features = regime._step_features(evidence)
+        features = with_one(evidence)
         onward = transition @ carry.mean + drift @ features
         spread = linear.symmetric(transition @ carry.covariance @ transition.T) + process @ process.T
         return jnp.where(carry.fresh, mean, onward), jnp.where(carry.fresh, factor @ factor.T, spread)

@@ -66,7 +66,7 @@ def array_of(value: Any, argument: str) -> tuple[np.ndarray, tuple[str, ...]]:
     if hasattr(value, "columns") and hasattr(value, "to_numpy"):  # a pandas or polars frame
         return _framed(list(value.columns), lambda i: value[value.columns[i]], argument)
     if hasattr(value, "to_numpy"):  # a series, a pyarrow array
-        name = getattr(value, "name", None)
+        name = value.name if hasattr(value, "name") else None
         return np.asarray(value), () if name is None else (str(name),)
     return np.asarray(value), ()
 
