@@ -78,7 +78,7 @@ USAGE = {
     "evaluate {crash} mcycle --evidence times,accel": "the run has 1 such columns (times); got 2",
     "evaluate {geyser} faithful --stream": "faithful is an example",
     "sample {geyser} --count 0 --out {run}.csv": "'--count'",
-    "sample {geyser} --count 5 --out {run}.txt": ".csv, .parquet, .npy, .npz",
+    "sample {geyser} --count 5 --out {run}.txt": ".csv, .parquet, .npz, .npy",
     "sample {geyser} --count 5 --out {run}/deep/file.csv": "does not exist; create it first",
     "sample {geyser} --count 5 --out {folder}.csv": "is a directory",
     "sample {geyser} --count 5 --out {run}.csv --evidence-values mcycle": "fitted without evidence",

@@ -185,7 +185,8 @@ def test_fitted_policies_act_in_the_user_s_units(forks, name):
     assert np.mean(np.abs(np.abs(quiet - 100) - 20) < 8) > 0.7
     if name == "tractable":
         assert quiet[quiet > 100].std() < 0.2 * drawn[drawn > 100].std()
-    np.testing.assert_allclose(found[Likeliest()], 120, atol=5)
+    # of an intractable model, the likeliest of a few draws: now and then none is of the likelier mode
+    assert np.mean(np.abs(found[Likeliest()] - 120) < 5) > (1 - 1e-9 if name == "tractable" else 0.95)
     np.testing.assert_allclose(found[Mean(256)].mean(), 100 + 20 / 3, atol=3)
     np.testing.assert_array_equal(_many(Policy(fit.model), seen, keys), _many(Policy(fit), seen, keys))
 

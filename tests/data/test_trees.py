@@ -433,10 +433,10 @@ def test_what_is_wrong_is_named(make: Callable[[], Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ({"a": np.ones((3, 2))}, "block 1 (from 0) has query of shape {'a': (2,)} per datum; the first block has"),
+        ({"a": np.ones((3, 2))}, "block 1 (from 0) has query of shape {'a': (2,)}; the first block has"),
         ({"a": np.ones((3, 2)), "b": np.ones((3, 2))}, "has query of shape {'a': (2,), 'b': (2,)}"),
         ({"b": np.ones((3, 1)), "a": np.ones((3, 2))}, "has query columns ('b', 'a0', 'a1'); the first block has"),
-        (np.ones((3, 3)), "has query of shape (3,) per datum"),
+        (np.ones((3, 3)), "has query of shape (3,)"),
     ],
 )
 def test_blocks_of_a_stream_are_alike(second: Any, message: str) -> None:

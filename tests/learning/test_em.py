@@ -26,7 +26,7 @@ from veil.parts.experts import with_expanded_sums
 from veil.parts.statistics import contract
 
 pytestmark = pytest.mark.usefixtures("x64")
-FLOOR, RIDGE = 1e-6, 1e-6  # the defaults of covariances and of linear-Gaussian experts
+FLOOR, RIDGE = 1e-12, 1e-6  # the defaults of covariances and of linear-Gaussian experts
 
 
 @eqx.filter_jit

@@ -171,7 +171,7 @@ def test_one_step_of_em_is_the_mean_over_paths(x64: None) -> None:
     assert alive.sum() >= 2
     np.testing.assert_allclose(after.experts.mean[alive], means[alive], atol=1e-9)
     away = query[None] - means[:, None]
-    scatter = np.einsum("tk,ktd,kte->kde", marginals, away, away) + 1e-6 * np.eye(2)
+    scatter = np.einsum("tk,ktd,kte->kde", marginals, away, away) + 1e-12 * np.eye(2)
     np.testing.assert_allclose(
         after.experts.covariance.dense_covariance()[alive],
         (scatter / counts[:, None, None])[alive],

@@ -230,7 +230,7 @@ def test_grey_values_are_tossed_anew_or_refused():
     grey = Data(0.05 + 0.9 * data.query)
     with pytest.raises(ValueError, match="the Bernoulli head expects values 0 or 1"):
         veil.fit(veil.VAE(1, heads.Bernoulli(), SMALL), grey, key=KEY, steps=1)
-    with pytest.raises(ValueError, match="the soft Bernoulli head expects values from 0 to 1"):
+    with pytest.raises(ValueError, match="the Bernoulli head expects values from 0 to 1"):
         veil.fit(model, Data(2.0 * data.query), key=KEY, steps=1)
     fit = veil.fit(model, grey, key=KEY, objective=objective.Binarised(ELBO(objective.StickingTheLanding())), steps=300)
     datum = veil.Datum(jnp.array(data.query[0]))

@@ -204,7 +204,8 @@ class Policy(Actor):
         count = sizes.pop()[0] if len(sizes) == 1 and () not in sizes else 0
         if flat_size(observation) == needed:
             return len(leaves) == 1 and np.shape(leaves[0]) == (1, needed)
-        if count and flat_size(observation) == count * needed:
+        rows = len(leaves) > 1 or np.ndim(leaves[0]) > 1
+        if rows and count and flat_size(observation) == count * needed:
             return True
         raise ValueError(
             f"observation: expected {needed} numbers, or those of several environments [N, {needed}]; got shape "

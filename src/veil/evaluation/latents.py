@@ -325,7 +325,7 @@ def collapse(latents: Any) -> str | None:
             f"collapse: the decoder ignores the latent: log p(y|z) falls by {latents.loss_prior.value:.2g} nats when z "
             f"comes from the prior (KL {kl:.2g} nats); {cure}"
         )
-    if dead and not informed:
+    if 0 < dead < count:
         which = ", ".join(map(str, np.flatnonzero(~latents.active)[:8])) + (", ..." if dead > 8 else "")
         return (
             f"{dead} of {count} latents are unused ({which}): {count - dead} may be all that these data need; "

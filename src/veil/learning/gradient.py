@@ -143,7 +143,7 @@ class Gradient(Learner):
         memory, metrics = jax.tree.map(lambda metric: metric / sums.weight, (memory, sums.metrics))
         value = sums.value / sums.weight
         # the one minus sign: optimisers descend, objectives are to be raised
-        descent = jax.tree.map(lambda term: -term / sums.weight, gradient)
+        descent = jax.tree.map(lambda term: (-term / sums.weight).astype(term.dtype), gradient)
         before = self._parameters(*pair), state.optimiser
         updates, optimiser = self.optimiser.transform.update(descent, before[1], before[0])
         # The norm says whether all is finite, and clipping has it already. Choosing between new and old numbers is part
@@ -152,7 +152,7 @@ class Gradient(Learner):
         if not self.optimiser.bounded:
             fine &= jnp.isfinite(optax.tree.norm(updates))
         share = self.optimiser.share(state.step)
-        updates = jax.tree.map(lambda update: share * update, updates)
+        updates = jax.tree.map(lambda update: (share * update).astype(update.dtype), updates)
         parameters, optimiser = where_each(fine, (optax.apply_updates(before[0], updates), optimiser), before)
         model, posterior = eqx.combine(parameters, pair)
         skipped = jnp.where(fine, 0, state.skipped + 1)

@@ -46,7 +46,7 @@ class InMemory:
         placement: Placement = _ONE,
         windows: bool = False,
     ) -> None:
-        self.count = len(datum.query)
+        self.count = len(datum)
         self.total = float(np.sum(np.asarray(datum.weight, np.float64)))
         self.rows = self.count if datum.index is None else int(np.max(datum.index)) + 1  # that the data may point at
         whole = batch_size is None or (batch_size >= self.count and not windows)

@@ -123,7 +123,7 @@ class Extent:
         least, most = 1e4 * float(held.tiny), 0.1 * float(held.max)  # what is below tiny is read as zero
         for role, ranges in self._ranges.items():
             for (label, names), (low, high) in zip(self._names[role], ranges, strict=True):
-                size = np.maximum(np.abs(low), np.abs(high))
+                size = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
                 bad = (size > most) | ((size > 0) & (size < least))
                 if np.any(bad):
                     place = tuple(int(i) for i in np.argwhere(bad)[0])

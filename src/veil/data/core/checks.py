@@ -17,7 +17,6 @@ def checked(
     given: Mapping[str, Any], names: tuple[Any, Any, Any], *, whole: bool, first_row: int
 ) -> tuple[dict[str, Any], Labels]:
     """The fields and labels of `Data`; raises as it does. `whole`: also what must hold for all, but not a block."""
-    _same_index(given)
     query, found = _tree(given["query"], "query")
     count = len(trees.first(query))
     lead = trees.text("query", trees.leaves(query)[0][0])  # what messages call the leaf that the others must fit
@@ -43,6 +42,7 @@ def checked(
         if bad is not None:
             raise incomplete(_column(columns, bad), bad[0] + first_row, str(leaf[bad]), trees.text("evidence", path))
 
+    _same_index(given)
     observed = of("observed", _present, query, count, lead)
     if mask is not None:  # what is not there is not missing
         observed = trees.map(lambda seen: seen | ~_wide(mask, seen.ndim), observed)

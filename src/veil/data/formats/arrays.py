@@ -2,7 +2,8 @@
 
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,9 +85,10 @@ class ArrayTable(Table):
     def chunks(self, wanted: Sequence[int] | None) -> Iterator[Any]:
         names = self._used(wanted)
         size = max(1, CELLS // max(1, sum(int(np.prod(self.members[name].shape[1:])) for name in names)))
-        readers = [self._parts(name, size) for name in names]
-        for arrays in zip(*readers, strict=True):
-            yield self._picked(dict(zip(names, arrays, strict=True)), wanted)
+        with ExitStack() as opened:  # files are closed where the reading ends, not where Python notices
+            readers = [opened.enter_context(closing(self._parts(name, size))) for name in names]
+            for arrays in zip(*readers, strict=True):
+                yield self._picked(dict(zip(names, arrays, strict=True)), wanted)
 
     def cells(self, column: int) -> np.ndarray:
         found: np.ndarray = self.whole([column])[:, 0]
@@ -132,7 +134,7 @@ class ArrayTable(Table):
             return found[0].reshape(-1, *shape[1:])
         return np.stack(found, axis=1).reshape(-1, *shape[1:], order="F")
 
-    def _parts(self, name: str, size: int) -> Iterator[np.ndarray]:
+    def _parts(self, name: str, size: int) -> Generator[np.ndarray]:
         shape, fortran, dtype, offset = self.members[name]
         if offset is not None:
             yield from (self._rows(name, start, stop) for start, stop in ranges(shape[0], size))

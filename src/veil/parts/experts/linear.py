@@ -21,7 +21,7 @@ class Linear(Experts):
 
     EM is closed-form for constant vectors of heads that are (Bernoulli, categorical, Poisson), with ``pseudo`` units of
     pseudo-data for each expert as the prior that keeps every probability and rate above zero; all else is trained
-    by gradients. Weight [K, size, P]. ``view``: how an encoder is shown the query, if there is one (``heads.View``).
+    by gradients. Weight [K, size, P]. ``view``: how an encoder is shown the query, if there is one (``heads.Showing``).
     """
 
     head: Head

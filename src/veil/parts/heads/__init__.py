@@ -3,7 +3,7 @@
 A head is what a linear layer, a network or a table of constants ends in, and says where a query lives.
 """
 
-from veil.parts.heads.base import Head, Shape, View, viewed
+from veil.parts.heads.base import Head, Shape, Showing, viewed
 from veil.parts.heads.discrete import (
     Bernoulli,
     Categorical,

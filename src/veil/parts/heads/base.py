@@ -91,10 +91,10 @@ class Head(Space):
 
     def view(self, query: Any, observed: Any, weight: Float[Array, " M"]) -> Any:
         """How an encoder is shown data like these [M, ...]: ``shown``, standardised; None: as they are."""
-        return None if self.real else View.of(self, query, observed, weight)
+        return None if self.real else Showing.of(self, query, observed, weight)
 
 
-class View(eqx.Module):
+class Showing(eqx.Module):
     """What an encoder is shown of a query: what its ``head`` says, in units in which these data vary by one.
 
     Counts of a million, or ten, are all the same to a network then. ``scale``: [S, *event]; None: as it is.
@@ -104,7 +104,7 @@ class View(eqx.Module):
     scale: Scale | None = None
 
     @staticmethod
-    def of(head: Head, query: Array, observed: Any, weight: Float[Array, " M"], together: bool = False) -> "View":
+    def of(head: Head, query: Array, observed: Any, weight: Float[Array, " M"], together: bool = False) -> "Showing":
         """Of data [M, *event]: each entry's own mean and deviation; ``together``: one of each for all entries."""
         shown = jax.vmap(head.shown)(query)
         there = jnp.ones(query.shape, shown.dtype) if observed is None else observed.astype(shown.dtype)
@@ -117,7 +117,7 @@ class View(eqx.Module):
         size = jnp.sqrt(jnp.mean(mean**2 + spread**2, 1, keepdims=True))  # of an entry's numbers: both of an angle's
         spread = jnp.where(spread > 1e-5 * size, spread, 1.0)
         wide = lambda part: jnp.broadcast_to(part[0], shown.shape[1:])  # noqa: E731
-        return View(head, Scale(wide(mean), wide(spread)))
+        return Showing(head, Scale(wide(mean), wide(spread)))
 
     def __call__(self, query: Float[Array, "*event"], observed: Seen) -> Float[Array, "S *event"]:
         shown = self.head.shown(query)
@@ -125,7 +125,7 @@ class View(eqx.Module):
 
 
 def viewed(view: Any, query: Any, observed: Any) -> Any:
-    """A query as an encoder is shown it, by a ``View``, a tree of them or None; zeros where entries are missing."""
+    """A query as an encoder is shown it, by a ``Showing``, a tree of them or None; zeros where entries are missing."""
     if isinstance(view, dict):
         return {name: viewed(view[name], query[name], None if observed is None else observed[name]) for name in query}
     if view is not None:

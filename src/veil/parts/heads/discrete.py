@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from veil import distributions
 from veil.distributions import Distribution, Support, supports
 from veil.maths.markov import LEAST
-from veil.parts.heads.base import Head, Seen, Shape, View, moments, present
+from veil.parts.heads.base import Head, Seen, Shape, Showing, moments, present
 
 
 def indicated(
@@ -119,8 +119,8 @@ class Categorical(Head):
     def shown(self, query: Float[Array, "*event"]) -> Float[Array, "C *event"]:
         return self.features(query, None)
 
-    def view(self, query: Any, observed: Any, weight: Float[Array, " M"]) -> View:
-        return View(self)
+    def view(self, query: Any, observed: Any, weight: Float[Array, " M"]) -> Showing:
+        return Showing(self)
 
 
 class OneHot(Head):
@@ -199,8 +199,8 @@ class DiscretisedLogistic(Head):
     def support(self) -> Support:
         return supports.grid(self.low, self.high, self.levels)
 
-    def view(self, query: Any, observed: Any, weight: Float[Array, " M"]) -> View:
-        return View.of(self, query, observed, weight, together=True)  # one grid: entries that hardly vary stay so
+    def view(self, query: Any, observed: Any, weight: Float[Array, " M"]) -> Showing:
+        return Showing.of(self, query, observed, weight, together=True)  # one grid: entries that hardly vary stay so
 
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
         mean, log_scale = vector.reshape(2, *shape)
