@@ -25,7 +25,7 @@ EVIDENCE = "evidence/"  # no part of a query can be called so
 class Reader(eqx.Module):
     """What an encoder sees of a datum: its query and evidence as one vector.
 
-    Queries that are not standardised are shown as the model's head says (``view``, see ``heads.Showing``). Missing entries
+    Queries that are not standardised are shown as the model's head says (``heads.Showing``). Missing entries
     read as zero, the centre of standardised data; if the training data had any (``masked``), which entries are present
     is seen, too.
     """

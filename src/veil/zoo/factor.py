@@ -16,7 +16,7 @@ from veil.model.abilities import RealLine, Redundant, Sizes, Space, parameter
 from veil.model.scales import Scale, rescale_features
 from veil.model.slips import answering
 from veil.parts.covariance import Diagonal, Spherical
-from veil.parts.nets import positive, each_with_one, with_one
+from veil.parts.nets import each_with_one, positive, with_one
 from veil.parts.statistics import Outer
 
 Vector = Float[Array, " D"]

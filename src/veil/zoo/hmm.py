@@ -21,7 +21,7 @@ from veil.model.stepwise import Before, Marginal
 from veil.parts.experts import Experts, LinearGaussian
 from veil.parts.gates import Softmax
 from veil.parts.joint import event_shape
-from veil.parts.nets import positive, each_with_one, with_one
+from veil.parts.nets import each_with_one, positive, with_one
 from veil.parts.start import KMeans, Start
 from veil.parts.statistics import Outer, contract
 from veil.zoo.filters import DiscreteFilter

@@ -18,7 +18,7 @@ from veil.model.filter import ExactChain
 from veil.model.scales import Scale, rescale_features
 from veil.model.stepwise import Before, Marginal
 from veil.parts.covariance import Covariance, Diagonal
-from veil.parts.nets import positive, each_with_one, with_one
+from veil.parts.nets import each_with_one, positive, with_one
 from veil.parts.statistics import Outer
 from veil.zoo.filters import KalmanFilter
 
