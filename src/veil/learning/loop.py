@@ -52,15 +52,15 @@ class InMemory:
         whole = batch_size is None or (batch_size >= self.count and not windows)
         self.batch_size = None if whole else batch_size
         self._seed, self.placement = seed.tolist(), placement
-        datum = padded(datum, few_sizes(self.count))  # no batch takes a row of the padding
         if self.batch_size is None:
             parts = max(1, -(-self.count // (rows * placement.count)))
-            size = -(-(len(datum) if parts == 1 else self.count) // (parts * placement.count)) * placement.count
+            most = few_sizes(self.count) if parts == 1 else self.count
+            size = -(-most // (parts * placement.count)) * placement.count
             blocked = lambda leaf: leaf.reshape(parts, size, *leaf.shape[1:])  # noqa: E731
             self.blocks = placement.by_rows(jax.tree.map(blocked, padded(datum, parts * size)), 1)
         else:
             shared_out(self.batch_size, placement)
-            self.blocks = placement.everywhere(datum)
+            self.blocks = placement.everywhere(padded(datum, few_sizes(self.count)))  # no batch takes a row of padding
         self._epoch: tuple[int, np.ndarray] = -1, np.zeros(0, np.int32)
         self._lanes = None
         if windows:
