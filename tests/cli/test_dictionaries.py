@@ -95,7 +95,7 @@ def test_forecast_writes_arrays_a_film_and_a_picture(veil, refused, world, recor
 
 def test_report_draws_it(veil, world, recording):
     assert veil("report", world).code == 0
-    assert (world / "plots" / "latent.png").exists()
+    assert {"forecast.png", "images.png"} <= {each.name for each in (world / "plots").iterdir()}
 
 
 def test_other_data_of_other_parts_are_refused(veil, refused, world, recording):
