@@ -62,11 +62,12 @@ def _coded(model: Any) -> bool:
 
 def default_optimiser(steps: int, rate: float = 1e-2) -> Optimiser:
     """Adam with a learning rate from ``rate`` to zero along a cosine, gradients clipped to norm 10."""
-    return Optimiser(_adam(rate), bounded=True, horizon=steps)
+    return Optimiser(clipped_adam(rate), bounded=True, horizon=steps)
 
 
 @functools.lru_cache(maxsize=32)  # one object for one rate: transforms are compared by identity when jit looks back
-def _adam(rate: float) -> Any:
+def clipped_adam(rate: float) -> Any:
+    """Adam, gradients clipped to norm 10: its updates are finite wherever gradients are (``Optimiser.bounded``)."""
     import optax
 
     return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.data import Data
-from veil.learning.choices import as_optimiser, usual_objective
+from veil.learning.choices import as_optimiser, clipped_adam, usual_objective
 from veil.learning.gradient import Gradient, GradientState, Optimiser
 from veil.learning.learner import told
 from veil.learning.preprocessing import preprocess
@@ -71,12 +71,10 @@ class Trainer:
         optimiser: Any = None,
         units: Units | None = None,
     ) -> None:
-        import optax
-
         checks.a_model(model)
         inner, learned, frozen = frozen_units(model, posterior, not started(model))
         if optimiser is None:
-            optimiser = Optimiser(optax.chain(optax.clip_by_global_norm(10.0), optax.adam(1e-3)), bounded=True)
+            optimiser = Optimiser(clipped_adam(1e-3), bounded=True)
         if frozen is None and units is not None and started(inner):
             found = rescaled(inner, units.inverse())
             inner = inner if found is None else found

@@ -76,7 +76,7 @@ def _picked(data: Data, known: Names) -> Data:
         if not wanted or not there:
             continue
         places = _places(wanted, there, role)
-        arrays[role] = (data.query if whole else data.evidence if i else data.query)[..., places]
+        arrays[role] = (data.evidence if source == "evidence" else data.query)[..., places]
         called[i] = wanted
         if observed is not None and role == "query":
             arrays["observed"] = observed[..., places]

@@ -193,7 +193,7 @@ ENDS = ("terminations", "truncations")
 
 def _arrays(node: Any, pictures: frozenset[str], name: str) -> dict[str, np.ndarray]:
     """The arrays in a group and its groups, named as a path; those of text are left out."""
-    if hasattr(node, "keys"):
+    if isinstance(node, Mapping):  # a group, of h5py too
         inside = [_arrays(node[key], pictures, join(name, key)) for key in node]
         return {key: array for part in inside for key, array in part.items()}
     array = node[()]
