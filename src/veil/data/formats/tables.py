@@ -162,6 +162,7 @@ def stream(
         ValueError: as for `read`; files of several kinds or with different columns; a bad record.
 
     >>> import tempfile, pathlib
+    >>> import numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for shard in range(2):
     ...         np.save(pathlib.Path(folder, f"numbers{shard}.npy"), np.zeros((5, 2)))
