@@ -30,7 +30,7 @@ def digits() -> np.ndarray:
 
 
 def optimiser() -> Any:
-    """Clipping and Adam, as ``veil.fit`` has them."""
+    """Clipping and Adam, as one writes them by hand."""
     import optax
 
     return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(RATE))
@@ -96,6 +96,7 @@ class Own:
         import jax.numpy as jnp
 
         import veil
+        from veil.learning.choices import clipped_adam
         from veil.learning.gradient import Gradient
         from veil.posterior.choice import usual
 
@@ -103,7 +104,7 @@ class Own:
         key_model, key_posterior, self.key = jax.random.split(jax.random.key(0), 3)
         model = model.initialise(whole, None, key_model)
         example = jax.tree.map(lambda leaf: leaf[0], whole)
-        learner = Gradient(veil.ELBO(), veil.Optimiser(optimiser(), bounded=True))  # as veil.fit has it
+        learner = Gradient(veil.ELBO(), clipped_adam(RATE))  # as veil.fit has it
         pair = model, usual(model).initialise(model, example, 1, key_posterior)
         batch = jax.tree.map(lambda leaf: leaf[:BATCH], whole)
         state, fixed = eqx.partition(learner.init(pair, batch), eqx.is_array)
@@ -171,10 +172,11 @@ def overhead(options: common.Options) -> common.Case:
     import jax
 
     import veil
+    from veil.learning.choices import clipped_adam
 
     data = digits()
     model = veil.VAE(LATENT, veil.heads.DiagonalGaussian(), veil.MLP((HIDDEN, HIDDEN)))
-    bare, own, tool = Bare(data), Own(model, data), veil.Optimiser(optimiser(), bounded=True)
+    bare, own, tool = Bare(data), Own(model, data), clipped_adam(RATE)
     for each in (bare, own):
         looped(each, 300), scanned(each, 512)
     steps = int((3 if options.quick else 35) / scanned(own, 2048))

@@ -81,13 +81,11 @@ def start(data: Any) -> Any:
 @cache
 def _learner() -> Any:
     """One object, so that what is compiled for it is found again."""
-    import optax
-
     import veil
+    from veil.learning.choices import clipped_adam
     from veil.learning.gradient import Gradient
 
-    transform = optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(RATE))
-    return Gradient(veil.ELBO(), veil.Optimiser(transform, bounded=True))  # as veil.fit has it
+    return Gradient(veil.ELBO(), clipped_adam(RATE))  # as veil.fit has it
 
 
 def ours(pair: Any, data: Any, batch: int, steps: int, watch: Callable[[Any, Any], bool] | None = None) -> Any:

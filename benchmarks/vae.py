@@ -80,13 +80,11 @@ def coloured(train: bool, count: int, side: int) -> np.ndarray:
 @cache
 def _learner(rate: float) -> Any:
     """One object, so that what is compiled for it is found again."""
-    import optax
-
     import veil
+    from veil.learning.choices import clipped_adam
     from veil.learning.gradient import Gradient
 
-    transform = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate))
-    return Gradient(veil.ELBO(), veil.Optimiser(transform, bounded=True))  # as veil.fit has it
+    return Gradient(veil.ELBO(), clipped_adam(rate))  # as veil.fit has it
 
 
 def ours(

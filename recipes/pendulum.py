@@ -87,7 +87,7 @@ def fit(steps, key, record=None):
         cuts,
         key=key,
         objective=veil.ELBO(kl=kl),
-        optimiser=optax.chain(optax.clip_by_global_norm(clip), optax.adam(schedule)),
+        optimiser=veil.Optimiser(optax.adam(schedule), clip=clip, bounded=True),
         batch_size=batch,
         steps=steps,
         record=record,

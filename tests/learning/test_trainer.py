@@ -35,9 +35,9 @@ def close(one, other, **tolerance):
             np.testing.assert_allclose(a, b, **tolerance)
 
 
-def by_hand(trainer, state, data, steps):
+def by_hand(trainer, state, data, steps, transform):
     """Ascent of the mean of an objective on standardised numbers: models, posteriors and values, step by step."""
-    transform, objective = trainer.optimiser.transform, trainer.objective
+    objective = trainer.objective
     pair = state.learned.model, state.learned.posterior
     parameters, rest = eqx.partition(pair, eqx.is_inexact_array)
     inner = transform.init(parameters)
@@ -72,11 +72,12 @@ def by_hand(trainer, state, data, steps):
 def test_steps_are_those_of_a_loop_by_hand(bounded):
     """Schedule, clipping and Adam included; the value is that of the user's data."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, 0.05, 2, 6)
-    optimiser = Optimiser(optax.chain(optax.clip_by_global_norm(0.5), optax.adam(schedule)), bounded=bounded)
+    whole = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(schedule))
+    optimiser = Optimiser(optax.adam(schedule), clip=0.5, bounded=True) if bounded else Optimiser(whole)
     trainer = Trainer(VAE, optimiser=optimiser, units=veil.Units.of(ROWS, VAE))
     state = trainer.start(ROWS, KEY)
     after, info = taken(trainer, state, ROWS, 6)
-    found = by_hand(trainer, state, ROWS, 6)
+    found = by_hand(trainer, state, ROWS, 6, whole)
     close((after.learned.model, after.learned.posterior), found[-1][0], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(info.value, [value for _, value in found], rtol=1e-9)
     np.testing.assert_array_equal(info.skipped, 0)
@@ -132,7 +133,7 @@ def test_the_average_is_its_recursion():
     """a_t+1 = d a_t + (1 - d) θ_t+1 with d = min(decay, (1 + t) / (10 + t))."""
     trainer = Trainer(VAE, optimiser=Optimiser(optax.adam(0.05), average=0.3), units=veil.Units.of(ROWS, VAE))
     state = trainer.start(ROWS, KEY)
-    found = by_hand(trainer, state, ROWS, 6)
+    found = by_hand(trainer, state, ROWS, 6, whole)
     average = eqx.filter((state.learned.model, state.learned.posterior), eqx.is_inexact_array)
     for t, (parameters, _) in enumerate(found):
         decay = min(0.3, (1 + t) / (10 + t))
@@ -285,6 +286,8 @@ def test_bad_arguments_are_named():
         Trainer(VAE, optimiser=0.1)
     with pytest.raises(ValueError, match=r"^average: expected a decay"):
         Optimiser(optax.adam(0.1), average=1.0)
+    with pytest.raises(ValueError, match=r"^clip: expected a positive norm, such as 10.0, or None; got -1"):
+        Optimiser(optax.adam(0.1), clip=-1.0)
     with pytest.raises(TypeError, match=r"^model: "):
         Trainer(3)
     with pytest.raises(TypeError, match=r"^key|parameter 'key'"):  # the annotation is executed in the tests

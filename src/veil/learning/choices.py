@@ -1,6 +1,7 @@
 """What a fit chooses where it is not told, and what it asks of its arguments."""
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -62,15 +63,15 @@ def _coded(model: Any) -> bool:
 
 def default_optimiser(steps: int, rate: float = 1e-2) -> Optimiser:
     """Adam with a learning rate from ``rate`` to zero along a cosine, gradients clipped to norm 10."""
-    return Optimiser(clipped_adam(rate), bounded=True, horizon=steps)
+    return replace(clipped_adam(rate), horizon=np.asarray(steps))
 
 
 @functools.lru_cache(maxsize=32)  # one object for one rate: transforms are compared by identity when jit looks back
-def clipped_adam(rate: float) -> Any:
-    """Adam, gradients clipped to norm 10: its updates are finite wherever gradients are (``Optimiser.bounded``)."""
+def clipped_adam(rate: float) -> Optimiser:
+    """Adam, gradients clipped to norm 10, behind which its updates are finite wherever gradients are."""
     import optax
 
-    return optax.chain(optax.clip_by_global_norm(10.0), optax.adam(rate))
+    return Optimiser(optax.adam(rate), clip=10.0, bounded=True)
 
 
 def usual_optimiser(model: Model, steps: int, objective: Objective | None = None) -> Optimiser:

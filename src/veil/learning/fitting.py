@@ -86,7 +86,7 @@ def fit(
         posterior: ``Exact()``, ``Amortized(...)``, ``Table(...)``, ``Refined(...)``; one without parameters gets some.
         objective: ``Marginal()``, ``ExpectedLogLikelihood(samples=None)``, ``ELBO(...)``, ``ImportanceWeighted(...)``,
             ``objective.WakeSleep(...)``.
-        optimiser: an optax optimiser, or ``veil.Optimiser(optax.adam(1e-3), average=0.999, mixed_precision=True)``;
+        optimiser: an optax optimiser, or ``veil.Optimiser(optax.adam(1e-3), clip=10.0, average=0.999)``;
             choosing one means learning by gradients. Default Adam, its rate decaying to zero from 0.01 (0.003 for
             bounds, 0.03 for a conditional VAE's).
         steps: at most this many (default: 1000 of EM, 2000 of gradients). One step of full-batch EM sees all data.

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.data import Data
 from veil.learning.choices import as_optimiser, clipped_adam, usual_objective
-from veil.learning.gradient import Gradient, GradientState, Optimiser
+from veil.learning.gradient import Gradient, GradientState
 from veil.learning.learner import told
 from veil.learning.preprocessing import preprocess
 from veil.learning.starting import frozen_units
@@ -74,7 +74,7 @@ class Trainer:
         checks.a_model(model)
         inner, learned, frozen = frozen_units(model, posterior, not started(model))
         if optimiser is None:
-            optimiser = Optimiser(clipped_adam(1e-3), bounded=True)
+            optimiser = clipped_adam(1e-3)
         if frozen is None and units is not None and started(inner):
             found = rescaled(inner, units.inverse())
             inner = inner if found is None else found

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
+from veil.maths.rows import product
 from veil.model.abilities import Space, free_parameters, parameter
 from veil.model.scales import Scale, rescale_features
 from veil.parts.experts.base import Experts, Latent, Observed
@@ -72,7 +73,8 @@ class Linear(Experts):
 
     def _vectors(self, features: Float[Array, " P"]) -> Float[Array, "K S"]:
         weight = self._weight()
-        return weight @ features[: weight.shape[-1]]
+        rows = weight.reshape(-1, weight.shape[-1])
+        return product(features[: rows.shape[1]], rows).reshape(weight.shape[:2])
 
     def distribution(self, latent: Latent, features: Float[Array, " P"]) -> Distribution:
         return self.head(self._vectors(features)[latent], self.shape)
