@@ -133,7 +133,7 @@ def test_the_average_is_its_recursion():
     """a_t+1 = d a_t + (1 - d) θ_t+1 with d = min(decay, (1 + t) / (10 + t))."""
     trainer = Trainer(VAE, optimiser=Optimiser(optax.adam(0.05), average=0.3), units=veil.Units.of(ROWS, VAE))
     state = trainer.start(ROWS, KEY)
-    found = by_hand(trainer, state, ROWS, 6, whole)
+    found = by_hand(trainer, state, ROWS, 6, optax.adam(0.05))
     average = eqx.filter((state.learned.model, state.learned.posterior), eqx.is_inexact_array)
     for t, (parameters, _) in enumerate(found):
         decay = min(0.3, (1 + t) / (10 + t))
