@@ -77,6 +77,9 @@ def plain(value: Any) -> Any:
     return None if isinstance(number, float) and not math.isfinite(number) else number
 
 
+_finite = json.JSONEncoder(allow_nan=False).encode  # made once: ``json.dumps`` makes one a call
+
+
 def json_line(values: dict[str, Any]) -> str:
     """One line of JSON, of what ``plain`` makes of the values.
 
@@ -84,9 +87,9 @@ def json_line(values: dict[str, Any]) -> str:
     '{"value": null}\\n'
     """
     try:  # plain already, as most lines of a fit's metrics are: the walk through them costs more than the writing
-        return json.dumps(values, allow_nan=False) + "\n"
+        return _finite(values) + "\n"
     except (TypeError, ValueError):
-        return json.dumps(plain(values), allow_nan=False) + "\n"
+        return _finite(plain(values)) + "\n"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
