@@ -77,7 +77,7 @@ def plain(value: Any) -> Any:
     return None if isinstance(number, float) and not math.isfinite(number) else number
 
 
-_finite = json.JSONEncoder(allow_nan=False).encode  # made once: ``json.dumps`` makes one a call
+_encode = json.JSONEncoder(allow_nan=False).encode  # made once: ``json.dumps`` makes one a call
 
 
 def json_line(values: dict[str, Any]) -> str:
@@ -87,9 +87,9 @@ def json_line(values: dict[str, Any]) -> str:
     '{"value": null}\\n'
     """
     try:  # plain already, as most lines of a fit's metrics are: the walk through them costs more than the writing
-        return _finite(values) + "\n"
+        return _encode(values) + "\n"
     except (TypeError, ValueError):
-        return _finite(plain(values)) + "\n"
+        return _encode(plain(values)) + "\n"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
