@@ -218,23 +218,26 @@ def _stretch(
         return update(state, sums, total)
 
     # every entry of Info is one number: written down here, because asking a trace for it costs as much as the trace;
-    # what the objective has for metrics says that of ``accumulate``, which is kept for the steps
-    shape = (STRETCH, restarts) if many else (STRETCH,)
-    numbers, whole = jnp.zeros(shape), jnp.zeros(shape, int)
+    # what the objective has for metrics says that of ``accumulate``, which is kept for the steps. The numbers of a step
+    # are one row of one array: every array that a loop writes to costs a small network's step a hundredth.
     one = jax.eval_shape(lambda: block(0) if plan is None else jax.tree.map(lambda leaf: leaf[plan[0]], blocks))
     sums = jax.eval_shape(accumulate, state, one, jax.random.split(key, restarts) if many else key)
-    metrics = dict.fromkeys(sums.metrics, numbers)
-    infos = Info(value=numbers, penalty=numbers, code=whole, skipped=whole, largest_precision=numbers, metrics=metrics)
+    number, whole = jnp.zeros(()), jnp.zeros((), int)
+    kinds = Info(number, number, whole, whole, number, dict.fromkeys(sums.metrics, number))
+    leaves, names = jax.tree.flatten(kinds)
+    rows = jnp.zeros((STRETCH, len(leaves), *((restarts,) if many else ())))
 
-    def more(carry: tuple[Array, Any, Info]) -> Array:
+    def more(carry: tuple[Array, Any, Array]) -> Array:
         return (carry[0] < count) & ~learner.done(jnp.atleast_1d(carry[1].code))
 
-    def advance(carry: tuple[Array, Any, Info]) -> tuple[Array, Any, Info]:
-        i, state, infos = carry
+    def advance(carry: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
+        i, state, rows = carry
         state, info = step(state, i)
-        return i + 1, state, jax.tree.map(lambda all_, one: all_.at[i].set(one), infos, info)
+        row = jnp.stack([leaf.astype(rows.dtype) for leaf in jax.tree.leaves(info)])
+        return i + 1, state, rows.at[i].set(row)
 
-    done, state, infos = jax.lax.while_loop(more, advance, (jnp.zeros((), int), state, infos))
+    done, state, rows = jax.lax.while_loop(more, advance, (jnp.zeros((), int), state, rows))
+    infos = jax.tree.unflatten(names, [rows[:, j].astype(leaf.dtype) for j, leaf in enumerate(leaves)])
     if not many:
         state = jax.tree.map(lambda leaf: leaf[None], state)
         infos = jax.tree.map(lambda leaf: leaf[:, None], infos)
