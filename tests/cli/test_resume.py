@@ -120,10 +120,10 @@ def test_a_finished_fit_becomes_longer(tmp_path):
         (["--devices", "9"], "devices: there"),
     ],
 )
-def test_wrong_words(words, message, tmp_path):
-    found = run("fit", "mixture", "faithful", "--out", str(tmp_path / "run"), *words)
-    assert found.returncode in (1, 2)
-    assert message in found.stderr
+def test_wrong_words(words, message, tmp_path, veil):
+    found = veil("fit", "mixture", "faithful", "--out", tmp_path / "run", *words)
+    assert found.code in (1, 2)
+    assert message in found.err
     assert not list(tmp_path.iterdir())
 
 
