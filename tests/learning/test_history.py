@@ -127,8 +127,9 @@ GIVEN = np.random.default_rng(0).normal(size=(140, 2))
     [
         (veil.Mixture(components=2), lambda y, w: Data(y, weight=w)),
         (MDN, lambda y, w: Data(y[:, :1], evidence=y[:, 1:], weight=w)),
+        (VAE, lambda y, w: Data(y, weight=w)),
     ],
-    ids=["EM", "gradients"],
+    ids=["EM", "gradients", "networks"],
 )
 def test_other_numbers_of_steps_rows_and_other_weights_compile_nothing(model, make, compilations):
     quiet_fit(model, make(GIVEN[:130], None), key=KEY, steps=8, tolerance=1e-12)

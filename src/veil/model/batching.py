@@ -63,14 +63,14 @@ def _blank(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def padded(datum: Datum, rows: int) -> Datum:
-    """Rows filled up with the last one, of weight zero, so that blocks have one shape, and only numbers of the data.
+    """Rows filled up with the first ones, of weight zero, so that blocks have one shape, and only numbers of the data.
 
     Zeros would be outside the support of some, where zero times infinity is no number.
     """
     missing = rows - len(datum)
     if missing == 0:
         return datum
-    more = jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1), "edge"), datum)
+    more = jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1), "wrap"), datum)
     return more if datum.weight is None else replace(more, weight=np.pad(datum.weight, (0, missing)))
 
 
