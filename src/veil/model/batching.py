@@ -15,6 +15,7 @@ from veil.model.datum import Datum
 from veil.model.scales import Scale
 
 
+@np.errstate(all="ignore")  # numbers may be too small or too large for JAX's precision, whatever numpy was told to do
 def as_datum(
     data: Data, units: Any = None, masked: bool = False, limit: float | None = None, space: Space = ANYWHERE
 ) -> Datum:
@@ -115,6 +116,7 @@ def length(tree: Any) -> int:
     return int(jax.tree.leaves(tree)[0].shape[0])
 
 
+@np.errstate(all="ignore")
 def on_device(tree: Any) -> Any:
     """Numbers of a query or evidence as JAX arrays at the present precision; None stays None."""
     real = jnp.result_type(float)
