@@ -9,9 +9,12 @@ import veil
 from cases import quiet_fit
 from veil import Data
 from veil.evaluation.objective import values
+from veil.host.progress import Progress
 from veil.learning import notes
 from veil.learning.choices import usual_objective, usual_optimiser
 from veil.learning.preprocessing import preprocess
+from veil.learning.result import unit_of
+from veil.learning.watch import Watch
 from veil.objective import ELBO, Annealed, Binarised, Estimate, FreeNats, ImportanceWeighted, Objective
 from veil.objective.elbo import whole
 from veil.zoo.vae import SWITCH
@@ -116,6 +119,18 @@ def test_one_line_for_all_columns_of_a_kind(columns, said):
     found = notes.columns(preprocess(VAE, Data(y, query_names=tuple("abcdef")), np.random.default_rng(0)), False)
     assert len(found) == len(said)
     assert all(line.startswith(words) for line, words in zip(found, said, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("model", "unit"),
+    [(VAE, "datum"), (veil.Mixture(components=2), "datum")]
+    + [(model, "sequence or window") for model in (veil.LDS(1), veil.HMM(states=2), veil.rssm(1))],
+)
+def test_the_bar_counts_what_the_fit_and_its_pictures_count(model, unit, monkeypatch):
+    bar, said = Progress(False, "fit"), []
+    monkeypatch.setattr(bar, "update", lambda done, total, words: said.append(words))
+    Watch(bar, None, 0.0, unit_of(model))(None, {"value": np.ones((1, 1)), "metrics": {}})
+    assert said == [f"1 nats per {unit}"]
 
 
 MDN = veil.Mixture(veil.Linear(veil.heads.DiagonalGaussian()), 2, trunk=veil.MLP((3,)))
