@@ -26,12 +26,19 @@ def test_evaluate_prints_a_table(veil, geyser):
     assert "nats, exact" in outcome.out
 
 
-def test_numbers_without_a_value_are_null(veil, geyser, tmp_path):
+def test_impossible_data_are_said_to_be(veil, geyser, tmp_path):
     far = tmp_path / "far.csv"
     write(far, {"eruptions": np.array([1e300]), "waiting": np.array([1.0])})
     outcome = veil("evaluate", geyser, far, "--json")
     assert outcome.code == 0
-    assert outcome.json["log_likelihood"] is None
+    said = {
+        name: outcome.json[name] for name in ("log_likelihood", "log_likelihood_per_datum", "standard_error", "bic")
+    }
+    assert said == {"log_likelihood": "-inf", "log_likelihood_per_datum": "-inf", "standard_error": None, "bic": "inf"}
+    table = veil("evaluate", geyser, far).out
+    assert "impossible data among them" in table
+    assert "±" not in table
+    assert "nan" not in table
 
 
 def test_columns_are_found_by_name(veil, geyser, tmp_path):

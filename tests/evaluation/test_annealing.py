@@ -82,6 +82,21 @@ def test_the_error_of_short_paths_is_as_large_as_what_they_lack(key, noise, temp
     assert found.kind == f"lower bound, {temperatures} temperatures: perhaps far off"
 
 
+@pytest.mark.parametrize(
+    ("noise", "width", "moved"),
+    [(0.3, 0.05, 5.0), (0.3, 0.3, 5.0), (0.3, 1.0, 5.0), (0.3, 3.0, 5.0), (0.1, 0.02, 1.0), (0.1, 0.5, -2.0)],
+)
+def test_the_error_from_a_misplaced_start_is_as_large_as_what_it_lacks(key, noise, width, moved):
+    """Where the chains know nothing of what they lack: twenty times too narrow, they agree with each other."""
+    model = random_model(3, 8, noise)
+    y = draws(model, 12)
+    found = annealed_bound(model, y, key=key, start=Known(width, moved), temperatures=100, chains=8)
+    short = log_likelihood(model, y) - found.lower
+    assert np.mean(short) > 1.0
+    assert np.mean(short > 4 * found.error) < 0.1
+    assert np.mean(short) < 4 * found.lower_average.monte_carlo_error
+
+
 def test_starting_from_a_posterior_needs_fewer_temperatures(key):
     model = random_model(3, 8, 0.5)
     x = np.random.default_rng(0).normal(size=(4, 8))

@@ -27,7 +27,7 @@ def test_lines_of_later_steps_come_again(tmp_path):
     second = JsonLines(path)
     second.resumed(3)
     second({"step": 3, "value": math.inf})
-    assert [line.get("value") for line in lines(path)] == [0.0, -1.5, -3.0, None, None]
+    assert [line.get("value") for line in lines(path)] == [0.0, -1.5, -3.0, None, "inf"]
     assert lines(path)[3] == {"step": 3, "held_out": 7.0}
     third = JsonLines(path)
     third({"step": 0, "value": 1.0})

@@ -9,9 +9,12 @@ import veil
 from cases import quiet_fit
 from veil import Data
 from veil.evaluation.objective import values
+from veil.host.progress import Progress
 from veil.learning import notes
 from veil.learning.choices import usual_objective, usual_optimiser
 from veil.learning.preprocessing import preprocess
+from veil.learning.result import unit_of
+from veil.learning.watch import Watch
 from veil.objective import ELBO, Annealed, Binarised, Estimate, FreeNats, ImportanceWeighted, Objective
 from veil.objective.elbo import whole
 from veil.zoo.vae import SWITCH
@@ -118,6 +121,18 @@ def test_one_line_for_all_columns_of_a_kind(columns, said):
     assert all(line.startswith(words) for line, words in zip(found, said, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("model", "unit"),
+    [(VAE, "datum"), (veil.Mixture(components=2), "datum")]
+    + [(model, "sequence or window") for model in (veil.LDS(1), veil.HMM(states=2), veil.rssm(1))],
+)
+def test_the_bar_counts_what_the_fit_and_its_pictures_count(model, unit, monkeypatch):
+    bar, said = Progress(False, "fit"), []
+    monkeypatch.setattr(bar, "update", lambda done, total, words: said.append(words))
+    Watch(bar, None, 0.0, unit_of(model))(None, {"value": np.ones((1, 1)), "metrics": {}})
+    assert said == [f"1 nats per {unit}"]
+
+
 MDN = veil.Mixture(veil.Linear(veil.heads.DiagonalGaussian()), 2, trunk=veil.MLP((3,)))
 GIVEN = np.random.default_rng(0).normal(size=(140, 2))
 
@@ -127,8 +142,9 @@ GIVEN = np.random.default_rng(0).normal(size=(140, 2))
     [
         (veil.Mixture(components=2), lambda y, w: Data(y, weight=w)),
         (MDN, lambda y, w: Data(y[:, :1], evidence=y[:, 1:], weight=w)),
+        (VAE, lambda y, w: Data(y, weight=w)),
     ],
-    ids=["EM", "gradients"],
+    ids=["EM", "gradients", "networks"],
 )
 def test_other_numbers_of_steps_rows_and_other_weights_compile_nothing(model, make, compilations):
     quiet_fit(model, make(GIVEN[:130], None), key=KEY, steps=8, tolerance=1e-12)

@@ -100,6 +100,25 @@ def test_a_collapsed_component_is_named(structure):
     np.testing.assert_allclose(result.model.experts.mean[tight], 9.0, rtol=1e-3)
 
 
+NUMBERS = np.random.default_rng(0).normal(size=(40, 3))
+
+
+@pytest.mark.parametrize(
+    ("query", "evidence", "flat"),
+    [
+        (NUMBERS[:3], None, True),  # three rows span a plane of the three columns
+        (np.repeat(NUMBERS[:3], 2, axis=0), None, True),
+        (NUMBERS @ np.diag([1.0, 1.0, 0.0]) + NUMBERS[:, :2].sum(1)[:, None] * [0.0, 0.0, 1.0], None, True),
+        (NUMBERS, None, False),
+        (NUMBERS[:, 1:2], NUMBERS[:, :1], False),
+    ],
+)
+def test_one_gaussian_that_the_data_do_not_bound_is_named(query, evidence, flat):
+    fit = quiet_fit(veil.density(LinearGaussian()), Data(query, evidence=evidence), key=jax.random.key(0))
+    notes = [note for note in fit.status.notes if f"leaves nothing of {len(query)} data in some direction" in note]
+    assert len(notes) == flat == len(fit.status.notes)
+
+
 def test_duplicate_components_are_named():
     """Two components that start alike stay alike, step after step."""
     y = np.random.default_rng(0).normal(size=(COUNT, 2))

@@ -37,6 +37,22 @@ class Pushed(dynamics.Dynamics):
         return veil.distributions.normal(memory, jnp.ones(1))
 
 
+class Walk(veil.Stepwise):
+    """A user's own, as the page about them says."""
+
+    def carry(self, evidence):
+        return veil.Before(jnp.zeros(1), jnp.array(True))
+
+    def advance(self, carry, latent, query, evidence, observed):
+        return veil.Before(latent, jnp.array(False))
+
+    def step_prior(self, carry, evidence):
+        return veil.distributions.normal(jnp.where(carry.fresh, 1.0, 0.9 * carry.latent + evidence), jnp.ones(1))
+
+    def step_likelihood(self, carry, latent, evidence):
+        return veil.distributions.normal(latent, jnp.ones(1))
+
+
 def data(value: float = 0.0, at=STARTS) -> Datum:
     rng = np.random.default_rng(0)
     y, x = rng.normal(size=(STEPS, 1)), rng.normal(size=(STEPS, 1))
@@ -54,6 +70,7 @@ MODELS = {
     "linear": veil.StateSpace(dynamics.LinearDynamics(1), decoder=SMALL),
     "locally linear": veil.StateSpace(dynamics.LocallyLinear(1, veil.MLP((2,))), decoder=SMALL),
     "own dynamics": veil.StateSpace(Pushed(), decoder=SMALL),
+    "own steps": Walk(),
     "lds": veil.LDS(1),
     "hmm": veil.HMM(veil.Linear(veil.heads.DiagonalGaussian()), 2, veil.Softmax(evidence=True)),
 }
@@ -67,6 +84,8 @@ def begun(model, whole, responsibilities):
 def started(name):
     whole = jax.tree.map(lambda leaf: leaf[None], data())
     model = MODELS[name]
+    if name == "own steps":
+        return model
     if name == "hmm":  # its experts see the evidence of their step, also of a first one; here they do not use it
         model = begun(model, whole, jnp.ones((STEPS, 2)) / 2)
         model = eqx.tree_at(lambda m: m.experts.weight, model, replace_fn=lambda w: w.at[..., 1:].set(0.0))
@@ -96,7 +115,9 @@ def said(model, posterior, data):
 @pytest.mark.parametrize("name", MODELS)
 def test_nothing_reads_the_action_before_the_first_step(name) -> None:
     model, posterior = started(name), None
-    if "rssm" in name or "own" in name:
+    if name == "own steps":
+        posterior = veil.posterior.Bootstrap()
+    elif "rssm" in name or "own" in name:
         posterior = veil.Sequential(SMALL, veil.posterior.Past(2), combiner=SMALL).initialise(model, data(), 1, KEY)
     elif name == "linear":
         posterior = veil.MessagePassing(SMALL).initialise(model, data(), 1, KEY)

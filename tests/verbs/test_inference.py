@@ -221,11 +221,16 @@ def test_a_second_call_compiles_nothing(key, compilations) -> None:
     assert compilations.of("_block") == 0
 
 
-def test_probabilities_too_small_for_a_number_are_zero():
+def test_what_is_too_small_for_a_number_is_zero():
     """Whatever numpy was told to do about them."""
     experts = veil.LinearGaussian(veil.Full(factor=jnp.ones((2, 1, 1))), weight=jnp.array([[[0.0]], [[25.0]]]))
     gate = Softmax(weight=jnp.array([[0.0], [-90.0]]))
     model = veil.Mixture(experts, 2, gate)
+    line = veil.density(veil.LinearGaussian(veil.Full(factor=jnp.ones((1, 1, 1))), weight=jnp.array([[[0.0, 1.0]]])))
     with np.errstate(all="raise"):
-        found = veil.infer(model, np.array([[0.0], [25.0]]))
+        found = veil.infer(model, np.array([[1e-50], [25.0]]))
+        predicted = veil.predict(line, np.array([[1e-50], [25.0]]))
+        impossible = veil.evaluate(line, veil.Data([[1e30]], evidence=[[1e-50]]))
     np.testing.assert_allclose(found.probabilities, np.eye(2), atol=1e-6)
+    np.testing.assert_allclose(predicted.mean, [[0.0], [25.0]])
+    assert impossible.log_likelihood == -np.inf

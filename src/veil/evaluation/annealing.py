@@ -33,12 +33,13 @@ RATE = 0.2  # of the step size's logarithm, per temperature
 class AnnealedBound(Shown):
     """``lower`` [N]: a stochastic lower bound of log p(y | x), nats: a lower bound in expectation.
 
-    ``shortfall`` [N]: how far it may lie below log p(y | x), the larger of two estimates. Chains that lag behind alike
-    agree with each other, and only longer paths show it: the gain over paths a quarter as long (log w falls short by
-    about 1 / T, so that it is three times what is left of a path that is long enough). Where less than half of the
-    chains carry the mean, nobody knows what others would find: ``lag``. ``error`` [N]: that and the standard error over
-    ``chains`` (delta method), the root of their squares' sum. ``effective_samples`` [N] of the chains, ``weight`` [N]
-    of the data.
+    ``shortfall`` [N]: how far it may lie below log p(y | x), the largest of three estimates. Chains that lag behind
+    alike agree with each other, and only longer paths show it: the gain over paths a quarter as long (log w falls short
+    by about 1 / T, so that it is three times what is left of a path that is long enough). Where less than half of the
+    chains carry the mean, nobody knows what others would find: ``lag``. From a start of one's own, which may be in the
+    wrong place and too narrow for its chains to know: what a path from the prior, a quarter as long, has more.
+    ``error`` [N]: that and the standard error over ``chains`` (delta method), the root of their squares' sum.
+    ``effective_samples`` [N] of the chains, ``weight`` [N] of the data.
     """
 
     lower: np.ndarray
@@ -250,11 +251,16 @@ class _Run:
         The step sizes are those of a shorter run before.
         """
         key_before, key_run = jax.random.split(key)
-        coarse = sigmoidal(_coarse(len(betas) - 1))
-        shorter, found = self.along(np.pad(coarse, (PRELIMINARY_STEPS, 0), mode="edge"), key_before, None, None)
-        before, after = np.linspace(0, 1, len(coarse))[1:], np.linspace(0, 1, len(betas))[1:]
-        log_steps = np.stack([np.interp(after, before, row) for row in found[:, PRELIMINARY_STEPS:]])
+        shorter, found = self.shorter(len(betas) - 1, key_before)
+        before, after = np.linspace(0, 1, found.shape[1] + 1)[1:], np.linspace(0, 1, len(betas))[1:]
+        log_steps = np.stack([np.interp(after, before, row) for row in found])
         return self.along(betas, key_run, log_steps, None)[0], log_steps, shorter
+
+    def shorter(self, temperatures: int, key: PRNGKeyArray) -> tuple[Array, np.ndarray]:
+        """log w [B, C] along a path of so many temperatures made coarser, and the step sizes that it found."""
+        coarse = np.pad(sigmoidal(_coarse(temperatures)), (PRELIMINARY_STEPS, 0), mode="edge")
+        log_weights, found = self.along(coarse, key, None, None)
+        return log_weights, found[:, PRELIMINARY_STEPS:]
 
     def reverse(self, betas: np.ndarray, key: PRNGKeyArray, log_steps: np.ndarray, latents: Array) -> Array:
         """-log w [B, C] of the same path walked backwards from exact posterior draws [B, ...]."""
@@ -301,11 +307,11 @@ def _coarse(temperatures: int) -> int:
     return -(-temperatures // COARSER)
 
 
-def _ticks(bar: Progress, blocks_: int, runs: int, temperatures: int) -> Any:
+def _ticks(bar: Progress, blocks_: int, short: int, runs: int, temperatures: int) -> Any:
     def segments(length: int) -> int:
         return -(-length // min(SEGMENT, temperatures))
 
-    count = blocks_ * (segments(_coarse(temperatures) + PRELIMINARY_STEPS) + runs * segments(temperatures))
+    count = blocks_ * (short * segments(_coarse(temperatures) + PRELIMINARY_STEPS) + runs * segments(temperatures))
     return bar.ticks(count, f"{temperatures} temperatures")
 
 
@@ -341,7 +347,7 @@ def annealed_bound(
     rows = _row_count(blocks.size(data), chains)
     settings, betas = _Settings(chains, leaps, target), sigmoidal(temperatures)
     with Progress(progress, "annealing") as bar:
-        tick = _ticks(bar, -(-blocks.length(data) // rows), 1, temperatures)
+        tick = _ticks(bar, -(-blocks.length(data) // rows), 1 if start is None else 2, 1, temperatures)
 
         def measured(block: blocks.Block) -> tuple[Array, ...]:
             _check(model, blocks.first(block.datum.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
@@ -349,6 +355,9 @@ def annealed_bound(
             (lower, error, effective), (before, *_) = _summary(found), _summary(shorter)
             lost = jnp.where(effective < chains / 2, jax.vmap(lag)(found), 0.0)
             shortfall = jnp.maximum(lower - before, lost)
+            if start is not None:
+                other = _Run(model, None, block, settings, temperatures, tick).shorter(temperatures, key)[0]
+                shortfall = jnp.maximum(shortfall, _summary(other)[0] - lower)
             return lower, jnp.hypot(error, shortfall), shortfall, effective
 
         each = blocks.blocks(data, rows, space_of(model))
@@ -386,7 +395,7 @@ def sandwich(
     rows = min(count, _row_count(blocks.size(data), chains))
     settings, betas = _Settings(chains, leaps, target), sigmoidal(temperatures)
     with Progress(progress, "sandwich") as bar:
-        tick = _ticks(bar, -(-count // rows), 2, temperatures)
+        tick = _ticks(bar, -(-count // rows), 1, 2, temperatures)
 
         def measured(block: blocks.Block) -> tuple[Array, ...]:
             run = _Run(model, posterior, block, settings, temperatures, tick)

@@ -23,7 +23,8 @@ class Evaluation:
     """How well a model explains data. All in nats; ``kind`` says what the likelihood is: "exact", "lower bound, ...".
 
     ``log_likelihood``: weighted total over ``n`` data; ``log_likelihood_per_datum`` its weighted mean and
-    ``standard_error`` that mean's, over data (``monte_carlo_error``: the part of the draws, for these data);
+    ``standard_error`` that mean's, over data (``monte_carlo_error``: the part of the draws, for these data), NaN where
+    the mean is -inf because the model gives a datum the density zero;
     ``parameters``: how many numbers are free; BIC = parameters · log n - 2 log L and AIC = 2 · parameters - 2 log L
     (smaller is better; n counts weights, and the steps of sequences; None for a bound, which neither can be made of).
     ``approximation``: what else is known of a bound.
@@ -45,13 +46,16 @@ class Evaluation:
         """Name, value and what it is, for a table."""
         found = [
             ("log-likelihood", f"{self.log_likelihood:.4f}", f"nats, {self.kind}"),
-            ("  per datum", f"{self.log_likelihood_per_datum:.6f}", f"± {self.standard_error:.3g}"),
+            ("  per datum", f"{self.log_likelihood_per_datum:.6f}", self._spread()),
             ("data", f"{self.n:g}", "" if self.n == self.rows else f"total weight, in {self.rows} rows"),
             ("parameters", str(self.parameters), ""),
         ]
         for name, value in (("BIC", self.bic), ("AIC", self.aic)):
             found += [] if value is None else [(name, f"{value:.3f}", "smaller is better")]
         return found
+
+    def _spread(self) -> str:
+        return f"± {self.standard_error:.3g}" if np.isfinite(self.log_likelihood) else "impossible data among them"
 
     def __repr__(self) -> str:
         rows = [*self.table(), *([] if self.approximation is None else self.approximation.rows())]
@@ -186,7 +190,10 @@ def evaluate(
     total = float(np.sum(np.where(weights > 0, weights * values, 0.0)))
     mean = total / n
     # a datum of weight two is two data, as it is in n
-    deviation = np.where(weights > 0, weights * (values - mean) ** 2, 0.0) if np.isfinite(mean) else np.zeros(rows)
+    # a mean of -inf has no spread
+    deviation = (
+        np.where(weights > 0, weights * (values - mean) ** 2, 0.0) if np.isfinite(mean) else np.full(rows, np.nan)
+    )
     error = float(np.sqrt(np.sum(deviation)) / n)
     free = free_parameters(model)
     bic = aic = None

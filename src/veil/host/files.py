@@ -62,10 +62,10 @@ def check_format(record: Any, file: Path, name: str, version: int, what: str) ->
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: numbers of numpy and JAX as plain ones, and what is not finite as null.
+    """A value as JSON has it: numbers of numpy and JAX as plain ones, infinities as words, and NaN (no value) as null.
 
-    >>> plain({"a": (1, float("inf"))})
-    {'a': [1, None]}
+    >>> plain({"a": (1, float("-inf"), float("nan"))})
+    {'a': [1, '-inf', None]}
     """
     if isinstance(value, dict):
         return {str(name): plain(part) for name, part in value.items()}
@@ -74,7 +74,9 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     number = value.item() if hasattr(value, "item") else value
-    return None if isinstance(number, float) and not math.isfinite(number) else number
+    if not isinstance(number, float) or math.isfinite(number):
+        return number
+    return None if math.isnan(number) else str(number)
 
 
 _encode = json.JSONEncoder(allow_nan=False).encode  # made once: ``json.dumps`` makes one a call

@@ -32,7 +32,7 @@ from veil.learning.gradient import Gradient
 from veil.learning.learner import FELL
 from veil.learning.loop import train
 from veil.learning.preprocessing import Preprocessing
-from veil.learning.result import Fit
+from veil.learning.result import Fit, unit_of
 from veil.learning.resuming import Resuming
 from veil.learning.starting import begin, careful, cast, finite, frozen_units, guesses, seeds, source_of
 from veil.learning.watch import Watch
@@ -177,7 +177,7 @@ def fit(
         optimiser = optimiser or usual_optimiser(begun, steps, objective)
         learner = Gradient(objective, optimiser, fixed, window is not None)
     with Progress(progress if leader else False, "fit") as bar, closing(keeper) if keeper else nullcontext():
-        watch = Watch(bar, record if leader else None, seen.log_scale)
+        watch = Watch(bar, record if leader else None, seen.log_scale, unit_of(model))
         memory = None if keeper is None else Resuming(keeper, watch, place)
         if isinstance(held_out, Data):
             score = scorer(held_out, seen, posterior, objective, watch, learner, seeds(rng, 1)[0])

@@ -59,12 +59,11 @@ def _listed(names: Any, which: np.ndarray) -> str:
 
 
 def components(experts: Any, counts: np.ndarray, largest_precision: float, seen: Preprocessing) -> list[str]:
-    """Components of a mixture, in standardised units, that are empty, collapsed or twice there.
+    """Components of a mixture, in standardised units, that are empty, collapsed or twice there; of one, if it is alone.
 
     ``counts`` [K]: expected data of each; ``largest_precision``: the largest precision of any.
     """
-    if len(counts) < 2:
-        return []
+    alone = len(counts) == 1
     notes = [
         f"component {k} is empty ({counts[k]:.2g} data): it keeps its last parameters; use fewer components"
         for k in np.flatnonzero(counts < NO_DATA)
@@ -77,11 +76,19 @@ def components(experts: Any, counts: np.ndarray, largest_precision: float, seen:
         least = np.linalg.eigvalsh(np.asarray(_dense(covariance)))[:, 0] / np.maximum(held, np.finfo(float).tiny)
         same = max(SAME, 1e-5 * floor)  # of which float32 has digits
         for k in np.flatnonzero((least < 2) & (counts >= NO_DATA)):
-            if (least[k] - 1) * floor < same:
+            if (least[k] - 1) * floor < same and alone:
+                said = (
+                    f"the Gaussian leaves nothing of {counts[k]:.3g} data in some direction, where its variance is held"
+                )
+                notes.append(f"{said} at the floor; use more data, fewer columns or a covariance with fewer parameters")
+            elif (least[k] - 1) * floor < same:
                 said = f"component {k} collapsed onto {counts[k]:.3g} data that are the same in some direction"
                 notes.append(f"{said}: its variance is held at the floor; use fewer components or a tied covariance")
             else:
-                said = f"component {k}, of {counts[k]:.3g} data, is narrower than the floor, which widens it"
+                said = (
+                    f"{'the Gaussian' if alone else f'component {k}'}, of {counts[k]:.3g} data, is narrower than the "
+                )
+                said += "floor, which widens it"
                 notes.append(f"{said}: give its covariance a smaller floor than {floor:g}")
     if len(counts) <= MANY:
         notes += _duplicates(experts, len(counts), seen)

@@ -15,6 +15,11 @@ from veil.units import unwrapped, unwrapped_posterior
 NOTES = 3  # shown of many
 
 
+def unit_of(model: Any) -> str:
+    """What an objective's values are counted in."""
+    return "nats per sequence or window" if isinstance(model, Stepwise) else "nats per datum"
+
+
 @dataclass(frozen=True, repr=False)
 class History(Shown):
     """What happened at each step of the restart that won, in the user's units.
@@ -78,7 +83,7 @@ class Fit(Fitted):
         remember(self.model, Names(self.query_names, self.evidence_names))
 
     def _rows(self) -> list[tuple[str, str]]:
-        unit = "nats per sequence or window" if isinstance(self.model, Stepwise) else "nats per datum"
+        unit = unit_of(self.model)
         value = f"; {self.history.value[-1]:.6g} {unit}" if len(self.history) else ""
         held_out = self.history.held_out
         top = np.max(held_out[:, 1], initial=-np.inf, where=np.isfinite(held_out[:, 1]))

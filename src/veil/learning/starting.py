@@ -11,7 +11,7 @@ from veil.data import Data, Stream
 from veil.host.devices import Placement
 from veil.learning.loop import InMemory, Streamed, shared_out
 from veil.learning.preprocessing import FAR, Preprocessing, preprocess
-from veil.model import ClosedForm, Datum, Plate, Rescalable, Startable
+from veil.model import Datum, Plate, Rescalable, Startable
 from veil.model.abilities import started
 from veil.model.batching import as_datum, block_rows, few_sizes, padded
 from veil.parts.experts import with_expanded_sums
@@ -89,12 +89,11 @@ def starts(model: Any, seen: Preprocessing, restarts: int, rng: np.random.Genera
     with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
         sample = as_datum(seen.sample, seen.units, seen.missing, FAR, seen.space)
         stacked = None if each[0] is None else np.stack(each)
-        if isinstance(model, ClosedForm):  # whose start is of weighted sums: more rows of weight zero change nothing
-            many = few_sizes(len(sample))
-            if stacked is not None:
-                more = (many - len(sample)) * (stacked.shape[1] // len(sample))
-                stacked = np.pad(stacked, ((0, 0), (0, more), (0, 0)))
-            sample = padded(sample, many)
+        many = few_sizes(len(sample))
+        if stacked is not None:
+            more = (many - len(sample)) * (stacked.shape[1] // len(sample))
+            stacked = np.pad(stacked, ((0, 0), (0, more), (0, 0)))
+        sample = padded(sample, many)
         models = _initialise(model, sample, stacked, seeds(rng, restarts))
         if isinstance(models, Plate):
             models = models.shared_among(seen.total)

@@ -15,8 +15,10 @@ from veil.learning.loop import Records
 class Watch:
     """Looks on after each stretch of steps, and says when held-out data ask for the end."""
 
-    def __init__(self, bar: Progress, record: Callable[[dict[str, float]], None] | None, log_scale: float) -> None:
-        self.bar, self.record, self.log_scale = bar, record, log_scale
+    def __init__(
+        self, bar: Progress, record: Callable[[dict[str, float]], None] | None, log_scale: float, unit: str
+    ) -> None:
+        self.bar, self.record, self.log_scale, self.unit = bar, record, log_scale, unit
         self.limit = 0
         self.steps = 0  # taken, in all stages
         self.records: list[Records] = []
@@ -55,7 +57,7 @@ class Watch:
         best = np.argmax(record["value"], axis=1)[:, None]
         ahead = lambda numbers: np.take_along_axis(numbers, best, 1)[:, 0]  # noqa: E731
         values = ahead(record["value"]) - self.log_scale
-        self.bar.update(self.steps, self.limit, f"{float(values[-1]):.5g} nats per datum")
+        self.bar.update(self.steps, self.limit, f"{float(values[-1]):.5g} {self.unit}")
         if self.record is not None:
             metrics = told({name: ahead(each) for name, each in record["metrics"].items()}, -self.log_scale)
             own = {"value": values, "skipped": np.sum(record["skipped"], axis=1)}

@@ -176,7 +176,10 @@ class Startable(Sized):
 
     @abstractmethod
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> Self:
-        """This model with starting parameters, from (a sample of) the standardised data, batched."""
+        """This model with starting parameters, from (a sample of) the standardised data, batched.
+
+        Some of its rows may have weight zero: they fill it up to one of few sizes, each a compilation.
+        """
 
     def responsibilities(self, points: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> Any:
         """Host-side preparation of ``initialise``, from standardised points [N, ·] (None: nothing)."""

@@ -15,6 +15,7 @@ from veil.model.datum import Datum
 from veil.model.scales import Scale
 
 
+@np.errstate(all="ignore")  # numbers may be too small or too large for JAX's precision, whatever numpy was told to do
 def as_datum(
     data: Data, units: Any = None, masked: bool = False, limit: float | None = None, space: Space = ANYWHERE
 ) -> Datum:
@@ -63,14 +64,14 @@ def _blank(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def padded(datum: Datum, rows: int) -> Datum:
-    """Rows filled up with the last one, of weight zero, so that blocks have one shape, and only numbers of the data.
+    """Rows filled up with the first ones, of weight zero, so that blocks have one shape, and only numbers of the data.
 
     Zeros would be outside the support of some, where zero times infinity is no number.
     """
     missing = rows - len(datum)
     if missing == 0:
         return datum
-    more = jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1), "edge"), datum)
+    more = jax.tree.map(lambda leaf: np.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1), "wrap"), datum)
     return more if datum.weight is None else replace(more, weight=np.pad(datum.weight, (0, missing)))
 
 
@@ -115,6 +116,7 @@ def length(tree: Any) -> int:
     return int(jax.tree.leaves(tree)[0].shape[0])
 
 
+@np.errstate(all="ignore")
 def on_device(tree: Any) -> Any:
     """Numbers of a query or evidence as JAX arrays at the present precision; None stays None."""
     real = jnp.result_type(float)

@@ -12,6 +12,7 @@ from veil import distributions
 from veil.data import Data
 from veil.data.core import trees
 from veil.data.core.checks import leaf_names
+from veil.learning.result import unit_of
 from veil.model.batching import as_datum, there
 from veil.posterior.arguments import known_to, parts
 from veil.posterior.choice import chosen
@@ -50,8 +51,7 @@ def plot(fit: Any, data: Any = None) -> Pictures:
     """
     shown = []
     if isinstance(fit, veil.Fit) and len(fit.history) > 1:
-        unit = "nats per sequence or window" if isinstance(fit.model, veil.Stepwise) else "nats per datum"
-        shown.append(history(fit.history.value, fit.history.held_out, unit=unit))
+        shown.append(history(fit.history.value, fit.history.held_out, unit=unit_of(fit.model)))
     if data is not None:
         given = data if isinstance(data, Data) else Data(data)
         veil.model.checks.shapes(parts(fit, None)[0], given)
