@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -156,15 +155,7 @@ def _images(name: str, pixels: np.ndarray, label: np.ndarray) -> Data:
     return Data(pixels, evidence=label, query_names=names, evidence_names=("label",), name=name)
 
 
-def _described() -> dict[str, Example]:
-    found = tomllib.loads((_BUNDLED / "examples.toml").read_text("utf-8"))
-    made = {}
-    for name, each in found.items():
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in each.items()
-        }
-        made[name] = Example(name, **fields)
-    return made
-
-
-_EXAMPLES = _described()
+_EXAMPLES = {
+    name: Example(name, **{key: tuple(value) if isinstance(value, list) else value for key, value in each.items()})
+    for name, each in tomllib.loads((_BUNDLED / "examples.toml").read_text("utf-8")).items()
+}

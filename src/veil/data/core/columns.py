@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from veil.data.core import trees
-from veil.data.core.checks import Labels, flat_names, incomplete
+from veil.data.core.checks import Labels, flat, flat_names, incomplete
 from veil.data.core.trees import Tree
 
 # By name or position, one or several; or a dictionary of these: columns into the arrays of a tree.
@@ -49,11 +49,6 @@ def resolve_tree(names: Sequence[str], wanted: Columns, argument: str) -> Tree:
         twice = next(place for place in found if found.count(place) > 1)
         raise ValueError(f"{argument}: column {names[twice]!r} is named twice; name it once")
     return places
-
-
-def flat(places: Tree) -> list[int]:
-    """All positions in a tree of lists of them."""
-    return [place for _, each in trees.leaves(places) for place in each]
 
 
 def suggestion(item: str, names: Sequence[str]) -> str:
