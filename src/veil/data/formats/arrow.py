@@ -72,12 +72,14 @@ class ArrowTable(Table):
         tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
         self.numeric = tuple(any(test(kind) for test in tests) for kind in self._types)
 
+    def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+        yield from self._read(wanted, range(len(self._groups)))
+
     def parts(self, start: int, stop: int, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-        names, kinds = self._numbers(wanted)
-        yield from (stacked(batch, kinds) for batch in self._batches(names, start))
+        yield from self._read(wanted, [int(np.searchsorted(np.cumsum(self._groups), start, side="right"))])
 
     def cells(self, column: int) -> np.ndarray:
-        batches = [batch for start, _ in self.ranges(1) for batch in self._batches([self.names[column]], start)]
+        batches = list(self._batches([self.names[column]], range(len(self._groups))))
         found: np.ndarray = self._pyarrow.Table.from_batches(batches).column(0).to_numpy()
         return found
 
@@ -86,17 +88,21 @@ class ArrowTable(Table):
         ends = np.cumsum([0, *self._groups]).tolist()
         return [(start, stop) for start, stop in pairwise(ends) if stop > start]
 
-    def _batches(self, names: list[str], start: int) -> Iterator[Any]:
-        """The row group that begins with this row."""
-        group, size = int(np.searchsorted(np.cumsum(self._groups), start, side="right")), max(1, CELLS // len(names))
+    def _read(self, wanted: Sequence[int], groups: Sequence[int]) -> Iterator[np.ndarray]:
+        names, kinds = self._numbers(wanted)
+        yield from (stacked(batch, kinds) for batch in self._batches(names, groups) if batch.num_rows)
+
+    def _batches(self, names: list[str], groups: Sequence[int]) -> Iterator[Any]:
+        """Row groups in small batches."""
+        size = max(1, CELLS // len(names))
         with self._open() as file:
             if self._parquet:
                 # Threads and whole row groups read ahead would make memory grow with the file, not with the batch.
-                for batch in file.iter_batches(size, row_groups=[group], columns=names, use_threads=False):
+                for batch in file.iter_batches(size, row_groups=groups, columns=names, use_threads=False):
                     yield batch.select(names)
                 return
-            batch = file.get_batch(group).select(names)
-            yield from (batch.slice(place, size) for place in range(0, batch.num_rows, size))
+            for batch in (file.get_batch(group).select(names) for group in groups):
+                yield from (batch.slice(place, size) for place in range(0, batch.num_rows, size))
 
     @property
     def _parquet(self) -> bool:

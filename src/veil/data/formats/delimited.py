@@ -49,6 +49,7 @@ class DelimitedTable(Table):
         self._eol = b"\n" if b"\n" in head or b"\r" not in head else b"\r"
         place, line = 3 if head.startswith(b"\xef\xbb\xbf") else 0, 1
         self._places = [(place, line, 0)]  # the byte, line and row where each of the `ranges` that are known begins
+        self._ahead = -1, (b"", 0)  # a row, and the text that was found there
         first: list[str] = []
         kinds, header, sample, other = [""], False, 0, ""
         while not sample and (text := self._whole_rows(place, line, BLOCK)):  # the first is enough, if it has a row
@@ -236,13 +237,18 @@ class DelimitedTable(Table):
         text = self._whole_rows(place, line, max(1, min(BLOCK, self._file.stat().st_size // FEW)))
         if text:
             breaks = np.frombuffer(self._plain(text)[0], np.uint8) == self._eol[0]
-            begins = np.frombuffer(text, np.uint8)[[0, *(np.flatnonzero(breaks[:-1]) + 1)]]
-            rows = len(begins) - int(np.count_nonzero((begins == 10) | (begins == 13)))
-            self._places.append((place + len(text), line + text.count(self._eol), row + rows))
+            begins = np.frombuffer(text, np.uint8)[np.append(0, np.flatnonzero(breaks[:-1]) + 1)]
+            rows = len(begins) - np.count_nonzero((begins == 10) | (begins == 13))
+            lines = np.count_nonzero(breaks) if b'"' not in text else text.count(self._eol)
+            self._places.append((place + len(text), line + int(lines), row + int(rows)))
+            self._ahead = row, (text, line)
         return bool(text)
 
     def _text(self, start: int) -> tuple[bytes, int]:
         """The text of the one of the `ranges` that begins with this row, and its first line."""
+        (row, known), self._ahead = self._ahead, (-1, (b"", 0))
+        if row == start:
+            return known
         number = bisect_right(self._places, start, key=lambda each: each[2]) - 1
         (place, line, _), (end, _, _) = self._places[number : number + 2]
         with self._file.open("rb") as file:
