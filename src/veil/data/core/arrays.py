@@ -24,8 +24,8 @@ class Data:
     Arrays may be lists, numpy and jax arrays, tensors, pandas frames and series, and pyarrow tables (names of columns
     are kept, if they are not in a dictionary). Numbers become floats: float32 stays, float16, bool and 8 and 16-bit
     integers become float32 (exactly), everything else float64. Arrays that are already floats are shared, not copied.
-    A `numpy.memmap` stays on disk, unread and unchecked, at its own dtype: `blocks`, `fields` and indexing with integers
-    or a mask read, convert and check the rows they return.
+    A `numpy.memmap` stays on disk, unread and unchecked, at its own dtype: `blocks`, `fields` and indexing with
+    integers or a mask read, convert and check the rows they return.
 
     A NaN in the query is a missing entry: it is marked in `observed` and filled with 0, as is every entry that a given
     `observed` excludes. Rows selected from data with missing entries keep the mask even if they happen to be complete,

@@ -105,10 +105,6 @@ class ArrayTable(Table):
         size = max(1, CELLS // self.width(wanted)) if packed else stop - start
         yield from self._read(((start + a, start + b) for a, b in ranges(stop - start, size)), wanted)
 
-    def cells(self, column: int) -> np.ndarray:
-        found: np.ndarray = self.whole([column])[:, 0]
-        return found
-
     def ranges(self, rows: int) -> list[tuple[int, int]]:
         """Ranges of `rows` rows, each of which can be read on its own; compressed arrays only as a whole."""
         packed = any(one.packed for one in self.members.values())

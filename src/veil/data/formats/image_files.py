@@ -73,9 +73,6 @@ class ImageTable(Table):
             fields["evidence"] = np.eye(len(self.classes), dtype=np.float32)[places]
         return fields, [str(file) for file in files], bad
 
-    def cells(self, column: int) -> np.ndarray:
-        raise NotImplementedError("images have no columns")
-
     def _image(self, file: Path) -> np.ndarray:
         """One image [H, W, C]; ValueError if it does not fit."""
         with self._pillow.Image.open(file) as image:

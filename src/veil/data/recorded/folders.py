@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from veil.data.formats.writing import whole
-from veil.data.recorded.recordings import Episode, OnDisk, Recording
+from veil.data.recorded.recordings import Episode, OnDisk, Recording, json_object
 
 ABOUT = "collection.json"
 FORMAT, VERSION = "veil collection", 1
@@ -31,7 +31,7 @@ def read(folder: Path) -> Recording:
         ValueError: none yet, or a damaged collection.json.
     """
     about = read_about(folder)
-    files = sorted(file for file in folder.glob("episode_*.npz") if not file.name.startswith("."))
+    files = sorted(folder.glob("episode_*.npz"))
     if not files:
         raise ValueError(f"{folder} holds no whole episode yet; collect some")
     try:
@@ -55,19 +55,10 @@ def read_about(folder: Path) -> dict[str, Any]:
     Raises ValueError if it is damaged or of another format.
     """
     file = folder / ABOUT
-    try:
-        about = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not valid JSON: {error}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
+    about = json_object(file.read_bytes(), str(file))
+    if about.get("format") != FORMAT or about.get("version") != VERSION:
         raise ValueError(f"{file}: expected format {FORMAT!r}, version {VERSION}; collect anew")
     return about
-
-
-def write_about(folder: Path, about: dict[str, Any]) -> None:
-    """collection.json, atomically."""
-    with whole(folder / ABOUT) as file:
-        file.write((json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n").encode())
 
 
 def check_place(folder: Path, about: dict[str, Any], force: bool) -> None:
@@ -92,7 +83,8 @@ def begin(folder: Path, about: dict[str, Any], force: bool) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not is_here(folder):
-        write_about(folder, about)
+        with whole(folder / ABOUT) as file:
+            file.write((json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n").encode())
 
 
 def place_of(folder: Path, number: int) -> Path:

@@ -20,7 +20,7 @@ import numpy as np
 
 from veil.data.core import trees
 from veil.data.core.packages import needed
-from veil.data.recorded.recordings import Episode, OnDisk, Recording
+from veil.data.recorded.recordings import Episode, OnDisk, Recording, json_object
 from veil.data.recorded.views import choices, join, tuple_keys
 
 MAIN, METADATA = "main_data.hdf5", "metadata.json"
@@ -44,7 +44,7 @@ def read(file: Path) -> Recording:
         ValueError: no HDF5 file, or one without episodes.
     """
     beside = file.with_name(METADATA)
-    about = _object(beside.read_bytes(), str(beside)) if beside.is_file() else {}
+    about = json_object(beside.read_bytes(), str(beside)) if beside.is_file() else {}
     if about.get("data_format", "hdf5") != "hdf5":
         raise ValueError(
             f"{beside}: data_format is {about['data_format']!r}, and only hdf5 can be read; write it "
@@ -53,7 +53,9 @@ def read(file: Path) -> Recording:
     categories: dict[str, Any] = {}
     pictures = set()
     for kind in ("observation", "action"):
-        for name, leaf in _leaves(_object(about.get(f"{kind}_space") or "{}", f"{beside}: {kind}_space"), kind).items():
+        for name, leaf in _leaves(
+            json_object(about.get(f"{kind}_space") or "{}", f"{beside}: {kind}_space"), kind
+        ).items():
             if leaf.get("type") in ("Discrete", "MultiDiscrete"):
                 counts = np.ravel(leaf["n"] if leaf["type"] == "Discrete" else leaf["nvec"])
                 starts = np.broadcast_to(np.ravel(leaf.get("start", 0)), counts.shape)
@@ -198,17 +200,6 @@ def _decoded(codes: Any) -> np.ndarray:
     """Images [T, H, W, ...] from one JPEG file a row, as Minari writes them."""
     image = needed("images in a recording need Pillow", "sequences", "PIL.Image").Image
     return np.stack([np.asarray(image.open(io.BytesIO(np.asarray(code, np.uint8).tobytes()))) for code in codes])
-
-
-def _object(text: str | bytes, what: str) -> dict[str, Any]:
-    """A JSON object."""
-    try:
-        found = json.loads(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{what} is not valid JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{what} must hold an object; got {type(found).__name__}")
-    return found
 
 
 def _leaves(space: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:

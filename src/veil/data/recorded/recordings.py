@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -142,7 +143,7 @@ class Recording:
 
         Of a policy, `query="action"`: one datum for each action u_t, with the observation o_t at which it was taken as
         evidence; the last observation is left out. An action or reward in the evidence is the one before, u_{t-1}, and
-        its columns are called "last action". The data are called "..., actions taken", and `view` is what an actor sees by.
+        its columns are called "last action". The data are called "..., actions taken"; `view` is what an actor sees by.
 
         Choices become zeros and a one. An image (8-bit, three axes or more) becomes numbers in [0, 1] and keeps its
         axes. One part is an array (flattened, if it is no image); several are a dictionary by their names, each with
@@ -271,3 +272,14 @@ def _entries(episode: Episode, part: Part, role: str, number: int) -> np.ndarray
 
 def _is_image(array: np.ndarray) -> bool:
     return array.dtype == np.uint8 and array.ndim >= 3
+
+
+def json_object(text: str | bytes, what: str) -> dict[str, Any]:
+    """A JSON object of a file, or in it."""
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{what} is not valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{what} must hold an object; got {type(found).__name__}")
+    return found
