@@ -8,6 +8,7 @@ from contextlib import suppress
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ def _notes(part: ElementTree.Element) -> tuple[list[Note], Fraction, Fraction]:
 
 def _scores(place: Path) -> Iterator[bytes]:
     """The scores in order of their names; .mxl files are archives with the score in them."""
-    folder = place if place.is_dir() else zipfile.Path(place, INSIDE)
+    folder: Any = place if place.is_dir() else zipfile.Path(place, INSIDE)
     for file in sorted(folder.iterdir(), key=lambda each: each.name):
         if not file.name.endswith(".mxl"):
             continue

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,7 +156,11 @@ def _images(name: str, pixels: np.ndarray, label: np.ndarray) -> Data:
     return Data(pixels, evidence=label, query_names=names, evidence_names=("label",), name=name)
 
 
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 _EXAMPLES = {
-    name: Example(name, **{key: tuple(value) if isinstance(value, list) else value for key, value in each.items()})
+    name: Example(name, **{key: _frozen(value) for key, value in each.items()})
     for name, each in tomllib.loads((_BUNDLED / "examples.toml").read_text("utf-8")).items()
 }

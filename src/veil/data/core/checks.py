@@ -255,13 +255,18 @@ def incomplete(column: str, row: int, value: str, what: str = "evidence") -> Val
     )
 
 
+def _vector(value: Any, argument: str, what: str, count: int, lead: str) -> np.ndarray:
+    """One entry for each datum, [N] or [N, 1]."""
+    array, _ = array_of(value, argument)
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if array.ndim != 1:
+        raise ValueError(f"{argument} must have shape [N], one {what} per datum; got {array.shape}")
+    _same_rows(array, argument, count, lead)
+    return array
+
+
 def _weights(value: Any, count: int, lead: str, whole: bool, first_row: int) -> np.ndarray:
-    weight, _ = array_of(value, "weight")
-    if weight.ndim == 2 and weight.shape[1] == 1:
-        weight = weight[:, 0]
-    if weight.ndim != 1:
-        raise ValueError(f"weight must have shape [N], one number per datum; got {weight.shape}")
-    _same_rows(weight, "weight", count, lead)
+    weight = _vector(value, "weight", "number", count, lead)
     if isinstance(weight, np.memmap):
         float_type(weight.dtype, "weight")
         return weight
@@ -276,10 +281,7 @@ def _weights(value: Any, count: int, lead: str, whole: bool, first_row: int) -> 
 
 
 def _identities(value: Any, count: int, lead: str) -> np.ndarray:
-    index, _ = array_of(value, "index")
-    if index.ndim != 1:
-        raise ValueError(f"index must have shape [N], one integer per datum; got {index.shape}")
-    _same_rows(index, "index", count, lead)
+    index = _vector(value, "index", "integer", count, lead)
     if not np.issubdtype(index.dtype, np.integer):
         raise TypeError(f"index must hold integers; got {index.dtype}")
     if not isinstance(index, np.memmap) and index.min() < 0:

@@ -32,7 +32,7 @@ class ImageTable(Table):
         self.path, self._files, self.count = root, files, len(files)
         self._size, self._resize = size, size is not None
         self._channels: int | None = None
-        self.classes = _classes(files, root) if classes else ()
+        self.classes, self._codes = _classes(files, root) if classes else ((), None)
         first = next((self._image(files[i]) for i in range(len(files)) if self.salvage(i, i + 1, None)[1]), None)
         if first is None:
             raise ValueError(f"path: none of the {len(files)} images in {root} can be read")
@@ -56,22 +56,19 @@ class ImageTable(Table):
 
     def salvage(self, start: int, stop: int, wanted: None) -> tuple[Fields, list[str], list[str]]:
         """As `Table` has it; rows are called by their files."""
-        images, files, bad = [], list[Path](), list[str]()
-        for file in self._files[start:stop]:
+        images, kept, bad = [], list[int](), list[str]()
+        for i, file in enumerate(self._files[start:stop], start):
             try:
                 images.append(self._image(file))
-                files.append(file)
+                kept.append(i)
             except UNREADABLE as error:
                 if of_the_system(error):
                     raise
                 bad.append(f"{file}: {reason_of(error, file)}")
-        if not images:
-            return {}, [], bad
-        fields = {"query": np.stack(images)}
-        if self.classes:
-            places = [self.classes.index(_class(file, self.path)) for file in files]
-            fields["evidence"] = np.eye(len(self.classes), dtype=np.float32)[places]
-        return fields, [str(file) for file in files], bad
+        fields: Fields = {"query": np.stack(images)} if images else {}
+        if images and self._codes is not None:
+            fields["evidence"] = np.eye(len(self.classes), dtype=np.float32)[self._codes[kept]]
+        return fields, [str(self._files[i]) for i in kept], bad
 
     def _image(self, file: Path) -> np.ndarray:
         """One image [H, W, C]; ValueError if it does not fit."""
@@ -96,15 +93,12 @@ class ImageTable(Table):
         return np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
 
 
-def _class(file: Path, root: Path) -> str:
-    return file.relative_to(root).parts[0]
-
-
-def _classes(files: Sequence[Path], root: Path) -> tuple[str, ...]:
+def _classes(files: Sequence[Path], root: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """The sub-folders, and the number of that of each file."""
     outside = next((file for file in files if file.parent == root), None)
     if outside is not None:
         raise ValueError(f"evidence='folder': {outside} is in no sub-folder of {root}, so that it has no class")
-    names = tuple(sorted({_class(file, root) for file in files}))
+    names, codes = np.unique([file.relative_to(root).parts[0] for file in files], return_inverse=True)
     if len(names) < 2:
         raise ValueError(f"evidence='folder': {root} has one sub-folder with images ({names[0]}); there must be two")
-    return names
+    return tuple(names.tolist()), codes

@@ -139,9 +139,11 @@ class Batches(Iterator[Data]):
                             "the stream gave no rows in a whole epoch: all of them are bad and were skipped"
                         )
                     before, empty = epoch, True
-                order = np.random.default_rng([*self._seed, epoch, number]).permutation(len(window) if window else 0)
+                order = np.random.default_rng([*self._seed, epoch, number]).permutation(
+                    0 if window is None else len(window)
+                )
                 empty = empty and not len(order)
-                while row < len(order):
+                while window is not None and row < len(order):
                     taken.append(window[order[row : row + needed]])
                     row, needed = row + len(taken[-1]), needed - len(taken[-1])
                     if not needed:

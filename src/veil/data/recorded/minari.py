@@ -163,11 +163,13 @@ def _episode(file: Path, name: str, pictures: frozenset[str]) -> Episode:
             if missing:
                 raise ValueError(f"{missing[0]} is missing; there are {', '.join(group)}")
             seed = group.attrs.get("seed")
+            over, cut = (end in group and bool(np.any(group[end][()])) for end in ENDS)
             return Episode(
                 _named(_arrays(group["observations"], pictures, "observation"), "observation"),
                 _named(_arrays(group["actions"], frozenset(), "action"), "action"),
                 np.asarray(group["rewards"][()]),
-                *(end in group and bool(np.any(group[end][()])) for end in ENDS),
+                over,
+                cut,
                 infos=_arrays(group["infos"], frozenset(), "") if "infos" in group else {},
                 seed=None if seed is None else int(seed),
             )
