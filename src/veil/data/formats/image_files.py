@@ -32,7 +32,7 @@ class ImageTable(Table):
         self.path, self._files, self.count = root, files, len(files)
         self._size, self._resize = size, size is not None
         self._channels: int | None = None
-        self.classes, self._codes = _classes(files, root) if classes else ((), None)
+        self.classes, self._codes = _classes(files, root) if classes else ((), np.zeros(0, int))
         first = next((self._image(files[i]) for i in range(len(files)) if self.salvage(i, i + 1, None)[1]), None)
         if first is None:
             raise ValueError(f"path: none of the {len(files)} images in {root} can be read")
@@ -66,7 +66,7 @@ class ImageTable(Table):
                     raise
                 bad.append(f"{file}: {reason_of(error, file)}")
         fields: Fields = {"query": np.stack(images)} if images else {}
-        if images and self._codes is not None:
+        if images and self.classes:
             fields["evidence"] = np.eye(len(self.classes), dtype=np.float32)[self._codes[kept]]
         return fields, [str(self._files[i]) for i in kept], bad
 

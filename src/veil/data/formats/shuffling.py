@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,27 +16,11 @@ CHUNKS = (2, 64)  # in a window: at least two, however large, and at most
 THREADS = 4
 
 
-class Windows(NamedTuple):
-    """Windows of rows in a fixed order: those of an epoch, then those of the next, without end.
-
-    Fields:
-        begin: from an epoch and window on: (epoch, window in it, its rows or None if it has none).
-        source: what tells whether a state belongs to these windows: plain JSON values.
-        end_of_epoch: called when all rows of an epoch were handed out.
-    """
-
-    begin: Callable[[int, int], Generator[tuple[int, int, Data | None]]]
-    source: dict[str, Any]
-    end_of_epoch: Callable[[], None] = lambda: None
+# From an epoch and window on, without end: (epoch, window in it, its rows or None if it has none).
+Windows = Callable[[int, int], Generator[tuple[int, int, Data | None]]]
 
 
-def chunk_windows(
-    load: Callable[[int], Data | None],
-    sizes: Sequence[int],
-    width: int,
-    seed: Sequence[int],
-    warn: Callable[[], None],
-) -> Windows:
+def chunk_windows(load: Callable[[int], Data | None], sizes: Sequence[int], width: int, seed: Sequence[int]) -> Windows:
     """Windows of several chunks, whose order is shuffled anew in each epoch, read ahead by threads.
 
     `load` reads a chunk by its number, of `sizes` rows of `width` numbers; None if there is nothing in it. The order
@@ -66,7 +50,7 @@ def chunk_windows(
         finally:
             chunks.close()
 
-    return Windows(begin, {"chunks": total, "rows": int(sum(sizes))}, warn)
+    return begin
 
 
 def passing_windows(blocks: Callable[[int], Iterator[Data]], width: int) -> Windows:
@@ -80,7 +64,7 @@ def passing_windows(blocks: Callable[[int], Iterator[Data]], width: int) -> Wind
                 del found
             window = 0
 
-    return Windows(begin, {})
+    return begin
 
 
 class Batches(Iterator[Data]):
@@ -95,12 +79,13 @@ class Batches(Iterator[Data]):
         windows: Windows,
         batch_size: int,
         seed: Sequence[int],
-        order: dict[str, int],
+        same: dict[str, int],
         state: dict[str, Any] | None,
+        end_of_epoch: Callable[[], None] = lambda: None,
     ) -> None:
-        self._windows, self._batch_size, self._seed = windows, batch_size, list(seed)
-        self._same = {**order, **windows.source}
-        self._place = (0, 0, 0) if state is None else _place(state, self._same)  # of the first row not handed out
+        self._windows, self._batch_size, self._seed, self._same = windows, batch_size, list(seed), same
+        self._place = (0, 0, 0) if state is None else _place(state, same)  # of the first row not handed out
+        self._end_of_epoch = end_of_epoch
         self._passing: Generator[tuple[Data, tuple[int, int, int]]] | None = None
 
     def __next__(self) -> Data:
@@ -130,10 +115,10 @@ class Batches(Iterator[Data]):
     def _pass(self, epoch: int, number: int, row: int) -> Generator[tuple[Data, tuple[int, int, int]]]:
         """Batches from a place on, each with the place where it ends."""
         taken, needed, before, empty = list[Data](), self._batch_size, epoch, False
-        with closing(self._windows.begin(epoch, number)) as windows:
+        with closing(self._windows(epoch, number)) as windows:
             for epoch, number, window in windows:
                 if epoch > before:
-                    self._windows.end_of_epoch()
+                    self._end_of_epoch()
                     if empty:
                         raise ValueError(
                             "the stream gave no rows in a whole epoch: all of them are bad and were skipped"

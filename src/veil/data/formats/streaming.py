@@ -13,7 +13,7 @@ from veil.data.core.arrays import Data, concatenate, labels, shape_text, uncheck
 from veil.data.core.checks import check_rows
 from veil.data.core.records import BadRecords
 from veil.data.formats.files import TableFiles
-from veil.data.formats.shuffling import Batches, Windows, chunk_windows, passing_windows, without_needless_mask
+from veil.data.formats.shuffling import Batches, chunk_windows, passing_windows, without_needless_mask
 
 
 class Stream:
@@ -134,9 +134,21 @@ class Stream:
         check_rows(batch_size, "batch_size")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an integer that is not negative; got {seed!r}")
-        order = {"seed": int(seed), "process": int(process), "processes": int(processes)}
-        windows = self.share(process, processes)._windows(seed, process)
-        return Batches(windows, batch_size, (seed, process), order, state)
+        same = {"seed": int(seed), "process": int(process), "processes": int(processes)}
+        share, order = self.share(process, processes), (seed, process)
+        source = share._source
+        width = sum(leaf.size for tree in (self._like.query, self._like.evidence) for _, leaf in trees.leaves(tree))
+        if not isinstance(source, TableFiles):
+            return Batches(passing_windows(share.blocks, width), batch_size, order, same, state)
+        sizes = source.sizes()
+        same |= {"chunks": len(sizes), "rows": sum(sizes)}
+
+        def load(chunk: int) -> Data | None:
+            found = source.load(chunk)
+            return None if found is None else self._conform(self._compare(found, chunk))
+
+        windows = chunk_windows(load, sizes, width, order)
+        return Batches(windows, batch_size, order, same, state, lambda: source.ledger.warn(self.name))
 
     def share(self, process: int, processes: int) -> Stream:
         """What one of several processes reads: disjoint shares, which together are all; one process has all of it.
@@ -176,18 +188,6 @@ class Stream:
     def bad(self) -> BadRecords:
         """The records that were skipped until now, in files opened with `bad="skip"`."""
         return self._source.ledger.report() if isinstance(self._source, TableFiles) else BadRecords(0, ())
-
-    def _windows(self, seed: int, process: int) -> Windows:
-        width = sum(leaf.size for tree in (self._like.query, self._like.evidence) for _, leaf in trees.leaves(tree))
-        source = self._source
-        if not isinstance(source, TableFiles):
-            return passing_windows(self.blocks, width)
-
-        def load(chunk: int) -> Data | None:
-            found = source.load(chunk)
-            return None if found is None else self._conform(self._compare(found, chunk))
-
-        return chunk_windows(load, source.sizes(), width, (seed, process), lambda: source.ledger.warn(self.name))
 
     def _reblock(self, rows: int) -> Iterator[Data]:
         waiting, held = list[Data](), 0

@@ -21,7 +21,7 @@ import numpy as np
 from veil.data.core import trees
 from veil.data.core.packages import needed
 from veil.data.recorded.recordings import Episode, OnDisk, Recording, json_object
-from veil.data.recorded.views import choices, join, tuple_keys
+from veil.data.recorded.views import choices, join, named, tuple_keys
 
 MAIN, METADATA = "main_data.hdf5", "metadata.json"
 ENDINGS = (".hdf5", ".h5")
@@ -47,15 +47,13 @@ def read(file: Path) -> Recording:
     about = json_object(beside.read_bytes(), str(beside)) if beside.is_file() else {}
     if about.get("data_format", "hdf5") != "hdf5":
         raise ValueError(
-            f"{beside}: data_format is {about['data_format']!r}, and only hdf5 can be read; write it "
-            "with minari as hdf5"
+            f"{beside}: data_format is {about['data_format']!r}, and only hdf5 can be read; write it so with minari"
         )
     categories: dict[str, Any] = {}
     pictures = set()
     for kind in ("observation", "action"):
-        for name, leaf in _leaves(
-            json_object(about.get(f"{kind}_space") or "{}", f"{beside}: {kind}_space"), kind
-        ).items():
+        space = json_object(about.get(f"{kind}_space") or "{}", f"{beside}: {kind}_space")
+        for name, (leaf,) in named(_tree(space), kind):
             if leaf.get("type") in ("Discrete", "MultiDiscrete"):
                 counts = np.ravel(leaf["n"] if leaf["type"] == "Discrete" else leaf["nvec"])
                 starts = np.broadcast_to(np.ravel(leaf.get("start", 0)), counts.shape)
@@ -165,8 +163,8 @@ def _episode(file: Path, name: str, pictures: frozenset[str]) -> Episode:
             seed = group.attrs.get("seed")
             over, cut = (end in group and bool(np.any(group[end][()])) for end in ENDS)
             return Episode(
-                _named(_arrays(group["observations"], pictures, "observation"), "observation"),
-                _named(_arrays(group["actions"], frozenset(), "action"), "action"),
+                _arrays(group["observations"], pictures, "observation"),
+                _arrays(group["actions"], frozenset(), "action"),
                 np.asarray(group["rewards"][()]),
                 over,
                 cut,
@@ -181,21 +179,14 @@ def _episode(file: Path, name: str, pictures: frozenset[str]) -> Episode:
 ENDS = ("terminations", "truncations")
 
 
-def _arrays(node: Any, pictures: frozenset[str], name: str) -> dict[str, np.ndarray]:
+def _arrays(group: Any, pictures: frozenset[str], name: str) -> dict[str, np.ndarray]:
     """The arrays in a group and its groups, named as a path; those of text are left out."""
-    if isinstance(node, Mapping):  # a group, of h5py too
-        inside = [_arrays(node[key], pictures, join(name, key)) for key in node]
-        return {key: array for part in inside for key, array in part.items()}
-    array = node[()]
-    if name in pictures:
-        return {name: _decoded(array)}
-    return {name: np.asarray(array)} if np.asarray(array).dtype.kind in "biuf" else {}
-
-
-def _named(arrays: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
-    if not arrays:
-        raise ValueError(f"{kind}s: there are none that are numbers")
-    return arrays
+    found = {path: leaf[()] for path, leaf in named(group, name)}
+    found = {path: _decoded(value) if path in pictures else np.asarray(value) for path, value in found.items()}
+    found = {path: array for path, array in found.items() if array.dtype.kind in "biuf"}
+    if name and not found:
+        raise ValueError(f"{name}s: there are none that are numbers")
+    return found
 
 
 def _decoded(codes: Any) -> np.ndarray:
@@ -204,16 +195,12 @@ def _decoded(codes: Any) -> np.ndarray:
     return np.stack([np.asarray(image.open(io.BytesIO(np.asarray(code, np.uint8).tobytes()))) for code in codes])
 
 
-def _leaves(space: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:
-    """The spaces that hold numbers, named as the arrays are."""
+def _tree(space: Mapping[str, Any]) -> Any:
+    """A space as `named` takes observations, with a list in place of each array."""
     kind, inside = space.get("type"), space.get("subspaces")
     if kind == "Dict" and isinstance(inside, dict):
-        parts = [_leaves(each, join(name, key)) for key, each in inside.items()]
-    elif kind == "Tuple" and isinstance(inside, list):
-        parts = [_leaves(each, join(name, f"_index_{i}")) for i, each in enumerate(inside)]
-    else:
-        return {name: dict(space)}
-    return {key: leaf for part in parts for key, leaf in part.items()}
+        return {key: _tree(each) for key, each in inside.items()}
+    return tuple(map(_tree, inside)) if kind == "Tuple" and isinstance(inside, list) else [space]
 
 
 def _encoded(leaf: Mapping[str, Any]) -> bool:

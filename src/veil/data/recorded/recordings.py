@@ -52,17 +52,15 @@ class Episode:
         if not self.observations or not self.actions:
             raise ValueError("an episode needs at least one observation and one action by name")
         steps = len(self.rewards)
-        for kind, arrays, wanted in (
-            ("observations", self.observations, steps + 1),
-            ("actions", self.actions, steps),
+        for kind, arrays, wanted, what in (
+            ("observations", self.observations, steps + 1, "the first one and one after each action"),
+            ("actions", self.actions, steps, "one for each reward"),
         ):
             for name, array in arrays.items():
                 if np.ndim(array) < 1 or len(array) != wanted:
-                    first = kind == "observations"
-                    what = "the first one and one after each action" if first else "one for each reward"
                     raise ValueError(
-                        f"{kind}: {name!r} must have {wanted} entries, {what} (of {steps} rewards); its "
-                        f"shape is {np.shape(array)}"
+                        f"{kind}: {name!r} must have {wanted} entries, {what} (of {steps} rewards); its shape is "
+                        f"{np.shape(array)}"
                     )
 
     def __len__(self) -> int:
