@@ -113,14 +113,13 @@ class ArrayTable(Table):
     def _read(self, places: Iterable[tuple[int, int]], wanted: Sequence[int] | None) -> Iterator[Any]:
         """Ranges of rows one after the other, for which what is compressed is unpacked once."""
         with ExitStack() as opened:
-            archive = opened.enter_context(zipfile.ZipFile(self.path)) if self.path.suffix.lower() == ".npz" else None
-            files = {
-                # Read and not mapped: a file that is written to in the meantime must not end the process.
-                name: opened.enter_context(
-                    archive.open(f"{name}.npy") if archive and self.members[name].packed else self.path.open("rb")
-                )
-                for name in self._used(wanted)
-            }
+            files: dict[str, Any] = {}
+            for name in self._used(wanted):
+                if self.members[name].packed:
+                    archive = opened.enter_context(zipfile.ZipFile(self.path))
+                    files[name] = opened.enter_context(archive.open(f"{name}.npy"))
+                else:  # read and not mapped: a file that is written to in the meantime must not end the process
+                    files[name] = opened.enter_context(self.path.open("rb"))
             for start, stop in places:
                 yield self._picked({name: self._rows(file, name, start, stop) for name, file in files.items()}, wanted)
 

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import weakref
 import zlib
 from bisect import bisect_right
@@ -49,7 +50,7 @@ class DelimitedTable(Table):
         self._eol = b"\n" if b"\n" in head or b"\r" not in head else b"\r"
         place, line = 3 if head.startswith(b"\xef\xbb\xbf") else 0, 1
         self._places = [(place, line, 0)]  # the byte, line and row where each of the `ranges` that are known begins
-        self._ahead = -1, (b"", 0)  # a row, and the text that was found there
+        self._lock, self._ahead = threading.Lock(), (-1, (b"", 0))  # a row, and the text that was found there
         first: list[str] = []
         kinds, header, sample, other = [""], False, 0, ""
         while not sample and (text := self._whole_rows(place, line, BLOCK)):  # the first is enough, if it has a row
@@ -84,7 +85,7 @@ class DelimitedTable(Table):
     def ranges(self, rows: int) -> Iterator[tuple[int, int]]:
         """About `FEW` of them, or of `BLOCK` bytes, whatever `rows` asks for; found as they are asked for."""
         number = 0
-        while number + 1 < len(self._places) or self._another():
+        while number + 1 < len(self._places) or self._another(number):
             start, stop = (row for _, _, row in self._places[number : number + 2])
             number += 1
             if stop > start:  # not of blank lines alone
@@ -231,18 +232,21 @@ class DelimitedTable(Table):
                     self.broken = f"{self.path}, line {at}: a quoted cell is never closed; close it, or take it out"
         return b""
 
-    def _another(self) -> bool:
-        """Whether there is one more piece of the file than is known."""
-        place, line, row = self._places[-1]
-        text = self._whole_rows(place, line, max(1, min(BLOCK, self._file.stat().st_size // FEW)))
-        if text:
-            breaks = np.frombuffer(self._plain(text)[0], np.uint8) == self._eol[0]
-            begins = np.frombuffer(text, np.uint8)[np.append(0, np.flatnonzero(breaks[:-1]) + 1)]
-            rows = len(begins) - np.count_nonzero((begins == 10) | (begins == 13))
-            lines = np.count_nonzero(breaks) if b'"' not in text else text.count(self._eol)
-            self._places.append((place + len(text), line + int(lines), row + int(rows)))
-            self._ahead = row, (text, line)
-        return bool(text)
+    def _another(self, number: int) -> bool:
+        """Whether there is one more piece of the file than so many; of several threads one looks for it."""
+        with self._lock:
+            place, line, row = self._places[-1]
+            if len(self._places) > number + 1:
+                return True
+            text = self._whole_rows(place, line, max(1, min(BLOCK, self._file.stat().st_size // FEW)))
+            if text:
+                breaks = np.frombuffer(self._plain(text)[0], np.uint8) == self._eol[0]
+                begins = np.frombuffer(text, np.uint8)[np.append(0, np.flatnonzero(breaks[:-1]) + 1)]
+                rows = len(begins) - np.count_nonzero((begins == 10) | (begins == 13))
+                lines = np.count_nonzero(breaks) if b'"' not in text else text.count(self._eol)
+                self._places.append((place + len(text), line + int(lines), row + int(rows)))
+                self._ahead = row, (text, line)
+            return bool(text)
 
     def _text(self, start: int) -> tuple[bytes, int]:
         """The text of the one of the `ranges` that begins with this row, and its first line."""

@@ -240,14 +240,9 @@ def _space(tree: Any, categories: Mapping[str, Any], name: str) -> dict[str, Any
     if trees.is_tree(tree):
         inside = {key: _space(tree[key], categories, join(name, key)) for key in sorted(tree)}
         keys = tuple_keys(inside)
-        return (
-            {"type": "Tuple", "subspaces": [inside[key] for key in keys]}
-            if keys
-            else {
-                "type": "Dict",
-                "subspaces": inside,
-            }
-        )
+        if keys:
+            return {"type": "Tuple", "subspaces": [inside[key] for key in keys]}
+        return {"type": "Dict", "subspaces": inside}
     if name in categories:
         starts, counts = zip(*((a, b - a) for a, b in choices(categories[name])), strict=True)
         if isinstance(categories[name], range):
