@@ -120,9 +120,6 @@ Data('episodes': N=2, query [2, 1], 3 steps)
 >>> from veil.data.core.trees import leaves
 >>> leaves({"frame": 1, "arm": {"left": 2}}), leaves(3), leaves(None)
 ([(('frame',), 1), (('arm', 'left'), 2)], [((), 3)], [])
->>> from veil.data.formats.arrays import by_role
->>> by_role({"query/frame": 1, "query/arm/left": 2, "weight": 3})
-{'query': {'frame': 1, 'arm': {'left': 2}}, 'weight': 3}
 >>> from veil.data.formats.idx import find_images
 >>> find_images([], "train") is None
 True

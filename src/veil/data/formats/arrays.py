@@ -2,7 +2,7 @@
 
 import threading
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,6 @@ from veil.data.core.checks import FIELDS
 from veil.data.core.chunks import ranges
 from veil.data.core.columns import CELLS
 from veil.data.core.numbers import unique
-from veil.data.core.trees import Tree
 from veil.data.formats.roles import Table
 
 # numpy parses a header with Python's compiler, which in Python 3.11 fails when threads use it at the same time
@@ -139,7 +138,9 @@ class ArrayTable(Table):
 
     def _picked(self, arrays: dict[str, np.ndarray], wanted: Sequence[int] | None) -> Any:
         if wanted is None:
-            return by_role(arrays) if self.roles else {"query": next(iter(arrays.values()))}
+            if not self.roles:
+                return {"query": next(iter(arrays.values()))}
+            return trees.nested({tuple(name.split("/")): array for name, array in arrays.items()})
         flat = {name: array.reshape(len(array), -1) for name, array in arrays.items()}
         if len(flat) == 1:
             return next(iter(flat.values()))[:, [self._places[i][2] for i in wanted]]
@@ -155,12 +156,6 @@ class ArrayTable(Table):
             for name, one in self.members.items()
             for i in range(1 if len(one.shape) == 1 else one.shape[1])
         ]
-
-
-def by_role(arrays: Mapping[str, Any]) -> dict[str, Tree]:
-    """Arrays by the names that they have in a file as fields: "query/frame" is a leaf of the query."""
-    fields: dict[str, Tree] = trees.nested({tuple(name.split("/")): array for name, array in arrays.items()})
-    return fields
 
 
 def _npy(path: Path) -> dict[str, Member]:

@@ -98,7 +98,8 @@ class Stream:
         ('x0', 'y0')
         """
         source = self._source
-        mapped = source.map(function) if isinstance(source, TableFiles) else lambda: map(function, source())
+        passes = lambda: (function(block) for block in source())  # noqa: E731
+        mapped = source.map(function) if isinstance(source, TableFiles) else passes
         return Stream(mapped, self.rows, count=self.count, name=self.name)
 
     def batches(
