@@ -109,7 +109,8 @@ def select(
         return np.stack([arrays[role][:, column] for role, column in pairs], axis=1)
 
     def there(places: list[int]) -> np.ndarray:
-        every = np.ones(len(observed), bool)
+        assert observed is not None
+        every = np.ones(observed.shape[0], np.bool_)
         return np.stack([observed[:, place - first] if place >= first else every for place in places], axis=1)
 
     made: dict[str, Tree] = {field: array for field, array in arrays.items() if field in ("weight", "index")}

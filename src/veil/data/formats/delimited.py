@@ -240,11 +240,11 @@ class DelimitedTable(Table):
                 return True
             text = self._whole_rows(place, line, max(1, min(BLOCK, self._file.stat().st_size // FEW)))
             if text:
-                breaks = np.frombuffer(self._plain(text)[0], np.uint8) == self._eol[0]
-                begins = np.frombuffer(text, np.uint8)[np.append(0, np.flatnonzero(breaks[:-1]) + 1)]
+                ends = np.flatnonzero(np.frombuffer(self._plain(text)[0], np.uint8) == self._eol[0])
+                begins = np.frombuffer(text, np.uint8)[np.append(0, ends[: len(ends) - text.endswith(self._eol)] + 1)]
                 rows = len(begins) - np.count_nonzero((begins == 10) | (begins == 13))
-                lines = np.count_nonzero(breaks) if b'"' not in text else text.count(self._eol)
-                self._places.append((place + len(text), line + int(lines), row + int(rows)))
+                lines = len(ends) if b'"' not in text else text.count(self._eol)
+                self._places.append((place + len(text), line + lines, row + int(rows)))
                 self._ahead = row, (text, line)
             return bool(text)
 
