@@ -131,10 +131,13 @@ class TestCsv:
         )
         table, text = DelimitedTable(path), path.read_bytes()
         assert (table.rows(), table.broken) == (1000, "")
-        for (start, stop), (place, line, _, _) in zip(table.ranges(1), table._index(), strict=False):
+        ranges = list(table.ranges(1))
+        for start, stop in ranges:
             np.testing.assert_array_equal(table.load(start, stop, [0, 1]), [[i, 2 * i] for i in range(start, stop)])
+        for place, line, row in table._places:
             assert text[:place].count(b"\n") + 1 == line
-        assert 50 < len(table.ranges(1)) < 80
+            assert text[place:].count(b",") == 1000 - row
+        assert 50 < len(ranges) < 80
         assert stop == 1000
 
 

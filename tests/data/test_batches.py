@@ -140,9 +140,7 @@ def test_rows_are_mixed_across_chunks_and_evenly(monkeypatch):
     data = Data(np.arange(192.0))
     places, near = [], Counter()
     for seed in range(60):
-        windows = shuffling.chunk_windows(
-            lambda chunk: data[3 * chunk : 3 * chunk + 3], [3] * 64, 1, (seed,), lambda: None
-        )
+        windows = shuffling.chunk_windows(lambda chunk: data[3 * chunk : 3 * chunk + 3], [3] * 64, 1, (seed,))
         batches = shuffling.Batches(windows, 192, (seed,), {}, None)
         order = next(batches).query[:, 0].astype(int)
         batches.close()

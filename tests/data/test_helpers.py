@@ -46,9 +46,9 @@ Data('zeros': N=2, query (y0))
 >>> from veil.data.core.columns import suggestion
 >>> suggestion("waitin", ["eruptions", "waiting"])
 "did you mean 'waiting'? Available: eruptions, waiting"
->>> from veil.data.core.columns import flat
+>>> from veil.data.core.checks import flat
 >>> flat({"pair": [1, 0], "one": [2]}), flat(None)
-([1, 0, 2], [])
+((1, 0, 2), ())
 >>> from veil.data.core.columns import resolve_tree
 >>> resolve_tree(("a", "b", "c"), {"pair": ["b", 0], "one": "c"}, "query")
 {'pair': [1, 0], 'one': [2]}
@@ -86,8 +86,6 @@ Data('episodes': N=2, query [2, 1], 3 steps)
 >>> from veil.data.core.packages import needed
 >>> needed("lines need json", "tables", "json").__name__
 'json'
->>> from veil.data.core.records import check_policy
->>> check_policy("skip")
 >>> from veil.data.core.records import Ledger
 >>> ledger = Ledger()
 >>> ledger.enter(0, 2, ["a.npy, row 3: infinite", "a.npy, row 7: infinite"])
@@ -122,9 +120,6 @@ Data('episodes': N=2, query [2, 1], 3 steps)
 >>> from veil.data.core.trees import leaves
 >>> leaves({"frame": 1, "arm": {"left": 2}}), leaves(3), leaves(None)
 ([(('frame',), 1), (('arm', 'left'), 2)], [((), 3)], [])
->>> from veil.data.formats.arrays import by_role
->>> by_role({"query/frame": 1, "query/arm/left": 2, "weight": 3})
-{'query': {'frame': 1, 'arm': {'left': 2}}, 'weight': 3}
 >>> from veil.data.formats.idx import find_images
 >>> find_images([], "train") is None
 True

@@ -14,7 +14,6 @@ from veil.data.core import trees
 from veil.data.core.arrays import unchecked
 from veil.data.core.checks import sequence_shape
 from veil.data.core.columns import resolve, suggestion
-from veil.data.formats.arrays import ArrayTable
 from veil.data.formats.paths import TABLES, ending, find, is_pattern
 from veil.data.formats.tables import open_table
 from veil.data.recorded.opening import is_recording, recording
@@ -291,10 +290,7 @@ def is_table(source: str) -> bool:
         return len(load(source).query_shape) == 1
     if is_many(source) or is_recording(Path(source)):
         return False
-    if Path(source).suffix.lower() != ".npz":
-        return True
-    table = ArrayTable(Path(source))
-    return not table.roles and bool(table.names)
+    return Path(source).suffix.lower() != ".npz" or bool(open_table(Path(source)).names)
 
 
 def _arrays(source: str, columns: Any, weight: str | None, blocks: Blocks | None) -> Data | Stream:

@@ -22,7 +22,6 @@ def places(run: Any, source: str, how: Any) -> Places | None:
     from veil.cli import reading
     from veil.data.core.columns import resolve
     from veil.data.core.episodes import ordered
-    from veil.data.formats.arrays import ArrayTable
     from veil.data.formats.tables import open_table
     from veil.data.recorded.opening import is_recording
 
@@ -30,7 +29,7 @@ def places(run: Any, source: str, how: Any) -> Places | None:
     if not reading.is_file(source) or reading.is_many(source) or is_recording(Path(source)):
         return None
     table = open_table(Path(source))
-    if isinstance(table, ArrayTable) and table.ragged:
+    if table.ragged:
         arrays = table.whole(None)
         episode, time = arrays.get("episode"), arrays.get("time")
     else:

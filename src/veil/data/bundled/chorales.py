@@ -1,18 +1,20 @@
 """Bach's chorales as piano rolls, from the MusicXML files of the music21 corpus."""
 
 import io
-import os
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from veil.data.core.arrays import Data, labels
 from veil.data.core.episodes import ragged
+from veil.data.formats.writing import whole
 
 LOWEST, KEYS = 21, 88  # of a piano, as MIDI numbers
 LARGEST = 1 << 24  # bytes of one score
@@ -52,7 +54,8 @@ def read_chorales(place: Path, steps: int = 1, name: str = "chorales") -> Data:
         if not pieces:
             raise ValueError(f"{place}: it has no four-part scores") from None
         rolls, lengths = np.concatenate(pieces), np.array([len(piece) for piece in pieces])
-        _keep(kept, rolls, lengths)
+        with suppress(OSError), whole(kept) as file:  # where nothing can be written they are made anew each time
+            np.savez_compressed(file, query=rolls, lengths=lengths)
     rows = Data(rolls, query_names=NAMES, name=name)
     return ragged(lengths, rows.query, names=labels(rows))
 
@@ -105,7 +108,9 @@ def _notes(part: ElementTree.Element) -> tuple[list[Note], Fraction, Fraction]:
                 begin = before if each.find("chord") is not None else now
                 pitch = each.find("pitch")
                 if pitch is not None:
-                    notes.append((bar + begin, bar + begin + length, _key(pitch)))
+                    step, octave = (pitch.findtext("step") or "").strip(), int(pitch.findtext("octave") or 4)
+                    key = 12 * (octave + 1) + NOTES[step] + round(float(pitch.findtext("alter") or 0))
+                    notes.append((bar + begin, bar + begin + length, key))
                 before, now = begin, begin + length
             longest = max(longest, now)
         bar += longest
@@ -113,38 +118,15 @@ def _notes(part: ElementTree.Element) -> tuple[list[Note], Fraction, Fraction]:
     return notes, first or Fraction(0), bar
 
 
-def _key(pitch: ElementTree.Element) -> int:
-    step, octave = pitch.findtext("step") or "", pitch.findtext("octave") or "4"
-    return 12 * (int(octave) + 1) + NOTES[step.strip()] + round(float(pitch.findtext("alter") or 0))
-
-
 def _scores(place: Path) -> Iterator[bytes]:
     """The scores in order of their names; .mxl files are archives with the score in them."""
-    for packed in _packed(place):
-        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+    folder: Any = place if place.is_dir() else zipfile.Path(place, INSIDE)
+    for file in sorted(folder.iterdir(), key=lambda each: each.name):
+        if not file.name.endswith(".mxl"):
+            continue
+        with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as archive:
             container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
             root = container.find(".//{*}rootfile")
             inside = archive.getinfo("" if root is None else root.get("full-path", ""))
             if inside.file_size <= LARGEST:
                 yield archive.read(inside)
-
-
-def _packed(place: Path) -> Iterable[bytes]:
-    if place.is_dir():
-        for file in sorted(place.glob("*.mxl")):
-            yield file.read_bytes()
-        return
-    with zipfile.ZipFile(place) as wheel:
-        for name in sorted(wheel.namelist()):
-            if name.startswith(INSIDE) and name.endswith(".mxl") and "/" not in name.removeprefix(INSIDE):
-                yield wheel.read(name)
-
-
-def _keep(place: Path, rolls: np.ndarray, lengths: np.ndarray) -> None:
-    part = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, query=rolls, lengths=lengths)
-        part.replace(place)
-    except OSError:  # a place that cannot be written: it is made anew each time
-        part.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ def _loader(name: str, folder: Path | None) -> Callable[[], Data] | None:
     if name == "bishop-inverse":
         return lambda: bishop_inverse(1000, np.random.default_rng(2006))
     if name == "digits":
-        return _digits if find_spec("sklearn") is not None else None
+        digits = lambda: import_module("sklearn.datasets").load_digits(return_X_y=True)  # noqa: E731
+        return (lambda: _images(name, *digits())) if find_spec("sklearn") is not None else None
     named, base = os.environ.get("VEIL_DATA"), name.removesuffix("-test").removesuffix("-eighths")
     # Both sets of images have the same file names: in a folder for all data only its subfolders tell them apart.
     folders = [folder / base, folder] if folder is not None else [Path(named) / base] if named else []
@@ -143,28 +145,17 @@ def _bundled(name: str) -> Data:
     return Data(np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2), query_names=names, name=name)
 
 
-def _digits() -> Data:
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    return _images("digits", np.asarray(found.data, np.float32), np.asarray(found.target))  # counts, exact in float32
-
-
 def _images(name: str, pixels: np.ndarray, label: np.ndarray) -> Data:
     names = tuple(f"pixel{i}" for i in range(pixels.shape[1]))
-    label = label.astype(np.float32)
+    pixels, label = pixels.astype(np.float32, copy=False), label.astype(np.float32)  # counts are exact in it
     return Data(pixels, evidence=label, query_names=names, evidence_names=("label",), name=name)
 
 
-def _described() -> dict[str, Example]:
-    found = tomllib.loads((_BUNDLED / "examples.toml").read_text("utf-8"))
-    made = {}
-    for name, each in found.items():
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in each.items()
-        }
-        made[name] = Example(name, **fields)
-    return made
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
-_EXAMPLES = _described()
+_EXAMPLES = {
+    name: Example(name, **{key: _frozen(value) for key, value in each.items()})
+    for name, each in tomllib.loads((_BUNDLED / "examples.toml").read_text("utf-8")).items()
+}

@@ -21,33 +21,30 @@ class Data:
     Query, evidence and `observed` are each an array or a dictionary of arrays by name (of dictionaries too), whose
     first axes are the same: `Data({"frame": frames, "reward": rewards})`. Keys are text without "/".
 
-    Arrays may be lists, numpy and jax arrays, pandas frames and series and pyarrow tables (whose column names are
-    kept, if they are not in a dictionary). Numbers become floats: float32 stays, float16, bool and 8 and 16-bit
+    Arrays may be lists, numpy and jax arrays, tensors, pandas frames and series, and pyarrow tables (names of columns
+    are kept, if they are not in a dictionary). Numbers become floats: float32 stays, float16, bool and 8 and 16-bit
     integers become float32 (exactly), everything else float64. Arrays that are already floats are shared, not copied.
-
-    A NaN in the query is a missing entry: it is marked in `observed` and filled with 0, as is every entry that a given
-    `observed` excludes. When nothing is missing `observed` is None, and otherwise it has a mask for each array of the
-    query; rows selected from data with missing entries keep the mask even if they happen to be complete, so that all
-    blocks have the same fields. Evidence must be complete.
-
     A `numpy.memmap` stays on disk, unread and unchecked, at its own dtype: `blocks`, `fields` and indexing with
     integers or a mask read, convert and check the rows they return.
 
+    A NaN in the query is a missing entry: it is marked in `observed` and filled with 0, as is every entry that a given
+    `observed` excludes. Rows selected from data with missing entries keep the mask even if they happen to be complete,
+    so that all blocks have the same fields.
+
     Fields:
         query: [N, ...]; a 1-D query becomes [N, 1].
-        evidence: [N, P] or None; 1-D becomes [N, 1]. More axes are allowed.
+        evidence: [N, P] or None, complete; 1-D becomes [N, 1]. More axes are allowed.
         weight: [N], finite, non-negative, with a positive sum; None means 1 for each datum.
-        observed: the query's shape, True where an entry is present; None means all are. What is given may leave arrays
-            of a dictionary out: all of theirs are present.
+        observed: the query's shape, True where an entry is present; None if nothing is missing. What is given may leave
+            arrays of a dictionary out: all of theirs are present.
         index: [N] non-negative integers that identify the data, for posteriors with one row per datum; or None.
         mask: of sequences, query [N, T, ...]: [N, T], True at steps that are there and False at the padding behind
             them, where query and evidence become 0. None means that all steps are there. See `episodes`.
         reset: of sequences: [N, T], True where an episode starts inside a sequence; the first step always does. None
             means nowhere else.
-        query_names: one per column (the last axis) of the query; y0, y1, ... by default. In a dictionary those of its
-            arrays in order: the keys with dots between them, and a number if there are several columns
-            ("arm.joints0"); one name for an array with two or more axes per datum (or step), such as images.
-        evidence_names: one per column (the last axis) of the evidence; x0, x1, ... by default; or as above.
+        query_names, evidence_names: one per column (the last axis); y0, y1, ... and x0, x1, ... by default. In a
+            dictionary those of its arrays in order: the keys with dots between them, and a number if there are several
+            columns ("arm.joints0"); one name for an array with two or more axes per datum (or step), such as images.
         name: what tables and pictures call the data.
         view: how they were made of what an environment shows (`Recording.data`), which actors see by; else None.
 
@@ -90,7 +87,8 @@ class Data:
     ) -> None:
         given = {"query": query, "evidence": evidence, "weight": weight, "observed": observed, "index": index}
         given |= {"mask": mask, "reset": reset}
-        _set(self, *checked(given, (query_names, evidence_names, name), whole=True, first_row=0), view)
+        made = unchecked(*checked(given, (query_names, evidence_names, name), whole=True, first_row=0), view)
+        vars(self).update(vars(made))
 
     def __len__(self) -> int:
         """The number of data N."""
@@ -164,19 +162,15 @@ class Data:
                 raise ValueError(f"data[{':'.join(ends)}] selects none of the {count} rows; select at least one")
             return unchecked(trees.map(lambda array: array[rows], self._arrays()), labels(self), self.view)
         wanted = np.asarray(rows)
-        if wanted.dtype == bool:
-            if wanted.shape != (count,):
-                raise IndexError(
-                    f"a boolean mask of rows must have shape ({count},), one entry a row; got {wanted.shape}"
-                )
-            wanted = np.flatnonzero(wanted)
-        if wanted.size and not np.issubdtype(wanted.dtype, np.integer):
-            raise IndexError(f"rows must be a slice, integers or a boolean mask; got an array of {wanted.dtype}")
+        if wanted.dtype == bool and wanted.shape != (count,):
+            raise IndexError(f"a boolean mask of rows must have shape ({count},), one entry a row; got {wanted.shape}")
+        wanted = np.flatnonzero(wanted) if wanted.dtype == bool else np.atleast_1d(wanted)
         if wanted.ndim > 1:
             raise IndexError(f"rows must be one integer or a 1-D array; got shape {wanted.shape}")
-        wanted = np.atleast_1d(wanted)
         if wanted.size == 0:
             raise ValueError(f"the index selects none of the {count} rows; select at least one")
+        if wanted.dtype.kind not in "iu":
+            raise IndexError(f"rows must be a slice, integers or a boolean mask; got an array of {wanted.dtype}")
         bad = wanted[(wanted < -count) | (wanted >= count)]
         if bad.size:
             raise IndexError(f"row {bad[0]} is out of range: there are {count} rows, counted from 0")
@@ -191,14 +185,13 @@ class Data:
         >>> [len(block) for block in Data([1.0, 2.0, 3.0]).blocks(2)]
         [2, 1]
         """
-        rows = check_rows(rows)
+        check_rows(rows)
         return (self._rows(slice(start, start + rows), start) for start in range(0, len(self), rows))
 
     def numbered(self) -> Data:
         """The same data with an index, row numbers unless they have one: for posteriors with one row per datum."""
-        if self.index is not None:
-            return self
-        return unchecked({**self.fields(), "index": np.arange(len(self))}, labels(self), self.view)
+        numbers = {"index": np.arange(len(self))}
+        return self if self.index is not None else unchecked({**self.fields(), **numbers}, labels(self), self.view)
 
     def split(self, fraction: float, rng: np.random.Generator) -> tuple[Data, Data]:
         """Two disjoint random parts, the first with about `fraction` of the data; both keep the order of the rows.
@@ -280,18 +273,11 @@ def labels(data: Data) -> Labels:
     return data.query_names, data.evidence_names, data.name
 
 
-def _set(data: Data, arrays: Mapping[str, Any], names: tuple[Any, Any, str], view: Any = None) -> None:
-    object.__setattr__(data, "view", view)
-    for field in FIELDS:
-        object.__setattr__(data, field, arrays.get(field))
-    for field, value in zip(("query_names", "evidence_names", "name"), names, strict=True):
-        object.__setattr__(data, field, value)
-
-
 def unchecked(arrays: Mapping[str, Tree], names: Labels, view: Any = None) -> Data:
     """Data of arrays that are known to be good: nothing is checked again, and nothing needs to hold for the whole."""
     made = object.__new__(Data)
-    _set(made, arrays, names, view)
+    called = dict(zip(("query_names", "evidence_names", "name"), names, strict=True))
+    vars(made).update({**dict.fromkeys(FIELDS), **arrays, **called, "view": view})
     return made
 
 
@@ -307,12 +293,10 @@ def concatenate(parts: Sequence[Data]) -> Data:
     """The rows of several data after each other; all must be in memory and have the same columns and fields."""
     if len(parts) == 1:
         return parts[0]
-    together = lambda *arrays: np.concatenate(arrays)  # noqa: E731
-    arrays = {
-        field: trees.map(together, *(vars(part)[field] for part in parts)) for field in FIELDS if field != "observed"
-    }
+    every: list[dict[str, Tree]] = [vars(part) for part in parts]
     if any(part.observed is not None for part in parts):
-        arrays["observed"] = trees.map(together, *(every_mask(part.query, part.observed) for part in parts))
+        every = [{**vars(part), "observed": every_mask(part.query, part.observed)} for part in parts]
+    arrays = {name: trees.map(lambda *all_: np.concatenate(all_), *(each[name] for each in every)) for name in FIELDS}
     return unchecked(arrays, labels(parts[0]), parts[0].view)
 
 

@@ -52,7 +52,7 @@ def checked(
             raise ValueError("query must have at least one observed entry; all of them are missing")
     weight, index = of("weight", _weights, count, lead, whole, first_row), of("index", _identities, count, lead)
     fields = dict(zip(FIELDS, (query, evidence, weight, observed, index, mask, reset), strict=True))
-    return fields, (_flat(query_names), _flat(evidence_names), str(names[2]))
+    return fields, (flat(query_names), flat(evidence_names), str(names[2]))
 
 
 def sequence_shape(query: Tree) -> tuple[int, int] | None:
@@ -81,23 +81,24 @@ def default_names(tree: Tree, letter: str, sequences: bool) -> Tree:
 
 
 def flat_names(tree: Tree, letter: str, sequences: bool) -> tuple[str, ...]:
-    """The names of all columns, leaf after leaf."""
-    return _flat(default_names(tree, letter, sequences))
+    """The default names of all columns, leaf after leaf."""
+    return flat(default_names(tree, letter, sequences))
 
 
-def _flat(names: Tree) -> tuple[str, ...]:
+def flat(names: Tree) -> tuple[Any, ...]:
+    """What is in the lists that are the leaves of a tree, one after the other."""
     return tuple(name for _, each in trees.leaves(names) for name in each)
 
 
 def leaf_names(names: Any, tree: Tree, argument: str, letter: str, sequences: bool) -> Tree:
     """Those given, or the default, of each leaf. Without a mask [N, T, D] may be an image or a sequence of vectors."""
     usual = default_names(tree, letter, sequences)
-    given = (names,) if isinstance(names, str) else tuple(str(name) for name in names) if names else _flat(usual)
-    fits = [each for each in (usual, default_names(tree, letter, not sequences)) if len(_flat(each)) == len(given)]
+    given = (names,) if isinstance(names, str) else tuple(str(name) for name in names) if names else flat(usual)
+    fits = [each for each in (usual, default_names(tree, letter, not sequences)) if len(flat(each)) == len(given)]
     if not fits:
         axis = "its last axis" if not trees.is_tree(tree) else "of its leaves; one that is like an image has one"
         raise ValueError(
-            f"{argument}_names must name the {len(_flat(usual))} columns of {argument} ({axis}); "
+            f"{argument}_names must name the {len(flat(usual))} columns of {argument} ({axis}); "
             f"got {len(given)} names: {given}"
         )
     if len(set(given)) != len(given):
@@ -138,12 +139,10 @@ def _same_rows(tree: Tree, argument: str, count: int, lead: str) -> None:
 
 def _steps(value: Any, query: Tree, argument: str, true: str) -> np.ndarray:
     """Booleans [N, T], one a step."""
-    for path, leaf in trees.leaves(query):
-        if leaf.ndim < 3:
-            what = trees.text("query", path)
-            raise ValueError(
-                f"{argument} is for sequences, whose {what} has the shape [N, T, ...]; this one has {leaf.shape}"
-            )
+    short = next(((path, leaf) for path, leaf in trees.leaves(query) if leaf.ndim < 3), None)
+    if short is not None:
+        what, shape = trees.text("query", short[0]), short[1].shape
+        raise ValueError(f"{argument} is for sequences, whose {what} has the shape [N, T, ...]; this one has {shape}")
     path, lead = trees.leaves(query)[0]
     _same_steps(query, "query", query, trees.text("query", path))
     steps = np.array(array_of(value, argument)[0], subok=False)
@@ -256,13 +255,18 @@ def incomplete(column: str, row: int, value: str, what: str = "evidence") -> Val
     )
 
 
+def _vector(value: Any, argument: str, what: str, count: int, lead: str) -> np.ndarray:
+    """One entry for each datum, [N] or [N, 1]."""
+    array, _ = array_of(value, argument)
+    array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+    if array.ndim != 1:
+        raise ValueError(f"{argument} must have shape [N], one {what} per datum; got {array.shape}")
+    _same_rows(array, argument, count, lead)
+    return array
+
+
 def _weights(value: Any, count: int, lead: str, whole: bool, first_row: int) -> np.ndarray:
-    weight, _ = array_of(value, "weight")
-    if weight.ndim == 2 and weight.shape[1] == 1:
-        weight = weight[:, 0]
-    if weight.ndim != 1:
-        raise ValueError(f"weight must have shape [N], one number per datum; got {weight.shape}")
-    _same_rows(weight, "weight", count, lead)
+    weight = _vector(value, "weight", "number", count, lead)
     if isinstance(weight, np.memmap):
         float_type(weight.dtype, "weight")
         return weight
@@ -277,10 +281,7 @@ def _weights(value: Any, count: int, lead: str, whole: bool, first_row: int) -> 
 
 
 def _identities(value: Any, count: int, lead: str) -> np.ndarray:
-    index, _ = array_of(value, "index")
-    if index.ndim != 1:
-        raise ValueError(f"index must have shape [N], one integer per datum; got {index.shape}")
-    _same_rows(index, "index", count, lead)
+    index = _vector(value, "index", "integer", count, lead)
     if not np.issubdtype(index.dtype, np.integer):
         raise TypeError(f"index must hold integers; got {index.dtype}")
     if not isinstance(index, np.memmap) and index.min() < 0:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from veil.data.core import trees
-from veil.data.core.checks import Labels, flat_names, incomplete
+from veil.data.core.checks import Labels, flat, flat_names, incomplete
 from veil.data.core.trees import Tree
 
 # By name or position, one or several; or a dictionary of these: columns into the arrays of a tree.
@@ -49,11 +49,6 @@ def resolve_tree(names: Sequence[str], wanted: Columns, argument: str) -> Tree:
         twice = next(place for place in found if found.count(place) > 1)
         raise ValueError(f"{argument}: column {names[twice]!r} is named twice; name it once")
     return places
-
-
-def flat(places: Tree) -> list[int]:
-    """All positions in a tree of lists of them."""
-    return [place for _, each in trees.leaves(places) for place in each]
 
 
 def suggestion(item: str, names: Sequence[str]) -> str:
@@ -103,39 +98,36 @@ def select(
     if outputs is None:
         outputs = [i for i in range(len(names)) if i not in flat(inputs)]
     check_roles(names, flat(outputs), flat(inputs))
+    first, observed = len(labels[1]), arrays.get("observed")
+
+    def taken(places: list[int]) -> Any:  # arrays wanted as they are stay shared
+        for role, all_of_it in (("query", range(first, len(names))), ("evidence", range(first))):
+            if places == list(all_of_it):
+                return arrays[role]
+        # One column at a time, so that the columns that are not wanted are neither copied nor, if mapped, read.
+        pairs = [("query", place - first) if place >= first else ("evidence", place) for place in places]
+        return np.stack([arrays[role][:, column] for role, column in pairs], axis=1)
+
+    def there(places: list[int]) -> np.ndarray:
+        assert observed is not None
+        every = np.ones(observed.shape[0], np.bool_)
+        return np.stack([observed[:, place - first] if place >= first else every for place in places], axis=1)
+
     made: dict[str, Tree] = {field: array for field, array in arrays.items() if field in ("weight", "index")}
-    pairs = trees.map(lambda places: _picked(arrays, labels, places), outputs)
-    made["query"] = trees.map(lambda pair: pair[0], pairs)
-    if "observed" in arrays:
-        made["observed"] = trees.map(lambda pair: np.ones(pair[0].shape, bool) if pair[1] is None else pair[1], pairs)
+    made["query"] = trees.map(taken, outputs)
     if inputs is not None:
-        pairs = trees.map(lambda places: _picked(arrays, labels, places), inputs)
-        for (_, (_, mask)), (_, places) in zip(trees.leaves(pairs), trees.leaves(inputs), strict=True):
-            if mask is not None and not mask.all():
-                row, column = np.argwhere(~mask)[0]
+        made["evidence"] = trees.map(taken, inputs)
+    if observed is not None:
+        made["observed"] = trees.map(there, outputs)
+        for _, places in trees.leaves(inputs):
+            if not there(places).all():
+                row, column = np.argwhere(~there(places))[0]
                 raise incomplete(names[places[column]], int(row), "missing")
-        made["evidence"] = trees.map(lambda pair: pair[0], pairs)
     called = [
         flat_names(tree, "", sequences=False) if trees.is_tree(places) else tuple(names[i] for i in places or ())
         for tree, places in ((made["query"], outputs), (made.get("evidence"), inputs))
     ]
     return made, (called[0], called[1], labels[2])
-
-
-def _picked(arrays: Mapping[str, Any], labels: Labels, places: list[int]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Columns and, where query entries are missing, their mask. Arrays wanted as they are stay shared."""
-    first, observed = len(labels[1]), arrays.get("observed")
-    if places == list(range(first, first + len(labels[0]))):
-        return arrays["query"], observed
-    if first and places == list(range(first)):
-        return arrays["evidence"], None
-    # One column at a time, so that the columns that are not wanted are neither copied nor, if mapped, read.
-    pairs = [("query", place - first) if place >= first else ("evidence", place) for place in places]
-    found = np.stack([arrays[role][:, column] for role, column in pairs], axis=1)
-    if observed is None:
-        return found, None
-    there = np.ones(len(found), bool)
-    return found, np.stack([observed[:, column] if role == "query" else there for role, column in pairs], axis=1)
 
 
 # Numbers held at once while a table is read: about 5 MB as text, 0.5 MB as float64.

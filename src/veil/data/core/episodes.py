@@ -41,20 +41,18 @@ def episodes(
     >>> episodes([{"place": np.zeros((3, 2)), "reward": np.zeros(3)}, {"place": np.zeros((1, 2)), "reward": [1.0]}])
     Data('episodes': N=2, query {place [3, 2], reward [3, 1]}, 4 steps)
     """
-    rows = _lists(query, "query")
-    path, lead = trees.leaves(rows)[0]
+    given = {"query": _lists(query, "query")}
+    given |= {} if evidence is None else {"evidence": _lists(evidence, "evidence")}
+    (first, lead), *others = trees.leaves(given)
     sizes = [len(part) for part in lead]
-    given = None if evidence is None else _lists(evidence, "evidence")
-    for argument, parts in (("query", rows), ("evidence", given)):
-        for where, each in trees.leaves(parts):
-            if [len(part) for part in each] != sizes:
-                raise ValueError(
-                    f"{trees.text(argument, where)}: expected as many sequences as {trees.text('query', path)} has, "
-                    "each of the same length; got others"
-                )
+    for path, parts in others:
+        if [len(part) for part in parts] != sizes:
+            raise ValueError(
+                f"{trees.text(path[0], path[1:])}: expected as many sequences as {trees.text(first[0], first[1:])} "
+                "has, each of the same length; got others"
+            )
     names = tuple(query_names), tuple(evidence_names), name
-    rows, given = trees.map(np.concatenate, rows), trees.map(np.concatenate, given)
-    return ragged(sizes, rows, given, weight=weight, names=names)
+    return ragged(sizes, **trees.map(np.concatenate, given), weight=weight, names=names)
 
 
 def grouped(data: Data, episode: Any = None, time: Any = None) -> Data:
@@ -77,15 +75,12 @@ def grouped(data: Data, episode: Any = None, time: Any = None) -> Data:
     """
     fields = data.fields()
     order, lengths = ordered(episode, time, len(data))
-    given = trees.map(lambda array: array[order], {name: fields[name] for name in fields.keys() - {"index", "weight"}})
-    weight = None
-    if "weight" in fields:
-        first = np.cumsum(lengths) - lengths
-        rows = fields["weight"][order]
-        weight = rows[first]
-        if not np.array_equal(np.repeat(weight, lengths), rows):
+    given = trees.map(lambda array: array[order], {name: fields[name] for name in fields.keys() - {"index"}})
+    if "weight" in given:
+        rows, given["weight"] = given["weight"], given["weight"][np.cumsum(lengths) - lengths]
+        if not np.array_equal(np.repeat(given["weight"], lengths), rows):
             raise ValueError("weight: all rows of an episode must have the same one, which is that of the sequence")
-    return ragged(lengths, **given, weight=weight, names=labels(data))
+    return ragged(lengths, **given, names=labels(data))
 
 
 def ordered(episode: Any, time: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +128,8 @@ def ragged(
         raise ValueError(f"lengths: every sequence has at least one step; sequence {row} (from 0) has {sizes[row]}")
     mask = np.arange(sizes.max())[None] < sizes[:, None]
     arrays = {"query": query, "evidence": evidence, "observed": observed}
-    for path, array in trees.leaves({name: tree for name, tree in arrays.items() if tree is not None}):
+    flat = trees.map(lambda array: array[:, None] if array.ndim == 1 else array, arrays)
+    for path, array in trees.leaves({name: tree for name, tree in flat.items() if tree is not None}):
         if len(array) != sizes.sum():
             what = trees.text(path[0], path[1:])
             raise ValueError(f"lengths: they add up to {sizes.sum()} steps, and {what} has {len(array)}")
@@ -143,13 +139,9 @@ def ragged(
         whole[mask] = array
         return whole
 
-    flat = trees.map(lambda array: array[:, None] if array.ndim == 1 else array, arrays)
-    wide = trees.map(spread, flat)
     return Data(
-        wide["query"],
-        wide["evidence"],
-        weight,
-        wide["observed"],
+        **trees.map(spread, flat),
+        weight=weight,
         query_names=names[0] or flat_names(flat["query"], "y", sequences=False),
         evidence_names=names[1] or flat_names(flat["evidence"], "x", sequences=False),
         name=names[2],
@@ -170,23 +162,20 @@ def steps(data: Data) -> Data:
     """
     if data.view is not None and data.view.taken and sequence_shape(data.query) is None:
         return data
-    shape = shape_of(data)
+    shape, fields = shape_of(data), data.fields()
     mask = np.ones(shape, bool) if data.mask is None else data.mask
-    fields = data.fields()
-    arrays = {name: fields[name] for name in ("query", "evidence", "observed") if name in fields}
-    arrays = trees.map(lambda array: array[mask], arrays)
     if data.weight is not None:
-        arrays["weight"] = np.broadcast_to(data.weight[:, None], mask.shape)[mask]
-    return unchecked(arrays, labels(data), data.view)
+        fields["weight"] = np.broadcast_to(data.weight[:, None], shape)
+    kept = {name: fields[name] for name in ("query", "evidence", "observed", "weight") if name in fields}
+    return unchecked(trees.map(lambda array: array[mask], kept), labels(data), data.view)
 
 
 def shape_of(data: Data) -> tuple[int, int]:
     """The N and T of sequences."""
     shape = sequence_shape(data.query)
     if shape is None:
-        found = ", ".join(
-            f"{trees.text('query', path)} {list(leaf.shape)}" for path, leaf in trees.leaves(data.query)
-        ).removeprefix("query ")
+        each = [f"{trees.text('query', path)} {list(leaf.shape)}" for path, leaf in trees.leaves(data.query)]
+        found = ", ".join(each).removeprefix("query ")
         raise ValueError(
             f"data: expected sequences, query [N, T, ...]; got {found}. Make them with veil.data.episodes or "
             "veil.data.grouped"
@@ -209,8 +198,7 @@ def _column(value: Any, count: int, argument: str) -> np.ndarray:
         missing = np.array([type(each).__name__ in MISSING_TYPES or each != each for each in column])
         column = column if missing.any() else np.asarray(column.tolist())
     else:
-        kind = column.dtype.kind
-        missing = np.isnan(column) if kind == "f" else np.isnat(column) if kind in "mM" else np.zeros(count, bool)
+        missing = np.asarray(column != column)  # of numbers and dates alike
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
         raise ValueError(f"{argument}: it must be known for every row; in row {row} (from 0) it is missing")
@@ -271,17 +259,13 @@ def _lists(value: Any, argument: str) -> Tree:
 
 
 def _arrays(value: Any, argument: str) -> list[np.ndarray]:
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        value = list(value)
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list | tuple | np.ndarray):
         raise TypeError(f"{argument}: expected a list of arrays, one a sequence; got {type(value).__name__}")
     found = [array_of(part, argument)[0] for part in value]
     found = [part[:, None] if part.ndim == 1 else part for part in found]
     if not found or not all(part.ndim >= 2 and len(part) for part in found):
         raise ValueError(f"{argument}: expected at least one sequence, and at least one step in each, [T, ...]")
-    shapes = {part.shape[1:] for part in found}
+    shapes = sorted({part.shape[1:] for part in found})
     if len(shapes) > 1:
-        raise ValueError(
-            f"{argument}: sequences may differ in length only; their steps have the shapes {sorted(shapes)}"
-        )
+        raise ValueError(f"{argument}: sequences may differ in length only; their steps have the shapes {shapes}")
     return found

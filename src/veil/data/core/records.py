@@ -33,26 +33,22 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[int, int] = {}
-        self._names: dict[int, list[str]] = {}
+        self._bad: dict[int, tuple[int, list[str]]] = {}
         self._warned = 0
 
     def enter(self, chunk: int, count: int, names: list[str]) -> None:
         """The bad records of a chunk; those of files that could not be opened have negative numbers."""
         with self._lock:
-            if count:
-                self._counts[chunk] = count
-                if chunk in self._names or len(self._names) < CHUNKS:
-                    self._names[chunk] = names[:SHOWN]
-            else:
-                self._counts.pop(chunk, None)
-                self._names.pop(chunk, None)
+            known = chunk in self._bad or len(self._bad) < CHUNKS
+            self._bad[chunk] = (count, names[:SHOWN] if known else [])
+            if not count:
+                del self._bad[chunk]
 
     def report(self) -> BadRecords:
         """All that was found until now."""
         with self._lock:
-            names = [name for chunk in sorted(self._names) for name in self._names[chunk]]
-            return BadRecords(sum(self._counts.values()), tuple(names[:SHOWN]))
+            names = [name for _, (_, names) in sorted(self._bad.items()) for name in names]
+            return BadRecords(sum(count for count, _ in self._bad.values()), tuple(names[:SHOWN]))
 
     def warn(self, what: str) -> None:
         """At the end of a pass: how many were skipped, if that is news."""
@@ -65,9 +61,3 @@ class Ledger:
                 DataWarning,
                 stacklevel=2,
             )
-
-
-def check_policy(bad: str) -> None:
-    """Refuse an unknown policy."""
-    if bad not in ("refuse", "skip"):
-        raise ValueError(f"bad must be 'refuse' (stop at the first bad record) or 'skip' (and count them); got {bad!r}")

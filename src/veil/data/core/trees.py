@@ -14,10 +14,8 @@ def is_tree(value: Any) -> bool:
 
 def leaves(tree: Tree) -> list[tuple[Path, Any]]:
     """The leaves with their paths, in the order of the keys."""
-    if tree is None:
-        return []
     if not is_tree(tree):
-        return [((), tree)]
+        return [] if tree is None else [((), tree)]
     return [((key, *path), leaf) for key, branch in tree.items() for path, leaf in leaves(branch)]
 
 
@@ -32,17 +30,15 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
         return None
     if not is_tree(tree):
         return function(tree, *others)
-    return {
-        key: map(function, branch, *(None if other is None else other[key] for other in others))
-        for key, branch in tree.items()
-    }
+    at = lambda other, key: None if other is None else other[key]  # noqa: E731
+    return {key: map(function, branch, *(at(other, key) for other in others)) for key, branch in tree.items()}
 
 
 def paths(tree: Tree, here: Path = ()) -> Tree:
     """The tree with each leaf's path in its place."""
-    if tree is None or not is_tree(tree):
-        return None if tree is None else here
-    return {key: paths(branch, (*here, key)) for key, branch in tree.items()}
+    if is_tree(tree):
+        return {key: paths(branch, (*here, key)) for key, branch in tree.items()}
+    return None if tree is None else here
 
 
 def nested(flat: Mapping[Path, Any]) -> Tree:

@@ -1,5 +1,7 @@
 """Long sequences as training windows of one length."""
 
+from functools import partial
+
 import numpy as np
 
 from veil.data.core import trees
@@ -54,10 +56,11 @@ def windows(data: Data, length: int, stride: int | None = None, *, marked: bool 
         wide = inside.reshape(*inside.shape, *[1] * (picked.ndim - 2))
         return picked if inside.all() else np.where(wide, picked, np.asarray(filler, picked.dtype))
 
-    made: dict[str, Tree] = {}
-    for field in [name for name in arrays if name in ("query", "evidence", "observed")]:
-        filler = field == "observed"
-        made[field] = trees.map(lambda array, filler=filler: cut(array, filler), arrays[field])
+    made: dict[str, Tree] = {
+        name: trees.map(partial(cut, filler=name == "observed"), arrays[name])
+        for name in ("query", "evidence", "observed")
+        if name in arrays
+    }
     if "weight" in arrays:
         made["weight"] = arrays["weight"][row]
     if not inside.all():

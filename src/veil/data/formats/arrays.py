@@ -2,8 +2,8 @@
 
 import threading
 import zipfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ from veil.data.core.checks import FIELDS
 from veil.data.core.chunks import ranges
 from veil.data.core.columns import CELLS
 from veil.data.core.numbers import unique
-from veil.data.core.trees import Tree
 from veil.data.formats.roles import Table
 
 # numpy parses a header with Python's compiler, which in Python 3.11 fails when threads use it at the same time
@@ -25,12 +24,23 @@ RAGGED = {"query", "evidence", "weight", "observed", "lengths", "episode", "time
 
 
 class Member(NamedTuple):
-    """An array in a file: it begins at byte `offset`, None if it is compressed."""
+    """An array, whose numbers begin at byte `start` of the file or, if it is `packed`, of what is unpacked."""
 
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype[Any]
-    offset: int | None
+    start: int
+    packed: bool = False
+
+    @property
+    def width(self) -> int:
+        """The numbers of each row."""
+        return int(np.prod(self.shape[1:]))
+
+    @property
+    def across(self) -> bool:
+        """Whether the numbers of a row are not next to each other."""
+        return self.fortran and len(self.shape) > 1
 
 
 class ArrayTable(Table):
@@ -42,7 +52,6 @@ class ArrayTable(Table):
     Attributes:
         members: each array by name, in the order of the file.
         roles: whether the arrays are the fields of `Data`, by name ("query", "query/frame"), rather than columns.
-        ragged: whether the arrays are steps of sequences, with `lengths` or an `episode` for each.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,83 +84,67 @@ class ArrayTable(Table):
         return tuple(sorted(self.names)) or (shapes if self.roles else next(iter(shapes.values())))
 
     def width(self, wanted: Sequence[int] | None) -> int:
-        if wanted is not None:
-            return len(wanted)
-        return sum(int(np.prod(one.shape[1:])) for one in self.members.values())
+        return sum(one.width for one in self.members.values()) if wanted is None else len(wanted)
 
     def whole(self, wanted: Sequence[int] | None) -> Any:
         return self.load(0, self.rows(), wanted)
 
-    def chunks(self, wanted: Sequence[int] | None) -> Iterator[Any]:
-        names = self._used(wanted)
-        size = max(1, CELLS // max(1, sum(int(np.prod(self.members[name].shape[1:])) for name in names)))
-        with ExitStack() as opened:  # files are closed where the reading ends, not where Python notices
-            readers = [opened.enter_context(closing(self._parts(name, size))) for name in names]
-            for arrays in zip(*readers, strict=True):
-                yield self._picked(dict(zip(names, arrays, strict=True)), wanted)
-
-    def cells(self, column: int) -> np.ndarray:
-        found: np.ndarray = self.whole([column])[:, 0]
+    def load(self, start: int, stop: int, wanted: Sequence[int] | None) -> Any:
+        (found,) = self._read([(start, stop)], wanted)
         return found
+
+    def parts(self, start: int, stop: int, wanted: Sequence[int] | None) -> Iterator[Any]:
+        packed = [name for name in self._used(wanted) if self.members[name].packed]
+        for name in packed:
+            if self.members[name].across:
+                raise ValueError(
+                    f"{self.path}: array {name!r} is in Fortran order and compressed, which cannot be streamed by "
+                    "rows; save numpy.ascontiguousarray of it, or read the file whole"
+                )
+        size = max(1, CELLS // self.width(wanted)) if packed else stop - start
+        yield from self._read(((start + a, start + b) for a, b in ranges(stop - start, size)), wanted)
 
     def ranges(self, rows: int) -> list[tuple[int, int]]:
         """Ranges of `rows` rows, each of which can be read on its own; compressed arrays only as a whole."""
-        plain = all(one.offset is not None for one in self.members.values())
-        return ranges(self.rows(), rows if plain else self.rows())
+        packed = any(one.packed for one in self.members.values())
+        return ranges(self.rows(), self.rows() if packed else rows)
 
-    def load(self, start: int, stop: int, wanted: Sequence[int] | None) -> Any:
-        return self._picked({name: self._rows(name, start, stop) for name in self._used(wanted)}, wanted)
+    def _read(self, places: Iterable[tuple[int, int]], wanted: Sequence[int] | None) -> Iterator[Any]:
+        """Ranges of rows one after the other, for which what is compressed is unpacked once."""
+        with ExitStack() as opened:
+            files: dict[str, Any] = {}
+            for name in self._used(wanted):
+                if self.members[name].packed:
+                    archive = opened.enter_context(zipfile.ZipFile(self.path))
+                    files[name] = opened.enter_context(archive.open(f"{name}.npy"))
+                else:  # read and not mapped: a file that is written to in the meantime must not end the process
+                    files[name] = opened.enter_context(self.path.open("rb"))
+            for start, stop in places:
+                yield self._picked({name: self._rows(file, name, start, stop) for name, file in files.items()}, wanted)
+
+    def _rows(self, file: Any, name: str, start: int, stop: int) -> np.ndarray:
+        one = self.members[name]
+        count = min(stop, one.shape[0]) - start
+        found = np.empty((one.width, count) if one.across else (1, count * one.width), one.dtype)
+        for column, run in enumerate(found):
+            first = column * one.shape[0] + (start if one.across else start * one.width)
+            file.seek(one.start + first * one.dtype.itemsize)
+            if file.readinto(run.view(np.uint8)) < run.nbytes:
+                raise ValueError(f"{self.path} is cut off: array {name!r} ends before row {start + count}")
+        return (found.T if one.across else found).reshape(count, *one.shape[1:], order="F" if one.across else "C")
 
     def _used(self, wanted: Sequence[int] | None) -> list[str]:
         return list(self.members if wanted is None else dict.fromkeys(self._places[i][1] for i in wanted))
 
     def _picked(self, arrays: dict[str, np.ndarray], wanted: Sequence[int] | None) -> Any:
         if wanted is None:
-            return by_role(arrays) if self.roles else {"query": next(iter(arrays.values()))}
+            if not self.roles:
+                return {"query": next(iter(arrays.values()))}
+            return trees.nested({tuple(name.split("/")): array for name, array in arrays.items()})
         flat = {name: array.reshape(len(array), -1) for name, array in arrays.items()}
         if len(flat) == 1:
             return next(iter(flat.values()))[:, [self._places[i][2] for i in wanted]]
         return np.stack([flat[member][:, i] for _, member, i in (self._places[j] for j in wanted)], axis=1)
-
-    def _rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        shape, fortran, dtype, offset = self.members[name]
-        if offset is None:
-            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as inside:
-                _header(inside, self.path, name)  # by numpy.load it would be parsed without the lock
-                whole = np.frombuffer(bytearray(inside.read()), dtype)
-            return whole.reshape(shape, order="F" if fortran else "C")[start:stop]
-        # Read and not mapped: a file that is written to in the meantime must not end the process.
-        stop, width = min(stop, shape[0]), int(np.prod(shape[1:]))
-        runs = [(start * width, (stop - start) * width)]
-        if fortran and len(shape) > 1:  # column by column
-            runs = [(column * shape[0] + start, stop - start) for column in range(width)]
-        found = []
-        with self.path.open("rb") as file:
-            for first, count in runs:
-                file.seek(offset + first * dtype.itemsize)
-                found.append(np.fromfile(file, dtype, count))
-                if len(found[-1]) < count:
-                    raise ValueError(f"{self.path} is cut off: array {name!r} ends before row {stop}")
-        if len(runs) == 1:
-            return found[0].reshape(-1, *shape[1:])
-        return np.stack(found, axis=1).reshape(-1, *shape[1:], order="F")
-
-    def _parts(self, name: str, size: int) -> Generator[np.ndarray]:
-        shape, fortran, dtype, offset = self.members[name]
-        if offset is not None:
-            yield from (self._rows(name, start, stop) for start, stop in ranges(shape[0], size))
-            return
-        if fortran and len(shape) > 1:
-            raise ValueError(
-                f"{self.path}: array {name!r} is in Fortran order and compressed, which cannot be streamed by rows; "
-                "save numpy.ascontiguousarray of it, or read the file whole"
-            )
-        with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
-            _header(file, self.path, name)
-            each = int(np.prod(shape[1:]))
-            for start, stop in ranges(shape[0], size):
-                data = file.read((stop - start) * each * dtype.itemsize)
-                yield np.frombuffer(data, dtype, (stop - start) * each).reshape(-1, *shape[1:])
 
     def _columns(self) -> list[tuple[str, str, int]]:
         """(column, array, position in it) of each column."""
@@ -165,20 +158,13 @@ class ArrayTable(Table):
         ]
 
 
-def by_role(arrays: Mapping[str, Any]) -> dict[str, Tree]:
-    """Arrays by the names that they have in a file as fields: "query/frame" is a leaf of the query."""
-    fields: dict[str, Tree] = trees.nested({tuple(name.split("/")): array for name, array in arrays.items()})
-    return fields
-
-
 def _npy(path: Path) -> dict[str, Member]:
     with path.open("rb") as file:
-        shape, fortran, dtype = _header(file, path, "")
-        offset = file.tell()
-    needed = offset + int(np.prod(shape)) * dtype.itemsize
+        one = _header(file, path, "")
+    needed = one.start + int(np.prod(one.shape)) * one.dtype.itemsize
     if path.stat().st_size < needed:
         raise ValueError(f"{path} is cut off: it has {path.stat().st_size} bytes of {needed}; get it again")
-    return {"column": Member(shape, fortran, dtype, offset)}
+    return {"column": one}
 
 
 def _npz(path: Path) -> dict[str, Member]:
@@ -186,17 +172,15 @@ def _npz(path: Path) -> dict[str, Member]:
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             for info in archive.infolist():
-                name, offset = info.filename.removesuffix(".npy"), None
+                name = info.filename.removesuffix(".npy")
                 with archive.open(info) as inside:
-                    head = _header(inside, path, name)
-                if info.compress_type == zipfile.ZIP_STORED:
-                    # Where the array lies: the member's header has 30 bytes, a name and an extra field.
+                    one = _header(inside, path, name)._replace(packed=info.compress_type != zipfile.ZIP_STORED)
+                if not one.packed:  # the header of what is in the archive has 30 bytes, a name and an extra field
                     file.seek(info.header_offset)
                     local = file.read(30)
-                    file.seek(int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little"), 1)
-                    _header(file, path, name)
-                    offset = file.tell()
-                members[name] = Member(*head, offset)
+                    sizes = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+                    one = one._replace(start=info.header_offset + 30 + sizes + one.start)
+                members[name] = one
     except zipfile.BadZipFile:
         raise ValueError(f"{path} is not a .npz file; save arrays with numpy.savez") from None
     if not members:
@@ -204,7 +188,7 @@ def _npz(path: Path) -> dict[str, Member]:
     return members
 
 
-def _header(file: Any, path: Path, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(file: Any, path: Path, name: str) -> Member:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     what = f"{path}: array {name!r}" if name else str(path)
     try:
@@ -214,4 +198,4 @@ def _header(file: Any, path: Path, name: str) -> tuple[tuple[int, ...], bool, np
         raise ValueError(f"{what} is not a numeric array of numpy's ({error}); save it with numpy.save") from None
     if dtype.hasobject:
         raise ValueError(f"{what} holds Python objects, which are never loaded; save a numeric array with numpy.save")
-    return shape, fortran, dtype
+    return Member(shape, fortran, dtype, file.tell())

@@ -14,7 +14,6 @@ from veil.data.core.packages import needed
 from veil.data.formats.roles import Table
 
 GROUP = 1 << 20  # numbers in the row groups that `write` makes
-AT_ONCE = 1 << 21  # numbers of a row group that are read at once
 ROWS = 4096
 
 
@@ -74,14 +73,13 @@ class ArrowTable(Table):
         self.numeric = tuple(any(test(kind) for test in tests) for kind in self._types)
 
     def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-        """As `Table` has it."""
-        names, kinds = self._numbers(wanted)
-        for batch in self._batches(names, max(1, CELLS // len(names))):
-            if batch.num_rows:
-                yield stacked(batch, kinds)
+        yield from self._read(wanted, range(len(self._groups)))
+
+    def parts(self, start: int, stop: int, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+        yield from self._read(wanted, [int(np.searchsorted(np.cumsum(self._groups), start, side="right"))])
 
     def cells(self, column: int) -> np.ndarray:
-        batches = list(self._batches([self.names[column]], CELLS))
+        batches = list(self._batches([self.names[column]], range(len(self._groups))))
         found: np.ndarray = self._pyarrow.Table.from_batches(batches).column(0).to_numpy()
         return found
 
@@ -90,41 +88,34 @@ class ArrowTable(Table):
         ends = np.cumsum([0, *self._groups]).tolist()
         return [(start, stop) for start, stop in pairwise(ends) if stop > start]
 
-    def load(self, start: int, stop: int, wanted: Sequence[int]) -> np.ndarray:
+    def _read(self, wanted: Sequence[int], groups: Sequence[int]) -> Iterator[np.ndarray]:
         names, kinds = self._numbers(wanted)
-        group = int(np.searchsorted(np.cumsum(self._groups), start, side="right"))  # the one that ends after `start`
-        if not self._parquet:
-            with self._open() as file:
-                return stacked(file.get_batch(group).select(names), kinds)
-        found = self.path.stat()
-        with self._open(_footer(self.path, found.st_size, found.st_mtime_ns)) as file:
-            # A few columns at a time, as otherwise a large group would be in memory twice.
-            some = max(1, AT_ONCE // (stop - start))
-            read = lambda now: file.read_row_group(group, columns=now, use_threads=False).select(now)  # noqa: E731
-            parts = [stacked(read(names[i : i + some]), kinds[i : i + some]) for i in range(0, len(names), some)]
-            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        yield from (stacked(batch, kinds) for batch in self._batches(names, groups) if batch.num_rows)
 
-    def _batches(self, names: list[str], size: int) -> Iterator[Any]:
+    def _batches(self, names: list[str], groups: Sequence[int]) -> Iterator[Any]:
+        """Row groups in small batches."""
+        size = max(1, CELLS // len(names))
         with self._open() as file:
             if self._parquet:
                 # Threads and whole row groups read ahead would make memory grow with the file, not with the batch.
-                for batch in file.iter_batches(batch_size=size, columns=names, use_threads=False):
+                for batch in file.iter_batches(size, row_groups=groups, columns=names, use_threads=False):
                     yield batch.select(names)
                 return
-            for group, rows in enumerate(self._groups):
-                batch = file.get_batch(group).select(names)
-                yield from (batch.slice(start, size) for start in range(0, rows, size))
+            for batch in (file.get_batch(group).select(names) for group in groups):
+                yield from (batch.slice(place, size) for place in range(0, batch.num_rows, size))
 
     @property
     def _parquet(self) -> bool:
         return self.path.suffix.lower() == ".parquet"
 
-    def _open(self, metadata: Any = None) -> Any:
+    def _open(self) -> Any:
         arrow = self._pyarrow
         try:
             if not self._parquet:
                 return arrow.ipc.open_file(arrow.memory_map(str(self.path)))
-            return arrow.parquet.ParquetFile(self.path, metadata=metadata, pre_buffer=False, buffer_size=1 << 16)
+            found = self.path.stat()
+            about = _footer(self.path, found.st_size, found.st_mtime_ns)
+            return arrow.parquet.ParquetFile(self.path, metadata=about, pre_buffer=False, buffer_size=1 << 16)
         except arrow.ArrowInvalid as error:
             kind = "Parquet" if self._parquet else "Feather"
             raise ValueError(f"{self.path} is not a readable {kind} file: {error}") from None

@@ -7,11 +7,11 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import weakref
 import zlib
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,27 +48,28 @@ class DelimitedTable(Table):
         with self._file.open("rb") as file:
             head = file.read(BLOCK)
         self._eol = b"\n" if b"\n" in head or b"\r" not in head else b"\r"
-        self._start = 3 if head.startswith(b"\xef\xbb\xbf") else 0
-        self._found: list[tuple[int, int, int, int]] = []
+        place, line = 3 if head.startswith(b"\xef\xbb\xbf") else 0, 1
+        self._places = [(place, line, 0)]  # the byte, line and row where each of the `ranges` that are known begins
+        self._lock, self._ahead = threading.Lock(), (-1, (b"", 0))  # a row, and the text that was found there
         first: list[str] = []
         kinds, header, sample, other = [""], False, 0, ""
-        for text, place in self._stretches(BLOCK):  # the first is enough, unless it has no row
-            for record, line in self._records(text, place, "surrogateescape"):
+        while not sample and (text := self._whole_rows(place, line, BLOCK)):  # the first is enough, if it has a row
+            for record, at in self._records(text, line, "surrogateescape"):
                 if not first:
                     first = record
                     self.names, header = self._header(first)
                     kinds = [""] * len(first)
                     if header:
-                        self._start = place + self._end_of_row(text)
+                        rest = text.split(self._eol, at - line + 1)[-1]
+                        self._places = [(place + len(text) - len(rest), at + 1, 0)]
                         continue
                 if len(record) != len(first):
-                    other = other or self._refusal(line, self._length(record))
+                    other = other or self._refusal(at, self._length(record))
                     continue
                 kinds, sample = [kind or _kind(cell) for kind, cell in zip(kinds, record, strict=True)], sample + 1
                 if all(kinds):
                     break
-            if sample:
-                break
+            place, line = place + len(text), line + text.count(self._eol)
         if not first:
             raise ValueError(self.broken or f"{path} is empty; expected a header and rows of numbers")
         if not sample:
@@ -78,15 +79,22 @@ class DelimitedTable(Table):
         empty = [i for i, (name, kind) in enumerate(zip(first, kinds, strict=True)) if not (name.strip() or kind)]
         self.unnamed = tuple(sorted({*row_index(first), *empty})) if header else ()
 
-    def chunks(self, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-        yield from (self._numbers(text, place, wanted) for text, place in self._stretches(BLOCK))
-        if self.broken:
-            raise ValueError(self.broken)
+    def parts(self, start: int, stop: int, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+        yield self._numbers(*self._text(start), wanted)
+
+    def ranges(self, rows: int) -> Iterator[tuple[int, int]]:
+        """About `FEW` of them, or of `BLOCK` bytes, whatever `rows` asks for; found as they are asked for."""
+        number = 0
+        while number + 1 < len(self._places) or self._another(number):
+            start, stop = (row for _, _, row in self._places[number : number + 2])
+            number += 1
+            if stop > start:  # not of blank lines alone
+                yield start, stop
 
     def cells(self, column: int) -> np.ndarray:
         """As they stand: numbers, of integers every digit, or text, in which a missing cell is None."""
         arrow, compute = self._arrow, self._arrow.compute
-        parts = [self._parsed(*part, [column], arrow.string()) for part in self._stretches(BLOCK)]
+        parts = [self._parsed(*self._text(start), [column], arrow.string()) for start, _ in self.ranges(1)]
         texts = compute.utf8_trim_whitespace(arrow.concat_tables(parts).column(0))
         texts = compute.if_else(compute.is_in(compute.utf8_lower(texts), arrow.array(MISSING)), None, texts)
         found: np.ndarray = texts.to_numpy()
@@ -99,29 +107,20 @@ class DelimitedTable(Table):
             return found if numbers.dtype.kind == "f" and np.any(np.abs(numbers) >= EXACT) else numbers
         return found
 
-    def rows(self) -> int:
-        return self._index()[-1][2]
-
-    def ranges(self, rows: int) -> list[tuple[int, int]]:
-        """About `FEW` of them, or of `BLOCK` bytes, whatever `rows` asks for, after a first look through the file."""
-        return [(before[2], here[2]) for before, here in pairwise(self._index())]
-
-    def load(self, start: int, stop: int, wanted: Sequence[int]) -> np.ndarray:
-        return self._numbers(*self._between(start, stop), wanted)
-
     def salvage(self, start: int, stop: int, wanted: Sequence[int]) -> tuple[np.ndarray, list[str], list[str]]:
-        """The rows of one of the `ranges` that can be read, what to call them, and which cannot be and why."""
-        good, lines, bad = self._careful(*self._between(start, stop), wanted, "surrogateescape")
-        return good, [f"line {line}" for line in lines], [f"line {line}: {reason}" for line, reason in bad]
+        """As `Table` has it; rows are called by their lines."""
+        good, lines, bad = self._careful(*self._text(start), wanted, "surrogateescape")
+        at = [f"{self.path}, line {line}" for line in lines]
+        return good, at, [f"{self.path}, line {line}: {reason}" for line, reason in bad]
 
     def _types(self, wanted: Sequence[int]) -> list[Any]:
         return [self._arrow.bool_() if self._kinds[i] == "boolean" else self._arrow.float64() for i in wanted]
 
-    def _numbers(self, text: bytes, place: int, wanted: Sequence[int]) -> np.ndarray:
-        table = self._parsed(text, place, wanted)
+    def _numbers(self, text: bytes, line: int, wanted: Sequence[int]) -> np.ndarray:
+        table = self._parsed(text, line, wanted)
         return table if isinstance(table, np.ndarray) else stacked(table, self._types(wanted))
 
-    def _parsed(self, text: bytes, place: int, wanted: Sequence[int], kind: Any = None) -> Any:
+    def _parsed(self, text: bytes, line: int, wanted: Sequence[int], kind: Any = None) -> Any:
         """A table of columns, of one type or each of its own; what pyarrow refuses as a careful look reads it."""
         arrow, names = self._arrow, [self.names[i] for i in wanted]
         types = self._types(wanted) if kind is None else [kind]
@@ -139,17 +138,17 @@ class DelimitedTable(Table):
                 ),
             )
         except arrow.ArrowInvalid as error:
-            good, _, bad = self._careful(text, place, () if kind else wanted, "strict")
+            good, _, bad = self._careful(text, line, () if kind else wanted, "strict")
             if bad or kind:
-                raise ValueError(self._refusal(*(bad or [(self._line(place), str(error))])[0])) from None
+                raise ValueError(self._refusal(*(bad or [(line, str(error))])[0])) from None
             return good
 
     def _careful(
-        self, text: bytes, place: int, wanted: Sequence[int], errors: str
+        self, text: bytes, line: int, wanted: Sequence[int], errors: str
     ) -> tuple[np.ndarray, list[int], list[Bad]]:
         """Row by row: the numbers of those that can be read and their lines, and the others."""
         good, lines, bad = [], [], []
-        for record, at in self._records(text, place, errors):
+        for record, at in self._records(text, line, errors):
             if len(record) != len(self.names):
                 bad.append((at, self._length(record)))
                 continue
@@ -191,12 +190,6 @@ class DelimitedTable(Table):
             )
         return unique(tuple(cell or f"column{i}" for i, cell in enumerate(cells)), path), True
 
-    def _end_of_row(self, text: bytes) -> int:
-        """Where the first row that is not blank ends."""
-        plain = self._plain(text)[0]
-        end = plain.find(self._eol, len(plain) - len(plain.lstrip(b"\r\n")))
-        return len(text) if end < 0 else end + 1
-
     def _length(self, record: list[str]) -> str:
         return f"{len(record)} cells in place of {len(self.names)}"
 
@@ -209,9 +202,8 @@ class DelimitedTable(Table):
             )
         return f"{self.path}, line {line}: {reason}. {advice}"
 
-    def _records(self, text: bytes, place: int, errors: str) -> Iterator[tuple[list[str], int]]:
+    def _records(self, text: bytes, line: int, errors: str) -> Iterator[tuple[list[str], int]]:
         """The records that are not blank, and the lines on which they end."""
-        line = self._line(place)
         try:
             reader = csv.reader(io.StringIO(text.decode("utf-8", errors), newline=""), delimiter=self._delimiter)
             yield from ((record, line + reader.line_num - 1) for record in reader if record)
@@ -222,28 +214,50 @@ class DelimitedTable(Table):
             at = line + reader.line_num - 1
             raise ValueError(f"{self.path}, line {at}: not a row of cells ({error})") from None
 
-    def _stretches(self, size: int) -> Iterator[tuple[bytes, int]]:
-        """A pass in whole rows, about so many bytes of text, and the first byte of each.
-
-        A quote that is never closed ends it, and is `broken`.
-        """
-        place, rest = self._start, b""
+    def _whole_rows(self, place: int, line: int, size: int) -> bytes:
+        """About so many bytes from a byte on; nothing at the end, or at a quote that is never closed: `broken`."""
+        text = b""
         with self._file.open("rb") as file:
             file.seek(place)
             while not self.broken:
-                more = file.read(max(size, len(rest)))
-                text = rest + more
+                more = file.read(max(size, len(text)))
+                text += more
                 plain, opened = self._plain(text)
-                if opened is not None and (not more or len(text) > LONGEST):
-                    at = self._line(place) + text.count(self._eol, 0, opened)
+                if opened is None and not more:
+                    return text
+                if cut := plain.rfind(self._eol, 0, opened) + 1:
+                    return text[:cut]
+                if not more or len(text) > LONGEST:
+                    at = line + text.count(self._eol, 0, opened)
                     self.broken = f"{self.path}, line {at}: a quoted cell is never closed; close it, or take it out"
-                whole = opened is None and not more
-                cut = len(text) if whole else plain.rfind(self._eol, 0, opened) + 1
-                if (body := text[:cut]) and (body[0] not in b"\r\n" or body.strip(b"\r\n")):  # no blank lines alone
-                    yield body, place
-                place, rest = place + cut, text[cut:]
-                if not more:
-                    return
+        return b""
+
+    def _another(self, number: int) -> bool:
+        """Whether there is one more piece of the file than so many; of several threads one looks for it."""
+        with self._lock:
+            place, line, row = self._places[-1]
+            if len(self._places) > number + 1:
+                return True
+            text = self._whole_rows(place, line, max(1, min(BLOCK, self._file.stat().st_size // FEW)))
+            if text:
+                ends = np.flatnonzero(np.frombuffer(self._plain(text)[0], np.uint8) == self._eol[0])
+                begins = np.frombuffer(text, np.uint8)[np.append(0, ends[: len(ends) - text.endswith(self._eol)] + 1)]
+                rows = len(begins) - np.count_nonzero((begins == 10) | (begins == 13))
+                lines = len(ends) if b'"' not in text else text.count(self._eol)
+                self._places.append((place + len(text), line + lines, row + int(rows)))
+                self._ahead = row, (text, line)
+            return bool(text)
+
+    def _text(self, start: int) -> tuple[bytes, int]:
+        """The text of the one of the `ranges` that begins with this row, and its first line."""
+        (row, known), self._ahead = self._ahead, (-1, (b"", 0))
+        if row == start:
+            return known
+        number = bisect_right(self._places, start, key=lambda each: each[2]) - 1
+        (place, line, _), (end, _, _) = self._places[number : number + 2]
+        with self._file.open("rb") as file:
+            file.seek(place)
+            return file.read(end - place), line
 
     def _plain(self, text: bytes) -> tuple[bytes, int | None]:
         """The text without line breaks in quotes, and where quotes open that do not close."""
@@ -255,40 +269,6 @@ class DelimitedTable(Table):
             return b"x" * len(cell[0])
 
         return self._quoted.sub(hide, text) if b'"' in text else text, opened
-
-    def _index(self) -> list[tuple[int, int, int, int]]:
-        """Of each of the `ranges` the first byte and line, and the rows before it; and the end of the one before."""
-        if not self._found:
-            found, rows, end, line, size = [], 0, self._start, self._line(self._start), self._file.stat().st_size
-            for text, place in self._stretches(max(1, min(BLOCK, (size - end) // FEW))):
-                line += place - end  # blank lines, of which nothing was given
-                found.append((place, line, rows, end))
-                plain = np.frombuffer(self._plain(text)[0], np.uint8)
-                begins = np.concatenate([[0], np.flatnonzero(plain[:-1] == self._eol[0]) + 1])
-                rows += int(np.count_nonzero(~np.isin(plain[begins], (10, 13))))
-                end, line = place + len(text), line + text.count(self._eol)
-            self._found = [*found, (end, line, rows, end)]
-        return self._found
-
-    def _between(self, start: int, stop: int) -> tuple[bytes, int]:
-        """The text of one of the `ranges`, and its first byte."""
-        index = self._index()
-        number = bisect_left(index, start, key=lambda each: each[2])
-        place = index[number][0]
-        with self._file.open("rb") as file:
-            file.seek(place)
-            return file.read(index[number + 1][3] - place), place
-
-    def _line(self, place: int) -> int:
-        """The line of a byte, which is only needed to say what is wrong."""
-        known = next((line for first, line, _, _ in self._found if first == place), None)
-        if known is not None:
-            return known
-        count = 1
-        with self._file.open("rb") as file:
-            for start in range(0, place, BLOCK):
-                count += file.read(min(BLOCK, place - start)).count(self._eol)
-        return count
 
 
 def _unpacked(owner: object, path: Path) -> Path:

@@ -1,43 +1,43 @@
 """Many files of one kind as one source of data, with random access and a policy for what cannot be read."""
 
-import os
-import zipfile
-import zlib
+from __future__ import annotations
+
+import copy
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from veil.data.core import trees
 from veil.data.core.arrays import Data, block
 from veil.data.core.checks import Labels
-from veil.data.core.chunks import Chunked, chunk_rows
-from veil.data.core.records import SHOWN, Ledger
+from veil.data.core.chunks import chunk_rows
+from veil.data.core.records import Ledger
 from veil.data.core.trees import Tree
-from veil.data.formats.delimited import DelimitedTable
-from veil.data.formats.roles import Roles, Table
+from veil.data.formats.roles import UNREADABLE, Changed, Fields, Roles, Table, of_the_system, reason_of
 
 LARGEST = 1 << 26  # numbers in a chunk that a source can not divide: 0.5 GB in float64
-# What decoders raise for bad files.
-UNREADABLE = (ValueError, EOFError, OSError, SyntaxError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 class Place(NamedTuple):
-    """A chunk: rows `start` to `stop` (excluded) of a file."""
+    """A chunk: its number, and its file and the rows `start` to `stop` (excluded) in it."""
 
+    number: int
     file: int
     start: int
     stop: int
 
 
-class TableFiles(Chunked):
-    """Files of tables, all with the same columns (in any order), one after the other.
+class TableFiles:
+    """Files of tables, all with the same columns (in any order), one after the other, in numbered chunks, 0, 1, ...
+
+    Several threads may load chunks at the same time.
 
     Args:
         tables: the files, opened.
-        roles: of the columns of the first one; None for arrays that are fields of data by their names.
+        roles: of the columns of the first one; None for whole arrays.
         bad: what to do with records that cannot be read.
         ledger: of the records that are skipped; it may have files already that could not be opened.
         name: of the data.
@@ -47,7 +47,9 @@ class TableFiles(Chunked):
         self._roles, self._bad, self.ledger, self.name = roles, bad, ledger, name
         self._tables: list[Table] = []
         self._places: list[Place] | None = None
-        self._labels: Labels = ((), (), name) if roles is None else roles.labels(tables[0], name)
+        self._shared = False
+        self._function: Callable[[Data], Data] = lambda found: found
+        self._labels: Labels = ((), tables[0].classes, name) if roles is None else roles.labels(tables[0], name)
         like = tables[0].like
         for number, table in enumerate(tables):
             if table.like == like:
@@ -61,7 +63,7 @@ class TableFiles(Chunked):
         if roles is not None:  # later files may have the columns in another order
             names = [tables[0].names[i] for i in roles.wanted]
             self._wanted = [[table.names.index(name) for name in names] for table in self._tables]
-        self._stamps = [stamp(table.path) for table in self._tables]
+        self._stamps = [table.stamp() for table in self._tables]
 
     @property
     def count(self) -> int | None:
@@ -69,78 +71,110 @@ class TableFiles(Chunked):
         known = [table.count for table in self._tables if table.count is not None]
         return sum(known) if len(known) == len(self._tables) and self._bad == "refuse" else None
 
+    def map(self, function: Callable[[Data], Data]) -> TableFiles:
+        """The same files with a function of each block."""
+        made, before = copy.copy(self), self._function
+        made._function = lambda found: function(before(found))
+        return made
+
+    def share(self, process: int, processes: int) -> TableFiles:
+        """Every `processes`-th chunk, from number `process` on: shares are disjoint and together all."""
+        made = copy.copy(self)
+        made._places, made._shared = self._chunks()[process::processes], True
+        return made
+
     def __call__(self) -> Iterator[Data]:
-        if self._bad == "skip":
-            yield from self.each()
+        """A pass over all data in order, in blocks of any sizes; at the end it is said what was skipped."""
+        return (self._function(found) for found in self._pass())
+
+    def _pass(self) -> Iterator[Data]:
+        if self._bad == "skip" or self._shared:
+            found = map(self._load, self._chunks())
+            yield from (data for data in found if data is not None)
+            self.ledger.warn(self.name)
             return
         for number, table in enumerate(self._tables):
             row = 0
             with self._reading(number, ""):
                 for chunk in table.chunks(self._wanted[number]):
-                    found = block(self._fields(chunk), self._labels, row)
-                    yield found
-                    row += len(found)
+                    part = block(self._fields(chunk), self._labels, row)
+                    yield part
+                    row += len(part)
 
-    def sizes(self) -> Sequence[int]:
+    def sizes(self) -> list[int]:
+        """The rows in each chunk, bad ones included."""
         return [place.stop - place.start for place in self._chunks()]
 
     def load(self, chunk: int) -> Data | None:
-        number, start, stop = place = self._chunks()[chunk]
-        table, rows = self._tables[number], f"rows {start} to {stop - 1}"
-        if self._bad == "skip":
-            return self._salvage(chunk, place, rows)
-        with self._reading(number, f", {rows}"):
-            return block(self._fields(table.load(start, stop, self._wanted[number]), stop - start), self._labels, start)
+        """A chunk, or None if all its rows are bad and skipped."""
+        found = self._load(self._chunks()[chunk])
+        return None if found is None else self._function(found)
 
-    def _salvage(self, chunk: int, place: Place, rows: str) -> Data | None:
+    def _load(self, place: Place) -> Data | None:
+        if self._bad == "skip":
+            return self._salvage(place)
+        _, number, start, stop = place
+        with self._reading(number, f", rows {start} to {stop - 1}"):
+            return block(
+                self._fields(self._tables[number].load(start, stop, self._wanted[number])), self._labels, start
+            )
+
+    def _salvage(self, place: Place) -> Data | None:
         """What can be read of a chunk, without the rows that data may not have; the others go into the ledger."""
-        number, start, stop = place
+        chunk, number, start, stop = place
         table, wanted = self._tables[number], self._wanted[number]
-        names, bad = [f"row {row}" for row in range(start, stop)], list[str]()
+        fields, names, bad = Fields(), list[str](), list[str]()
         try:
-            unchanged(table.path, self._stamps[number])
-            try:
-                fields = self._fields(table.load(start, stop, wanted), stop - start)
-                clean = next(_unusable(fields), None) is None
-            except ValueError:
-                if not isinstance(table, DelimitedTable):
-                    raise
-                clean = False
-            if isinstance(table, DelimitedTable) and not clean:  # it knows its lines, and reads those that are left
+            self._unchanged(number)
+            with suppress(ValueError):
+                fields = self._fields(table.load(start, stop, wanted))
+            if not fields or next(_unusable(fields), None) is not None:
                 found, names, bad = table.salvage(start, stop, wanted)
                 fields = self._fields(found)
         except UNREADABLE as error:
             if of_the_system(error):
-                refuse(error, table.path)
-            self.ledger.enter(chunk, stop - start, [f"{table.path}, {rows}: {reason_of(error, table.path)}"])
+                raise gone(error, table.path) from error
+            reason = f"{table.path}, rows {start} to {stop - 1}: {reason_of(error, table.path)}"
+            self.ledger.enter(chunk, stop - start, [reason])
             return None
-        bad = [f"{table.path}, {each}" for each in bad]
-        count, keep = len(bad), np.ones(len(names), bool)
+        reasons = dict[int, str]()
         for row, reason in _unusable(fields) if names else ():
-            if keep[row]:
-                keep[row] = False
-                count += 1
-                bad += [f"{table.path}, {names[row]}: {reason}"] if len(bad) < SHOWN else []
-        self.ledger.enter(chunk, count, bad)
+            reasons.setdefault(row, f"{names[row]}: {reason}")
+        self.ledger.enter(chunk, len(bad) + len(reasons), [*bad, *reasons.values()])
+        if not names:
+            return block(fields, self._labels, 0) if fields and not bad else None
+        keep = ~np.isin(np.arange(len(names)), list(reasons))
         return block(trees.map(lambda array: array[keep], fields), self._labels, 0) if keep.any() else None
 
-    def _fields(self, chunk: Any, rows: int | None = None) -> dict[str, Tree]:
-        """The fields of `Data` in a part of a file, which must have so many rows."""
+    def _fields(self, chunk: Any) -> Fields:
+        """The fields of `Data` in a part of a file."""
         fields = chunk if self._roles is None else self._roles.arrays(chunk)
         fields = {name: tree for name, tree in fields.items() if tree is not None}
         for path, array in trees.leaves(fields):
             if array.dtype.kind not in "biuf":
                 raise ValueError(f"{trees.text(path[0], path[1:])} must hold real numbers; got {array.dtype}")
-            if rows is not None and len(array) != rows:
-                raise ValueError(f"{len(array)} rows are left of {rows}: the file is cut off")
         return fields
+
+    def _unchanged(self, number: int) -> None:
+        """Refuse a file that has changed, whose rows are no longer where they were."""
+        if self._tables[number].stamp() != self._stamps[number]:
+            raise Changed(
+                f"{self._tables[number].path} has changed since the stream was made. Data must stay as they are while "
+                "they are read: put the old file back and resume the run, or make the stream anew and start a new run"
+            )
 
     @contextmanager
     def _reading(self, number: int, where: str) -> Iterator[None]:
+        """Errors while reading, with the file and the rows."""
         path = self._tables[number].path
-        with reading(path, where):
-            unchanged(path, self._stamps[number])
+        try:
+            self._unchanged(number)
             yield
+        except UNREADABLE as error:
+            if of_the_system(error):
+                raise gone(error, path) from error
+            text = str(error)
+            raise ValueError(text if str(path) in text else f"{path}{where}: {text or type(error).__name__}") from error
 
     def _chunks(self) -> list[Place]:
         # Found at the first call, as a CSV has to be read for it.
@@ -157,7 +191,7 @@ class TableFiles(Chunked):
                 self.ledger.enter(-1 - number, 1, [f"{table.broken}; nothing after it was read"])
         for number, table in enumerate(self._tables):
             width = table.width(self._wanted[number])
-            found = table.ranges(chunk_rows(sum(counts), width))
+            found = list(table.ranges(chunk_rows(sum(counts), width)))
             largest = max((stop - start for start, stop in found), default=0)
             if largest * width > LARGEST:
                 raise ValueError(
@@ -165,7 +199,7 @@ class TableFiles(Chunked):
                     "which need too much memory; write it with smaller row groups (veil.data.write does, and "
                     "pyarrow with row_group_size=65536), or an .npz without compression"
                 )
-            places += [Place(number, *each) for each in found]
+            places += [Place(len(places) + i, number, *each) for i, each in enumerate(found)]
         self._places = places
         return places
 
@@ -202,58 +236,15 @@ def _unusable(fields: dict[str, Tree]) -> Iterator[tuple[int, str]]:
             yield int(row), f"{trees.text(field, tuple(inside))} is {what}"
 
 
-@contextmanager
-def reading(path: Path, where: str) -> Iterator[None]:
-    """Errors while reading, with the file and the rows."""
-    try:
-        yield
-    except UNREADABLE as error:
-        if of_the_system(error):
-            refuse(error, path)
-        text = str(error)
-        raise ValueError(text if str(path) in text else f"{path}{where}: {text or type(error).__name__}") from error
-
-
-def refuse(error: BaseException, path: Path) -> NoReturn:
-    """Raise an error of the file system, with what to do about a file that vanished."""
-    if isinstance(error, FileNotFoundError):
-        raise FileNotFoundError(
-            f"{path} was there when the stream was made, and is gone. Put it back and go on: nothing is lost, and a "
-            "run can be resumed from its last checkpoint. If it is gone for good, make the stream anew and start a "
-            "new run"
-        ) from error
-    raise error
-
-
-Stamp = tuple[int, int]
-
-
-def stamp(path: Path) -> Stamp:
-    """What tells whether a file is still the same: size and time of the last change."""
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns
-
-
-def unchanged(path: Path, before: Stamp) -> None:
-    """Refuse a file that has changed, whose rows are no longer where they were."""
-    if stamp(path) != before:
-        raise Changed(
-            f"{path} has changed since the stream was made. Data must stay as they are while they are read: put the "
-            "old file back and resume the run, or make the stream anew and start a new run"
-        )
-
-
-class Changed(OSError):
-    """A file that was written to while its stream was in use."""
-
-
-def of_the_system(error: BaseException) -> bool:
-    """Whether the system failed and not the contents: that is never skipped, or every pass would see other data."""
-    return isinstance(error, Changed) or (isinstance(error, OSError) and error.errno is not None)
-
-
-def reason_of(error: BaseException, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ") or type(error).__name__
+def gone(error: BaseException, path: Path) -> BaseException:
+    """An error of the file system, with what to do about a file that vanished."""
+    if not isinstance(error, FileNotFoundError):
+        return error
+    return FileNotFoundError(
+        f"{error.filename or path} was there when the stream was made, and is gone. Put it back and go on: nothing is "
+        "lost, and a run can be resumed from its last checkpoint. If it is gone for good, make the stream anew and "
+        "start a new run"
+    )
 
 
 def _text(like: Any) -> str:

@@ -10,7 +10,11 @@ import numpy as np
 def find_images(folders: Sequence[Path], part: str) -> tuple[Path, Path] | None:
     """The image and label files of a part ("train" or "t10k") in the first folder that has both, compressed or not."""
     for folder in folders:
-        found = [_find(folder, f"{part}-images", "idx3-ubyte"), _find(folder, f"{part}-labels", "idx1-ubyte")]
+        images, labels = (
+            [folder / f"{part}-{name}-ubyte{end}" for name in names for end in ("", ".gz")]
+            for names in (("images-idx3", "images.idx3"), ("labels-idx1", "labels.idx1"))
+        )
+        found = [next(filter(Path.is_file, places), None) for places in (images, labels)]
         if found[0] is not None and found[1] is not None:
             return found[0], found[1]
     return None
@@ -40,8 +44,3 @@ def read_idx(path: Path) -> np.ndarray:
     if len(shape) != axes or len(data) - start != int(np.prod(shape)):
         raise ValueError(f"{path}: its header says shape {shape}, but {len(data) - start} bytes follow; get it again")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-
-
-def _find(folder: Path, stem: str, kind: str) -> Path | None:
-    names = (f"{stem}-{kind}", f"{stem}-{kind}.gz", f"{stem}.{kind}", f"{stem}.{kind}.gz")
-    return next((folder / name for name in names if (folder / name).is_file()), None)

@@ -5,16 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from veil.data.core.arrays import Data, block
-from veil.data.core.chunks import Chunked, chunk_rows, ranges
+from veil.data.core.chunks import ranges
 from veil.data.core.packages import needed
-from veil.data.core.records import SHOWN, Ledger
-from veil.data.formats.files import UNREADABLE, of_the_system, reason_of, refuse
+from veil.data.formats.roles import UNREADABLE, Fields, Table, of_the_system, reason_of
 
 DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # Pillow's modes of 16-bit grey
 
 
-class ImageFiles(Chunked):
+class ImageTable(Table):
     """Images [H, W, C] with values in [0, 1] as float32, turned as their EXIF data say, transparency dropped.
 
     C is 1 if the first image is grey and 3 otherwise; grey images among colours have three equal channels, but colours
@@ -27,60 +25,50 @@ class ImageFiles(Chunked):
             image, from which no other may differ.
         classes: whether the evidence is the class: one number for each sub-folder of `root`, 1 for that of the image
             and 0 for the others.
-        bad, ledger, name: as for `TableFiles`.
     """
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        root: Path,
-        size: tuple[int, int] | None,
-        classes: bool,
-        bad: str,
-        ledger: Ledger,
-        name: str,
-    ) -> None:
+    def __init__(self, files: Sequence[Path], root: Path, size: tuple[int, int] | None, classes: bool) -> None:
         self._pillow = needed(f"{files[0]}: images need Pillow", "scale", "PIL.Image", "PIL.ImageOps")
-        self._files, self._bad, self.ledger, self.name = files, bad, ledger, name
+        self.path, self._files, self.count = root, files, len(files)
         self._size, self._resize = size, size is not None
         self._channels: int | None = None
-        self._classes, self._root = _classes(files, root) if classes else (), root
-        first = next((array for array, _ in map(self._try, files) if array is not None), None)
+        self.classes, self._codes = _classes(files, root) if classes else ((), np.zeros(0, int))
+        first = next((self._image(files[i]) for i in range(len(files)) if self.salvage(i, i + 1, None)[1]), None)
         if first is None:
             raise ValueError(f"path: none of the {len(files)} images in {root} can be read")
-        self._size, self._channels = (first.shape[0], first.shape[1]), first.shape[2]
-        self._ranges = ranges(len(files), chunk_rows(len(files), first.size))
-        self.count = len(files) if bad == "refuse" else None
+        self._size, self._channels, self._width = first.shape[:2], first.shape[2], first.size
 
-    def __call__(self) -> Iterator[Data]:
-        return self.each()
+    def stamp(self) -> tuple[int, ...]:
+        """Of a folder none: other files may come."""
+        return ()
 
-    def sizes(self) -> Sequence[int]:
-        return [stop - start for start, stop in self._ranges]
+    def width(self, wanted: None) -> int:
+        return self._width
 
-    def load(self, chunk: int) -> Data | None:
-        found = [(file, *self._try(file)) for file in self._files[slice(*self._ranges[chunk])]]
-        bad = [reason for _, array, reason in found if array is None]
-        self.ledger.enter(chunk, len(bad), bad[:SHOWN])
-        if len(bad) == len(found):
-            return None
-        fields = {"query": np.stack([array for _, array, _ in found if array is not None])}
-        if self._classes:
-            places = [self._classes.index(_class(file, self._root)) for file, array, _ in found if array is not None]
-            fields["evidence"] = np.eye(len(self._classes), dtype=np.float32)[places]
-        return block(fields, ((), self._classes, self.name), 0)
+    def ranges(self, rows: int) -> list[tuple[int, int]]:
+        return ranges(self.rows(), rows)
 
-    def _try(self, file: Path) -> tuple[np.ndarray | None, str]:
-        """An image, or why it cannot be read."""
-        try:
-            return self._image(file), ""
-        except UNREADABLE as error:
-            if of_the_system(error):
-                refuse(error, file)
-            reason = f"{file}: {reason_of(error, file)}"
-            if self._bad == "refuse":
-                raise ValueError(f"{reason}. Take it out, or skip such files with bad='skip'") from error
-            return None, reason
+    def parts(self, start: int, stop: int, wanted: None) -> Iterator[Fields]:
+        found, _, bad = self.salvage(start, stop, wanted)
+        if bad:
+            raise ValueError(f"{bad[0]}. Take it out, or skip such files with bad='skip'")
+        yield found
+
+    def salvage(self, start: int, stop: int, wanted: None) -> tuple[Fields, list[str], list[str]]:
+        """As `Table` has it; rows are called by their files."""
+        images, kept, bad = [], list[int](), list[str]()
+        for i, file in enumerate(self._files[start:stop], start):
+            try:
+                images.append(self._image(file))
+                kept.append(i)
+            except UNREADABLE as error:
+                if of_the_system(error):
+                    raise
+                bad.append(f"{file}: {reason_of(error, file)}")
+        fields: Fields = {"query": np.stack(images)} if images else {}
+        if images and self.classes:
+            fields["evidence"] = np.eye(len(self.classes), dtype=np.float32)[self._codes[kept]]
+        return fields, [str(self._files[i]) for i in kept], bad
 
     def _image(self, file: Path) -> np.ndarray:
         """One image [H, W, C]; ValueError if it does not fit."""
@@ -105,15 +93,12 @@ class ImageFiles(Chunked):
         return np.repeat(array, channels, axis=2) if array.shape[2] < channels else array
 
 
-def _class(file: Path, root: Path) -> str:
-    return file.relative_to(root).parts[0]
-
-
-def _classes(files: Sequence[Path], root: Path) -> tuple[str, ...]:
+def _classes(files: Sequence[Path], root: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """The sub-folders, and the number of that of each file."""
     outside = next((file for file in files if file.parent == root), None)
     if outside is not None:
         raise ValueError(f"evidence='folder': {outside} is in no sub-folder of {root}, so that it has no class")
-    names = tuple(sorted({_class(file, root) for file in files}))
+    names, codes = np.unique([file.relative_to(root).parts[0] for file in files], return_inverse=True)
     if len(names) < 2:
         raise ValueError(f"evidence='folder': {root} has one sub-folder with images ({names[0]}); there must be two")
-    return names
+    return tuple(names.tolist()), codes

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,16 +13,16 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class Found(NamedTuple):
-    """Files of one kind in a fixed order, what to call them, and for images the folder that they are in."""
+    """Files of one kind in a fixed order, what to call them, and the folder that they are in."""
 
     files: list[Path]
     name: str
-    root: Path | None
+    root: Path
 
     @property
     def images(self) -> bool:
         """Whether the files are images, one a datum."""
-        return self.files[0].suffix.lower() in IMAGES
+        return ending(self.files[0]) in IMAGES
 
 
 def ending(path: Path) -> str:
@@ -43,24 +43,31 @@ def find(path: Paths) -> Found:
     pattern (with `*`, `?` or `[`, and `**` for any sub-folders) whatever it matches. Names that begin with a dot are
     left out.
     """
+    root = None
     if not isinstance(path, str | os.PathLike):
-        files = [Path(each) for each in path]
+        files, what = [Path(each) for each in path], "the list"
         if not files:
             raise ValueError("path: the list of files is empty; name at least one")
-        for file in files:
-            _check(file)
-        return _one_kind(files, "path: the list", called(files[0]) if len(files) == 1 else files[0].parent.name)
-    given = Path(path)
-    if given.is_dir():
-        return _folder(given)
-    if is_pattern(given):
-        files = [Path(each) for each in sorted(glob.glob(str(path), recursive=True))]
-        files = [file for file in files if file.is_file() and ending(file) in TABLES + IMAGES]
+    elif Path(path).is_dir():
+        files, what, root = _inside(Path(path)), f"the folder {path}", Path(path)
+    elif is_pattern(Path(path)):
+        files, what = _known(glob.glob(str(path), recursive=True)), str(path)
         if not files:
             raise FileNotFoundError(f"path: no {', '.join(TABLES + IMAGES)} file matches {path}")
-        return _one_kind(files, f"path: {path}", files[0].parent.name)
-    _check(given)
-    return Found([given], called(given), given.parent)
+    else:
+        files, what = [Path(path)], str(path)
+    for file in files:
+        if ending(file) not in IMAGES:
+            check_table(file)
+        elif not file.is_file():
+            raise FileNotFoundError(f"path: there is no file {file}")
+    kinds = {"image" if ending(file) in IMAGES else ending(file).removesuffix(".gz") for file in files}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"path: {what} has files of several kinds ({', '.join(sorted(kinds))}); choose one by a pattern: *.npy"
+        )
+    name = called(files[0]) if len(files) == 1 and root is None else (root or files[0].parent).resolve().name
+    return Found(files, name or "data", root or Path(os.path.commonpath([file.parent for file in files])))
 
 
 def is_pattern(path: Path) -> bool:
@@ -80,39 +87,22 @@ def check_table(path: Path) -> None:
         raise FileNotFoundError(f"path: there is no file {path}")
 
 
-def _check(file: Path) -> None:
-    if file.suffix.lower() not in IMAGES:
-        check_table(file)
-    elif not file.is_file():
-        raise FileNotFoundError(f"path: there is no file {file}")
-
-
-def _folder(folder: Path) -> Found:
-    inside = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
-    tables = [file for file in inside if ending(file) in TABLES]
-    if tables:
-        images = [file for file in inside if file.suffix.lower() in IMAGES]
-        return _one_kind(tables + images, f"path: the folder {folder}", folder.resolve().name)
-    images = [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in IMAGES
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and file.is_file()
-    ]
+def _inside(folder: Path) -> list[Path]:
+    """The tables in a folder, and images beside them; if there is none the images in it and below."""
+    here = _known(folder.iterdir())
+    if any(ending(file) in TABLES for file in here):
+        return here
+    hidden = lambda file: any(part.startswith(".") for part in file.relative_to(folder).parts)  # noqa: E731
+    images = [file for file in _known(folder.rglob("*")) if ending(file) in IMAGES and not hidden(file)]
     if not images:
         raise ValueError(
             f"path: the folder {folder} has no {', '.join(TABLES)} file in it and no image ({', '.join(IMAGES)}) in it "
             "or its sub-folders"
         )
-    return Found(images, folder.resolve().name, folder)
+    return images
 
 
-def _one_kind(files: list[Path], what: str, name: str) -> Found:
-    kinds = {"image" if file.suffix.lower() in IMAGES else ending(file).removesuffix(".gz") for file in files}
-    if len(kinds) > 1:
-        raise ValueError(
-            f"{what} has files of several kinds ({', '.join(sorted(kinds))}); choose one by a pattern: *.npy"
-        )
-    root = Path(os.path.commonpath([file.parent for file in files])) if "image" in kinds else None
-    return Found(files, name or "data", root)
+def _known(paths: Iterable[str | Path]) -> list[Path]:
+    """Those that are tables or images, sorted."""
+    files = sorted(file for file in map(Path, paths) if not file.name.startswith("."))
+    return [file for file in files if ending(file) in TABLES + IMAGES and file.is_file()]

@@ -1,18 +1,39 @@
 """Which columns of a table are the query, the evidence and the weight."""
 
+import os
 import warnings
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from veil.data.core import trees
-from veil.data.core.checks import Labels
-from veil.data.core.columns import Columns, check_roles, flat, resolve, resolve_tree
+from veil.data.core.checks import Labels, flat
+from veil.data.core.columns import CELLS, Columns, check_roles, resolve, resolve_tree
 from veil.data.core.records import DataWarning
 from veil.data.core.trees import Tree
+
+# What decoders raise for bad files.
+UNREADABLE = (ValueError, EOFError, OSError, SyntaxError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+Fields = dict[str, Tree]  # of `Data`, by name
+
+
+class Changed(OSError):
+    """A file that was written to while its stream was in use."""
+
+
+def of_the_system(error: BaseException) -> bool:
+    """Whether the system failed and not the contents: that is never skipped, or every pass would see other data."""
+    return isinstance(error, Changed) or (isinstance(error, OSError) and error.errno is not None)
+
+
+def reason_of(error: BaseException, path: Path) -> str:
+    """What is wrong, without the name of the file."""
+    return str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ") or type(error).__name__
 
 
 class Table(ABC):
@@ -25,14 +46,18 @@ class Table(ABC):
         numeric: for each column, whether it holds numbers.
         unnamed: the columns that are no data unless they are named: the row index that pandas or R writes.
         count: the number of rows, where it is known without reading them.
+        classes: the names of the evidence, where whole arrays have such.
+        ragged: whether the arrays are steps of sequences, with `lengths` or an `episode` for each.
         like: what must be the same in all files of a stream.
         broken: why the file cannot be read to its end, known after the first look at it.
     """
 
     path: Path
-    names: tuple[str, ...]
-    numeric: tuple[bool, ...]
+    names: tuple[str, ...] = ()
+    numeric: tuple[bool, ...] = ()
     unnamed: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+    ragged: bool = False
     count: int | None = None
     broken: str = ""
 
@@ -40,34 +65,51 @@ class Table(ABC):
     def like(self) -> Any:
         return tuple(sorted(self.names))
 
+    def stamp(self) -> tuple[int, ...]:
+        """What tells whether the file is still the same: size and time of the last change."""
+        found = os.stat(self.path)
+        return found.st_size, found.st_mtime_ns
+
     def rows(self) -> int:
         """The number of rows."""
-        assert self.count is not None
-        return self.count
+        return max(stop for _, stop in self.ranges(1)) if self.count is None else self.count
 
     def width(self, wanted: Any) -> int:
         """The numbers of each row."""
         return len(wanted)
 
+    def chunks(self, wanted: Any) -> Iterator[Any]:
+        """All rows in order, in parts, anew at every call."""
+        for start, stop in self.ranges(max(1, CELLS // self.width(wanted))):
+            yield from self.parts(start, stop, wanted)
+        if self.broken:
+            raise ValueError(self.broken)
+
     def whole(self, wanted: Any) -> Any:
         """All rows."""
         return np.concatenate(list(self.chunks(wanted)))
 
-    @abstractmethod
-    def chunks(self, wanted: Any) -> Iterator[Any]:
-        """All rows in order, in parts, anew at every call."""
-
-    @abstractmethod
-    def ranges(self, rows: int) -> list[tuple[int, int]]:
-        """Ranges of about `rows` rows, each of which can be read on its own."""
-
-    @abstractmethod
     def load(self, start: int, stop: int, wanted: Any) -> Any:
         """The rows of one of the `ranges`."""
+        found = list(self.parts(start, stop, wanted))
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def salvage(self, start: int, stop: int, wanted: Any) -> tuple[Any, list[str], list[str]]:
+        """The rows of one of the `ranges` that can be read, what to call them, and which cannot be and why."""
+        return self.load(start, stop, wanted), [f"{self.path}, row {row}" for row in range(start, stop)], []
 
     @abstractmethod
+    def parts(self, start: int, stop: int, wanted: Any) -> Iterator[Any]:
+        """The rows of one of the `ranges`, in order, in parts of about `CELLS` numbers."""
+
+    @abstractmethod
+    def ranges(self, rows: int) -> Iterable[tuple[int, int]]:
+        """Ranges of about `rows` rows, each of which can be read on its own."""
+
     def cells(self, column: int) -> np.ndarray:
         """One column as it stands: numbers, dates or text, in which a missing cell is None, NaN or NaT."""
+        found: np.ndarray = self.whole([column])[:, 0]
+        return found
 
 
 class Roles(NamedTuple):
@@ -83,8 +125,7 @@ class Roles(NamedTuple):
     @property
     def wanted(self) -> list[int]:
         """All columns that are used."""
-        places = flat(self.query) + flat(self.evidence)
-        return places if self.weight is None else [*places, self.weight]
+        return [*flat(self.query), *flat(self.evidence), *([] if self.weight is None else [self.weight])]
 
     def arrays(self, chunk: np.ndarray) -> dict[str, Tree]:
         """The fields of `Data` in the wanted columns."""
@@ -114,7 +155,7 @@ def roles_of(
     given = flat(inputs)
     weighing = None if weight is None else resolve(table.names, weight, "weight")[0]
     outputs = resolve_tree(table.names, query, "query")
-    chosen = flat(outputs)
+    chosen = list(flat(outputs))
     if query is None:
         free = [i for i in range(len(table.names)) if i not in (*given, weighing, *apart)]
         chosen = [i for i in free if i not in table.unnamed] or free

@@ -1,8 +1,9 @@
 """Shuffled batches without end, from data of which only a window is in memory, and where one is in them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,27 +16,11 @@ CHUNKS = (2, 64)  # in a window: at least two, however large, and at most
 THREADS = 4
 
 
-class Windows(NamedTuple):
-    """Windows of rows in a fixed order: those of an epoch, then those of the next, without end.
-
-    Fields:
-        begin: from an epoch and window on: (epoch, window in it, its rows or None if it has none).
-        source: what tells whether a state belongs to these windows: plain JSON values.
-        end_of_epoch: called when all rows of an epoch were handed out.
-    """
-
-    begin: Callable[[int, int], Iterator[tuple[int, int, Data | None]]]
-    source: dict[str, Any]
-    end_of_epoch: Callable[[], None] = lambda: None
+# From an epoch and window on, without end: (epoch, window in it, its rows or None if it has none).
+Windows = Callable[[int, int], Generator[tuple[int, int, Data | None]]]
 
 
-def chunk_windows(
-    load: Callable[[int], Data | None],
-    sizes: Sequence[int],
-    width: int,
-    seed: Sequence[int],
-    warn: Callable[[], None],
-) -> Windows:
+def chunk_windows(load: Callable[[int], Data | None], sizes: Sequence[int], width: int, seed: Sequence[int]) -> Windows:
     """Windows of several chunks, whose order is shuffled anew in each epoch, read ahead by threads.
 
     `load` reads a chunk by its number, of `sizes` rows of `width` numbers; None if there is nothing in it. The order
@@ -47,7 +32,7 @@ def chunk_windows(
     # Of 32 bits and mixed, as grain shuffles epoch e of seed s like epoch 0 of seed s + e.
     mixed = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
 
-    def begin(epoch: int, window: int) -> Iterator[tuple[int, int, Data | None]]:
+    def begin(epoch: int, window: int) -> Generator[tuple[int, int, Data | None]]:
         order = grain.MapDataset.source(range(total)).shuffle(seed=mixed).repeat()
         ahead = grain.ReadOptions(num_threads=min(THREADS, each), prefetch_buffer_size=each)
         chunks = iter(order.map(load).to_iter_dataset(ahead, allow_nones=True))
@@ -65,13 +50,13 @@ def chunk_windows(
         finally:
             chunks.close()
 
-    return Windows(begin, {"chunks": total, "rows": int(sum(sizes))}, warn)
+    return begin
 
 
 def passing_windows(blocks: Callable[[int], Iterator[Data]], width: int) -> Windows:
     """Windows of a source that can only be read in order: consecutive blocks; going on in the middle skips forward."""
 
-    def begin(epoch: int, window: int) -> Iterator[tuple[int, int, Data | None]]:
+    def begin(epoch: int, window: int) -> Generator[tuple[int, int, Data | None]]:
         for now in count(epoch):
             for number, found in enumerate(blocks(max(1, WINDOW // max(1, width)))):
                 if number >= window:
@@ -79,17 +64,14 @@ def passing_windows(blocks: Callable[[int], Iterator[Data]], width: int) -> Wind
                 del found
             window = 0
 
-    return Windows(begin, {})
+    return begin
 
 
 class Batches(Iterator[Data]):
     """Batches without end, each of exactly `batch_size` rows: what `Stream.batches` returns.
 
     The rows of a window come in an order of their own, all windows of an epoch one after the other, and the next epoch
-    right after the last row: each row is handed out once an epoch, and none is left over. A batch may hold the last
-    rows of an epoch and the first of the next.
-
-    After an error `next` may be called again, once its cause is gone: nothing is lost.
+    right after the last row. After an error `next` may be called again, once its cause is gone: nothing is lost.
     """
 
     def __init__(
@@ -97,75 +79,63 @@ class Batches(Iterator[Data]):
         windows: Windows,
         batch_size: int,
         seed: Sequence[int],
-        order: dict[str, int],
+        same: dict[str, int],
         state: dict[str, Any] | None,
+        end_of_epoch: Callable[[], None] = lambda: None,
     ) -> None:
-        self._windows, self._batch_size, self._seed = windows, batch_size, list(seed)
-        self._same = {**order, **windows.source}
-        self._place = (0, 0, 0) if state is None else _place(state, self._same)  # of the first row not handed out
-        self._passing: Any = None
-        self._rewind()
+        self._windows, self._batch_size, self._seed, self._same = windows, batch_size, list(seed), same
+        self._place = (0, 0, 0) if state is None else _place(state, same)  # of the first row not handed out
+        self._end_of_epoch = end_of_epoch
+        self._passing: Generator[tuple[Data, tuple[int, int, int]]] | None = None
 
     def __next__(self) -> Data:
+        self._passing = self._passing or self._pass(*self._place)
         try:
-            taken, needed = [], self._batch_size
-            while needed:
-                if self._row >= len(self._order):
-                    self._advance()
-                    continue
-                rows = self._order[self._row : self._row + needed]
-                assert self._window is not None
-                taken.append(self._window[rows])
-                self._row += len(rows)
-                needed -= len(rows)
+            batch, self._place = next(self._passing)
         except BaseException:
-            self._rewind()
+            self.close()
             raise
-        self._place = (self._epoch, self._number, self._row)
-        return without_needless_mask(concatenate(taken))
+        return without_needless_mask(batch)
 
     def state(self) -> dict[str, Any]:
-        """Where the last batch that was handed out ended, as plain JSON values.
+        """Where the last batch that was handed out ended, as plain JSON values, for `Stream.batches(..., state=...)`.
 
-        `Stream.batches(..., state=...)` goes on from there with exactly the batches that would have come. It holds the
-        epoch, the window in it, the rows of it that were handed out, and what must be the same then: the seed, the
-        process and their number, and the number of chunks and rows of the source.
+        It holds the epoch, the window in it, the rows of it that were handed out, and what must be the same then: the
+        seed, the process and their number, and the number of chunks and rows of the source.
         """
         epoch, window, row = self._place
         return {"epoch": epoch, "window": window, "row": row, **self._same}
 
     def close(self) -> None:
         """Stop reading ahead; the next batch begins again."""
-        self._rewind()
-
-    def _rewind(self) -> None:
         if self._passing is not None:
             self._passing.close()
         self._passing = None
-        self._window: Data | None = None
-        self._order = np.zeros(0, np.int64)
-        self._epoch, self._number, self._row = self._place
-        self._empty = 0
 
-    def _advance(self) -> None:
-        """The next window, or at first the one where the last batch ended."""
-        first = self._passing is None
-        if first:
-            self._passing = self._windows.begin(self._epoch, self._number)
-        before = self._epoch
-        self._window = None  # before the next one comes, so that they are not in memory together
-        self._epoch, self._number, self._window = next(self._passing)
-        if self._epoch > before:
-            self._windows.end_of_epoch()
-            self._empty += 1
-            if self._empty > 1:
-                raise ValueError("the stream gave no rows in a whole epoch: all of them are bad and were skipped")
-        if not first:
-            self._row = 0
-        rows = 0 if self._window is None else len(self._window)
-        if rows:
-            self._empty = 0
-        self._order = np.random.default_rng([*self._seed, self._epoch, self._number]).permutation(rows)
+    def _pass(self, epoch: int, number: int, row: int) -> Generator[tuple[Data, tuple[int, int, int]]]:
+        """Batches from a place on, each with the place where it ends."""
+        taken, needed, before, empty = list[Data](), self._batch_size, epoch, False
+        with closing(self._windows(epoch, number)) as windows:
+            for epoch, number, window in windows:
+                if epoch > before:
+                    self._end_of_epoch()
+                    if empty:
+                        raise ValueError(
+                            "the stream gave no rows in a whole epoch: all of them are bad and were skipped"
+                        )
+                    before, empty = epoch, True
+                order = np.random.default_rng([*self._seed, epoch, number]).permutation(
+                    0 if window is None else len(window)
+                )
+                empty = empty and not len(order)
+                while window is not None and row < len(order):
+                    taken.append(window[order[row : row + needed]])
+                    row, needed = row + len(taken[-1]), needed - len(taken[-1])
+                    if not needed:
+                        yield concatenate(taken), (epoch, number, row)
+                        taken, needed = [], self._batch_size
+                row = 0
+                del window  # before the next one comes, so that they are not in memory together
 
 
 def _place(state: dict[str, Any], same: dict[str, Any]) -> tuple[int, int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
@@ -12,9 +11,9 @@ import numpy as np
 from veil.data.core import trees
 from veil.data.core.arrays import Data, concatenate, labels, shape_text, unchecked
 from veil.data.core.checks import check_rows
-from veil.data.core.chunks import Chunked, Part
 from veil.data.core.records import BadRecords
-from veil.data.formats.shuffling import Batches, Windows, chunk_windows, passing_windows, without_needless_mask
+from veil.data.formats.files import TableFiles
+from veil.data.formats.shuffling import Batches, chunk_windows, passing_windows, without_needless_mask
 
 
 class Stream:
@@ -22,25 +21,21 @@ class Stream:
 
     Iterating yields `Data` of exactly `rows` data each, whatever the size of the source's own blocks; the last one may
     be shorter. The first block of the source is read once at construction, to learn names and shapes. `observed` is
-    None in blocks where nothing is missing. `batches` gives shuffled batches without end, and `share` a process's part.
+    None in blocks where nothing is missing.
 
     Args:
-        source: called at the beginning of each pass; returns an iterator over `Data` blocks of any sizes. If it is
-            `Chunked`, as those of `veil.data.stream` are, its chunks can be read in any order.
+        source: called at the beginning of each pass; returns an iterator over `Data` blocks of any sizes. The chunks of
+            files, as those of `veil.data.stream`, can be read in any order.
         rows: the number of data in each block.
         count: the number of data in the whole, where the source knows it.
         name: instead of the name of the first block.
 
     Attributes:
-        rows, count, name: as given.
-        query_names, evidence_names: the column names.
-        query_shape, evidence_shape: the shapes of one datum's query and evidence (None without evidence).
+        query_names, evidence_names, query_shape, evidence_shape: as of `Data`.
         dtype: the float type of the query; of several the one that holds them all.
-        bad: the records that were skipped until now.
 
     Raises:
-        TypeError: `source` is not callable: a generator or iterator can be read only once, and learning takes many
-            passes.
+        TypeError: `source` is not callable: an iterator can be read only once, and learning takes many passes.
         ValueError: an empty source, one that returns the same iterator twice, or a block whose columns or fields differ
             from the first block's (while iterating).
 
@@ -103,9 +98,9 @@ class Stream:
         ('x0', 'y0')
         """
         source = self._source
-        if isinstance(source, Chunked):
-            return Stream(Part(source, function), self.rows, count=self.count, name=self.name)
-        return Stream(lambda: (function(block) for block in source()), self.rows, count=self.count, name=self.name)
+        passes = lambda: (function(block) for block in source())  # noqa: E731
+        mapped = source.map(function) if isinstance(source, TableFiles) else passes
+        return Stream(mapped, self.rows, count=self.count, name=self.name)
 
     def batches(
         self, batch_size: int, *, seed: int, process: int = 0, processes: int = 1, state: dict[str, Any] | None = None
@@ -114,14 +109,13 @@ class Stream:
         epoch.
 
         Files are read in chunks, whose order is new in each epoch; windows of several chunks (about 4 million numbers,
-        two chunks at least) are in memory, and their rows come in a random order, while threads read the next ones. No
-        row is left over: a batch may hold the last rows of one epoch and the first of the next. A stream made from a
-        Python function, which must give the same data in every pass, has no chunks: its rows are shuffled within
-        windows of consecutive ones.
+        two chunks at least) are in memory, and their rows come in a random order, while threads read the next ones. A
+        batch may hold the last rows of one epoch and the first of the next. A stream made from a Python function, which
+        must give the same data in every pass, has no chunks: its rows are shuffled within windows of consecutive ones.
 
-        The same seed gives the same batches. The iterator's `state()` says, in plain JSON values, where the last batch
-        that it gave ended; with `state` a new iterator over the same data goes on with exactly those that would have
-        followed, after it has read one window again (of a function: all up to there).
+        The same seed gives the same batches; with the `state()` of an iterator, plain JSON values, a new one over the
+        same data goes on with those that would have followed, after it has read one window again (of a function: all up
+        to there).
 
         Args:
             batch_size: the number of data in a batch.
@@ -141,9 +135,21 @@ class Stream:
         check_rows(batch_size, "batch_size")
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise ValueError(f"seed must be an integer that is not negative; got {seed!r}")
-        order = {"seed": int(seed), "process": int(process), "processes": int(processes)}
-        windows = self.share(process, processes)._windows(seed, process)
-        return Batches(windows, batch_size, (seed, process), order, state)
+        same = {"seed": int(seed), "process": int(process), "processes": int(processes)}
+        share, order = self.share(process, processes), (seed, process)
+        source = share._source
+        width = sum(leaf.size for tree in (self._like.query, self._like.evidence) for _, leaf in trees.leaves(tree))
+        if not isinstance(source, TableFiles):
+            return Batches(passing_windows(share.blocks, width), batch_size, order, same, state)
+        sizes = source.sizes()
+        same |= {"chunks": len(sizes), "rows": sum(sizes)}
+
+        def load(chunk: int) -> Data | None:
+            found = source.load(chunk)
+            return None if found is None else self._conform(self._compare(found, chunk))
+
+        windows = chunk_windows(load, sizes, width, order)
+        return Batches(windows, batch_size, order, same, state, lambda: source.ledger.warn(self.name))
 
     def share(self, process: int, processes: int) -> Stream:
         """What one of several processes reads: disjoint shares, which together are all; one process has all of it.
@@ -164,58 +170,39 @@ class Stream:
             )
         if processes == 1:
             return self
-        made = copy.copy(self)
-        if not isinstance(self._source, Chunked):
-            source = self._source
+        made, source = copy.copy(self), self._source
+        if not isinstance(source, TableFiles):
             made._source = lambda: _every(source(), process, processes)
             made.count = None if self.count is None else len(range(process, self.count, processes))
             return made
-        chunks = len(self._source.sizes())
+        chunks = len(source.sizes())
         if chunks < processes:
             raise ValueError(
                 f"processes: {self.name!r} has {chunks} chunks, which cannot be shared by {processes} processes. Use "
                 "fewer processes, or write more and smaller files, or Parquet with smaller row groups (row_group_size)"
             )
-        made._source = Part(self._source, process=process, processes=processes)
-        made.count = None if self.count is None else sum(made._source.sizes())
+        made._source = source.share(process, processes)
+        made.count = None if self.count is None else sum(source.sizes()[process::processes])
         return made
 
     @property
     def bad(self) -> BadRecords:
         """The records that were skipped until now, in files opened with `bad="skip"`."""
-        return self._source.ledger.report() if isinstance(self._source, Chunked) else BadRecords(0, ())
-
-    def _windows(self, seed: int, process: int) -> Windows:
-        width = sum(leaf.size for tree in (self._like.query, self._like.evidence) for _, leaf in trees.leaves(tree))
-        source = self._source
-        if not isinstance(source, Chunked):
-            return passing_windows(self.blocks, width)
-
-        def load(chunk: int) -> Data | None:
-            found = source.load(chunk)
-            return None if found is None else self._conform(self._compare(found, chunk))
-
-        return chunk_windows(load, source.sizes(), width, (seed, process), lambda: source.ledger.warn(self.name))
+        return self._source.ledger.report() if isinstance(self._source, TableFiles) else BadRecords(0, ())
 
     def _reblock(self, rows: int) -> Iterator[Data]:
-        waiting: deque[Data] = deque()
-        held = 0
+        waiting, held = list[Data](), 0
         for part in self._parts(rows):
             waiting.append(part)
             held += len(part)
-            while held >= rows:
-                taken, needed = [], rows
-                while needed:
-                    head = waiting.popleft()
-                    if len(head) > needed:
-                        waiting.appendleft(head[needed:])
-                        head = head[:needed]
-                    taken.append(head)
-                    needed -= len(head)
-                held -= rows
-                yield without_needless_mask(concatenate(taken))
+            if held >= rows:
+                whole, held = concatenate(waiting), held % rows
+                full = len(whole) - held
+                yield from (without_needless_mask(whole[at : at + rows]) for at in range(0, full, rows))
+                waiting = [whole[full:]] if held else []
+                del whole
         if waiting:
-            yield without_needless_mask(concatenate(list(waiting)))
+            yield without_needless_mask(concatenate(waiting))
 
     def _parts(self, rows: int) -> Iterator[Data]:
         """The source's blocks, checked against the first one, and in memory."""
@@ -246,11 +233,11 @@ class Stream:
 
     def _compare(self, found: object, number: int) -> Data:
         found = _check_block(found, number)
-        for (what, came), (_, expected) in zip(_form(found), _form(self._like), strict=True):
-            if came != expected:
+        for what, of in _FORM.items():
+            if of(found) != of(self._like):
                 raise ValueError(
-                    f"block {number} (from 0) has {what} {came}; the first block has {expected}. All blocks must have "
-                    "the same columns in the same order, and the same fields"
+                    f"block {number} (from 0) has {what} {of(found)}; the first block has {of(self._like)}. All blocks "
+                    "must have the same columns in the same order, and the same fields"
                 )
         return found
 
@@ -261,16 +248,16 @@ class Stream:
         return f"Stream({self.name!r}: N={size}, query {query}{given}, blocks of {self.rows})"
 
 
-def _form(found: Data) -> list[tuple[str, Any]]:
-    """What all blocks have in common."""
-    given = [f"{'no' if vars(found)[field] is None else 'a given'} {field}" for field in ("weight", "index")]
-    return [
-        ("query of shape", found.query_shape),
-        ("evidence of shape", found.evidence_shape),
-        ("query columns", found.query_names),
-        ("evidence columns", found.evidence_names),
-        ("fields:", ", ".join(given)),
-    ]
+# What all blocks have in common.
+_FORM: dict[str, Callable[[Data], Any]] = {
+    "query of shape": lambda found: found.query_shape,
+    "evidence of shape": lambda found: found.evidence_shape,
+    "query columns": lambda found: found.query_names,
+    "evidence columns": lambda found: found.evidence_names,
+    "fields:": lambda found: ", ".join(
+        f"{'no' if vars(found)[field] is None else 'a given'} {field}" for field in ("weight", "index")
+    ),
+}
 
 
 def _every(blocks: Iterable[Data], process: int, processes: int) -> Iterator[Data]:

@@ -3,7 +3,8 @@
 import csv
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,14 +41,21 @@ def write(path: str | os.PathLike[str], columns: Mapping[str, Any]) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: the folder {path.parent} does not exist; create it first")
     arrays = _arrays(columns, path)
+    with whole(path) as file:
+        WRITERS[path.suffix](file, arrays, path)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which is at `path` once it is complete: a failure leaves what was there before."""
     # In the same folder, since only a rename within one file system is atomic.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with temporary.open("xb") as file:
-            WRITERS[path.suffix](file, arrays, path)
-        temporary.replace(path)
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _arrays(columns: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -67,8 +75,13 @@ def _arrays(columns: Mapping[str, Any], path: Path) -> dict[str, Any]:
         lengths = ", ".join(f"{name} has {len(array)}" for name, array in given)
         raise ValueError(f"columns must have the same number of rows; {lengths}")
     if path.suffix != ".npz":
-        split = lambda name, array: [(f"{name}{i}", array[:, i]) for i in range(array.shape[1])]  # noqa: E731
-        given = [part for name, array in given for part in ([(name, array)] if array.ndim == 1 else split(name, array))]
+        given = [
+            part
+            for name, array in given
+            for part in (
+                [(name, array)] if array.ndim == 1 else [(f"{name}{i}", each) for i, each in enumerate(array.T)]
+            )
+        ]
         unique(tuple(name for name, _ in given), path)
     return dict(given)
 
@@ -77,21 +90,17 @@ def _csv(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(arrays)
-    count = len(next(iter(arrays.values())))
     # In parts, as the text of all cells at once would be many times the size of the numbers.
-    for start in range(0, count, 8192):
+    for start in range(0, len(next(iter(arrays.values()))), 8192):
         writer.writerows(zip(*(_cells(array[start : start + 8192]) for array in arrays.values()), strict=True))
-    text.flush()
     text.detach()
 
 
 def _cells(array: np.ndarray) -> list[str]:
-    if array.dtype.kind == "b":
-        array = array.astype(np.int8)
-    cells: list[str] = array.astype(str).tolist()  # the shortest text that reads back as the same number
-    if array.dtype.kind == "f":
-        cells = ["" if missing else cell for cell, missing in zip(cells, np.isnan(array).tolist(), strict=True)]
-    return cells
+    array = array.astype(np.int8) if array.dtype.kind == "b" else array
+    cells = array.astype(str)  # the shortest text that reads back as the same number
+    found: list[str] = (np.where(np.isnan(array), "", cells) if array.dtype.kind == "f" else cells).tolist()
+    return found
 
 
 def _parquet(file: IO[bytes], arrays: dict[str, np.ndarray], path: Path) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from veil.data.recorded.recordings import Episode, Recording
+from veil.data.formats.writing import whole
+from veil.data.recorded.recordings import Episode, OnDisk, Recording, json_object
 
 ABOUT = "collection.json"
 FORMAT, VERSION = "veil collection", 1
@@ -32,14 +31,14 @@ def read(folder: Path) -> Recording:
         ValueError: none yet, or a damaged collection.json.
     """
     about = read_about(folder)
-    files = sorted(file for file in folder.glob("episode_*.npz") if not file.name.startswith("."))
+    files = sorted(folder.glob("episode_*.npz"))
     if not files:
         raise ValueError(f"{folder} holds no whole episode yet; collect some")
     try:
         categories = {name: _ranges(pairs) for name, pairs in about.get("categories", {}).items()}
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{folder / ABOUT}: categories must be pairs of numbers by name: {error}") from None
-    return Recording(_Episodes(files), categories, folder.resolve().name, about)
+    return Recording(OnDisk(files, _episode), categories, folder.resolve().name, about)
 
 
 def _ranges(pairs: Any) -> Any:
@@ -56,20 +55,10 @@ def read_about(folder: Path) -> dict[str, Any]:
     Raises ValueError if it is damaged or of another format.
     """
     file = folder / ABOUT
-    try:
-        about = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not valid JSON: {error}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT or about.get("version") != VERSION:
+    about = json_object(file.read_bytes(), str(file))
+    if about.get("format") != FORMAT or about.get("version") != VERSION:
         raise ValueError(f"{file}: expected format {FORMAT!r}, version {VERSION}; collect anew")
     return about
-
-
-def write_about(folder: Path, about: dict[str, Any]) -> None:
-    """collection.json, atomically."""
-    part = folder / f".{ABOUT}.{os.getpid()}.part"
-    part.write_text(json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n", "utf-8")
-    part.replace(folder / ABOUT)
 
 
 def check_place(folder: Path, about: dict[str, Any], force: bool) -> None:
@@ -94,7 +83,8 @@ def begin(folder: Path, about: dict[str, Any], force: bool) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not is_here(folder):
-        write_about(folder, about)
+        with whole(folder / ABOUT) as file:
+            file.write((json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n").encode())
 
 
 def place_of(folder: Path, number: int) -> Path:
@@ -112,41 +102,23 @@ def write_episode(folder: Path, number: int, episode: Episode) -> None:
         "truncated": np.array(episode.truncated),
         "seed": np.array(-1 if episode.seed is None else episode.seed, np.int64),
     }
-    place = place_of(folder, number)
-    part = folder / f".{place.name}.{os.getpid()}.part"
+    with whole(place_of(folder, number)) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _episode(file: Path) -> Episode:
     try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        part.replace(place)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-class _Episodes(Sequence[Episode]):
-    """Episodes that are read when they are asked for."""
-
-    def __init__(self, files: list[Path]) -> None:
-        self._files = files
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        file = self._files[index]
-        try:
-            # opened here, as numpy leaves a damaged file open
-            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            seed = int(arrays["seed"])
-            return Episode(
-                {name.removeprefix(OBSERVATIONS): arrays[name] for name in arrays if name.startswith(OBSERVATIONS)},
-                {name.removeprefix(ACTIONS): arrays[name] for name in arrays if name.startswith(ACTIONS)},
-                arrays["rewards"],
-                bool(arrays["terminated"]),
-                bool(arrays["truncated"]),
-                seed=None if seed < 0 else seed,
-            )
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{file} is not a whole episode ({error}); delete it and collect again") from error
+        # opened here, as numpy leaves a damaged file open
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        seed = int(arrays["seed"])
+        return Episode(
+            {name.removeprefix(OBSERVATIONS): arrays[name] for name in arrays if name.startswith(OBSERVATIONS)},
+            {name.removeprefix(ACTIONS): arrays[name] for name in arrays if name.startswith(ACTIONS)},
+            arrays["rewards"],
+            bool(arrays["terminated"]),
+            bool(arrays["truncated"]),
+            seed=None if seed < 0 else seed,
+        )
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{file} is not a whole episode ({error}); delete it and collect again") from error

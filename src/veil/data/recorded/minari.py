@@ -12,15 +12,16 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from veil.data.core import trees
 from veil.data.core.packages import needed
-from veil.data.recorded.recordings import Episode, Recording
-from veil.data.recorded.views import choices, join
+from veil.data.recorded.recordings import Episode, OnDisk, Recording, json_object
+from veil.data.recorded.views import choices, join, named, tuple_keys
 
 MAIN, METADATA = "main_data.hdf5", "metadata.json"
 ENDINGS = (".hdf5", ".h5")
@@ -42,28 +43,25 @@ def read(file: Path) -> Recording:
         ModuleNotFoundError: h5py is not installed.
         ValueError: no HDF5 file, or one without episodes.
     """
-    about = _metadata(file.with_name(METADATA))
+    beside = file.with_name(METADATA)
+    about = json_object(beside.read_bytes(), str(beside)) if beside.is_file() else {}
     if about.get("data_format", "hdf5") != "hdf5":
         raise ValueError(
-            f"{file.with_name(METADATA)}: data_format is {about['data_format']!r}, and only hdf5 can be read; write it "
-            "with minari as hdf5"
+            f"{beside}: data_format is {about['data_format']!r}, and only hdf5 can be read; write it so with minari"
         )
-    spaces = {kind: _space(about, f"{kind}_space", file) for kind in ("observation", "action")}
     categories: dict[str, Any] = {}
-    for kind, space in spaces.items():
-        for name, leaf in _leaves(space, kind).items():
-            if leaf.get("type") == "Discrete":
-                categories[name] = range(int(leaf.get("start", 0)), int(leaf.get("start", 0)) + int(leaf["n"]))
-            elif leaf.get("type") == "MultiDiscrete":
-                counts = np.ravel(leaf["nvec"])
+    pictures = set()
+    for kind in ("observation", "action"):
+        space = json_object(about.get(f"{kind}_space") or "{}", f"{beside}: {kind}_space")
+        for name, (leaf,) in named(_tree(space), kind):
+            if leaf.get("type") in ("Discrete", "MultiDiscrete"):
+                counts = np.ravel(leaf["n"] if leaf["type"] == "Discrete" else leaf["nvec"])
                 starts = np.broadcast_to(np.ravel(leaf.get("start", 0)), counts.shape)
-                categories[name] = tuple(range(int(a), int(a + n)) for a, n in zip(starts, counts, strict=True))
-    pictures: frozenset[str] = frozenset()
-    if about.get("jpeg_encoding", True):
-        pictures = frozenset(
-            name for name, leaf in _leaves(spaces["observation"], "observation").items() if _encoded(leaf)
-        )
-    found = _Episodes(file, pictures)
+                ranges = tuple(range(int(a), int(a + n)) for a, n in zip(starts, counts, strict=True))
+                categories[name] = ranges[0] if leaf["type"] == "Discrete" else ranges
+            elif kind == "observation" and about.get("jpeg_encoding", True) and _encoded(leaf):
+                pictures.add(name)
+    found = _episodes(file, frozenset(pictures))
     folder = file.parent.parent if file.parent.name == "data" else file.parent
     name = file.stem if file.name != MAIN else str(about.get("dataset_id") or folder.name)
     return Recording(found, categories, name, about)
@@ -135,77 +133,60 @@ def write_minari(recording: Recording, path: str | os.PathLike[str], *, force: b
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-class _Episodes(Sequence[Episode]):
-    """The episodes of a file, each read when it is asked for."""
+def _open(file: Path) -> Any:
+    h5py = needed(f"{file}: HDF5 needs h5py", "sequences", "h5py")
+    try:
+        return h5py.File(file, "r")
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(f"{file} is not a readable HDF5 file: {error}") from None
 
-    def __init__(self, file: Path, pictures: frozenset[str]) -> None:
-        self._file, self._pictures = file, pictures
-        with self._open() as opened:
-            numbers = [re.fullmatch(r"episode_(\d+)", name) for name in opened]
-            self._numbers = sorted(int(found[1]) for found in numbers if found is not None)
-            names = ", ".join(list(opened)[:8])
-        if not self._numbers:
-            raise ValueError(f"{file}: expected groups named episode_0, episode_1, ...; it has {names or 'nothing'}")
 
-    def _open(self) -> Any:
-        h5py = needed(f"{self._file}: HDF5 needs h5py", "sequences", "h5py")
-        try:
-            return h5py.File(self._file, "r")
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            raise ValueError(f"{self._file} is not a readable HDF5 file: {error}") from None
+def _episodes(file: Path, pictures: frozenset[str]) -> OnDisk:
+    with _open(file) as opened:
+        names = list(opened)
+    groups = [name for name in names if re.fullmatch(r"episode_\d+", name)]
+    if not groups:
+        there = ", ".join(names[:8]) or "nothing"
+        raise ValueError(f"{file}: expected groups named episode_0, episode_1, ...; it has {there}")
+    return OnDisk(sorted(groups, key=lambda name: int(name[8:])), lambda name: _episode(file, name, pictures))
 
-    def __len__(self) -> int:
-        return len(self._numbers)
 
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        number = self._numbers[index]
-        where = f"{self._file}, episode_{number}"
-        try:
-            with self._open() as file:
-                return self._episode(file[f"episode_{number}"], where)
-        except (ValueError, OSError) as error:
-            text = str(error)
-            raise ValueError(text if text.startswith(str(self._file)) else f"{where}: {text}") from error
-
-    def _episode(self, group: Any, where: str) -> Episode:
-        missing = [name for name in ("observations", "actions", "rewards") if name not in group]
-        if missing:
-            raise ValueError(f"{where}: {missing[0]} is missing; there are {', '.join(group)}")
-        seed = group.attrs.get("seed")
-        ends = {name: np.asarray(group[name][()]) if name in group else np.zeros(1, bool) for name in ENDS}
-        return Episode(
-            _named(_arrays(group["observations"], self._pictures, "observation"), "observation"),
-            _named(_arrays(group["actions"], frozenset(), "action"), "action"),
-            np.asarray(group["rewards"][()]),
-            bool(ends[ENDS[0]].any()),
-            bool(ends[ENDS[1]].any()),
-            infos=_arrays(group["infos"], frozenset(), "") if "infos" in group else {},
-            seed=None if seed is None else int(seed),
-        )
+def _episode(file: Path, name: str, pictures: frozenset[str]) -> Episode:
+    try:
+        with _open(file) as opened:
+            group = opened[name]
+            missing = [part for part in ("observations", "actions", "rewards") if part not in group]
+            if missing:
+                raise ValueError(f"{missing[0]} is missing; there are {', '.join(group)}")
+            seed = group.attrs.get("seed")
+            over, cut = (end in group and bool(np.any(group[end][()])) for end in ENDS)
+            return Episode(
+                _arrays(group["observations"], pictures, "observation"),
+                _arrays(group["actions"], frozenset(), "action"),
+                np.asarray(group["rewards"][()]),
+                over,
+                cut,
+                infos=_arrays(group["infos"], frozenset(), "") if "infos" in group else {},
+                seed=None if seed is None else int(seed),
+            )
+    except (ValueError, OSError) as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(file)) else f"{file}, {name}: {text}") from error
 
 
 ENDS = ("terminations", "truncations")
 
 
-def _arrays(node: Any, pictures: frozenset[str], name: str) -> dict[str, np.ndarray]:
+def _arrays(group: Any, pictures: frozenset[str], name: str) -> dict[str, np.ndarray]:
     """The arrays in a group and its groups, named as a path; those of text are left out."""
-    if isinstance(node, Mapping):  # a group, of h5py too
-        inside = [_arrays(node[key], pictures, join(name, key)) for key in node]
-        return {key: array for part in inside for key, array in part.items()}
-    array = node[()]
-    if name in pictures:
-        return {name: _decoded(array)}
-    return {name: np.asarray(array)} if np.asarray(array).dtype.kind in "biuf" else {}
-
-
-def _named(arrays: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
-    if not arrays:
-        raise ValueError(f"{kind}s: there are none that are numbers")
-    return arrays
+    found = {path: leaf[()] for path, leaf in named(group, name)}
+    found = {path: _decoded(value) if path in pictures else np.asarray(value) for path, value in found.items()}
+    found = {path: array for path, array in found.items() if array.dtype.kind in "biuf"}
+    if name and not found:
+        raise ValueError(f"{name}s: there are none that are numbers")
+    return found
 
 
 def _decoded(codes: Any) -> np.ndarray:
@@ -214,36 +195,12 @@ def _decoded(codes: Any) -> np.ndarray:
     return np.stack([np.asarray(image.open(io.BytesIO(np.asarray(code, np.uint8).tobytes()))) for code in codes])
 
 
-def _metadata(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not valid JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} must hold an object; got {type(found).__name__}")
-    return found
-
-
-def _space(about: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(about.get(name) or "{}")
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file.with_name(METADATA)}: {name} is not valid JSON: {error}") from None
-    return found if isinstance(found, dict) else {}
-
-
-def _leaves(space: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:
-    """The spaces that hold numbers, named as the arrays are."""
+def _tree(space: Mapping[str, Any]) -> Any:
+    """A space as `named` takes observations, with a list in place of each array."""
     kind, inside = space.get("type"), space.get("subspaces")
     if kind == "Dict" and isinstance(inside, dict):
-        parts = [_leaves(each, join(name, key)) for key, each in inside.items()]
-    elif kind == "Tuple" and isinstance(inside, list):
-        parts = [_leaves(each, join(name, f"_index_{i}")) for i, each in enumerate(inside)]
-    else:
-        return {name: dict(space)}
-    return {key: leaf for part in parts for key, leaf in part.items()}
+        return {key: _tree(each) for key, each in inside.items()}
+    return tuple(map(_tree, inside)) if kind == "Tuple" and isinstance(inside, list) else [space]
 
 
 def _encoded(leaf: Mapping[str, Any]) -> bool:
@@ -258,65 +215,43 @@ def _encoded(leaf: Mapping[str, Any]) -> bool:
 
 
 def _write_episode(group: Any, episode: Episode, number: int) -> None:
-    group.attrs["id"] = number
-    group.attrs["total_steps"] = len(episode)
+    group.attrs.update({"id": number, "total_steps": len(episode)})
     if episode.seed is not None:
         group.attrs["seed"] = episode.seed
-    _write_arrays(group, "observations", episode.observations, "observation")
-    _write_arrays(group, "actions", episode.actions, "action")
+    for kind, arrays in (("observation", episode.observations), ("action", episode.actions)):
+        for name, array in arrays.items():
+            place = f"{kind}s" if list(arrays) == [kind] else f"{kind}s/{name}"
+            group.create_dataset(place, data=array, compression="gzip" if array.dtype == np.uint8 else None)
     infos = group.create_group("infos")  # empty as well: Minari expects it
     for name, array in episode.infos.items():
         infos.create_dataset(name, data=array)
     group.create_dataset("rewards", data=np.asarray(episode.rewards, np.float64))
     for name, ended in zip(ENDS, (episode.terminated, episode.truncated), strict=True):
-        flags = np.zeros(len(episode), bool)
-        flags[-1] = ended
-        group.create_dataset(name, data=flags)
-
-
-def _write_arrays(group: Any, place: str, arrays: Mapping[str, np.ndarray], kind: str) -> None:
-    for name, array in arrays.items():
-        path = place if list(arrays) == [kind] else f"{place}/{name}"
-        group.create_dataset(path, data=array, compression="gzip" if array.dtype == np.uint8 else None)
+        group.create_dataset(name, data=np.append(np.zeros(len(episode) - 1, bool), ended))
 
 
 def _space_of(arrays: Mapping[str, np.ndarray], categories: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """A space that holds these arrays, as Minari writes it: a Dict of names with "/" for a Dict in it."""
-    if list(arrays) == [kind]:
-        return _leaf(kind, arrays[kind], categories)
-    tree: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *above, last = name.split("/")
-        inside = tree
-        for key in above:
-            inside = inside.setdefault(key, {})
-        inside[last] = _leaf(name, array, categories)
-    return _dict_space(tree)
+    leaves = {() if list(arrays) == [kind] else tuple(name.split("/")): array for name, array in arrays.items()}
+    return _space(trees.nested(leaves), categories, kind)
 
 
-def _dict_space(tree: dict[str, Any]) -> dict[str, Any]:
-    inside = {
-        key: each if isinstance(each.get("type"), str) else _dict_space(each) for key, each in sorted(tree.items())
-    }
-    numbers = [f"_index_{i}" for i in range(len(inside))]
-    if sorted(inside) == sorted(numbers):
-        return {"type": "Tuple", "subspaces": [inside[key] for key in numbers]}
-    return {"type": "Dict", "subspaces": inside}
-
-
-def _leaf(name: str, array: np.ndarray, categories: Mapping[str, Any]) -> dict[str, Any]:
+def _space(tree: Any, categories: Mapping[str, Any], name: str) -> dict[str, Any]:
+    if trees.is_tree(tree):
+        inside = {key: _space(tree[key], categories, join(name, key)) for key in sorted(tree)}
+        keys = tuple_keys(inside)
+        if keys:
+            return {"type": "Tuple", "subspaces": [inside[key] for key in keys]}
+        return {"type": "Dict", "subspaces": inside}
     if name in categories:
-        ranges = choices(categories[name])
+        starts, counts = zip(*((a, b - a) for a, b in choices(categories[name])), strict=True)
         if isinstance(categories[name], range):
-            return {"type": "Discrete", "dtype": "int64", "start": ranges[0][0], "n": ranges[0][1] - ranges[0][0]}
-        starts, counts = ([f(a, b) for a, b in ranges] for f in (lambda a, b: a, lambda a, b: b - a))
-        return {"type": "MultiDiscrete", "dtype": "int64", "start": starts, "nvec": counts}
-    shape, dtype = array.shape[1:], array.dtype
+            return {"type": "Discrete", "dtype": "int64", "start": starts[0], "n": counts[0]}
+        return {"type": "MultiDiscrete", "dtype": "int64", "start": list(starts), "nvec": list(counts)}
+    shape, dtype = tree.shape[1:], np.dtype(np.int8) if tree.dtype.kind == "b" else tree.dtype
     if dtype.kind == "f":
         low, high = -np.inf, np.inf
-    elif dtype.kind == "b":
-        low, high = 0, 1
     else:
-        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-    limits = {name: np.full(shape, value).tolist() for name, value in (("low", low), ("high", high))}
-    return {"type": "Box", "dtype": "int8" if dtype.kind == "b" else str(dtype), "shape": list(shape), **limits}
+        low, high = (0, 1) if tree.dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    limits = {side: np.full(shape, value).tolist() for side, value in (("low", low), ("high", high))}
+    return {"type": "Box", "dtype": str(dtype), "shape": list(shape), **limits}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -50,17 +52,15 @@ class Episode:
         if not self.observations or not self.actions:
             raise ValueError("an episode needs at least one observation and one action by name")
         steps = len(self.rewards)
-        for kind, arrays, wanted in (
-            ("observations", self.observations, steps + 1),
-            ("actions", self.actions, steps),
+        for kind, arrays, wanted, what in (
+            ("observations", self.observations, steps + 1, "the first one and one after each action"),
+            ("actions", self.actions, steps, "one for each reward"),
         ):
             for name, array in arrays.items():
                 if np.ndim(array) < 1 or len(array) != wanted:
-                    first = kind == "observations"
-                    what = "the first one and one after each action" if first else "one for each reward"
                     raise ValueError(
-                        f"{kind}: {name!r} must have {wanted} entries, {what} (of {steps} rewards); its "
-                        f"shape is {np.shape(array)}"
+                        f"{kind}: {name!r} must have {wanted} entries, {what} (of {steps} rewards); its shape is "
+                        f"{np.shape(array)}"
                     )
 
     def __len__(self) -> int:
@@ -70,6 +70,20 @@ class Episode:
     def __repr__(self) -> str:
         parts = ", ".join(f"{name} {list(array.shape[1:])}" for name, array in self.observations.items())
         return f"Episode({len(self)} actions, {parts})"
+
+
+class OnDisk(Sequence[Any]):
+    """Episodes that ``read`` reads from their ``places`` when they are asked for."""
+
+    def __init__(self, places: Sequence[Any], read: Callable[[Any], Episode]) -> None:
+        self._places, self._read = places, read
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self._places[index]
+        return [self._read(place) for place in found] if isinstance(index, slice) else self._read(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +118,17 @@ class Recording:
     @property
     def parts(self) -> tuple[str, ...]:
         """What data can be made of: observations, actions, "reward" and "terminated"."""
-        return _parts(self.episodes[0])
+        return *self._first.observations, *self._first.actions, *RESULTS
 
     @property
     def images(self) -> tuple[str, ...]:
         """Those of `parts` that are images."""
-        return _images(self.episodes[0])
+        return tuple(name for name, array in self._first.observations.items() if _is_image(array))
+
+    @cached_property
+    def _first(self) -> Episode:
+        found: Episode = self.episodes[0]
+        return found
 
     def data(
         self, query: Any = None, evidence: Any = None, name: str | None = None, sequences: bool | None = None
@@ -117,14 +136,12 @@ class Recording:
         """What the query and the evidence name, of every episode: for a world model, or for a policy.
 
         Of a world model: sequences of T+1 steps, at step t the query o_t, and the evidence the action u_{t-1} that led
-        to it. So a chain's p(z_t | z_t-1, x_t) is the transition under the action, as `HMM` and `LDS` have it. What
-        belongs to an action stands at the step that it led to: the reward r_{t-1} as well, and whether o_t ended the
-        episode. At the first step, which no action led to, they are zero.
+        to it: a chain's p(z_t | z_t-1, x_t) is the transition under the action. The reward r_{t-1}, and whether o_t
+        ended the episode, stand there too. At the first step, which no action led to, they are zero.
 
         Of a policy, `query="action"`: one datum for each action u_t, with the observation o_t at which it was taken as
-        evidence; the last observation, at which none was taken, is left out. An action or reward in the evidence is the
-        one before, u_{t-1}, and its columns are called "last action". The data are called "..., actions taken", their
-        repr says so, and `view` is what an actor sees by.
+        evidence; the last observation is left out. An action or reward in the evidence is the one before, u_{t-1}, and
+        its columns are called "last action". The data are called "..., actions taken"; `view` is what an actor sees by.
 
         Choices become zeros and a one. An image (8-bit, three axes or more) becomes numbers in [0, 1] and keeps its
         axes. One part is an array (flattened, if it is no image); several are a dictionary by their names, each with
@@ -162,26 +179,48 @@ class Recording:
         return unchecked(made.fields(), labels(made), view)
 
     def _view(self, query: Any, evidence: Any) -> View:
-        first = self.episodes[0]
-        images = _images(first)
-        plain = [each for each, array in first.observations.items() if array.dtype.kind in "biuf"]
-        wanted = [_wanted(first, query or (images[0] if len(images) == 1 else plain), "query")]
-        wanted.append(_wanted(first, evidence, "evidence") if evidence else None)
-        roles: list[Roles] = []
+        plain = [name for name, array in self._first.observations.items() if array.dtype.kind in "biuf"]
+        wanted = {"query": self._wanted(query or (self.images if len(self.images) == 1 else plain), "query")}
+        wanted |= {"evidence": self._wanted(evidence, "evidence")} if evidence else {}
+        roles: dict[str, Roles] = {"query": (), "evidence": ()}
         used: dict[str, Part] = {}
-        for argument, tree in zip(("query", "evidence"), wanted, strict=True):
+        for argument, tree in wanted.items():
             for path, names in trees.leaves(tree):
-                used |= {name: self._part(first, name, names, trees.text(argument, path)) for name in names}
-            roles.append(tuple((path, tuple(names)) for path, names in trees.leaves(tree)))
-        taken = all(used[name].kind == ACTED for _, names in roles[0] for name in names)
-        return View(roles[0], roles[1], taken, tuple(used.values()))
+                used |= {name: self._part(name, names, trees.text(argument, path)) for name in names}
+            roles[argument] = tuple((path, tuple(names)) for path, names in trees.leaves(tree))
+        taken = all(used[name].kind == ACTED for _, names in roles["query"] for name in names)
+        return View(**roles, taken=taken, parts=tuple(used.values()))
 
-    def _part(self, episode: Episode, name: str, beside: Sequence[str], argument: str) -> Part:
+    def _wanted(self, names: Any, argument: str) -> Tree:
+        """A list of parts for each leaf."""
+        if trees.is_tree(names):
+            trees.check(names, argument)
+            return trees.map(
+                lambda each, path: self._known(each, trees.text(argument, path)), names, trees.paths(names)
+            )
+        together = argument == "evidence" and not any(each in names for each in self.images)
+        if not isinstance(names, str) and len(names) == 1 and isinstance(names[0], list | tuple):
+            names, together = names[0], True
+        chosen = self._known(names, argument)
+        if together or len(chosen) == 1:
+            return chosen
+        return trees.nested({tuple(each.split("/")): [each] for each in chosen})
+
+    def _known(self, wanted: Any, argument: str) -> list[str]:
+        names: list[Any] = [wanted] if isinstance(wanted, str | int) else list(wanted)
+        for name in names:
+            if name not in self.parts:
+                raise ValueError(f"{argument}: the recording has no {name!r}; {suggestion(str(name), self.parts)}")
+            if names.count(name) > 1:
+                raise ValueError(f"{argument}: {name!r} is named twice; name it once")
+        return names
+
+    def _part(self, name: str, beside: Sequence[str], argument: str) -> Part:
         """What is known of a part. Refuses what is not numbers, and an image beside others in one array."""
-        kind = OBSERVED if name in episode.observations else ACTED if name in episode.actions else "result"
+        kind = OBSERVED if name in self._first.observations else ACTED if name in self._first.actions else "result"
         if kind == "result":
             return Part(name, kind, ())
-        array = np.asarray((episode.observations if kind == OBSERVED else episode.actions)[name])
+        array = np.asarray((self._first.observations if kind == OBSERVED else self._first.actions)[name])
         if array.dtype.kind not in "biuf":
             raise ValueError(f"{argument}: {name!r} holds {array.dtype}, not numbers; name others")
         if _is_image(array) and len(beside) > 1:
@@ -194,17 +233,16 @@ class Recording:
 
     def _steps(self, episode: Episode, view: View, number: int) -> dict[str, Tree]:
         """The arrays of query and evidence: [T+1, ...] each, of actions taken [T, ...]."""
-        made = {}
-        for role in ("query", "evidence")[: 2 if view.evidence else 1]:
 
-            def numbers(part: Part, flat: bool, role: str = role) -> np.ndarray:
-                found = part.numbers(_entries(episode, part, role, number), flat)
-                if view.taken and (role == "query" or part.kind == OBSERVED):
-                    return found[: len(episode)]
-                return found if part.kind == OBSERVED else _led(found)[: len(episode) + (not view.taken)]
+        def numbers(part: Part, flat: bool, role: str) -> np.ndarray:
+            found = part.numbers(_entries(episode, part, role, number), flat)
+            if part.kind != OBSERVED and not (view.taken and role == "query"):
+                # what belongs to an action stands at the step that it led to: zero at the first, which none led to
+                found = np.concatenate([np.zeros_like(found[:1]), found])
+            return found[: len(episode)] if view.taken else found
 
-            made[role] = view.arrays(role, numbers)
-        return made
+        roles = ("query", "evidence")[: 2 if view.evidence else 1]
+        return {role: view.arrays(role, partial(numbers, role=role)) for role in roles}
 
     def __repr__(self) -> str:
         return f"Recording({self.name!r}: {len(self)} episodes, {', '.join(self.parts)})"
@@ -230,43 +268,16 @@ def _entries(episode: Episode, part: Part, role: str, number: int) -> np.ndarray
     return array
 
 
-def _led(numbers: np.ndarray) -> np.ndarray:
-    """What belongs to an action at the step that it led to, zero at the first, which none led to."""
-    return np.concatenate([np.zeros_like(numbers[:1]), numbers])
-
-
-def _parts(episode: Episode) -> tuple[str, ...]:
-    return *episode.observations, *episode.actions, *RESULTS
-
-
-def _images(episode: Episode) -> tuple[str, ...]:
-    return tuple(name for name, array in episode.observations.items() if _is_image(array))
-
-
-def _wanted(first: Episode, names: Any, argument: str) -> Tree:
-    """A list of parts for each leaf."""
-    if trees.is_tree(names):
-        trees.check(names, argument)
-        found = lambda each, path: _names(each, _parts(first), trees.text(argument, path))  # noqa: E731
-        return trees.map(found, names, trees.paths(names))
-    together = argument == "evidence" and not any(each in names for each in _images(first))
-    if not isinstance(names, str) and len(names) == 1 and isinstance(names[0], list | tuple):
-        names, together = names[0], True
-    chosen = _names(names, _parts(first), argument)
-    if together or len(chosen) == 1:
-        return chosen
-    return trees.nested({tuple(each.split("/")): [each] for each in chosen})
-
-
 def _is_image(array: np.ndarray) -> bool:
     return array.dtype == np.uint8 and array.ndim >= 3
 
 
-def _names(wanted: Any, known: Sequence[str], argument: str) -> list[str]:
-    names: list[Any] = [] if wanted is None else [wanted] if isinstance(wanted, str | int) else list(wanted)
-    for name in names:
-        if name not in known:
-            raise ValueError(f"{argument}: the recording has no {name!r}; {suggestion(str(name), list(known))}")
-        if names.count(name) > 1:
-            raise ValueError(f"{argument}: {name!r} is named twice; name it once")
-    return names
+def json_object(text: str | bytes, what: str) -> dict[str, Any]:
+    """A JSON object of a file, or in it."""
+    try:
+        found = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{what} is not valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{what} must hold an object; got {type(found).__name__}")
+    return found

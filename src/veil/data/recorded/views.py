@@ -96,18 +96,14 @@ class View:
     def arrays(self, role: str, numbers: Callable[[Part, bool], Any], xp: Any = np) -> Tree:
         """The arrays of a role from ``numbers(part, flat)``; flat where a part gives up its axes, beside others."""
         made = {}
-        for path, names in self.roles(role):
+        for path, names in vars(self)[role]:
             each = [numbers(self.part(name), not path or len(names) > 1) for name in names]
             made[path] = each[0] if len(each) == 1 else xp.concatenate(each, axis=-1)
         return trees.nested(made) if made else None
 
-    def roles(self, role: str) -> Roles:
-        """Those of query or evidence."""
-        return self.query if role == "query" else self.evidence
-
     def names(self, role: str) -> list[str]:
         """The names of an array's columns; none of an image or a dictionary, which have their own."""
-        (path, names), *more = self.roles(role) or (((), ()),)
+        (path, names), *more = vars(self)[role] or [((), ())]
         columns: list[str] = []
         for part in [] if path or more else [self.part(name) for name in names]:
             if part.image:
@@ -187,7 +183,7 @@ class View:
             )
 
     def _of(self, role: str) -> list[Part]:
-        return [self.part(name) for _, names in self.roles(role) for name in names]
+        return [self.part(name) for _, names in vars(self)[role] for name in names]
 
     def __repr__(self) -> str:
         each = [" and ".join(part.name for part in self._of(role)) or "nothing" for role in ("query", "evidence")]
@@ -198,8 +194,14 @@ def _with_tuples(tree: Any) -> Any:
     if not trees.is_tree(tree):
         return tree
     inside = {key: _with_tuples(each) for key, each in tree.items()}
-    numbered = [f"_index_{i}" for i in range(len(inside))]
-    return tuple(inside[key] for key in numbered) if sorted(inside) == sorted(numbered) else inside
+    keys = tuple_keys(inside)
+    return tuple(inside[key] for key in keys) if keys else inside
+
+
+def tuple_keys(tree: Mapping[str, Any]) -> list[str]:
+    """The keys of what `named` took for a tuple, in order; none of a dictionary."""
+    numbered = [f"_index_{i}" for i in range(len(tree))]
+    return numbered if set(numbered) == set(tree) else []
 
 
 def choices(values: Any) -> tuple[tuple[int, int], ...]:
