@@ -1,5 +1,6 @@
 """Many files of one kind as one source of data, with random access and a policy for what cannot be read."""
 
+import errno
 import os
 import zipfile
 import zlib
@@ -210,7 +211,7 @@ def reading(path: Path, where: str) -> Iterator[None]:
     except UNREADABLE as error:
         if of_the_system(error):
             refuse(error, path)
-        text = str(error)
+        text = " ".join(str(error).split())  # of some decoders several lines
         raise ValueError(text if str(path) in text else f"{path}{where}: {text or type(error).__name__}") from error
 
 
@@ -249,7 +250,8 @@ class Changed(OSError):
 
 def of_the_system(error: BaseException) -> bool:
     """Whether the system failed and not the contents: that is never skipped, or every pass would see other data."""
-    return isinstance(error, Changed) or (isinstance(error, OSError) and error.errno is not None)
+    # a damaged file may send its reader to a place that no file has, which the system calls invalid
+    return isinstance(error, Changed) or (isinstance(error, OSError) and error.errno not in (None, errno.EINVAL))
 
 
 def reason_of(error: BaseException, path: Path) -> str:

@@ -125,7 +125,7 @@ def roles_of(
             raise ValueError(f"{table.path} has no numeric column for the query; it has {', '.join(table.names)}")
         for places, why in left:
             if places:
-                names = ", ".join(table.names[i] for i in places)
+                names = ", ".join(table.names[i] or "''" for i in places)
                 warnings.warn(
                     f"{table.path.name}: left out {why}: {names}. Name the query to choose the columns",
                     DataWarning,

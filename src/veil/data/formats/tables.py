@@ -11,7 +11,7 @@ from veil.data.core.trees import Tree
 from veil.data.formats.arrays import ArrayTable
 from veil.data.formats.arrow import ArrowTable
 from veil.data.formats.delimited import DelimitedTable
-from veil.data.formats.files import TableFiles, opened
+from veil.data.formats.files import TableFiles, opened, reading
 from veil.data.formats.image_files import ImageFiles
 from veil.data.formats.paths import TEXTS, Paths, called, check_table, ending, find
 from veil.data.formats.roles import Table, roles_of
@@ -85,7 +85,8 @@ def read(
                     "[M, ...] the array named episode [M] says which sequence they belong to, and time [M] their order"
                 )
         _check_whole(table, query, evidence, weight)
-        fields = table.whole(None)
+        with reading(table.path, ""):
+            fields = table.whole(None)
         if table.ragged:
             return _ragged(fields, name, query, evidence)
         data = Data(**fields, name=name)
@@ -96,11 +97,11 @@ def read(
     }
     roles = roles_of(table, query, evidence, weight, tuple(places.values()))
     query_names, evidence_names, _ = roles.labels(table, name)
-    arrays = roles.arrays(table.whole(roles.wanted))
+    with reading(table.path, ""):
+        arrays = roles.arrays(table.whole(roles.wanted))
+        marks = {argument: table.cells(place) for argument, place in places.items()}
     data = Data(**arrays, query_names=query_names, evidence_names=evidence_names, name=name)
-    if not places:
-        return data
-    return grouped(data, *(table.cells(places[argument]) if argument in places else None for argument in apart))
+    return grouped(data, **marks) if marks else data
 
 
 def _ragged(fields: dict[str, Tree], name: str, query: Columns, evidence: Columns) -> Data:
@@ -207,7 +208,9 @@ def open_table(path: Path) -> Table:
     """A table by the ending of its file; raises as `read` does."""
     check_table(path)
     kind = ending(path)
-    return DelimitedTable(path) if kind in TEXTS else ArrayTable(path) if kind in (".npy", ".npz") else ArrowTable(path)
+    table = DelimitedTable if kind in TEXTS else ArrayTable if kind in (".npy", ".npz") else ArrowTable
+    with reading(path, ""):
+        return table(path)
 
 
 def _check_whole(table: ArrayTable, query: Columns, evidence: Columns, weight: str | int | None) -> None:
