@@ -60,6 +60,8 @@ class ArrowTable(Table):
             if self._parquet:
                 schema, about = file.schema_arrow, file.metadata
                 self._groups = [int(about.row_group(i).num_rows) for i in range(about.num_row_groups)]
+                if sum(self._groups) != about.num_rows:
+                    raise ValueError(f"{path} is damaged: of {about.num_rows} rows its groups have {sum(self._groups)}")
             else:
                 schema = file.schema
                 self._groups = [int(file.get_batch(i).num_rows) for i in range(file.num_record_batches)]

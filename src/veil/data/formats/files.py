@@ -208,7 +208,7 @@ def reading(path: Path, where: str) -> Iterator[None]:
     """Errors while reading, with the file and the rows."""
     try:
         yield
-    except UNREADABLE as error:
+    except (*UNREADABLE, MemoryError) as error:  # of which damaged sizes ask for too much
         if of_the_system(error):
             refuse(error, path)
         text = " ".join(str(error).split())  # of some decoders several lines

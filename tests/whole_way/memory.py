@@ -1,4 +1,4 @@
-"""Ways to hand a `Sheet` over without a file: arrays of all types, frames, tables, trees; and sequences in all forms."""
+"""Ways to hand a `Sheet` over without a file: arrays of all types, frames, tables, trees; and sequences."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -11,8 +11,10 @@ import pandas as pd
 import pyarrow as pa
 
 import veil
-from fuzz_forms import Input, _array, _arrow, _arrow_array, _hurt, _text, chance, pick
-from fuzz_sheets import Column, Sheet, is_numeric, make, numbers, refused, told_apart, truth
+from whole_way.files import Input, arrow_array, as_arrow, chance, hurt, pick, typed
+from whole_way.mutations import make
+from whole_way.sheets import Column, Sheet, Truth, is_numeric, numbers, refused, told_apart, truth
+from whole_way.text import as_text
 
 
 def in_memory(rng, folder: Path) -> Input:
@@ -23,7 +25,9 @@ def in_memory(rng, folder: Path) -> Input:
         return _frame(sheet, rng)
     sheet.columns, sheet.named = used, True
     told: list[str] = []
-    made = {role: _like(sheet.of(role), rng, told, folder) for role in ("query", "evidence", "weight") if sheet.of(role)}
+    made = {
+        role: _like(sheet.of(role), rng, told, folder) for role in ("query", "evidence", "weight") if sheet.of(role)
+    }
     why = refused(told_apart(sheet))
     found = None if why else truth(sheet)
     if found is not None:
@@ -42,7 +46,19 @@ def in_memory(rng, folder: Path) -> Input:
         made["evidence" if "evidence" in made else "weight"] = np.ones(len(sheet) + 1)
         why = "rows of other numbers"
     if what == "no array":
-        odd = [None, "text", 3.0, [], {}, {"a": None}, [[1.0], [2.0, 3.0]], [[]], iter([1.0]), np.zeros(3, complex), object()]
+        odd = [
+            None,
+            "text",
+            3.0,
+            [],
+            {},
+            {"a": None},
+            [[1.0], [2.0, 3.0]],
+            [[]],
+            iter([1.0]),
+            np.zeros(3, complex),
+            object(),
+        ]
         odd += [np.array(["1", "2"]), np.array(["2026-01-01"], "M8[D]"), np.zeros(2, [("a", "f8")]), [1, "2"], [b"1"]]
         odd += [np.zeros((0, 2)), np.zeros((3, 0)), {1: [1.0]}, {"a": [1.0], "b": [1.0, 2.0]}, [1j], lambda: 1, pd.NA]
         odd += [pd.DataFrame(), pd.DataFrame({"a": ["x"]}), pd.Series([], dtype=float), float("nan"), {"a/b": [1.0]}]
@@ -64,7 +80,7 @@ def _like(columns: list[Column], rng, told: list[str], folder: Path):
     kind = "array" if columns[0].role == "weight" and kind == "tree" else kind
     told.append(kind)
     if kind == "array":
-        return _array(columns, rng, told)
+        return typed(columns, rng, told)
     if kind == "layout":
         array = numbers(columns)
         if not array.size:
@@ -72,19 +88,29 @@ def _like(columns: list[Column], rng, told: list[str], folder: Path):
         backwards = array[::-1].copy()[::-1]
         frozen = array.copy()
         frozen.flags.writeable = False
-        return pick(rng, np.asfortranarray(array), backwards, frozen, np.repeat(array, 2, 0)[::2], np.asmatrix(array))
+        return pick(
+            rng, np.asfortranarray(array), backwards, frozen, np.repeat(array, 2, 0)[::2], array.view(np.matrix)
+        )
     if kind == "lists":
         nothing = pick(rng, None, float("nan"))
         rows = [[nothing if cell is None else cell for cell in row] for row in cells()]
         return pick(rng, rows, tuple(map(tuple, rows)), [np.array(row, object) for row in rows])
     if kind == "objects":
         exact = lambda c: c if isinstance(c, bool) or not np.isfinite(c) else pick(rng, Decimal, Fraction, float)(c)  # noqa: E731
-        return np.array([[pick(rng, None, pd.NA, pd.NaT, np.nan) if c is None else exact(c) for c in row] for row in cells()], object).reshape(-1, len(columns))
+        return np.array(
+            [[pick(rng, None, pd.NA, pd.NaT, np.nan) if c is None else exact(c) for c in row] for row in cells()],
+            object,
+        ).reshape(-1, len(columns))
     if kind == "masked":
         array = numbers(columns)
         hidden = np.isnan(array)
         made = np.ma.masked_array(np.where(hidden, pick(rng, 0.0, 1e30, np.inf, np.nan), array), hidden)
-        return pick(rng, made, list(made) if len(made) else made, np.ma.masked_invalid(array) if np.isfinite(array[~hidden]).all() else made)
+        return pick(
+            rng,
+            made,
+            list(made) if len(made) else made,
+            np.ma.masked_invalid(array) if np.isfinite(array[~hidden]).all() else made,
+        )
     if kind == "jax":
         small = jnp.asarray(numbers(columns), jnp.float32)
         for place, column in enumerate(columns):
@@ -113,7 +139,11 @@ def _pandas(column: Column, rng, told: list[str]):
     some += ["int64"] if kinds == {int} and None not in cells else []
     kind = pick(rng, *some)
     told.append(kind)
-    return pd.array([np.nan if c is None else c for c in cells], dtype=kind) if kind == "float64" else pd.array(cells, dtype=kind)
+    return (
+        pd.array([np.nan if c is None else c for c in cells], dtype=kind)
+        if kind == "float64"
+        else pd.array(cells, dtype=kind)
+    )
 
 
 def _frame(sheet: Sheet, rng) -> Input:
@@ -126,7 +156,7 @@ def _frame(sheet: Sheet, rng) -> Input:
     def framed(columns):
         names = [column.name for column in columns]
         if arrow:
-            return pa.Table.from_arrays([_arrow_array(column, rng, told) for column in columns], names)
+            return pa.Table.from_arrays([arrow_array(column, rng, told) for column in columns], names)
         made = pd.DataFrame({i: _pandas(column, rng, told) for i, column in enumerate(columns)}, index=index)
         made.columns = names
         return made
@@ -153,7 +183,7 @@ def _told_apart(columns: list[Column]) -> list[Column]:
     return [replace(column, name=f"{column.role} {column.name}") for column in columns]
 
 
-# -- sequences -----------------------------------------------------------------------------------------------------------
+# -- sequences ---------------------------------------------------------------------------------------------------------
 
 
 def in_sequences(rng, folder: Path) -> Input:
@@ -163,9 +193,9 @@ def in_sequences(rng, folder: Path) -> Input:
     sheet = make(rng, sequences=True)
     kind = pick(rng, "text", "arrow", "grouped", "grouped", "ragged", "padded", "list", "list")
     if kind == "text":
-        return _text(sheet, rng, folder, pick(rng, ".csv", ".tsv"))
+        return as_text(sheet, rng, folder, pick(rng, ".csv", ".tsv"))
     if kind == "arrow":
-        return _arrow(sheet, rng, folder)
+        return as_arrow(sheet, rng, folder)
     told = [kind]
     sheet.columns = sheet.of("query", "evidence", "weight", "episode", "time")
     sheet = told_apart(sheet)
@@ -194,23 +224,35 @@ def in_sequences(rng, folder: Path) -> Input:
         arrays["lengths"] = np.array(lengths, pick(rng, "i8", "i4", "u1"))
         why = ""
         if chance(rng, 0.2):
-            bad = [arrays["lengths"] + 1, arrays["lengths"] * 1.0, np.array([sum(lengths), 0]), np.array([[1]]), -arrays["lengths"].astype(int)]
+            bad = [
+                arrays["lengths"] + 1,
+                arrays["lengths"] * 1.0,
+                np.array([sum(lengths), 0]),
+                np.array([[1]]),
+                -arrays["lengths"].astype(int),
+            ]
             arrays["lengths"], why = pick(rng, *bad), "lengths that do not fit"
     else:
         steps = max(lengths)
-        spread = lambda each: np.stack([np.concatenate([a, np.full((steps - len(a), 1), pick(rng, 0.0, np.nan, 9.0))]) for a in each])  # noqa: E731
+        spread = lambda each: np.stack(
+            [np.concatenate([a, np.full((steps - len(a), 1), pick(rng, 0.0, np.nan, 9.0))]) for a in each]
+        )
         arrays = {name: spread(vars(whole)[name]) for name in roles[:2] if vars(whole)[name] is not None}
         arrays["mask"], why = np.arange(steps) < np.array(lengths)[:, None], ""
         if chance(rng, 0.2):
             bad = [arrays["mask"][:, ::-1].copy(), arrays["mask"][:-1], arrays["mask"] * 2, arrays["mask"] * 0]
-            bad = [array for array in bad if array.shape != arrays["mask"].shape or not np.array_equal(array, arrays["mask"])]
+            bad = [
+                array
+                for array in bad
+                if array.shape != arrays["mask"].shape or not np.array_equal(array, arrays["mask"])
+            ]
             arrays["mask"], why = pick(rng, *bad), "a mask that does not fit"
     if weight is not None:
         arrays["weight"] = weight
     told += [why] * bool(why)
     path = folder / "sequences.npz"
     (np.savez_compressed if chance(rng, 0.3) else np.savez)(path, **arrays)
-    return _hurt(_sequences(sheet, lambda: veil.data.read(path), why, told), path, rng)
+    return hurt(_sequences(sheet, lambda: veil.data.read(path), why, told), path, rng)
 
 
 def _sequences(sheet, read, why, told) -> Input:
@@ -241,18 +283,15 @@ def _trajectories(rng) -> Input:
     lengths = [4, *(int(n) for n in rng.integers(1, 5, 3))]
     seen = [rng.normal(size=(n + 1, 1)) for n in lengths]
     acted = [rng.normal(size=(n, 1)) for n in lengths]
-    found = [{pick(rng, "observations", "obs"): o, pick(rng, "actions", "acts"): u} for o, u in zip(seen, acted, strict=True)]
+    found = [
+        {pick(rng, "observations", "obs"): o, pick(rng, "actions", "acts"): u} for o, u in zip(seen, acted, strict=True)
+    ]
     why = ""
     if chance(rng, 0.3):
         number, keys = rng.integers(len(found)), list(found[0])
         some = [{}, 3, {keys[0]: seen[0]}, {**found[0], "other": 1}, {"obs": seen[0], "acts": acted[0][:-1]}]
         found[number], why = pick(rng, *some), "no trajectory"
     shifted = [np.concatenate([np.zeros((1, 1)), u]) for u in acted]
-    from fuzz_sheets import Truth
-
     whole = Truth(seen, shifted)
     read = lambda: veil.data.trajectories(found).data("observation", "action")  # noqa: E731
     return Input("chain", read, None if why else whole, why, told=("trajectories", why))
-
-
-FORMS_IN_MEMORY = {"memory": in_memory, "sequences": in_sequences}
