@@ -1,10 +1,10 @@
 """The whole way of small mutated inputs: file -> data -> fit -> score -> save -> load.
 
 Every case is one way to hand data over. An input is a table with what goes wrong in tables
-(``tests/whole_way/mutations.py``) in one of the forms of that case, and an oracle that knows by construction what is in it
-(``tests/whole_way/way.py``) follows it to the end. The figure is the number of inputs with a fault: an error without words,
-a number that is not finite called exact, a silent change of rows, columns, sequences or values, another score after loading
-or in another order, a warning of others, a hang, half-written files. There is no peer.
+(``tests/whole_way/mutations.py``) in one of the forms of that case, and an oracle that knows by construction what is
+in it (``tests/whole_way/way.py``) follows it to the end. The figure is the number of inputs with a fault: an error
+without words, a number that is not finite called exact, a silent change of rows, columns, sequences or values, another
+score after loading or in another order, a warning of others, a hang, half-written files. There is no peer.
 
     benchmarks/fuzz.py --inputs 2000                   # of each case, 10,000 in all
     benchmarks/fuzz.py --case text --seed 0 --only 17  # one input again, and what became of it

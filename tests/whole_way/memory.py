@@ -234,10 +234,11 @@ def in_sequences(rng, folder: Path) -> Input:
             arrays["lengths"], why = pick(rng, *bad), "lengths that do not fit"
     else:
         steps = max(lengths)
-        spread = lambda each: np.stack(
-            [np.concatenate([a, np.full((steps - len(a), 1), pick(rng, 0.0, np.nan, 9.0))]) for a in each]
-        )
-        arrays = {name: spread(vars(whole)[name]) for name in roles[:2] if vars(whole)[name] is not None}
+        padding = [np.full((steps - n, 1), pick(rng, 0.0, np.nan, 9.0)) for n in lengths]
+        spread = {
+            name: zip(vars(whole)[name], padding, strict=True) for name in roles[:2] if vars(whole)[name] is not None
+        }
+        arrays = {name: np.stack([np.concatenate(pair) for pair in pairs]) for name, pairs in spread.items()}
         arrays["mask"], why = np.arange(steps) < np.array(lengths)[:, None], ""
         if chance(rng, 0.2):
             bad = [arrays["mask"][:, ::-1].copy(), arrays["mask"][:-1], arrays["mask"] * 2, arrays["mask"] * 0]

@@ -45,7 +45,7 @@ MODELS: dict[str, Callable] = {
     "categorical": lambda: veil.density(veil.Linear(heads.Categorical(3))),
     "chain": lambda: veil.HMM(states=2),
 }
-SECONDS, BYTES = 120.0, 2**31
+SECONDS, BYTES = 600.0, 2**31
 
 
 @dataclass
