@@ -204,7 +204,7 @@ def _check_scores(scores, fit, data, one: Input) -> None:
         return
     y = np.asarray(one.truth.query, np.float64)
     weight = np.ones(len(y)) if data.weight is None else np.asarray(data.weight, np.float64)
-    weight = weight / weight.max()
+    total, weight = weight.sum(), weight / weight.max()
     x = np.ones((len(y), 1))
     if one.truth.evidence is not None:
         x = np.column_stack(
@@ -224,8 +224,8 @@ def _check_scores(scores, fit, data, one: Input) -> None:
         covariance = (rest * weight[:, None]).T @ rest / weight.sum()
         if not np.all(np.isfinite(covariance)) or np.linalg.cond(covariance) > 1e3 or np.trace(covariance) < 1e-2:
             return
-        if weight.sum() / weight.max() < 5 or weight[weight > 0].min() < 1e-3:
-            return  # the prior is not small then
+        if total < 1e-3 or weight.sum() / weight.max() < 5 or weight[weight > 0].min() < 1e-3:
+            return  # the prior is not small then, and of less than a thousandth of a datum nothing is learned
         inverse, log_det = np.linalg.inv(covariance), np.linalg.slogdet(covariance)[1]
         size = y.shape[1] * np.log(2 * np.pi) + log_det
         expected = -0.5 * (size + np.einsum("ni,ij,nj->n", rest, inverse, rest)) - np.log(unit).sum()
