@@ -242,7 +242,8 @@ def hurt(made: Input, path: Path, rng) -> Input:
 
 def _as_numpy_reads(path: Path) -> dict | None:
     try:
-        found = np.load(path)
-        return {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
+        with path.open("rb") as file:
+            found = np.load(file)
+            return {"": found} if isinstance(found, np.ndarray) else {name: found[name] for name in found.files}
     except Exception:
         return None

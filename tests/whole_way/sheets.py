@@ -92,11 +92,14 @@ def refused(sheet: Sheet) -> str:
         return "a missing cell where none may be"
     if any(cell is not None and not abs(cell) < np.inf for column in (*query, *used) for cell in column.cells):
         return "an infinite number"
-    if all(cell is None for column in query for cell in column.cells):
-        return "nothing is observed"
     for column in sheet.of("weight"):
         if min(column.cells) < 0 or not any(column.cells):
             return "a negative weight, or none that is positive"
+    counts = [column.cells for column in sheet.of("weight")] or [[1] * len(sheet)]
+    if not any(
+        cell is not None and count for column in query for cell, count in zip(column.cells, *counts, strict=True)
+    ):
+        return "nothing is observed"
     steps = list(zip(*(c.cells for c in sheet.of("episode", "time")), strict=True))
     if sheet.of("time") and len(set(steps)) < len(steps):
         return "a time comes twice"

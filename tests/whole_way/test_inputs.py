@@ -9,7 +9,7 @@ import pytest
 import veil
 from whole_way.way import CASES, travel
 
-FITTED = ("gaussian", "poisson")  # compilations are what this costs; the benchmark fits all families
+FITTED = ("gaussian",)  # compilations are what this costs; the benchmark fits all families
 COUNTS = {"text": 40, "arrow": 30, "numpy": 30, "memory": 30, "sequences": 30}
 
 
@@ -74,7 +74,7 @@ def other_units(monkeypatch):
 def test_faults_are_seen(plant, case, kinds, tmp_path, monkeypatch):
     plant(monkeypatch)
     seen = set()
-    for number in range(COUNTS[case]):
+    for number in range(300):
         (tmp_path / str(number)).mkdir()
         seen.add(travel(case, 0, number, tmp_path / str(number), FITTED).kind)
         if kinds <= seen:

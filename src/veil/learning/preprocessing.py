@@ -1,5 +1,6 @@
 """What a fit learns about its data before it starts: units, a sample, what is missing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +118,13 @@ class Extent:
         before = self._present or [0.0] * len(present)
         self._present = [a + b for a, b in zip(before, present, strict=True)]
 
+    def refuse_nothing(self) -> None:
+        """Raise ValueError for weights that are all zero, or a query without an entry, in all blocks together."""
+        if not self.total:
+            raise ValueError("weight must have a positive sum; all weights are 0")
+        if not any(np.any(present) for present in self._present):
+            raise ValueError("query must have at least one observed entry of positive weight; all of them are missing")
+
     def refuse_unheld(self, units: Units) -> None:
         """Raise ValueError for columns so large or so small that the device's precision does not hold them.
 
@@ -159,8 +167,14 @@ class Extent:
 def supported(model: Model, data: Data) -> Data:
     """The rows (of sequences their steps); ValueError names column and value of one that the model says cannot be."""
     rows = steps(data) if isinstance(model, Stepwise) else data
-    space_of(model).check(known_values(rows), rows.query_names)
+    for part in in_memory(rows):
+        space_of(model).check(known_values(part), part.query_names)
     return rows
+
+
+def in_memory(data: Data) -> Iterable[Data]:
+    """All of it; of data on disk, in which NaN is not marked before they are read, block by block."""
+    return data.blocks(SAMPLE) if data.mapped else (data,)
 
 
 def known_values(rows: Data) -> Any:
@@ -211,8 +225,11 @@ def preprocess(
     if isinstance(data, Stream):
         sample = _reservoir(data, extent, rng)
     else:
-        extent.add(data)
-        sample = data if len(data) <= SAMPLE else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
+        for part in in_memory(data):
+            extent.add(part)
+        few = len(data) <= SAMPLE
+        sample = next(iter(in_memory(data))) if few else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
+    extent.refuse_nothing()
     units = Units.of(sample, model) if units is None else units
     extent.refuse_unheld(units)
     numbers = extent.log_scale(units), extent.largest(units), extent.missing
