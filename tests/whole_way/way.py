@@ -112,6 +112,7 @@ def _all_the_way(one: Input, rng, folder: Path, families, caught, outcome: Outco
         if each.category is not DataWarning and str(each.message) != "; ".join(fit.status.notes):
             raise Fault(f"warning of others: {each.category.__name__}: {each.message}")
     del caught[:]
+    data = data[np.arange(len(data))] if data.mapped else data
     scores = _score(fit, data)
     if one.truth is not None:
         _check_scores(scores, fit, data, one)
