@@ -24,7 +24,7 @@ import common
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 SHOWN = 5  # faults of a kind, by seed and number
-CLEAR = 500  # inputs after which compiled functions are dropped, of which some shapes come once
+CLEAR = 1000  # inputs after which compiled functions are dropped, of which some shapes come once
 
 
 def more(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +55,8 @@ def followed(name: str, options: common.Options) -> common.Case:
                 faults[found.kind].append(f"--case {name} --seed {seed} --only {number}")
             if found.fault or asked.only is not None:
                 print(f"  seed {seed}, {number}: {found}", file=sys.stderr, flush=True)
+            if number % 100 == 99:
+                print(f"  seed {seed}, to {number}: {dict(counts)}", file=sys.stderr, flush=True)
             if number % CLEAR == CLEAR - 1:
                 jax.clear_caches()
     details: dict[str, Any] = {"inputs": count * (options.repeats or 1), **counts}
