@@ -29,7 +29,7 @@ class Input:
     refuse: str = ""
     may: bool = False
     told: tuple[str, ...] = ()
-    frame: bool = False  # whether columns go by name
+    stream: Callable[[], veil.data.Stream] | None = None  # of a file of rows: the same in blocks
 
 
 def chance(rng, p=0.15):
@@ -53,12 +53,17 @@ def arguments(sheet: Sheet) -> dict:
     return found
 
 
+def readers(path: Path, given: dict) -> tuple[Callable, Callable | None]:
+    """A file as a whole, and in blocks."""
+    whole, blocks = (lambda: veil.data.read(path, **given)), (lambda: veil.data.stream(path, **given))
+    return whole, None if {"episode", "time"} & {*given} else blocks
+
+
 def from_file(sheet: Sheet, path: Path, told: list[str], may: bool = False) -> Input:
     """What a whole file has to give."""
-    why, given = refused(sheet), arguments(sheet)
-    read = lambda: veil.data.read(path, **given)  # noqa: E731
-    may = may or sheet.may
-    return Input(sheet.family, read, None if why else truth(sheet), why, may, (*sheet.told, *told), frame=True)
+    why, (read, stream) = refused(sheet), readers(path, arguments(sheet))
+    found = None if why else truth(sheet)
+    return Input(sheet.family, read, found, why, may or sheet.may, (*sheet.told, *told), stream)
 
 
 def damaged(rng, content: bytes) -> tuple[bytes, str]:
@@ -101,7 +106,8 @@ def as_arrow(sheet: Sheet, rng, folder: Path) -> Input:
         given = arguments(sheet)
         found = _as_pyarrow_reads(path, sheet) if how != "cut off" else None
         why = "" if found is not None else how
-        return Input(sheet.family, lambda: veil.data.read(path, **given), found, why, True, (*sheet.told, how), True)
+        read, stream = readers(path, given)
+        return Input(sheet.family, read, found, why, True, (*sheet.told, how), stream)
     return from_file(sheet, path, told, may)
 
 
@@ -200,8 +206,9 @@ def in_numpy(rng, folder: Path) -> Input:
             name = pick(rng, *arrays)
             arrays[name], why = arrays[name][:-1], "arrays of other lengths"
         (np.savez_compressed if chance(rng, 0.3) else np.savez)(path, **arrays)
-    read = lambda: veil.data.read(path)  # noqa: E731
-    return hurt(Input(sheet.family, read, None if why else found, why, sheet.may, (*sheet.told, *told)), path, rng)
+    read, stream = readers(path, {})
+    found = None if why else found
+    return hurt(Input(sheet.family, read, found, why, sheet.may, (*sheet.told, *told), stream), path, rng)
 
 
 def typed(columns: list[Column], rng, told: list[str]):
@@ -235,9 +242,13 @@ def hurt(made: Input, path: Path, rng) -> Input:
     made.told, made.may = (*made.told, how), True
     after = _as_numpy_reads(path)
     same = after is not None and before is not None and list(before) == list(after)
-    if not same or not all(np.array_equal(before[n], after[n], equal_nan=True) for n in before):
+    if not same or not all(_alike(before[n], after[n]) for n in before):
         made.truth, made.refuse = None, made.refuse or ("" if after is not None else how)
     return made
+
+
+def _alike(one: np.ndarray, other: np.ndarray) -> bool:
+    return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
 
 
 def _as_numpy_reads(path: Path) -> dict | None:

@@ -175,7 +175,7 @@ def _frame(sheet: Sheet, rng) -> Input:
     if not why:
         found = replace(truth(replace(flat, named=True)), left=left)
     read = lambda: veil.data.Data(**given)  # noqa: E731
-    return Input(sheet.family, read, found, why, sheet.may, (*sheet.told, *told), True)
+    return Input(sheet.family, read, found, why, sheet.may, (*sheet.told, *told))
 
 
 def _told_apart(columns: list[Column]) -> list[Column]:

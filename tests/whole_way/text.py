@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import veil
-from whole_way.files import Input, arguments, chance, damaged, from_file, pick
+from whole_way.files import Input, arguments, chance, damaged, from_file, pick, readers
 from whole_way.mutations import make
 from whole_way.sheets import Column, Sheet, Truth, refused, truth
 
@@ -108,7 +108,8 @@ def as_text(sheet: Sheet, rng, folder: Path, ending: str) -> Input:
     except Unreadable as error:
         why = str(error)
     may = sheet.may or not sure or eol == "\r"
-    return Input(sheet.family, lambda: veil.data.read(path, **given), found, why, may, (*sheet.told, *told), True)
+    read, stream = readers(path, given)
+    return Input(sheet.family, read, found, why, may, (*sheet.told, *told), stream)
 
 
 class Unreadable(Exception):

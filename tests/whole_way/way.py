@@ -95,6 +95,12 @@ def _all_the_way(one: Input, rng, folder: Path, families, caught, outcome: Outco
     _check_warnings(caught, outcome)
     if one.truth is not None:
         _check_data(data, one, outcome)
+    if one.stream is not None and not isinstance(data.query, dict):
+        try:
+            _check_blocks(attempt(lambda: list(one.stream().blocks(5))), data)
+        except Refused as error:
+            if "cannot be streamed by rows" not in str(error):  # columns one after the other, compressed: as documented
+                raise
     left = {path.name for path in folder.iterdir()} - before
     if any(name.endswith(".part") for name in left):
         raise Fault(f"half-written files: {left}")
@@ -171,6 +177,19 @@ def _check_data(data: Data, one: Input, outcome: Outcome) -> None:
     weight = None if data.weight is None else np.asarray(data.weight, np.float64)
     if (weight is None) != (whole.weight is None) or (weight is not None and not np.array_equal(weight, whole.weight)):
         raise Fault(f"silent change of weights: {weight} in place of {whole.weight}")
+
+
+def _check_blocks(blocks: list[Data], data: Data) -> None:
+    """Read in blocks a file is what it is as a whole."""
+    for role in ("query", "evidence", "weight", "observed"):
+        parts, whole = [getattr(part, role) for part in blocks], getattr(data, role)
+        if role == "observed":
+            parts = [np.ones(b.query.shape, bool) if b.observed is None else b.observed for b in blocks]
+            whole = np.ones(data.query.shape, bool) if whole is None else whole
+        if (whole is None) != (parts[0] is None) or not (whole is None or np.array_equal(np.concatenate(parts), whole)):
+            raise Fault(f"silent change of values: the {role} in blocks is not that of the whole")
+    if blocks[0].query_names != data.query_names:
+        raise Fault(f"silent change of names: in blocks {blocks[0].query_names}")
 
 
 def _score(fit, data) -> np.ndarray:
