@@ -154,12 +154,15 @@ def _exactly(cell: str):
 def _read_plainly(content: bytes, delimiter: str, given: dict, family: str) -> Truth:
     """A text by Python's csv module and the rules of the documentation."""
     try:
-        text = content.decode("utf-8-sig")
+        # what is no UTF-8 is text, which does no harm in a column that is not used
+        text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
         records = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise Unreadable(str(error)) from None
     if not records:
         raise Unreadable("empty")
+    if any("\ud800" <= letter <= "\udfff" for cell in records[0] for letter in cell):
+        raise Unreadable("names that are no text")
     kinds = {_kind(cell) for cell in records[0]}
     header = bool(kinds & {"text", "truth"})
     cells, counting = [cell.strip() for cell in records[0]], [str(i) for i in range(len(records[0]))]
