@@ -225,16 +225,23 @@ class Options:
     quick: bool
     repeats: int | None
     out: Path | None = None
+    asked: Any = None  # what a benchmark asks for beside that
 
 
 Function = Callable[[Options], Case | Sequence[Case]]
 
 
 def main(
-    benchmark: str, description: str, cases: Mapping[str, Function], quick: Sequence[str], argv: Any = None
+    benchmark: str,
+    description: str,
+    cases: Mapping[str, Function],
+    quick: Sequence[str],
+    argv: Any = None,
+    more: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
 ) -> dict[str, Any]:
     """Run the cases that were chosen (``--quick``: those of ``quick``, made smaller) and print the table or the JSON.
 
+    ``more`` adds a benchmark's own options, which its cases find in ``Options.asked``.
     With ``--json`` standard output is one object; progress and warnings go to standard error.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -244,9 +251,10 @@ def main(
     parser.add_argument("--repeats", type=int, help="how often each is measured, taken in turn")
     parser.add_argument("--out", type=Path, help="a folder for pictures, of the cases that draw any")
     parser.add_argument("--threads", type=int, default=THREADS, help=f"for all alike (default {THREADS})")
+    more(parser)
     arguments = parser.parse_args(argv)
     chosen = arguments.case or (quick if arguments.quick else list(cases))
-    options = Options(arguments.quick, arguments.repeats, arguments.out)
+    options = Options(arguments.quick, arguments.repeats, arguments.out, arguments)
     facts = machine()
     found: list[Case] = []
     for name in chosen:

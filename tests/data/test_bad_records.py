@@ -1,5 +1,6 @@
 """What cannot be read: refused with its place, or skipped, counted and named; files that vanish or change."""
 
+import gzip
 import os
 import re
 import warnings
@@ -7,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from veil.data import BadRecords, Data, DataWarning, Stream, stream, write
+from veil.data import BadRecords, Data, DataWarning, Stream, read, stream, write
 from veil.data.formats.delimited import DelimitedTable
 
 NAN, INF = float("nan"), float("inf")
@@ -167,6 +168,32 @@ def test_a_file_that_is_cut_off(tmp_path, ending):
     assert str(tmp_path / f"1.{ending}") in made.bad.first[0]
     assert "1 records could not be read" in said
     np.testing.assert_array_equal(epoch(made, 60), rows)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz", "parquet", "feather", "csv.gz"])
+def test_changed_bits_are_told_with_the_file(tmp_path, ending):
+    """Whatever a decoder says; bits that no format checks give as many rows."""
+    path, values = tmp_path / f"t.{ending}", np.random.default_rng(0).normal(size=60)
+    if ending == "npz":
+        np.savez_compressed(path, query=values)
+    elif ending == "feather":
+        pytest.importorskip("pyarrow.feather").write_feather(pytest.importorskip("pyarrow").table({"a": values}), path)
+    elif ending == "csv.gz":
+        path.write_bytes(gzip.compress("\n".join(["a", *map(str, values)]).encode()))
+    else:
+        write(path, {"a": values})
+    content, refused = path.read_bytes(), 0
+    for place in range(0, len(content), max(1, len(content) // 150)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x44]) + content[place + 1 :])
+        words = ""
+        try:
+            rows = len(read(path))
+        except ValueError as error:
+            rows, words, refused = 60, str(error), refused + 1
+        assert rows == 60
+        assert "\n" not in words
+        assert not words or str(path) in words or words.startswith("query")
+    assert refused > 5
 
 
 def test_no_file_can_be_read(tmp_path):

@@ -28,6 +28,8 @@ def made(folder: Path, content, name: str = "t.csv") -> Path:
         path.write_bytes(gzip.compress(content.encode()))
     elif name.endswith("sv"):
         path.write_text(content, newline="")
+    elif name.endswith("npz"):
+        np.savez(path, **content)
     else:
         (feather.write_feather if name.endswith("feather") else pq.write_table)(pa.table(content), path)
     return path
@@ -43,6 +45,8 @@ def made(folder: Path, content, name: str = "t.csv") -> Path:
         ("t.tsv", "\ta\tb\r\nx\t1\t2\r\ny\t3\t4\r\n", "column0"),
         ("t.csv.gz", ",a,b\n0,1,2\n1,3,4", "column0"),
         ("t.parquet", {"a": [1, 3], "b": [2.0, 4.0], "__index_level_0__": [5, 6]}, "__index_level_0__"),
+        ("t.parquet", {"": [5, 6], "a": [1, 3], "b": [2.0, 4.0]}, "''"),
+        ("t.npz", {"Unnamed: 0": [0, 1], "a": [1, 3], "b": [2.0, 4.0]}, "Unnamed: 0"),
         ("t.feather", {"Unnamed: 0": [0, 1], "a": [1, 3], "b": [2.0, 4.0]}, "Unnamed: 0"),
     ],
 )
@@ -83,6 +87,7 @@ def test_truth_values_are_alike(tmp_path, name):
         ("# made by a logger\na,b\n1,2\n3,4\n", "line 2: 2 cells in place of 1.*comment lines"),
         ("a,b\n1,2,3\n4,5,6\n", "line 2: 3 cells in place of 2"),
         ("a,b\n1,2\n\n3\n", "line 4: 1 cells in place of 2"),
+        (",0\n0,1.5\n1,2.5\n", "the first row counts"),  # an index, and a column that nobody named
         ("yes\ntrue\n0.5\n", "line 3: column 'yes': '0.5' is not true or false"),
         ("a,a\n1,2\n", "two columns named 'a'"),
         ('a,b\n1,"2\n3,4\n', "line 2: a quoted cell is never closed"),
@@ -161,6 +166,18 @@ def test_masks_of_masked_arrays():
     for field, word in (("evidence", "complete"), ("weight", "finite"), ("observed", "mask hides"), ("index", "mask")):
         with pytest.raises(ValueError, match=f"{field} must .*{word}"):
             Data([1.0, 2.0], **{field: np.ma.masked_array([1, 1], mask=[0, 1])})
+
+
+def test_matrices_are_arrays():
+    matrix = lambda values: np.array(values).view(np.matrix)  # noqa: E731
+    data = Data(matrix([[1.0, 2.0], [3.0, 4.0]]), evidence=matrix([[1], [2]]), weight=matrix([[1.0], [3.0]]))
+    assert [type(field) for field in (data.query, data.evidence, data.weight)] == [np.ndarray] * 3
+    assert data.weight.tolist() == [1, 3]
+
+
+def test_padding_is_nothing_observed():
+    with pytest.raises(ValueError, match="query must have at least one observed entry"):
+        episodes([[NAN, NAN], [NAN]])
 
 
 class Tensor:

@@ -57,6 +57,27 @@ def test_a_stream_is_looked_at_beyond_its_sample(monkeypatch):
         preprocess(MODEL, blocks(spoilt), np.random.default_rng(0))
 
 
+def test_data_on_disk_are_those_in_memory(tmp_path, monkeypatch):
+    """Where a NaN is no number yet: found block by block."""
+    monkeypatch.setattr(preprocessing, "SAMPLE", 7)
+    y = np.random.default_rng(0).poisson(3, (20, 2)).astype(float)
+    y[[2, 9, 9], [0, 0, 1]] = np.nan
+    np.save(tmp_path / "y.npy", y)
+    mapped = Data(np.load(tmp_path / "y.npy", mmap_mode="r"))
+    for model in (MODEL, veil.density(veil.Linear(veil.parts.heads.Poisson()))):
+        seen, other = (preprocess(model, data, np.random.default_rng(0)) for data in (mapped, Data(y)))
+        assert (seen.total, seen.missing) == (20, True)
+        np.testing.assert_allclose([seen.log_scale, seen.largest], [other.log_scale, other.largest])
+        np.testing.assert_array_equal(seen.sample.query, other.sample.query)
+    np.save(tmp_path / "y.npy", np.full((20, 2), np.nan))
+    for wrong, words in ((mapped, "one observed entry"), (Data(y)[9:10], "one observed entry")):
+        with pytest.raises(ValueError, match=f"query must have at least {words}"):
+            preprocess(MODEL, wrong, np.random.default_rng(0))
+    zeros = Stream(lambda: (part for part in Data(y, weight=np.arange(20.0)).blocks(1) if part.weight[0] == 0))
+    with pytest.raises(ValueError, match="weight must have a positive sum"):
+        preprocess(MODEL, zeros, np.random.default_rng(0))
+
+
 def test_the_sample_of_a_stream_is_uniform(monkeypatch):
     monkeypatch.setattr(preprocessing, "SAMPLE", 100)
     y = np.arange(1000.0)

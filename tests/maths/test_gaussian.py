@@ -75,6 +75,9 @@ def test_missing_entries(pattern):
     arguments = jnp.array(np.where(seen, r, 1e9)), factor, jnp.array(seen)  # the hidden values must not matter
     expected = oracles.gaussian_log_density(r, zero, s, seen)
     np.testing.assert_allclose(called(gaussian.observed_log_density, *arguments), expected, atol=1e-12)
+    for unit in (1e200, 1e-200):  # whose squares are beyond the precision
+        found = called(gaussian.observed_log_density, arguments[0] * unit, factor * unit, arguments[2])
+        np.testing.assert_allclose(found, expected - seen.sum() * np.log(unit), rtol=1e-12)
     filled, conditional = called(gaussian.fill_missing, *arguments)
     expected, spread = oracles.gaussian_fill(r, zero, s, seen)
     np.testing.assert_allclose(filled, expected, atol=1e-12)

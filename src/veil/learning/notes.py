@@ -39,7 +39,9 @@ def columns(seen: Preprocessing, isotropic: bool) -> list[str]:
     low, high = np.where(there, flat, np.inf).min(0), np.where(there, flat, -np.inf).max(0)
     missing, constant = np.flatnonzero(low > high), np.flatnonzero(low == high)
     names = sample.query_names if len(sample.query_names) == flat.shape[1] else range(flat.shape[1])
-    notes = []
+    notes = (
+        [] if seen.total >= NO_DATA else [f"the weights add up to {seen.total:.2g} data, of which nothing is learned"]
+    )
     if len(missing):
         whose = "its parameters are those it" if len(missing) == 1 else "their parameters are those they"
         notes.append(f"{_listed(names, missing)} missing in every row: {whose} started with")

@@ -1,5 +1,6 @@
 """What a fit learns about its data before it starts: units, a sample, what is missing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,20 +118,33 @@ class Extent:
         before = self._present or [0.0] * len(present)
         self._present = [a + b for a, b in zip(before, present, strict=True)]
 
-    def refuse_unheld(self) -> None:
-        """Raise ValueError for columns so large or so small that the device's precision does not hold them."""
+    def refuse_nothing(self) -> None:
+        """Raise ValueError for weights that are all zero, or a query without an entry, in all blocks together."""
+        if not self.total:
+            raise ValueError("weight must have a positive sum; all weights are 0")
+        if not any(np.any(present) for present in self._present):
+            raise ValueError("query must have at least one observed entry of positive weight; all of them are missing")
+
+    def refuse_unheld(self, units: Units) -> None:
+        """Raise ValueError for columns so large or so small that the device's precision does not hold them.
+
+        Or their spread: where most values are that near to each other, one that is not does not help.
+        """
         held = np.finfo(np.dtype(jnp.result_type(float)))
         least, most = 1e4 * float(held.tiny), 0.1 * float(held.max)  # what is below tiny is read as zero
-        for role, ranges in self._ranges.items():
-            for (label, names), (low, high) in zip(self._names[role], ranges, strict=True):
-                size = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
-                bad = (size > most) | ((size > 0) & (size < least))
+        for role, scales in (("query", units.query), ("evidence", units.evidence)):
+            ranges, labels = self._ranges.get(role, []), self._names.get(role, [])
+            for (label, names), ends, scale in zip(labels, ranges, _leaves(scales, len(ranges)), strict=True):
+                size = np.max(np.abs(ends), axis=0).astype(np.float64)
+                spread = size if scale is None else np.minimum(size, np.asarray(scale.scale, np.float64))
+                bad = (size > most) | ((size > 0) & (spread < least))
                 if np.any(bad):
                     place = tuple(int(i) for i in np.argwhere(bad)[0])
                     column = names[place[0]] if len(place) == 1 and len(names) == len(size) else place
+                    came = size[place] if size[place] > most else spread[place]
                     raise ValueError(
                         f"{label}: {held.dtype} holds sizes from {least:.0e} to {most:.0e}; that of column {column} is "
-                        f"{size[place]:g}: rescale it, or work in float64 (jax.config.update('jax_enable_x64', True); "
+                        f"{came:g}: rescale it, or work in float64 (jax.config.update('jax_enable_x64', True); "
                         "on the command line --precision float64)"
                     )
 
@@ -153,8 +167,14 @@ class Extent:
 def supported(model: Model, data: Data) -> Data:
     """The rows (of sequences their steps); ValueError names column and value of one that the model says cannot be."""
     rows = steps(data) if isinstance(model, Stepwise) else data
-    space_of(model).check(known_values(rows), rows.query_names)
+    for part in in_memory(rows):
+        space_of(model).check(known_values(part), part.query_names)
     return rows
+
+
+def in_memory(data: Data) -> Iterable[Data]:
+    """All of it; of data on disk, in which NaN is not marked before they are read, block by block."""
+    return data.blocks(SAMPLE) if data.mapped else (data,)
 
 
 def known_values(rows: Data) -> Any:
@@ -205,10 +225,13 @@ def preprocess(
     if isinstance(data, Stream):
         sample = _reservoir(data, extent, rng)
     else:
-        extent.add(data)
-        sample = data if len(data) <= SAMPLE else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
-    extent.refuse_unheld()
+        for part in in_memory(data):
+            extent.add(part)
+        few = len(data) <= SAMPLE
+        sample = next(iter(in_memory(data))) if few else data[np.sort(rng.choice(len(data), SAMPLE, replace=False))]
+    extent.refuse_nothing()
     units = Units.of(sample, model) if units is None else units
+    extent.refuse_unheld(units)
     numbers = extent.log_scale(units), extent.largest(units), extent.missing
     return Preprocessing(
         sample, extent.total, units, *numbers, isinstance(model, Stepwise), latent_values(model), space_of(model)

@@ -135,8 +135,10 @@ def log_mass(low: Float[Array, "..."] | None, high: Float[Array, "..."] | None) 
 def observed_factor(factor: Float[Array, "D D"], observed: Bool[Array, " D"]) -> Float[Array, "D D"]:
     """Cholesky factor of Σ with the rows and columns of missing entries replaced by the identity's."""
     both = observed[:, None] & observed[None, :]
-    covariance = factor @ factor.T
-    return safe_cholesky(jnp.where(both, covariance, jnp.eye(factor.shape[0], dtype=factor.dtype)))
+    # of rows of size one: in the user's units Σ itself may be beyond what the precision holds
+    size = jnp.where(observed, jnp.max(jnp.abs(factor), axis=1), 1.0)[:, None]
+    rows = factor / size
+    return size * safe_cholesky(jnp.where(both, rows @ rows.T, jnp.eye(factor.shape[0], dtype=factor.dtype)))
 
 
 def observed_log_density(

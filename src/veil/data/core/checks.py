@@ -48,7 +48,8 @@ def checked(
         observed = trees.map(lambda seen: seen | ~_wide(mask, seen.ndim), observed)
     if not any(isinstance(leaf, np.memmap) for _, leaf in trees.leaves(query)):
         query, observed = _filled(query, observed, query_names, first_row)
-        if whole and observed is not None and not any(seen.any() for _, seen in trees.leaves(observed)):
+        there = lambda seen: seen if mask is None else seen & _wide(mask, seen.ndim)  # noqa: E731
+        if whole and observed is not None and not any(there(seen).any() for _, seen in trees.leaves(observed)):
             raise ValueError("query must have at least one observed entry; all of them are missing")
     weight, index = of("weight", _weights, count, lead, whole, first_row), of("index", _identities, count, lead)
     fields = dict(zip(FIELDS, (query, evidence, weight, observed, index, mask, reset), strict=True))

@@ -53,8 +53,8 @@ def array_of(value: Any, argument: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """
     if isinstance(value, np.ma.MaskedArray):
         return _unmasked(value, argument), ()
-    if isinstance(value, np.ndarray):
-        return value, ()
+    if isinstance(value, np.ndarray):  # a matrix is one, and has two axes whatever is taken of it
+        return value if isinstance(value, np.memmap) else np.asarray(value), ()
     if isinstance(value, list | tuple):
         return _listed(value, argument), ()
     if hasattr(value, "tocsr"):

@@ -13,7 +13,7 @@ from veil.data.core import trees
 from veil.data.core.checks import FIELDS
 from veil.data.core.chunks import ranges
 from veil.data.core.columns import CELLS
-from veil.data.core.numbers import unique
+from veil.data.core.numbers import row_index, unique
 from veil.data.formats.roles import Table
 
 # numpy parses a header with Python's compiler, which in Python 3.11 fails when threads use it at the same time
@@ -70,6 +70,7 @@ class ArrayTable(Table):
         self.count = next(iter(rows.values()))
         self._places = [] if self.roles else self._columns()
         self.names = unique(tuple(name for name, _, _ in self._places), path)
+        self.unnamed = row_index(self.names)
         self.numeric = tuple(self.members[name].dtype.kind in "biuf" for _, name, _ in self._places)
         if not self.names and not self.roles and len(self.members) > 1:
             large = next(name for name, one in self.members.items() if len(one.shape) > 2)
@@ -194,7 +195,7 @@ def _header(file: Any, path: Path, name: str) -> Member:
     try:
         with _HEADERS:
             shape, fortran, dtype = readers[np.lib.format.read_magic(file)](file)
-    except (KeyError, ValueError, EOFError) as error:
+    except Exception as error:  # whatever Python's compiler makes of a damaged header
         raise ValueError(f"{what} is not a numeric array of numpy's ({error}); save it with numpy.save") from None
     if dtype.hasobject:
         raise ValueError(f"{what} holds Python objects, which are never loaded; save a numeric array with numpy.save")

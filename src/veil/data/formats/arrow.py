@@ -98,8 +98,13 @@ class ArrowTable(Table):
         with self._open() as file:
             if self._parquet:
                 # Threads and whole row groups read ahead would make memory grow with the file, not with the batch.
+                rows = 0
                 for batch in file.iter_batches(size, row_groups=groups, columns=names, use_threads=False):
+                    rows += batch.num_rows
                     yield batch.select(names)
+                expected = sum(self._groups[group] for group in groups)
+                if rows != expected:  # pyarrow ends in silence where a page of a column says that it has fewer
+                    raise ValueError(f"{self.path} is damaged: {rows} of {expected} rows can be read; get it again")
                 return
             for batch in (file.get_batch(group).select(names) for group in groups):
                 yield from (batch.slice(place, size) for place in range(0, batch.num_rows, size))

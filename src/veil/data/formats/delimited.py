@@ -169,7 +169,7 @@ class DelimitedTable(Table):
             raise ValueError(f"{path} is not UTF-8 text, as its first row shows; convert it, or check the format")
         kinds = [_kind(cell) for cell in cells]
         counting = [str(i) for i in range(len(cells))]
-        if len(cells) > 2 and cells in (counting, ["", *counting[:-1]]):
+        if (len(cells) > 2 and cells == counting) or (len(cells) > 1 and cells == ["", *counting[:-1]]):
             raise ValueError(
                 f"{path}: the first row counts 0, 1, 2, ..., which may be column numbers or data; "
                 "give the columns names in the first row"

@@ -166,15 +166,9 @@ class TableFiles:
     @contextmanager
     def _reading(self, number: int, where: str) -> Iterator[None]:
         """Errors while reading, with the file and the rows."""
-        path = self._tables[number].path
-        try:
+        with reading(self._tables[number].path, where):
             self._unchanged(number)
             yield
-        except UNREADABLE as error:
-            if of_the_system(error):
-                raise gone(error, path) from error
-            text = str(error)
-            raise ValueError(text if str(path) in text else f"{path}{where}: {text or type(error).__name__}") from error
 
     def _chunks(self) -> list[Place]:
         # Found at the first call, as a CSV has to be read for it.
@@ -234,6 +228,18 @@ def _unusable(fields: dict[str, Tree]) -> Iterator[tuple[int, str]]:
             wrong, what = wrong | (array < 0), f"{what} or negative"
         for row in np.flatnonzero(wrong.reshape(len(array), -1).any(axis=1)):
             yield int(row), f"{trees.text(field, tuple(inside))} is {what}"
+
+
+@contextmanager
+def reading(path: Path, where: str = "") -> Iterator[None]:
+    """Errors while reading, with the file and the rows."""
+    try:
+        yield
+    except (*UNREADABLE, MemoryError) as error:  # of which damaged sizes ask for too much
+        if of_the_system(error):
+            raise gone(error, path) from error
+        text = " ".join(str(error).split())  # of some decoders several lines
+        raise ValueError(text if str(path) in text else f"{path}{where}: {text or type(error).__name__}") from error
 
 
 def gone(error: BaseException, path: Path) -> BaseException:

@@ -1,5 +1,6 @@
 """Which columns of a table are the query, the evidence and the weight."""
 
+import errno
 import os
 import warnings
 import zipfile
@@ -28,7 +29,8 @@ class Changed(OSError):
 
 def of_the_system(error: BaseException) -> bool:
     """Whether the system failed and not the contents: that is never skipped, or every pass would see other data."""
-    return isinstance(error, Changed) or (isinstance(error, OSError) and error.errno is not None)
+    # a damaged file may send its reader to a place that no file has, which the system calls invalid
+    return isinstance(error, Changed) or (isinstance(error, OSError) and error.errno not in (None, errno.EINVAL))
 
 
 def reason_of(error: BaseException, path: Path) -> str:
@@ -166,7 +168,7 @@ def roles_of(
             raise ValueError(f"{table.path} has no numeric column for the query; it has {', '.join(table.names)}")
         for places, why in left:
             if places:
-                names = ", ".join(table.names[i] for i in places)
+                names = ", ".join(table.names[i] or "''" for i in places)
                 warnings.warn(
                     f"{table.path.name}: left out {why}: {names}. Name the query to choose the columns",
                     DataWarning,

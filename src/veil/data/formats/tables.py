@@ -13,7 +13,7 @@ from veil.data.core.trees import Tree
 from veil.data.formats.arrays import ArrayTable
 from veil.data.formats.arrow import ArrowTable
 from veil.data.formats.delimited import DelimitedTable
-from veil.data.formats.files import TableFiles, opened
+from veil.data.formats.files import TableFiles, opened, reading
 from veil.data.formats.image_files import ImageTable
 from veil.data.formats.paths import TEXTS, Paths, called, check_table, ending, find
 from veil.data.formats.roles import Table, roles_of
@@ -81,7 +81,8 @@ def read(
             **apart,
         )
         _check_whole(table, query, evidence, weight)
-        fields = table.whole(None)
+        with reading(table.path):
+            fields = table.whole(None)
         if table.ragged:
             return _ragged(fields, name, query, evidence)
         data = Data(**fields, name=name)
@@ -89,9 +90,11 @@ def read(
     places = {word: resolve(table.names, column, word)[0] for word, column in apart.items() if column is not None}
     roles = roles_of(table, query, evidence, weight, tuple(places.values()))
     query_names, evidence_names, _ = roles.labels(table, name)
-    arrays = roles.arrays(table.whole(roles.wanted))
+    with reading(table.path):
+        arrays = roles.arrays(table.whole(roles.wanted))
+        marks = {word: table.cells(place) for word, place in places.items()}
     data = Data(**arrays, query_names=query_names, evidence_names=evidence_names, name=name)
-    return grouped(data, **{word: table.cells(place) for word, place in places.items()}) if places else data
+    return grouped(data, **marks) if marks else data
 
 
 def _ragged(fields: dict[str, Tree], name: str, query: Columns, evidence: Columns) -> Data:
@@ -190,7 +193,9 @@ def open_table(path: Path) -> Table:
     """A table by the ending of its file; raises as `read` does."""
     check_table(path)
     kind = ending(path)
-    return DelimitedTable(path) if kind in TEXTS else ArrayTable(path) if kind in (".npy", ".npz") else ArrowTable(path)
+    table = DelimitedTable if kind in TEXTS else ArrayTable if kind in (".npy", ".npz") else ArrowTable
+    with reading(path):
+        return table(path)
 
 
 def _check_whole(table: Table, query: Columns, evidence: Columns, weight: str | int | None) -> None:
