@@ -275,17 +275,6 @@ def _summary(log_weights: Float[Array, "B C"]) -> tuple[Array, ...]:
     return tuple(jax.vmap(function)(log_weights) for function in functions)
 
 
-def lag(log_weights: Float[Array, " C"]) -> Float[Array, ""]:
-    """How much higher log E[w] would be if log w were normal, mean + variance / 2, but no more than its deviation.
-
-    >>> float(lag(jnp.array([-1000.0, 0.0, 1000.0]))), float(lag(jnp.zeros(3)))
-    (1000.0, 0.0)
-    """
-    deviation = jnp.std(log_weights, ddof=1) if log_weights.size > 1 else jnp.zeros(())
-    normal = jnp.mean(log_weights) + 0.5 * deviation**2 - importance.log_mean_exp(log_weights)
-    return jnp.clip(normal, 0.0, deviation)
-
-
 def _check(model: Model, evidence: Any, **whole: int) -> None:
     """The latent must be real for gradients to move it, and the numbers positive."""
     for name, value in whole.items():
@@ -353,7 +342,7 @@ def annealed_bound(
             _check(model, blocks.first(block.datum.evidence), temperatures=temperatures, chains=chains, leaps=leaps)
             found, _, shorter = _Run(model, start, block, settings, temperatures, tick).forward(betas, key)
             (lower, error, effective), (before, *_) = _summary(found), _summary(shorter)
-            lost = jnp.where(effective < chains / 2, jax.vmap(lag)(found), 0.0)
+            lost = jnp.where(effective < chains / 2, jax.vmap(importance.lag)(found), 0.0)
             shortfall = jnp.maximum(lower - before, lost)
             if start is not None:
                 other = _Run(model, None, block, settings, temperatures, tick).shorter(temperatures, key)[0]

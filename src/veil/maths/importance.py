@@ -14,6 +14,17 @@ def log_mean_exp(log_weights: Float[Array, " S"]) -> Float[Array, ""]:
     return jax.scipy.special.logsumexp(log_weights) - math.log(log_weights.size)
 
 
+def lag(log_weights: Float[Array, " S"]) -> Float[Array, ""]:
+    """How much higher log E[w] would be if log w were normal, mean + variance / 2, but no more than its deviation.
+
+    >>> float(lag(jnp.array([-1000.0, 0.0, 1000.0]))), float(lag(jnp.zeros(3)))
+    (1000.0, 0.0)
+    """
+    deviation = jnp.std(log_weights, ddof=1) if log_weights.size > 1 else jnp.zeros(())
+    normal = jnp.mean(log_weights) + 0.5 * deviation**2 - log_mean_exp(log_weights)
+    return jnp.clip(normal, 0.0, deviation)
+
+
 def _relative(log_weights: Float[Array, " S"]) -> Float[Array, " S"]:
     """Weights as fractions of the largest one; all one if all are zero."""
     largest = jnp.max(log_weights)
