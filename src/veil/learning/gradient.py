@@ -160,11 +160,10 @@ class Gradient(Learner):
             descent = jax.tree.map(lambda term: (factor * term).astype(term.dtype), gradient)
             updates, optimiser = self.optimiser.transform.update(descent, before[1], before[0])
             updates = jax.tree.map(lambda update: (share * update).astype(update.dtype), updates)
-            after = optax.apply_updates(before[0], updates), optimiser
-            if self.optimiser.bounded:
-                return *after, jnp.asarray(True)
-            finite = jnp.isfinite(optax.tree.norm(updates))
-            return *where_each(finite, after, before), finite
+            finite = jnp.asarray(True) if self.optimiser.bounded else jnp.isfinite(optax.tree.norm(updates))
+            if not self.optimiser.bounded:  # the transform's own numbers go on: to keep the old ones is a copy of all
+                updates = jax.tree.map(lambda update: jnp.where(finite, update, jnp.zeros_like(update)), updates)
+            return optax.apply_updates(before[0], updates), optimiser, finite
 
         stay = lambda before: (*before, jnp.asarray(False))  # noqa: E731
         parameters, optimiser, fine = jax.lax.cond(fine, move, stay, before)
