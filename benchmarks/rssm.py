@@ -153,7 +153,7 @@ def torch_rssm(pair: Any) -> Any:
     class RSSM(nn.Module):
         def __init__(self) -> None:
             nn.Module.__init__(self)
-            dynamics, one = model.dynamics, posterior.one
+            dynamics = model.dynamics
             self.down = nn.ModuleList(map(same, posterior.net.layers))
             self.read = same(posterior.net.dense)
             self.joined, self.prior_net, self.prior_out = map(
@@ -164,7 +164,7 @@ def torch_rssm(pair: Any) -> Any:
                 for name, layer in (("ih", dynamics.cell.outer), ("hh", dynamics.cell.inner)):
                     getattr(self.cell, f"weight_{name}").copy_(torch.from_numpy(np.array(layer.weight)))
                     getattr(self.cell, f"bias_{name}").copy_(torch.from_numpy(np.array(layer.bias)))
-            self.post_net, self.post_out = same(one.net.layers[0]), same(one.output)
+            self.post_net, self.post_out = same(posterior.combiner.layers[0]), same(posterior.output)
             self.direct = linear(model.decoder.linear, model.output.weight[0, :, 0])
             self.dense = nn.ModuleList(map(same, model.decoder.dense))
             self.up = nn.ModuleList(map(same, model.decoder.layers))
