@@ -22,6 +22,7 @@ jaxtyping.install_import_hook("veil", "annotations.check")
 
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS") or "cpu")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_include_full_tracebacks_in_locations", False)  # for readers of HLO; a twentieth of the time
 # jax_numpy_dtype_promotion stays "standard": under "strict" optax.adam (float ** int32 in its bias correction) and
 # numpyro's Bernoulli.log_prob (bool with float32) raise inside the libraries.
 
