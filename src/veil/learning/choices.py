@@ -63,7 +63,7 @@ def _coded(model: Any) -> bool:
 
 def default_optimiser(steps: int, rate: float = 1e-2) -> Optimiser:
     """Adam with a learning rate from ``rate`` to zero along a cosine, gradients clipped to norm 10."""
-    return replace(clipped_adam(rate), horizon=np.asarray(steps))
+    return replace(clipped_adam(rate), horizon=steps)
 
 
 @functools.lru_cache(maxsize=32)  # one object for one rate: transforms are compared by identity when jit looks back

@@ -160,8 +160,9 @@ class Gradient(Learner):
             descent = jax.tree.map(lambda term: (factor * term).astype(term.dtype), gradient)
             updates, optimiser = self.optimiser.transform.update(descent, before[1], before[0])
             updates = jax.tree.map(lambda update: (share * update).astype(update.dtype), updates)
-            finite = jnp.asarray(True) if self.optimiser.bounded else jnp.isfinite(optax.tree.norm(updates))
+            finite = jnp.asarray(True)
             if not self.optimiser.bounded:  # the transform's own numbers go on: to keep the old ones is a copy of all
+                finite = jnp.isfinite(optax.tree.norm(updates))
                 updates = jax.tree.map(lambda update: jnp.where(finite, update, jnp.zeros_like(update)), updates)
             return optax.apply_updates(before[0], updates), optimiser, finite
 

@@ -218,26 +218,23 @@ def _stretch(
         return update(state, sums, total)
 
     # every entry of Info is one number: written down here, because asking a trace for it costs as much as the trace;
-    # what the objective has for metrics says that of ``accumulate``, which is kept for the steps. The numbers of a step
-    # are one row of one array: every array that a loop writes to costs a small network's step a hundredth.
+    # what the objective has for metrics says that of ``accumulate``, which is kept for the steps
+    shape = (STRETCH, restarts) if many else (STRETCH,)
+    numbers, whole = jnp.zeros(shape), jnp.zeros(shape, int)
     one = jax.eval_shape(lambda: block(0) if plan is None else jax.tree.map(lambda leaf: leaf[plan[0]], blocks))
     sums = jax.eval_shape(accumulate, state, one, jax.random.split(key, restarts) if many else key)
-    number, whole = jnp.zeros(()), jnp.zeros((), int)
-    kinds = Info(number, number, whole, whole, number, dict.fromkeys(sums.metrics, number))
-    leaves, names = jax.tree.flatten(kinds)
-    rows = jnp.zeros((STRETCH, len(leaves), *((restarts,) if many else ())))
+    metrics = dict.fromkeys(sums.metrics, numbers)
+    infos = Info(value=numbers, penalty=numbers, code=whole, skipped=whole, largest_precision=numbers, metrics=metrics)
 
-    def more(carry: tuple[Array, Any, Array]) -> Array:
+    def more(carry: tuple[Array, Any, Info]) -> Array:
         return (carry[0] < count) & ~learner.done(jnp.atleast_1d(carry[1].code))
 
-    def advance(carry: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
-        i, state, rows = carry
+    def advance(carry: tuple[Array, Any, Info]) -> tuple[Array, Any, Info]:
+        i, state, infos = carry
         state, info = step(state, i)
-        row = jnp.stack([leaf.astype(rows.dtype) for leaf in jax.tree.leaves(info)])
-        return i + 1, state, rows.at[i].set(row)
+        return i + 1, state, jax.tree.map(lambda all_, one: all_.at[i].set(one), infos, info)
 
-    done, state, rows = jax.lax.while_loop(more, advance, (jnp.zeros((), int), state, rows))
-    infos = jax.tree.unflatten(names, [rows[:, j].astype(leaf.dtype) for j, leaf in enumerate(leaves)])
+    done, state, infos = jax.lax.while_loop(more, advance, (jnp.zeros((), int), state, infos))
     if not many:
         state = jax.tree.map(lambda leaf: leaf[None], state)
         infos = jax.tree.map(lambda leaf: leaf[:, None], infos)

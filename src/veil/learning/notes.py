@@ -39,9 +39,9 @@ def columns(seen: Preprocessing, isotropic: bool) -> list[str]:
     low, high = np.where(there, flat, np.inf).min(0), np.where(there, flat, -np.inf).max(0)
     missing, constant = np.flatnonzero(low > high), np.flatnonzero(low == high)
     names = sample.query_names if len(sample.query_names) == flat.shape[1] else range(flat.shape[1])
-    notes = (
-        [] if seen.total >= NO_DATA else [f"the weights add up to {seen.total:.2g} data, of which nothing is learned"]
-    )
+    notes = []
+    if seen.total < NO_DATA:
+        notes.append(f"the weights add up to {seen.total:.2g} data, of which nothing is learned")
     if len(missing):
         whose = "its parameters are those it" if len(missing) == 1 else "their parameters are those they"
         notes.append(f"{_listed(names, missing)} missing in every row: {whose} started with")
@@ -69,6 +69,7 @@ def components(experts: Any, counts: np.ndarray, largest_precision: float, seen:
     notes = [
         f"component {k} is empty ({counts[k]:.2g} data): it keeps its last parameters; use fewer components"
         for k in np.flatnonzero(counts < NO_DATA)
+        if not alone
     ]
     covariance = experts.covariance if isinstance(experts, LinearGaussian) else None
     floor = covariance.floor if isinstance(covariance, Full | Diagonal | Spherical) else 0.0
@@ -78,20 +79,16 @@ def components(experts: Any, counts: np.ndarray, largest_precision: float, seen:
         least = np.linalg.eigvalsh(np.asarray(_dense(covariance)))[:, 0] / np.maximum(held, np.finfo(float).tiny)
         same = max(SAME, 1e-5 * floor)  # of which float32 has digits
         for k in np.flatnonzero((least < 2) & (counts >= NO_DATA)):
-            if (least[k] - 1) * floor < same and alone:
-                said = (
-                    f"the Gaussian leaves nothing of {counts[k]:.3g} data in some direction, where its variance is held"
-                )
-                notes.append(f"{said} at the floor; use more data, fewer columns or a covariance with fewer parameters")
-            elif (least[k] - 1) * floor < same:
-                said = f"component {k} collapsed onto {counts[k]:.3g} data that are the same in some direction"
-                notes.append(f"{said}: its variance is held at the floor; use fewer components or a tied covariance")
-            else:
-                said = (
-                    f"{'the Gaussian' if alone else f'component {k}'}, of {counts[k]:.3g} data, is narrower than the "
-                )
-                said += "floor, which widens it"
+            who = "the Gaussian" if alone else f"component {k}"
+            if (least[k] - 1) * floor >= same:
+                said = f"{who}, of {counts[k]:.3g} data, is narrower than the floor, which widens it"
                 notes.append(f"{said}: give its covariance a smaller floor than {floor:g}")
+            elif alone:
+                said = f"{who} leaves nothing of {counts[k]:.3g} data in some direction, where its variance is held"
+                notes.append(f"{said} at the floor; use more data, fewer columns or a covariance with fewer parameters")
+            else:
+                said = f"{who} collapsed onto {counts[k]:.3g} data that are the same in some direction"
+                notes.append(f"{said}: its variance is held at the floor; use fewer components or a tied covariance")
     if len(counts) <= MANY:
         notes += _duplicates(experts, len(counts), seen)
     return notes if len(notes) <= MOST else [*notes[:MOST], f"and {len(notes) - MOST} more components like these"]
