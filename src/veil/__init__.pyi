@@ -46,7 +46,9 @@ from .model.stepwise import Before as Before
 from .model.stepwise import rollout as rollout
 from .objective import ELBO as ELBO
 from .objective import FIVO as FIVO
+from .objective import Denoising as Denoising
 from .objective import ExpectedLogLikelihood as ExpectedLogLikelihood
+from .objective import FlowMatching as FlowMatching
 from .objective import ImportanceWeighted as ImportanceWeighted
 from .objective import Marginal as Marginal
 from .parts import covariance as covariance
@@ -58,6 +60,7 @@ from .parts import heads as heads
 from .parts import images as images
 from .parts import joint as joint
 from .parts import nets as nets
+from .parts import paths as paths
 from .parts import priors as priors
 from .parts import start as start
 from .parts.covariance import Diagonal as Diagonal
@@ -101,8 +104,11 @@ from .verbs.prediction import predict as predict
 from .verbs.prediction import sample as sample
 from .verbs.selection import select as select
 from .zoo.bayesian import BayesianNetwork as BayesianNetwork
+from .zoo.diffusion import Diffusion as Diffusion
 from .zoo.factor import PPCA as PPCA
 from .zoo.factor import FactorAnalysis as FactorAnalysis
+from .zoo.flows import ContinuousFlow as ContinuousFlow
+from .zoo.flows import NormalisingFlow as NormalisingFlow
 from .zoo.hmm import HMM as HMM
 from .zoo.lds import LDS as LDS
 from .zoo.mixture import Mixture as Mixture

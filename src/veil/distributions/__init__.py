@@ -63,6 +63,7 @@ from veil.distributions.simple import (
     Empty,
     MixtureOfNormals,
     Multinomial,
+    Point,
     ZeroInflated,
 )
 from veil.distributions.supports import Support

@@ -1,6 +1,7 @@
 """Our own simple distributions: of a latent that is not there, codes, soft coins, mixtures, grids, special counts."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,6 +16,10 @@ from veil.distributions.supports import Support
 from veil.maths import counts
 from veil.maths.gaussian import LOG_2PI
 from veil.maths.markov import LEAST
+
+
+def _zero() -> Float[Array, ""]:
+    return jnp.zeros(())
 
 
 class Empty(Distribution, Finite, Central, Divergence):
@@ -38,6 +43,35 @@ class Empty(Distribution, Finite, Central, Divergence):
 
     def kl_entries(self, other: Any) -> Float[Array, " 1"] | None:
         return jnp.zeros(1) if isinstance(other, Empty) else None
+
+
+class Point(Distribution, Moments, Central):
+    """One value, with probability one: log p(y) is ``log_density()`` there, to rounding, and -inf anywhere else.
+
+    ``log_density`` is zero of a discrete value; of the image y = T(z) of a latent it is -log |det dT/dz|, so that
+    log p(z) + log p(y | z) is the density of y (nats). A function, because it may be costly and nobody asks.
+    """
+
+    value: Float[Array, "*event"]
+    log_density: Callable[[], Float[Array, ""]] = jax.tree_util.Partial(_zero)
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
+        return self.value
+
+    def log_prob(self, value: Float[Array, "*event"]) -> Float[Array, ""]:
+        near = jnp.sqrt(jnp.finfo(value.dtype).eps) * (1.0 + jnp.abs(self.value))
+        return jnp.where(jnp.all(jnp.abs(value - self.value) <= near), self.log_density(), -jnp.inf)
+
+    @property
+    def mean(self) -> Float[Array, "*event"]:
+        return self.value
+
+    @property
+    def variance(self) -> Float[Array, "*event"]:
+        return jnp.zeros_like(self.value)
+
+    def central(self) -> Float[Array, "*event"]:
+        return self.value
 
 
 class Codes(Distribution, Moments, Finite, Central, Divergence):

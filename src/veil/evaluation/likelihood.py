@@ -13,9 +13,11 @@ from veil.model import Datum, Model, Plate, Stepwise, Tractable, checks
 from veil.model.abilities import free_parameters
 from veil.model.batching import there
 from veil.model.blocks import map_blocks
+from veil.parts.fields import Chaining
 from veil.posterior import Posterior
 from veil.posterior.arguments import known_to, parts
 from veil.posterior.choice import by_particles, chosen
+from veil.units import unwrapped
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,6 +69,11 @@ class Evaluation:
         return plain if self.approximation is None else {**plain, **self.approximation.as_dict()}
 
 
+def chain_of(model: Any) -> bool:
+    """Whether a model is a diffusion, in whatever units."""
+    return isinstance(unwrapped(model)[0], Chaining)
+
+
 @eqx.filter_jit
 def _log_prob(model: Tractable, block: Datum) -> jax.Array:
     return jax.vmap(model.log_marginal)(block)
@@ -103,6 +110,10 @@ def log_prob(
         from veil.evaluation.approximate import predictive
 
         return predictive(model, posterior, data, key=key)
+    if chain_of(model):
+        from veil.evaluation.transport import denoising_bound
+
+        return denoising_bound(model, data, key=key, samples=samples, flow=False).elbo
     from veil.evaluation.bounds import bounds
 
     return bounds(model, posterior, data, key=key, samples=samples).importance
@@ -137,9 +148,9 @@ def evaluate(
     """How well a model, or a ``Fit``, explains data: an ``Evaluation``, exact where that is possible.
 
     Where it is not, give a ``Fit`` (or ``posterior``) and a ``key``: ``log_likelihood`` is then the importance-weighted
-    lower bound from ``samples`` draws, and ``approximation`` holds the ELBO, Pareto k, active units, KL by dimension,
-    mutual information and, with ``thorough``, annealed bounds, the gap's parts and calibration. Of a sequence model
-    whose posterior only proposes steps (``Bootstrap``, ``Optimal``) it is the bound of a particle filter with
+    lower bound from ``samples`` draws (of a diffusion its chain's ELBO), and ``approximation`` holds the ELBO, Pareto k,
+    active units, KL by dimension, mutual information and, with ``thorough``, annealed bounds, the gap's parts and
+    calibration; of a diffusion log p of its probability flow. Of a sequence model whose posterior only proposes steps (``Bootstrap``, ``Optimal``) it is the bound of a particle filter with
     ``samples`` particles; with ``particles`` (and a ``key``) such a bound, which stays tight for long sequences, is in
     ``approximation`` beside the value of any other sequence model, too.
 
@@ -171,6 +182,13 @@ def evaluate(
     elif isinstance(model, Plate):
         kind = "estimate of the log predictive density"
         values = np.asarray(log_prob(model, data, posterior=posterior, key=key), np.float64)
+    elif chain_of(model):
+        from veil.evaluation.transport import denoising_bound
+
+        found = denoising_bound(model, data, key=_asked(key), samples=samples, progress=progress)
+        kind = f"lower bound, the chain's from {samples} of its times"
+        values = np.asarray(found.elbo, np.float64)
+        noise = found.elbo_average.monte_carlo_error
     else:
         from veil.evaluation.approximate import approximation
 

@@ -23,6 +23,8 @@ def _values(objective: Objective, model: Model, posterior: Posterior, block: Dat
 def values(objective: Objective, model: Model, posterior: Posterior, data: Any, *, key: PRNGKeyArray) -> np.ndarray:
     """The objective of each datum [N], in nats, of the user's data; what it is of log p(y | x) is ``objective.kind``.
 
+    Of an objective that counts something else (its ``unit``), that.
+
     It is evaluated where it was trained, in standardised coordinates, and the Jacobian is added.
 
     >>> import jax, veil
@@ -39,6 +41,7 @@ def values(objective: Objective, model: Model, posterior: Posterior, data: Any, 
     parts = []
     for i, block in enumerate(blocks.cached(model, data)):
         datum, jacobian = (block.datum, 0.0) if units is None else _standard(model, units, block.datum)
+        jacobian = jacobian if objective.unit is None else 0.0
         found = _values(objective, inner, q, datum, jax.random.fold_in(key, i))
         parts.append(np.asarray(found + jacobian)[: block.count])
     return np.concatenate(parts)

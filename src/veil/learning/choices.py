@@ -16,6 +16,7 @@ from veil.objective import (
     FIVO,
     Estimator,
     ExpectedLogLikelihood,
+    FlowMatching,
     ImportanceWeighted,
     LocalReparameterisation,
     Marginal,
@@ -23,8 +24,10 @@ from veil.objective import (
     Pathwise,
     StraightThrough,
 )
+from veil.parts.fields import Transporting
 from veil.parts.priors import Codes
 from veil.posterior import Bootstrap, Continuing, Exact, Optimal, Posterior
+from veil.zoo.flows import NormalisingFlow
 from veil.zoo.vae import VAE
 
 DRAWS = 5  # of the latent of a conditional VAE, for each datum and step
@@ -34,6 +37,8 @@ def usual_objective(model: Model, posterior: Posterior, by_sums: bool) -> Object
     """EM where its M-step is closed-form, the exact log-likelihood where there is one, else a lower bound."""
     if by_sums:
         return ExpectedLogLikelihood()
+    if isinstance(model, Transporting):
+        return FlowMatching()
     if isinstance(posterior, Exact):
         return Marginal()
     if isinstance(posterior, Bootstrap | Optimal):
@@ -81,6 +86,8 @@ def usual_optimiser(model: Model, steps: int, objective: Objective | None = None
     """
     if isinstance(objective, ImportanceWeighted) and conditional(model):
         return default_optimiser(steps, 3e-2)
+    if isinstance(model, Transporting | NormalisingFlow):
+        return default_optimiser(steps, 4e-3)
     return default_optimiser(steps, 1e-2 if isinstance(model, Tractable) else 3e-3)
 
 

@@ -62,7 +62,7 @@ def scorer(
         winner = likeliest(watch.records)
         models, posteriors = _learned(learner, state)
         model = users_model(models, winner, seen)
-        if isinstance(model, Tractable):
+        if isinstance(model, Tractable) and objective.unit is None:
             return evaluate(model, held_out).log_likelihood_per_datum
         learned = posterior
         if posteriors is not None:
@@ -99,11 +99,12 @@ def finished(
             remarks += notes.components(experts, np.asarray(state.counts)[winner], largest_precision, seen)
     converged, reason = _ending(int(last["code"][-1][winner]), watch.steps, steps)
     history = History(
-        all_["value"][:, winner] - seen.log_scale,
+        all_["value"][:, winner] - watch.log_scale,
         all_["penalty"][:, winner],
         np.array(watch.checks).reshape(-1, 2),
-        last["value"][-1] - seen.log_scale,
-        told({name: each[:, winner] for name, each in all_["metrics"].items()}, -seen.log_scale),
+        last["value"][-1] - watch.log_scale,
+        told({name: each[:, winner] for name, each in all_["metrics"].items()}, -watch.log_scale),
+        watch.unit,
     )
     models, posteriors = _learned(learner, state)
     model = users_model(models, winner, seen)

@@ -177,7 +177,8 @@ def fit(
         optimiser = optimiser or usual_optimiser(begun, steps, objective)
         learner = Gradient(objective, optimiser, fixed, window is not None)
     with Progress(progress if leader else False, "fit") as bar, closing(keeper) if keeper else nullcontext():
-        watch = Watch(bar, record if leader else None, seen.log_scale, unit_of(model))
+        scale = seen.log_scale if objective.unit is None else 0.0
+        watch = Watch(bar, record if leader else None, scale, unit_of(model, objective))
         memory = None if keeper is None else Resuming(keeper, watch, place)
         if isinstance(held_out, Data):
             score = scorer(held_out, seen, posterior, objective, watch, learner, seeds(rng, 1)[0])

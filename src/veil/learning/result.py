@@ -15,8 +15,10 @@ from veil.units import unwrapped, unwrapped_posterior
 NOTES = 3  # shown of many
 
 
-def unit_of(model: Any) -> str:
+def unit_of(model: Any, objective: Any = None) -> str:
     """What an objective's values are counted in."""
+    if objective is not None and objective.unit is not None:
+        return str(objective.unit)
     return "nats per sequence or window" if isinstance(model, Stepwise) else "nats per datum"
 
 
@@ -27,7 +29,8 @@ class History(Shown):
     ``value``: the objective before the step, nats per datum (with EM the log-likelihood plus ``penalty``, its
     log-prior); ``held_out`` [M, 2]: step and mean log-likelihood of held-out data, or its whole bound, whatever
     warms up in training; ``restarts`` [R]: the final value of each restart; ``metrics``: what else the objective's
-    ``Estimate`` says, by name, of an ELBO ``elbo``, ``reconstruction`` and ``kl``.
+    ``Estimate`` says, by name, of an ELBO ``elbo``, ``reconstruction`` and ``kl``. ``unit``: what ``value``,
+    ``held_out`` and ``restarts`` are counted in, of an objective that is no likelihood not nats.
     """
 
     value: np.ndarray
@@ -35,6 +38,7 @@ class History(Shown):
     held_out: np.ndarray
     restarts: np.ndarray
     metrics: dict[str, np.ndarray] = field(default_factory=dict)
+    unit: str = "nats per datum"
 
     def __len__(self) -> int:
         return len(self.value)
@@ -59,7 +63,7 @@ def in_a_row(first: "Fit", then: "Fit") -> "Fit":
         name: np.concatenate([one.metrics[name], two.metrics[name]]) for name in one.metrics if name in two.metrics
     }
     checks = np.concatenate([one.held_out, two.held_out + np.array([[steps, 0.0]])])
-    history = History(**series, held_out=checks, restarts=two.restarts, metrics=metrics)
+    history = History(**series, held_out=checks, restarts=two.restarts, metrics=metrics, unit=two.unit)
     taken, skipped = steps + then.status.steps, first.status.skipped + then.status.skipped
     return replace(then, history=history, status=replace(then.status, steps=taken, skipped=skipped))
 
@@ -83,7 +87,7 @@ class Fit(Fitted):
         remember(self.model, Names(self.query_names, self.evidence_names))
 
     def _rows(self) -> list[tuple[str, str]]:
-        unit = unit_of(self.model)
+        unit = self.history.unit
         value = f"; {self.history.value[-1]:.6g} {unit}" if len(self.history) else ""
         held_out = self.history.held_out
         top = np.max(held_out[:, 1], initial=-np.inf, where=np.isfinite(held_out[:, 1]))

@@ -32,7 +32,8 @@ class TrainerState(eqx.Module):
 
 
 class StepInfo(eqx.Module):
-    """What may be looked at after a step: ``value`` of the objective before it, nats per datum in the user's units;
+    """What may be looked at after a step: ``value`` of the objective before it, nats per datum in the user's units
+    (or what else its ``unit`` says);
 
     its ``metrics``, averaged over the batch; ``skipped``: 1 if the step was not taken, because it was not finite.
     """
@@ -118,7 +119,7 @@ class Trainer:
         standard = jax.vmap(self.units.standard)(batch)
         sums = learner.accumulate(learned, standard, jax.random.fold_in(state.key, learned.step))
         after, info = learner.update(learned, sums, sums.weight)
-        shift = weight @ jacobian / sums.weight
+        shift = weight @ jacobian / sums.weight if self.objective.unit is None else jnp.zeros(())
         seen = StepInfo(info.value + shift, told(info.metrics, shift), info.skipped)
         return TrainerState(after, state.key), seen
 

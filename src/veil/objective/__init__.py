@@ -1,4 +1,4 @@
-"""Objectives in nats per datum, always maximised."""
+"""Objectives, always maximised: in nats per datum, unless they say what else they count."""
 
 from veil.objective.base import Estimate, Objective
 from veil.objective.elbo import ELBO, Binarised, ImportanceWeighted, WakeSleep
@@ -19,6 +19,7 @@ from veil.objective.estimators import (
 )
 from veil.objective.fivo import FIVO
 from veil.objective.marginal import Marginal
+from veil.objective.matching import AtNoise, BetaTimes, Denoising, FlowMatching, Uniform
 from veil.objective.overshooting import Overshooting
 from veil.objective.terms import Annealed, Balanced, Beta, FreeNats
 
@@ -26,14 +27,18 @@ __all__ = [
     "ELBO",
     "FIVO",
     "Annealed",
+    "AtNoise",
     "Balanced",
     "Beta",
+    "BetaTimes",
     "Binarised",
+    "Denoising",
     "DoublyReparameterised",
     "Enumerated",
     "Estimate",
     "Estimator",
     "ExpectedLogLikelihood",
+    "FlowMatching",
     "FreeNats",
     "GumbelSoftmax",
     "ImportanceWeighted",
@@ -48,5 +53,6 @@ __all__ = [
     "ScoreFunction",
     "StickingTheLanding",
     "StraightThrough",
+    "Uniform",
     "WakeSleep",
 ]

@@ -26,10 +26,12 @@ class Estimate(eqx.Module):
 class Objective(eqx.Module):
     """(model, posterior, datum, key) -> Estimate for one datum; its gradient is what training follows.
 
-    ``kind`` says what the value is of log p(y | x): "exact", "lower bound", "estimate".
+    ``kind`` says what the value is of log p(y | x): "exact", "lower bound", "estimate"; ``unit`` what it is counted in
+    where that is not nats, of an objective that is no likelihood: it does not change with the query's units then.
     """
 
     kind: ClassVar[str] = "lower bound"
+    unit: ClassVar[str | None] = None
 
     @property
     def local_noise(self) -> bool:

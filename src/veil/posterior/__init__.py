@@ -16,6 +16,7 @@ from veil.posterior.base import (
 from veil.posterior.exact import Exact
 from veil.posterior.mean_field import MeanField
 from veil.posterior.messages import MessagePassing
+from veil.posterior.noising import Noising
 from veil.posterior.proposals import Bootstrap, Optimal
 from veil.posterior.refined import Refined
 from veil.posterior.resampled import Resampled
@@ -37,6 +38,7 @@ __all__ = [
     "Learned",
     "MeanField",
     "MessagePassing",
+    "Noising",
     "Now",
     "Online",
     "Optimal",

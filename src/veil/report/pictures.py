@@ -12,7 +12,6 @@ from veil import distributions
 from veil.data import Data
 from veil.data.core import trees
 from veil.data.core.checks import leaf_names
-from veil.learning.result import unit_of
 from veil.model.batching import as_datum, there
 from veil.posterior.arguments import known_to, parts
 from veil.posterior.choice import chosen
@@ -51,7 +50,7 @@ def plot(fit: Any, data: Any = None) -> Pictures:
     """
     shown = []
     if isinstance(fit, veil.Fit) and len(fit.history) > 1:
-        shown.append(history(fit.history.value, fit.history.held_out, unit=unit_of(fit.model)))
+        shown.append(history(fit.history.value, fit.history.held_out, unit=fit.history.unit))
     if data is not None:
         given = data if isinstance(data, Data) else Data(data)
         veil.model.checks.shapes(parts(fit, None)[0], given)

@@ -1,0 +1,114 @@
+"""Fields: networks that say, of a value on its way from noise to data, in which direction it goes."""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil.model import Model
+from veil.model.abilities import parameter
+from veil.parts.images import SMALL
+from veil.parts.nets import MLP, Dense, Identity, flat, flat_size, he_normal
+from veil.parts.paths import Path, Straight, Time
+
+FREQUENCIES = 2.0 * np.pi * np.array([0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
+
+
+class Field(eqx.Module):
+    """v(z_t, t, x): the direction in which a value on a ``path`` goes, shaped as y.
+
+    One of your own needs ``path``, ``shape`` and ``inputs`` (how many numbers the evidence has; 0: none) and
+    ``__call__``. The best is the mean direction, E[v | z_t, x].
+    """
+
+    path: eqx.AbstractVar[Path]
+    shape: eqx.AbstractVar[tuple[int, ...] | None]
+    inputs: eqx.AbstractVar[int | None]
+
+    def initialise(self, query: Any, evidence: Any, key: PRNGKeyArray) -> Any:
+        """With starting parameters, for one datum like these."""
+        return self
+
+    def read(self, evidence: Any) -> Any:
+        """What the field sees of the evidence: the same at every time, so it is made once."""
+        return evidence
+
+    @abstractmethod
+    def __call__(self, value: Float[Array, "*event"], time: Time, given: Any) -> Float[Array, "*event"]:
+        """v at z_t = ``value`` and the time; ``given``: what ``read`` made of the evidence."""
+
+    def velocity(self, value: Float[Array, "*event"], time: Time, given: Any) -> Float[Array, "*event"]:
+        """u = s v: dz / dt of the probability flow."""
+        return self.path.speed(time) * self(value, time, given)
+
+    def clean(
+        self, value: Float[Array, "*event"], time: Time, given: Any
+    ) -> tuple[Float[Array, "*event"], Float[Array, "*event"]]:
+        """The data ŷ and the noise ε̂ that a value is taken to be made of."""
+        return self.path.split(value, self(value, time, given), time)
+
+
+class NeuralField(Field):
+    """v(z_t, t, x) = W net([z_t, time features, encoder(x)]).
+
+    ``net``: a network of one vector; ``encoder``: one that reads the evidence first. The time is seen as t and the sine
+    and cosine of six frequencies. Without parameters until ``initialise``.
+    """
+
+    net: Any = MLP((128, 128, 128), "silu")
+    encoder: Any = Identity()
+    path: Path = Straight()
+    output: Dense | None = parameter()
+    shape: tuple[int, ...] | None = parameter(static=True)
+    inputs: int | None = eqx.field(static=True, default=None)
+
+    def initialise(self, query: Any, evidence: Any, key: PRNGKeyArray) -> "NeuralField":
+        """With random weights, for one datum like these; its directions start near zero."""
+        if isinstance(query, dict):
+            raise TypeError(
+                "query: flows and diffusions carry one array from noise to data, and this query is a dictionary; put "
+                "its parts side by side in one array, or choose a mixture or a VAE with a heads.Joint"
+            )
+        key_net, key_encoder, key_output = jax.random.split(key, 3)
+        shape, given = tuple(query.shape), flat_size(evidence)
+        encoder = self.encoder.initialise(given, key_encoder) if given else Identity()
+        inputs = int(np.prod(shape)) + 1 + 2 * len(FREQUENCIES) + (encoder.outputs(given) if given else 0)
+        net = self.net.initialise(inputs, key_net)
+        output = he_normal(net.outputs(inputs), int(np.prod(shape)), key_output, SMALL)
+        return NeuralField(net=net, encoder=encoder, path=self.path, output=output, shape=shape, inputs=given)
+
+    def read(self, evidence: Any) -> Float[Array, " C"] | None:
+        return self.encoder(flat(evidence)) if self.inputs and evidence is not None else None
+
+    def __call__(self, value: Float[Array, "*event"], time: Time, given: Any) -> Float[Array, "*event"]:
+        if self.output is None:
+            raise ValueError("this model has no parameters yet: call veil.fit on it first")
+        if self.inputs and given is None:
+            raise ValueError("evidence: this model is p(y | x), and there is none")
+        time = jnp.asarray(time, float)
+        phases = jnp.asarray(FREQUENCIES, time.dtype) * time
+        seen = [value.ravel(), time[None], jnp.sin(phases), jnp.cos(phases)]
+        seen += [] if given is None else [given]
+        return self.output(self.net(jnp.concatenate(seen))).reshape(value.shape)
+
+
+def as_field(found: Any, path: Path) -> Field:
+    """A field as it is; a network becomes one on this path."""
+    return found if isinstance(found, Field) else NeuralField(net=found, path=path)
+
+
+class Transporting(Model):
+    """A model whose values come from noise along a ``field``: what objectives of fields train."""
+
+    field: eqx.AbstractVar[Field]
+
+
+class Chaining(Transporting):
+    """It does so by a chain of so many ``steps`` (None: continuous time, of which a draw takes ``draws``)."""
+
+    steps: eqx.AbstractVar[int | None]
+    draws: eqx.AbstractVar[int]
