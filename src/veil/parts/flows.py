@@ -73,7 +73,9 @@ def _built(layers: int, width: int, size: int, knots: int, inputs: int, key: PRN
     move = RationalQuadraticSpline(knots=knots, interval=5) if knots else Affine()
     if size == 1:
         options: dict[str, Any] = {"untransformed_dim": 0, "dim": 1, "cond_dim": inputs, "nn_width": width}
-        return Chain([Coupling(each, transformer=move, nn_depth=1, **options) for each in jax.random.split(key, layers)])
+        return Chain(
+            [Coupling(each, transformer=move, nn_depth=1, **options) for each in jax.random.split(key, layers)]
+        )
     base: Any = StandardNormal((size,))  # type: ignore[call-arg]
     # invert=False: drawing, which every training step of a posterior does, is then the direct way; the inverse costs
     # the same here

@@ -39,6 +39,10 @@ class Path(eqx.Module):
         time = jnp.exp(-length * (1.0 - share))
         return time, time * length
 
+    def grid(self, steps: int) -> Float[Array, " S"]:
+        """The times of draws in so many steps, from 1 to 0: spaced so that each turns (α, σ) about as far."""
+        return jnp.linspace(1.0, 0.0, steps + 1)
+
     def rates(self, time: Time) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """α'(t) and σ'(t)."""
         at = jnp.asarray(time, float)
@@ -98,7 +102,7 @@ class Cosine(Path):
     """α = cos(π t / 2), σ = sin(π t / 2): variance preserving. Nichol & Dhariwal 2021, eq. 17, without their offset."""
 
     def alpha(self, time: Time) -> Float[Array, ""]:
-        return jnp.cos(0.5 * jnp.pi * jnp.asarray(time, float))
+        return jnp.sin(0.5 * jnp.pi * (1.0 - jnp.asarray(time, float)))  # exactly zero at the end
 
     def sigma(self, time: Time) -> Float[Array, ""]:
         return jnp.sin(0.5 * jnp.pi * jnp.asarray(time, float))
@@ -128,6 +132,11 @@ class LogLinear(Path):
 
     def spread(self, share: Float[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         return share, jnp.ones_like(share)
+
+    def grid(self, steps: int) -> Float[Array, " S"]:
+        low, high = jnp.arctan(jnp.exp(0.5 * self.low)), jnp.arctan(jnp.exp(0.5 * self.high))
+        gamma = 2.0 * jnp.log(jnp.tan(jnp.linspace(high, low, steps + 1)))
+        return (gamma - self.low) / (self.high - self.low)
 
     def alpha(self, time: Time) -> Float[Array, ""]:
         return jnp.exp(0.5 * jax.nn.log_sigmoid(-self._gamma(time)))

@@ -16,7 +16,7 @@ def carried(field: Field, noise: Float[Array, "*event"], given: Any, steps: int)
 
     DDIM, Song et al. 2021, eq. 12 with η = 0; on a straight path these are Euler's steps.
     """
-    times = jnp.linspace(1.0, 0.0, steps + 1)
+    times = field.path.grid(steps)
 
     def step(value: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
         clean, noise = field.clean(value, pair[0], given)

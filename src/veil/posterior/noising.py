@@ -16,8 +16,10 @@ from veil.parts.paths import Path
 from veil.posterior.base import Intrinsic
 
 
-def times_of(path: Path, steps: int) -> Float[Array, " S"]:
-    """The times of a chain of so many steps, from 1 to the path's first."""
+def times_of(path: Path, steps: int | None, draws: int) -> Float[Array, " S"]:
+    """The times of a chain, from 1 to the path's first: evenly spaced, or those of a draw in continuous time."""
+    if steps is None:
+        return jnp.maximum(path.grid(draws), path.first)
     return jnp.linspace(1.0, path.first, steps + 1)
 
 
@@ -77,4 +79,4 @@ class Noising(Intrinsic):
 
     def __call__(self, model: Any, datum: Datum) -> Distribution:
         path = model.field.path
-        return Walk(path, times_of(path, model.steps or model.draws), datum.query.shape, clean=datum.query)
+        return Walk(path, times_of(path, model.steps, model.draws), datum.query.shape, clean=datum.query)

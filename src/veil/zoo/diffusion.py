@@ -68,7 +68,7 @@ class Diffusion(Chaining, Startable, Guided):
     def prior(self, evidence: Any) -> Distribution:
         if self.field.shape is None:
             raise ValueError("this model has no parameters yet: call veil.fit on it first")
-        times = times_of(self.field.path, self.steps or self.draws)
+        times = times_of(self.field.path, self.steps, self.draws)
         return Walk(self.field.path, times, self.field.shape, field=self.field, given=self.field.read(evidence))
 
     def likelihood(self, latent: Float[Array, "S *event"], evidence: Any) -> Distribution:
