@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from veil.parts.nets import GRU
+from veil.parts.nets import GRU, Residual
 
 
 def plain(cell: GRU, begin, reads, starts, there, reverse: bool):
@@ -43,3 +43,23 @@ def test_states_and_gradients_along_a_sequence(reverse: bool, x64: None) -> None
     expected = jax.value_and_grad(apart, (0, 1, 2))(cell, begins, inputs)
     for left, right in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(left, right, atol=1e-12)
+
+
+def test_a_residual_network_is_that_of_its_equation(x64: None) -> None:
+    net = Residual(5, 2, "relu").initialise(3, jax.random.key(0))
+    x = np.random.default_rng(0).normal(size=3)
+
+    def layer(dense, x):
+        return np.asarray(dense.weight) @ x + np.asarray(dense.bias)
+
+    def norm(x):
+        return (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+
+    state = layer(net.entry, x)
+    for first, second in net.layers:
+        state = state + layer(second, np.maximum(layer(first, norm(state)), 0.0))
+    assert np.allclose(net(jnp.asarray(x)), norm(state), atol=1e-12)
+    with pytest.raises(ValueError, match="blocks: expected a positive whole number"):
+        Residual(4, 0)
+    with pytest.raises(ValueError, match="no parameters yet"):
+        Residual(4, 1)(jnp.zeros(3))

@@ -20,7 +20,7 @@ from veil.parts.flows import Flow
 from veil.parts.paths import Cosine, LogLinear, Straight
 
 KEY = jax.random.key(0)
-SMALL, WIDE = veil.MLP((16,), "silu"), veil.MLP((128, 128, 128))
+SMALL, WIDE = veil.MLP((16,), "silu"), veil.nets.Residual(64, 3)
 QUERY, EVIDENCE = np.array([0.9, -1.1]), np.array([0.4])
 
 
@@ -106,8 +106,8 @@ def fits():
         "normalising": veil.NormalisingFlow(Flow(2, 16, knots=8), SMALL),
         "continuous": veil.ContinuousFlow(WIDE),
     }
-    rate = default_optimiser(900, 1e-2)
-    return {name: veil.fit(model, two_ways(), key=KEY, steps=900, optimiser=rate) for name, model in models.items()}
+    rate = default_optimiser(600, 1e-2)
+    return {name: veil.fit(model, two_ways(), key=KEY, steps=600, optimiser=rate) for name, model in models.items()}
 
 
 @pytest.mark.parametrize("name", ["normalising", "continuous"])

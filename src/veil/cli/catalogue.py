@@ -13,6 +13,7 @@ from veil.cli.words import (
     GAUSSIANS,
     HEADS,
     NOISES,
+    PATHS,
     SEES,
     STARTS,
     choose,
@@ -22,15 +23,20 @@ from veil.cli.words import (
     made_head,
     made_network,
     made_prior,
+    made_residual,
     made_step_latent,
 )
 from veil.model import Model
 from veil.parts.experts import Linear, LinearGaussian
+from veil.parts.fields import NeuralField
+from veil.parts.flows import Flow
 from veil.parts.gates import Softmax
 from veil.parts.heads import HomoscedasticGaussian
 from veil.parts.priors import ConditionalNormal, StandardNormal
 from veil.zoo.bayesian import BayesianNetwork
+from veil.zoo.diffusion import Diffusion
 from veil.zoo.factor import PPCA, FactorAnalysis
+from veil.zoo.flows import ContinuousFlow, NormalisingFlow
 from veil.zoo.hmm import HMM
 from veil.zoo.lds import LDS
 from veil.zoo.mixture import Mixture, density
@@ -43,13 +49,13 @@ from veil.zoo.vae import VAE
 class Entry:
     """A model of the catalogue.
 
-    ``what``: one line. ``conditional``: whether it is p(y|x), which needs evidence columns, or p(y), which has none.
-    ``latent``: whether there is a latent to infer. ``options``: those it takes, with their defaults.
+    ``what``: one line. ``conditional``: whether it is p(y|x), which needs evidence columns, or p(y), which has none;
+    None: either. ``latent``: whether there is a latent to infer. ``options``: those it takes, with their defaults.
     """
 
     name: str
     what: str
-    conditional: bool
+    conditional: bool | None
     latent: bool
     make: Callable[..., Model]
 
@@ -74,6 +80,7 @@ class Entry:
             "activation": ACTIVATIONS,
             "start": STARTS,
             "decoder": DECODERS,
+            "path": PATHS,
         }
         return tuple(tables.get(option, ()))
 
@@ -250,6 +257,24 @@ def _bayesian_network(head: str = "gaussian", hidden: Sequence[int] = (50,), act
     return BayesianNetwork(tuple(hidden), word, chosen)
 
 
+def _flow(hidden: Sequence[int] = (64, 64), layers: int = 4, knots: int = 8) -> Model:
+    """A normalising flow, of x if there is evidence: splines in coupling layers, exact."""
+    return NormalisingFlow(Flow(layers, 64, knots=knots), made_network(hidden, "silu"))
+
+
+def _flow_matching(width: int = 128, depth: int = 3, activation: str = "silu", draws: int = 16) -> Model:
+    """Noise carried to y by a network's ODE, of x if there is evidence; learned by flow matching, exact density."""
+    return ContinuousFlow(made_residual(width, depth, activation), draws)
+
+
+def _diffusion(
+    width: int = 128, depth: int = 3, activation: str = "silu", path: str = "log-linear", draws: int = 64
+) -> Model:
+    """A diffusion in continuous time, of x if there is evidence: noise taken away step by step."""
+    net = made_residual(width, depth, activation)
+    return Diffusion(NeuralField(net=net, path=choose("path", path, PATHS)), draws=draws)
+
+
 def _hmm(
     components: int = 2,
     covariance: str | None = None,
@@ -320,6 +345,7 @@ def _vrnn(
 
 
 CONDITIONAL = (_linear_gaussian, _generalised_linear, _neural, _mixture_of_experts, _mdn, _cvae, _bayesian_network)
+EITHER = (_flow, _flow_matching, _diffusion)
 WITHOUT_LATENT = (_gaussian, _linear_gaussian, _generalised_linear, _neural)
 ALL: tuple[Callable[..., Model], ...] = (
     _gaussian,
@@ -334,6 +360,9 @@ ALL: tuple[Callable[..., Model], ...] = (
     _vae,
     _cvae,
     _bayesian_network,
+    _flow,
+    _flow_matching,
+    _diffusion,
     _hmm,
     _lds,
     _switching_lds,
@@ -345,7 +374,13 @@ ALL: tuple[Callable[..., Model], ...] = (
 
 def _described(make: Callable[..., Model]) -> Entry:
     what = str(make.__doc__).removesuffix(".")
-    return Entry(make.__name__[1:].replace("_", "-"), what, make in CONDITIONAL, make not in WITHOUT_LATENT, make)
+    return Entry(
+        make.__name__[1:].replace("_", "-"),
+        what,
+        None if make in EITHER else make in CONDITIONAL,
+        make not in WITHOUT_LATENT,
+        make,
+    )
 
 
 MODELS: dict[str, Entry] = {each.name: each for each in map(_described, ALL)}

@@ -39,6 +39,11 @@ def fit(
     decoder: options.Decoder = None,
     memory: options.Memory = None,
     width: options.Width = None,
+    depth: options.Depth = None,
+    layers: options.Layers = None,
+    knots: options.Knots = None,
+    path: options.PathName = None,
+    draws: options.Draws = None,
     posterior: options.Posterior = None,
     refine_steps: options.RefineSteps = None,
     objective: options.Objective = None,
@@ -101,6 +106,11 @@ def fit(
         "decoder": decoder,
         "memory": memory,
         "width": width,
+        "depth": depth,
+        "layers": layers,
+        "knots": knots,
+        "path": path,
+        "draws": draws,
     }
     given = {name: value for name, value in given.items() if value is not None}
     entry = _entry(model, given)
@@ -265,7 +275,7 @@ def _check_roles(entry: Any, source: str, data: Any, blocks: Any, sequential: bo
     if entry.conditional and data.evidence_shape is None:
         columns = ", ".join(column_names(source, blocks)[:30]) or "none"
         raise Refusal(f"{entry.name} needs evidence: name its columns with --evidence (there are: {columns})")
-    if not entry.conditional and data.evidence_shape is not None:
+    if entry.conditional is False and data.evidence_shape is not None:
         advice = {"gaussian": "linear-gaussian", "mixture": "mixture-of-experts or mdn"}.get(
             entry.name, "another model"
         )

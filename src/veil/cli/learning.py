@@ -5,8 +5,18 @@ from typing import Any
 
 from veil.cli.program import Refusal
 
-OBJECTIVES = ("em", "monte-carlo-em", "marginal", "elbo", "importance-weighted", "wake-sleep", "fivo")
-EXACT = OBJECTIVES[:3]
+OBJECTIVES = (
+    "em",
+    "monte-carlo-em",
+    "marginal",
+    "elbo",
+    "importance-weighted",
+    "wake-sleep",
+    "fivo",
+    "flow-matching",
+    "denoising",
+)
+EXACT, FIELDS = OBJECTIVES[:3], OBJECTIVES[-2:]
 GRADIENTS = {
     "pathwise": "Pathwise",
     "sticking-the-landing": "StickingTheLanding",
@@ -61,6 +71,7 @@ def choose(model: Any, asked: Asked, evidence: bool = False) -> Learning:
     from veil.learning.choices import DRAWS, usual_gradient
     from veil.model import ClosedForm, Tractable
     from veil.objective import Pathwise
+    from veil.parts.fields import Transporting
     from veil.zoo.vae import VAE
 
     _known("--objective", asked.objective, OBJECTIVES)
@@ -78,14 +89,19 @@ def choose(model: Any, asked: Asked, evidence: bool = False) -> Learning:
     changed = any(value is not None for value in (asked.beta, asked.warm_up, asked.free_nats, asked.kl_balance))
     bound = "importance-weighted" if ways and not changed else "elbo"
     usual = ("em" if closed and rate is None else "marginal") if exact else bound
+    fields = isinstance(model, Transporting)
+    if fields:
+        usual = "flow-matching"
     name = asked.objective or usual
     if name in EXACT and not exact:
         what = "a model without an exact likelihood" if not tractable else f"--posterior {asked.posterior}"
         raise Refusal(f"--objective {name}: it needs the exact posterior, and this is {what}; use elbo")
-    if name not in EXACT and tractable and asked.posterior is None:
+    if name in FIELDS and not fields:
+        raise Refusal(f"--objective {name}: it trains the field of the models flow-matching and diffusion")
+    if name not in (*EXACT, *FIELDS) and tractable and asked.posterior is None:
         raise Refusal(f"--objective {name}: this model's likelihood is exact; use em or marginal, or give --posterior")
     if (name == "monte-carlo-em" and asked.samples is None) or (
-        asked.samples is not None and name in ("em", "marginal")
+        asked.samples is not None and name in ("em", "marginal", *FIELDS)
     ):
         raise Refusal("--samples N goes with --objective monte-carlo-em, elbo, importance-weighted, wake-sleep or fivo")
     by_gradients = rate is not None or name not in ("em", "monte-carlo-em") or not closed
@@ -129,6 +145,10 @@ def _objective(name: str, asked: Asked, model: Any) -> Any:
     if name not in ("elbo", "importance-weighted") and asked.gradient is not None:
         raise Refusal(f"--gradient: it goes with --objective elbo or importance-weighted, not {name}")
     gradient = None if asked.gradient is None else vars(estimators)[GRADIENTS[asked.gradient]]()
+    if name == "flow-matching":
+        return kinds.FlowMatching()
+    if name == "denoising":
+        return kinds.Denoising()
     if name == "marginal":
         return kinds.Marginal()
     if name in ("em", "monte-carlo-em"):

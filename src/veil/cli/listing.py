@@ -18,7 +18,8 @@ def models(
         return
     entry = catalogue.entry(name)
     typer.echo(f"{entry.name}: {entry.what}")
-    typer.echo("needs evidence columns" if entry.conditional else "takes no evidence columns")
+    says = {True: "needs evidence columns", False: "takes no evidence columns", None: "evidence columns as you like"}
+    typer.echo(says[entry.conditional])
     for option, default in entry.options.items():
         words = entry.words(option)
         choice = f"  (one of {', '.join(words)})" if words else ""

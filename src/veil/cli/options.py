@@ -82,7 +82,12 @@ Decoder = Annotated[
     _in(MODEL, "--decoder", "Of a sequence model: network, pyramid or convolutional; default for images: pyramid."),
 ]
 Memory = Annotated[int | None, _in(MODEL, "--memory", "Numbers that a recurrent model remembers.", min=1)]
-Width = Annotated[int | None, _in(MODEL, "--width", "Size of the networks of a transition.", min=1)]
+Width = Annotated[int | None, _in(MODEL, "--width", "Size of the networks of a transition, or of a field.", min=1)]
+Depth = Annotated[int | None, _in(MODEL, "--depth", "Blocks of a field's residual network.", min=1)]
+Layers = Annotated[int | None, _in(MODEL, "--layers", "Coupling layers of a flow.", min=1)]
+Knots = Annotated[int | None, _in(MODEL, "--knots", "Knots of a flow's splines; 0: affine layers.", min=0)]
+PathName = Annotated[str | None, _in(MODEL, "--path", "Of a diffusion: log-linear, cosine or straight.")]
+Draws = Annotated[int | None, _in(MODEL, "--draws", "Steps that a draw takes from noise to data.", min=1)]
 Activation = Annotated[str | None, _in(MODEL, "--activation", "tanh, relu, silu, gelu, elu or softplus.")]
 Start = Annotated[str | None, _in(MODEL, "--start", "k-means, random-rows or random-responsibilities.")]
 
@@ -107,7 +112,11 @@ Posterior = Annotated[
 RefineSteps = Annotated[int | None, _in(LEARNING, "--refine-steps", "Gradient steps of a refined posterior.", min=0)]
 Objective = Annotated[
     str | None,
-    _in(LEARNING, "--objective", "em, monte-carlo-em, marginal, elbo, importance-weighted, wake-sleep or fivo."),
+    _in(
+        LEARNING,
+        "--objective",
+        "em, monte-carlo-em, marginal, elbo, importance-weighted, wake-sleep, fivo, flow-matching or denoising.",
+    ),
 ]
 Gradient = Annotated[
     str | None,

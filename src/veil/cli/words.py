@@ -27,7 +27,8 @@ from veil.parts.heads import (
 )
 from veil.parts.images import Convolutional, Decoder, Pyramid
 from veil.parts.joint import Branches, Joint
-from veil.parts.nets import MLP
+from veil.parts.nets import MLP, Residual
+from veil.parts.paths import Cosine, LogLinear, Path, Straight
 from veil.parts.priors import (
     Codes,
     FlowPrior,
@@ -56,6 +57,7 @@ STARTS: dict[str, Start] = {
     "random-rows": RandomRows(),
     "random-responsibilities": RandomResponsibilities(),
 }
+PATHS: dict[str, Path] = {"straight": Straight(), "cosine": Cosine(), "log-linear": LogLinear()}
 SEES = {"evidence": True, "constant": False}
 GAUSSIANS: dict[str, Head] = {
     "diagonal": DiagonalGaussian(),
@@ -173,6 +175,11 @@ def made_experts(head: str, covariance: str | None, evidence: bool) -> Experts:
 def made_network(hidden: Sequence[int], activation: str) -> MLP:
     word: Any = choose("activation", activation, {name: name for name in ACTIVATIONS})
     return MLP(tuple(hidden), word)
+
+
+def made_residual(width: int, depth: int, activation: str) -> Residual:
+    word: Any = choose("activation", activation, {name: name for name in ACTIVATIONS})
+    return Residual(width, depth, word)
 
 
 def made_dimensions(words: str) -> int:

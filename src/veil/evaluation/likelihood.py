@@ -13,7 +13,7 @@ from veil.model import Datum, Model, Plate, Stepwise, Tractable, checks
 from veil.model.abilities import free_parameters
 from veil.model.batching import there
 from veil.model.blocks import map_blocks
-from veil.parts.fields import Chaining
+from veil.parts.fields import Chaining, Transporting
 from veil.posterior import Posterior
 from veil.posterior.arguments import known_to, parts
 from veil.posterior.choice import by_particles, chosen
@@ -148,11 +148,12 @@ def evaluate(
     """How well a model, or a ``Fit``, explains data: an ``Evaluation``, exact where that is possible.
 
     Where it is not, give a ``Fit`` (or ``posterior``) and a ``key``: ``log_likelihood`` is then the importance-weighted
-    lower bound from ``samples`` draws (of a diffusion its chain's ELBO), and ``approximation`` holds the ELBO, Pareto k,
-    active units, KL by dimension, mutual information and, with ``thorough``, annealed bounds, the gap's parts and
-    calibration; of a diffusion log p of its probability flow. Of a sequence model whose posterior only proposes steps (``Bootstrap``, ``Optimal``) it is the bound of a particle filter with
+    lower bound from ``samples`` draws, and ``approximation`` holds the ELBO, Pareto k, active units, KL by dimension,
+    mutual information and, with ``thorough``, annealed bounds, the gap's parts and calibration. Of a sequence model
+    whose posterior only proposes steps (``Bootstrap``, ``Optimal``) it is the bound of a particle filter with
     ``samples`` particles; with ``particles`` (and a ``key``) such a bound, which stays tight for long sequences, is in
-    ``approximation`` beside the value of any other sequence model, too.
+    ``approximation`` beside the value of any other sequence model, too. Of a diffusion it is its chain's ELBO, and in
+    ``approximation`` log p of its probability flow.
 
     >>> import jax, veil
     >>> data = veil.data.load("faithful")
@@ -166,7 +167,9 @@ def evaluate(
     found: Any = None
     noise = 0.0
     if isinstance(model, Tractable):
-        kind, values = "exact", np.asarray(log_prob(model, data), np.float64)
+        solved = isinstance(unwrapped(model)[0], Transporting)
+        kind = "exact, to its solver's tolerance" if solved else "exact"
+        values = np.asarray(log_prob(model, data), np.float64)
         if particles is not None:
             from veil.evaluation.particles import particle_bound
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil.model import Model
 from veil.model.abilities import parameter
 from veil.parts.images import SMALL
-from veil.parts.nets import MLP, Dense, Identity, flat, flat_size, he_normal
+from veil.parts.nets import Dense, Identity, Residual, flat, flat_size, he_normal
 from veil.parts.paths import Path, Straight, Time
 
 FREQUENCIES = 2.0 * np.pi * np.array([0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
@@ -59,7 +59,7 @@ class NeuralField(Field):
     and cosine of six frequencies. Without parameters until ``initialise``.
     """
 
-    net: Any = MLP((128, 128, 128), "silu")
+    net: Any = Residual(128, 3)
     encoder: Any = Identity()
     path: Path = Straight()
     output: Dense | None = parameter()

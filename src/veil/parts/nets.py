@@ -263,3 +263,56 @@ class MLP(eqx.Module):
         for layer in self.layers:
             x = activated(self.activation, layer(x))
         return x
+
+
+class Residual(eqx.Module):
+    """A residual network: h = W_in x, then ``blocks`` times h + W_2 act(W_1 norm(h)), and norm(h) at the end.
+
+    ``width`` numbers throughout, layers normalised first (He et al. 2016; Ba et al. 2016; Xiong et al. 2020): trains
+    deeper and faster than an ``MLP`` of the same size where the function is rough, as fields of flows are. Every second
+    layer starts small, so that the network starts near a linear one. Without parameters until ``initialise``.
+    """
+
+    width: int = eqx.field(static=True, default=512)
+    blocks: int = eqx.field(static=True, default=3)
+    activation: Activation = eqx.field(static=True, default="silu")
+    entry: Dense | None = parameter()
+    layers: tuple[tuple[Dense, Dense], ...] | None = parameter()
+
+    def __check_init__(self) -> None:
+        positive("width", self.width)
+        positive("blocks", self.blocks)
+        known_activation(self.activation)
+
+    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Residual":
+        key_entry, *keys = jax.random.split(key, 1 + 2 * self.blocks)
+        width = self.width
+        pairs = zip(keys[::2], keys[1::2], strict=True)
+        layers = tuple((he_normal(width, width, a, 0.5), he_normal(width, width, b, 0.05)) for a, b in pairs)
+        return Residual(width, self.blocks, self.activation, he_normal(inputs, width, key_entry, 0.5), layers)
+
+    def outputs(self, inputs: int) -> int:
+        return self.width
+
+    @property
+    def inputs(self) -> int | None:
+        """How many numbers it takes; None before it has parameters."""
+        return None if self.entry is None else self.entry.weight.shape[1]
+
+    def mirrored(self) -> "Residual":
+        """The encoder that goes with it as a decoder: another of its kind, without parameters."""
+        return Residual(self.width, self.blocks, self.activation)
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        if self.entry is None or self.layers is None:
+            raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
+        state = self.entry(x)
+        for first, second in self.layers:
+            state = state + second(activated(self.activation, first(normalised(state))))
+        return normalised(state)
+
+
+def normalised(x: Float[Array, " D"]) -> Float[Array, " D"]:
+    """(x - mean) / sqrt(variance + 1e-5): Ba et al. 2016, without a gain of its own."""
+    centred = x - jnp.mean(x)
+    return centred * jax.lax.rsqrt(jnp.mean(centred * centred) + 1e-5)

@@ -118,10 +118,10 @@ class ContinuousFlow(Flowing, Transporting):
     """Noise carried to data by dz/dt = u(z, t, x), a network: from z_1 ~ N(0, I) at t = 1 to y at t = 0.
 
     Chen et al. 2018; trained without simulation by ``objective.FlowMatching`` (Lipman et al. 2023), which is what
-    ``veil.fit`` uses, or by ``Marginal()`` through the solver. ``field``: u's network, or a ``fields.Field`` with a path
-    of its own choice. ``steps``: how many draws take from noise to data (of a straight path Euler's, of others DDIM's);
-    None: the adaptive solver. log p(y | x) is that of the exact solution, its trace exact, to ``tolerance``: for large events see ``veil.evaluation.transport.log_density``, which
-    estimates it. Needs ``pip install 'veil[flows]'`` (diffrax) for densities.
+    ``veil.fit`` uses, or by ``Marginal()`` through the solver. ``field``: u's network, or a ``fields.Field`` with its
+    path. ``steps``: how many draws take from noise to data (of a straight path Euler's, of others DDIM's); None: the
+    adaptive solver. log p(y | x) is that of the exact solution, its trace exact, to ``tolerance``: for large events see
+    ``veil.evaluation.transport.log_density``, which estimates it. Densities need ``pip install 'veil[flows]'``.
 
     >>> import jax, veil
     >>> data = veil.data.load("faithful")
