@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
-from veil.control.actors import Actor
+from veil.control.actors import Actor, act, begin
 from veil.data import Episode, Recording
 from veil.data.core.arrays import check_rows
 from veil.data.core.packages import needed
@@ -190,16 +189,6 @@ def _categories(gymnasium: Any, space: Any, name: str) -> dict[str, Any]:
 # -- an episode --------------------------------------------------------------------------------------------------------
 
 
-@eqx.filter_jit
-def _begun(actor: Actor, key: Any) -> Any:
-    return actor.init(key)
-
-
-@eqx.filter_jit
-def _acted(actor: Actor, memory: Any, observation: Any, key: Any, step: Any) -> tuple[Any, Any]:
-    return actor.act(memory, observation, jax.random.fold_in(key, step))
-
-
 def _play(
     gymnasium: Any, world: Any, seed: int, number: int, actor: Actor | None, frames: int | None, max_steps: int | None
 ) -> Episode:
@@ -208,7 +197,7 @@ def _play(
     memory = key = None
     if actor is not None:
         key_begin, key = jax.random.split(jax.random.key(np.uint32(draw)))
-        memory = _begun(actor, key_begin)
+        memory = begin(actor, key_begin)
     observation, _ = world.reset(seed=reset)
     seen: dict[str, list[Any]] = {}
     done: dict[str, list[Any]] = {}
@@ -224,7 +213,7 @@ def _play(
             for name, each in named(observation, "observation"):
                 if np.any(np.isnan(each)):
                     raise ValueError(f"env: the observation {name!r} holds NaN at {where}; a policy needs numbers")
-            chosen, memory = _acted(actor, memory, _shown(observation), key, np.uint32(len(rewards)))
+            chosen, memory = act(actor, memory, _shown(observation), key, len(rewards))
             action = _wanted(gymnasium, world.action_space, chosen, where)
         observation, reward, terminated, truncated, _ = world.step(action)
         _keep(done, action, "action")
