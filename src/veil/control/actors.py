@@ -39,7 +39,18 @@ class Actor(eqx.Module):
 
 
 class OnHost(Actor):
-    """It is not pure: it asks something outside JAX. It is called as it is, for one environment, and never under jit."""
+    """It is not pure: it asks something outside JAX. It is called as it is, in one environment, never under jit."""
+
+
+class Taught(OnHost):
+    """Somebody says at each observation what to do there: `collect` keeps that as the action, and beside it as "played"
+
+    what was done, and as "expert" whether that was the expert's doing.
+    """
+
+    @abstractmethod
+    def lesson(self, memory: Any) -> tuple[Any, bool]:
+        """(what to do, whether the expert did it) at the observation of the last `act`."""
 
 
 @eqx.filter_jit

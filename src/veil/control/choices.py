@@ -26,9 +26,7 @@ class Following(Choice):
     """It looks at what is left of the chunk before, too."""
 
     @abstractmethod
-    def follow(
-        self, model: Model, observation: Any, key: PRNGKeyArray, rest: Any, planned: Bool[Array, " H"]
-    ) -> Any:
+    def follow(self, model: Model, observation: Any, key: PRNGKeyArray, rest: Any, planned: Bool[Array, " H"]) -> Any:
         """A chunk. ``rest``: what the chunk before has for its steps, [H, ...], where ``planned`` says so."""
 
 
@@ -146,9 +144,7 @@ class Coherent(Following):
     def __call__(self, model: Model, observation: Any, key: PRNGKeyArray) -> Any:
         return model.sample(key, observation)[1]
 
-    def follow(
-        self, model: Model, observation: Any, key: PRNGKeyArray, rest: Any, planned: Bool[Array, " H"]
-    ) -> Any:
+    def follow(self, model: Model, observation: Any, key: PRNGKeyArray, rest: Any, planned: Bool[Array, " H"]) -> Any:
         draw = lambda key: model.sample(key, observation)[1]  # noqa: E731
         chunks = jax.vmap(draw)(jax.random.split(key, self.candidates))
         standard = units_of(model).asked

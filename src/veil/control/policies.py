@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from veil.control.actors import Actor, or_nan, refuse_nan
 from veil.control.choices import Choice, Following, Sample, whole_numbers
@@ -17,13 +17,14 @@ from veil.model.abilities import name_of
 from veil.model.batching import on_device
 from veil.parts.nets import flat_size
 from veil.posterior.arguments import parts
+from veil.saved.functions import Decides
 from veil.verbs.prediction import Known
 
 
 class Ensemble(eqx.Module):
     """Temporal ensembling: a chunk at every step, and what all of them say of the present step averaged.
 
-    The weights are exp(-``decay`` i), i = 0 for the oldest chunk: a larger ``decay`` makes new observations count later.
+    The weights are exp(-``decay`` i), i = 0 for the oldest chunk: with a larger ``decay`` new ones count less.
     Zhao et al. 2023, Learning fine-grained bimanual manipulation, section IV.B. Counts and categories are voted on.
     """
 
@@ -52,10 +53,10 @@ class Ensemble(eqx.Module):
 
 
 class Underway(eqx.Module):
-    """The memory of a policy that needs one: ``step`` t of the episode, from 0; the last observations ``seen`` [n, ...],
+    """The memory of a policy that needs one.
 
-    as the model sees them; and ``chunks`` of actions [K, H, ...], as the model has them: that being executed (K = 1), or
-    of an ensemble those of the last H steps (K = H).
+    ``step`` t of the episode, from 0; ``seen`` [n, ...]: the last observations, as the model sees them; ``chunks`` of
+    actions [K, H, ...], as the model has them: that being executed (K = 1), of an ensemble those of the last H steps.
     """
 
     step: Int[Array, ""]
@@ -63,20 +64,20 @@ class Underway(eqx.Module):
     chunks: Any
 
 
-class Policy(Actor):
+class Policy(Actor, Decides):
     """π(a | o) = p(y = a | x = o) of a fitted model (or a ``Fit``): the observation is evidence, the action query.
 
     ``choose`` is how an action is chosen, for any model: ``Sample()``, ``LowNoise()``, ``Likeliest()``, ``Mean()``,
     ``Coherent()``. Weights that all data share are drawn from their posterior, which the ``Fit`` has, for each action
     anew. Real actions are clipped to ``low`` and ``high`` if given. A call, ``policy(observation, key)``, acts without
     memory. Of a ``Fit`` to a recording's data observations and actions are the environment's own: its ``view``
-    translates (that of a model's data may be given: ``view=data.view``). Observations of N environments, [N, ...], get N
-    actions, each with a key of its own.
+    translates (that of a model's data may be given: ``view=data.view``). Observations of N environments, [N, ...], get
+    N actions, each with a key of its own.
 
     Of chunks (``Recording.data(..., observations=n, horizon=H)``, ``veil.data.chunks``) the policy remembers the last n
-    observations, and the chunk it is executing: after ``execute`` of its actions (default: half of them, at least one) it
-    chooses a new one; with ``ensemble=Ensemble()`` it chooses one at every step. Then there are ``init`` and ``act`` and
-    no call, and several environments are ``jax.vmap`` of both.
+    observations, and the chunk it is executing: after ``execute`` of its actions (default: half of them, at least one)
+    it chooses a new one; with ``ensemble=Ensemble()`` it chooses one at every step. Then there are ``init`` and ``act``
+    and no call, and several environments are ``jax.vmap`` of both.
 
     >>> import jax, jax.numpy as jnp, veil
     >>> x = jnp.linspace(-1, 1, 80)
@@ -91,7 +92,7 @@ class Policy(Actor):
     low: Any
     high: Any
     view: View | None = eqx.field(static=True)
-    execute: int | None = eqx.field(static=True)
+    execute: int = eqx.field(static=True)  # 0 without chunks
     ensemble: Ensemble | None
 
     def __init__(
@@ -101,7 +102,7 @@ class Policy(Actor):
         low: Any = None,
         high: Any = None,
         execute: int | None = None,
-        ensemble: Ensemble | None = None,
+        ensemble: Any = None,
         view: View | None = None,
     ) -> None:
         self.view = model.view if isinstance(model, Fit) and view is None else view
@@ -117,25 +118,29 @@ class Policy(Actor):
         self.low, self.high = low, high
         if not isinstance(self.choose, Choice):
             raise TypeError(f"choose: expected Sample(), LowNoise(), Likeliest(), Mean() or Coherent(); got {choose!r}")
-        self.execute, self.ensemble = execute, ensemble
+        self.ensemble, self.execute = ensemble, self._executed(execute, ensemble)
+
+    def _executed(self, execute: int | None, ensemble: Any) -> int:
+        """How many actions of a chunk are executed. Raises ValueError, TypeError for what does not go together."""
         horizon = None if self.view is None else self.view.horizon
         if horizon is None:
             for name, value in (("execute", execute), ("ensemble", ensemble)):
                 if value is not None:
                     raise ValueError(f"{name}: only of chunks of actions; leave it out, or {CHUNKS}")
             if isinstance(self.choose, Following):
-                raise ValueError(f"choose: {choose!r} is of chunks of actions; choose another, or {CHUNKS}")
-            return
+                raise ValueError(f"choose: {self.choose!r} is of chunks of actions; choose another, or {CHUNKS}")
+            return 0
         if ensemble is not None:
             if not isinstance(ensemble, Ensemble):
                 raise TypeError(f"ensemble: expected veil.Ensemble(); got {ensemble!r}")
             if execute is not None:
                 raise ValueError("execute: an ensemble chooses a chunk at every step; leave one of the two out")
-            self.execute = 1
-        elif execute is None:
-            self.execute = max(1, horizon // 2)
-        elif isinstance(execute, bool) or not isinstance(execute, int) or not 1 <= execute <= horizon:
+            return 1
+        if execute is None:
+            return max(1, horizon // 2)
+        if isinstance(execute, bool) or not isinstance(execute, int) or not 1 <= execute <= horizon:
             raise ValueError(f"execute: expected a whole number of actions of a chunk, 1 to {horizon}; got {execute!r}")
+        return execute
 
     @property
     def remembers(self) -> bool:
@@ -147,12 +152,14 @@ class Policy(Actor):
         if not self.remembers:
             return ()
         assert self.view is not None
-        one = on_device(self.view.nothing())
-        seen = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.view.observations, *leaf.shape)), one)
+        wide, one = self.view.observations, on_device(self.view.nothing())
+        seen = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (wide, *leaf.shape)), one)
+        start = jnp.zeros((), jnp.int32)
+        if not self.execute:
+            return Underway(start, seen, ())
         chunk = jax.eval_shape(lambda: self.choose(self.model, self._evidence(seen), key))
         count = self.view.horizon if self.ensemble is not None else 1
-        chunks = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), chunk)
-        return Underway(jnp.zeros((), jnp.int32), seen, () if self.view.horizon is None else chunks)
+        return Underway(start, seen, jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), chunk))
 
     def act(self, memory: Any, observation: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
         refuse_nan(observation)
@@ -204,8 +211,7 @@ class Policy(Actor):
         """The decision: the environment's action for a model's evidence; of chunks H actions for n observations."""
         evidence = on_device(evidence)
         numbers = or_nan(self.choose(self.model, evidence, key), evidence)
-        chunked = self.view is not None and self.view.horizon is not None
-        return jax.vmap(self._action)(numbers) if chunked else self._action(numbers)
+        return jax.vmap(self._action)(numbers) if self.execute else self._action(numbers)
 
     def _given(self, observation: Any) -> Any:
         """What the model sees of one observation."""
@@ -233,8 +239,8 @@ class Policy(Actor):
 
     def _evidence(self, seen: Any) -> Any:
         """The model's evidence of the last observations [n, ...]: of one observation without that axis."""
-        assert self.view is not None
-        return seen if self.view.observations > 1 else jax.tree.map(lambda leaf: leaf[0], seen)
+        several = self.view is not None and self.view.observations > 1
+        return seen if several else jax.tree.map(lambda leaf: leaf[0], seen)
 
     def _remembering(self, memory: Underway, observation: Any, key: PRNGKeyArray) -> tuple[Any, Underway]:
         given, step = self._given(observation), memory.step
@@ -243,7 +249,7 @@ class Policy(Actor):
             lambda old, new: jnp.where(first, new[None], jnp.concatenate([old[1:], new[None]])), memory.seen, given
         )
         evidence = self._evidence(seen)
-        if self.execute is None:
+        if not self.execute:
             numbers, chunks = self.choose(self.model, evidence, key), ()
         else:
             chunks = self._chunks(memory, evidence, key)
@@ -270,14 +276,9 @@ class Policy(Actor):
             return self.choose(self.model, evidence, key)
         old = jax.tree.map(lambda leaf: leaf[(memory.step - 1) % count], memory.chunks)
         rest = jax.tree.map(lambda leaf: jnp.roll(leaf, -self.execute, axis=0), old)
-        return self.choose.follow(self.model, evidence, key, rest, self._planned(memory.step))
-
-    def _planned(self, step: Int[Array, ""]) -> Bool[Array, " H"]:
-        """Of which steps of a new chunk the one before has actions, too."""
-        assert self.view is not None
-        assert self.view.horizon is not None
-        assert self.execute is not None
-        return (jnp.arange(self.view.horizon) < self.view.horizon - self.execute) & (step > 0)
+        horizon = jax.tree.leaves(old)[0].shape[0]
+        planned = (jnp.arange(horizon) < horizon - self.execute) & (memory.step > 0)
+        return self.choose.follow(self.model, evidence, key, rest, planned)
 
 
 CHUNKS = "give a Fit to Recording.data(..., horizon=H), or the view of such data"

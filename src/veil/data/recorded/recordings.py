@@ -132,7 +132,7 @@ class Recording:
         return found
 
     def best(self, share: float) -> Recording:
-        """The episodes of the highest returns Σ r_t: about this share of them, those with equal returns together.
+        """The episodes of the highest returns Σ r_t: at least this share of them, those with equal returns together.
 
         Cloning them only is filtered behaviour cloning (as in Chen et al. 2021, Decision Transformer, section 5).
 
@@ -145,7 +145,8 @@ class Recording:
         returns = np.array([np.sum(episode.rewards) for episode in self.episodes])
         if not np.all(np.isfinite(returns)):
             raise ValueError("rewards: they are not known of every episode, and so the best are not")
-        kept = np.flatnonzero(returns >= np.quantile(returns, 1 - share, method="lower"))
+        least = np.sort(returns)[::-1][int(np.ceil(share * len(returns))) - 1]
+        kept = np.flatnonzero(returns >= least)
         return replace(self, episodes=OnDisk(kept.tolist(), self.episodes.__getitem__))
 
     def data(
@@ -231,7 +232,7 @@ class Recording:
                 used |= {name: self._part(name, names, trees.text(argument, path)) for name in names}
             roles[argument] = tuple((path, tuple(names)) for path, names in trees.leaves(tree))
         taken = all(used[name].kind == ACTED for _, names in roles["query"] for name in names)
-        return View(**roles, taken=taken, parts=tuple(used.values()))
+        return View(roles["query"], roles["evidence"], taken, tuple(used.values()))
 
     def _wanted(self, names: Any, argument: str) -> Tree:
         """A list of parts for each leaf."""
