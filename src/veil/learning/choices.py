@@ -25,6 +25,7 @@ from veil.objective import (
 )
 from veil.parts.priors import Codes
 from veil.posterior import Bootstrap, Continuing, Exact, Optimal, Posterior
+from veil.zoo.episodic import Episodes
 from veil.zoo.vae import VAE
 
 DRAWS = 5  # of the latent of a conditional VAE, for each datum and step
@@ -45,6 +46,8 @@ def usual_objective(model: Model, posterior: Posterior, by_sums: bool) -> Object
 
 def conditional(model: Any) -> bool:
     """Whether it is a conditional VAE, whose latent is the choice among several y that one x allows."""
+    if isinstance(model, Episodes):
+        return conditional(model.model)
     return isinstance(model, VAE) and model.evidence and bool(model.inputs)
 
 
