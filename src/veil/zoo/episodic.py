@@ -26,6 +26,8 @@ from veil.parts.statistics import Outer, contract
 from veil.posterior import Amortized, EpisodeEncoder, Posterior
 from veil.zoo.mixture import Mixture
 
+EPISODES, STEPS, RATE = 256, 100, 1e-2  # of a start by gradients
+
 
 class Episodes(PerEpisode, Sized):
     """Episodes whose steps are those of ``model``, a model of one step."""
@@ -79,14 +81,7 @@ class Begun(Episodes, Startable):
         return self.model.responsibilities(points, weights, rng)
 
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> Any:
-        count, steps = jax.tree.leaves(data.query)[0].shape[:2]
-        weight = jnp.ones(count) if data.weight is None else data.weight
-        there = jnp.ones((count, steps), bool) if data.mask is None else data.mask
-        flat = lambda leaf: leaf.reshape(count * steps, *leaf.shape[2:])  # noqa: E731
-        query, evidence, observed = jax.tree.map(flat, (data.query, data.evidence, data.observed))
-        rows = Datum(query, evidence, (weight[:, None] * there).ravel(), observed)
-        shares = None if responsibilities is None else jnp.repeat(responsibilities, steps, 0)
-        return replace(self, model=self.model.initialise(rows, shares, key))
+        return replace(self, model=_begun(self.model, data, responsibilities, key))
 
 
 class EpisodicModel(Inferred):
@@ -117,6 +112,11 @@ class EpisodicMixture(Listed, Begun, ClosedForm, Rescalable):
     """Episodes of a mixture. EM: all steps share their episode's responsibilities, and the gate counts it once."""
 
     model: Mixture
+
+    def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "EpisodicMixture":
+        """One M-step from the responsibilities; of parameters that have none in closed form, by gradients."""
+        begun = EpisodicMixture(_begun(self.model, data, responsibilities, key))
+        return begun if begun.closed_form else _ascended(begun, data, responsibilities)
 
     @property
     def closed_form(self) -> bool:
@@ -152,6 +152,44 @@ class EpisodicMixture(Listed, Begun, ClosedForm, Rescalable):
     def rescaled(self, query: Scale | None, evidence: Scale | None) -> "EpisodicMixture | None":
         found = self.model.rescaled(query, evidence)
         return None if found is None else EpisodicMixture(found)
+
+
+def _begun(model: Any, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> Any:
+    """The model of a step, started from all steps of all episodes, each with its episode's weight and share."""
+    count, steps = jax.tree.leaves(data.query)[0].shape[:2]
+    weight = jnp.ones(count) if data.weight is None else data.weight
+    there = jnp.ones((count, steps), bool) if data.mask is None else data.mask
+    flat = lambda leaf: leaf.reshape(count * steps, *leaf.shape[2:])  # noqa: E731
+    query, evidence, observed = jax.tree.map(flat, (data.query, data.evidence, data.observed))
+    rows = Datum(query, evidence, (weight[:, None] * there).ravel(), observed)
+    shares = None if responsibilities is None else jnp.repeat(responsibilities, steps, 0)
+    return model.initialise(rows, shares, key)
+
+
+def _ascended(model: EpisodicMixture, data: Datum, responsibilities: Float[Array, "N K"]) -> EpisodicMixture:
+    """Some steps of Adam on Σ_n w_n Σ_z r_nz log p(y_n, z | x_n), r held fixed.
+
+    An episode's likelihood is so sharp that a fit never leaves the routes that the first parameters tell apart; random
+    ones tell others apart than the start found.
+    """
+    import optax
+
+    some = slice(None, None, -(-len(responsibilities) // EPISODES))
+    batch, shares = jax.tree.map(lambda leaf: leaf[some], data), responsibilities[some]
+    weight = jnp.ones(len(shares)) if batch.weight is None else batch.weight
+    free, fixed = eqx.partition(model, eqx.is_inexact_array)
+    adam = optax.adam(RATE)
+
+    def loss(free: Any) -> Array:
+        joints = jax.vmap(eqx.combine(free, fixed).log_joints)(batch)
+        return -jnp.sum(weight[:, None] * shares * joints) / jnp.sum(weight)
+
+    def step(_: Any, now: tuple[Any, Any]) -> tuple[Any, Any]:
+        free, state = now
+        change, state = adam.update(jax.grad(loss)(free), state, free)
+        return eqx.apply_updates(free, change), state
+
+    return eqx.combine(jax.lax.fori_loop(0, STEPS, step, (free, adam.init(free)))[0], fixed)
 
 
 @answering
