@@ -38,6 +38,7 @@ from .model import Datum as Datum
 from .model import Enumerable as Enumerable
 from .model import Guided as Guided
 from .model import Model as Model
+from .model import PerEpisode as PerEpisode
 from .model import Plate as Plate
 from .model import Startable as Startable
 from .model import Stepwise as Stepwise
@@ -75,6 +76,7 @@ from .parts.start import RandomResponsibilities as RandomResponsibilities
 from .parts.start import RandomRows as RandomRows
 from .posterior import Amortized as Amortized
 from .posterior import Bootstrap as Bootstrap
+from .posterior import EpisodeEncoder as EpisodeEncoder
 from .posterior import Exact as Exact
 from .posterior import Extended as Extended
 from .posterior import MeanField as MeanField
@@ -103,6 +105,7 @@ from .verbs.prediction import predict as predict
 from .verbs.prediction import sample as sample
 from .verbs.selection import select as select
 from .zoo.bayesian import BayesianNetwork as BayesianNetwork
+from .zoo.episodic import Episodic as Episodic
 from .zoo.factor import PPCA as PPCA
 from .zoo.factor import FactorAnalysis as FactorAnalysis
 from .zoo.hmm import HMM as HMM

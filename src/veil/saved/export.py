@@ -18,7 +18,7 @@ from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.data.core.checks import leaf_names
 from veil.host.files import write_atomically
-from veil.model import Model, Stepwise, checks
+from veil.model import Model, OfSequences, checks
 from veil.model.abilities import name_of
 from veil.posterior import Posterior
 from veil.posterior.arguments import parts
@@ -179,7 +179,7 @@ def _source(model: Model, posterior: Posterior | None, data: Any) -> Source:
     query, evidence = (
         trees.map(lambda array: np.asarray(array)[places], tree) for tree in (block.query, block.evidence)
     )
-    sequences = isinstance(model, Stepwise)
+    sequences = isinstance(model, OfSequences)
     names = {
         "query": leaf_names(given.query_names, query, "query", "y", sequences),
         "evidence": None,
