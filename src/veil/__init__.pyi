@@ -15,8 +15,8 @@ from .control.choices import Likeliest as Likeliest
 from .control.choices import LowNoise as LowNoise
 from .control.choices import Mean as Mean
 from .control.choices import Sample as Sample
+from .control.chunking import Ensemble as Ensemble
 from .control.collecting import collect as collect
-from .control.policies import Ensemble as Ensemble
 from .control.policies import Policy as Policy
 from .data import Data as Data
 from .data import Stream as Stream

@@ -103,8 +103,8 @@ def test_a_chunked_policy_is_the_open_loop_replay_of_its_chunks(execute) -> None
 def late_by_one(patch) -> None:
     chunks = Policy._chunks
 
-    def late(self, memory, evidence, key):
-        return chunks(self, eqx.tree_at(lambda m: m.step, memory, jnp.maximum(memory.step - 1, 0)), evidence, key)
+    def late(self, memory, *rest):
+        return chunks(self, eqx.tree_at(lambda m: m.step, memory, jnp.maximum(memory.step - 1, 0)), *rest)
 
     patch.setattr(Policy, "_chunks", late)
 
@@ -262,7 +262,7 @@ def test_the_votes_of_an_ensemble() -> None:
     np.testing.assert_array_equal(found["gear"], [2.0])  # 7 of step 3, 2 of step 4, 2 of step 2
 
 
-def test_several_environments_and_what_is_not_finite() -> None:
+def test_several_environments_and_what_is_not_finite(monkeypatch) -> None:
     policy = linear()
     keys = jax.random.split(KEY, 3)
     memory = jax.vmap(policy.init)(keys)
@@ -270,6 +270,10 @@ def test_several_environments_and_what_is_not_finite() -> None:
     act = jax.jit(jax.vmap(policy.act))
     together, memory = act(memory, seen, keys)
     np.testing.assert_allclose(together[:, 0], [open_loop(start, 2, 1)[0][0] for start in START], atol=1e-5)
+    apart = eqx.tree_at(lambda m: m.step, memory, jnp.array([1, 2, 4]))
+    chunks = act(apart, 2.0 * seen, keys)[1].chunks
+    same = jnp.all(chunks == memory.chunks, axis=(1, 2, 3))
+    assert same.tolist() == [True, False, False]
     bad, _ = act(memory, seen.at[1, 0].set(jnp.nan), keys)
     assert np.isfinite(bad[:, 0]).tolist() == [True, False, True]
     with pytest.raises(ValueError, match="observation: expected that of one environment"):
@@ -278,6 +282,48 @@ def test_several_environments_and_what_is_not_finite() -> None:
         policy(seen[0], KEY)
     with pytest.raises(ValueError, match="observation: expected finite numbers"):
         policy.act(policy.init(KEY), jnp.array([jnp.nan, 0.0]), KEY)
+    # no chunk is made at a step where no environment needs one, as vmap of a plain cond would
+    said = lambda: str(jax.make_jaxpr(lambda *given: jax.vmap(policy.act)(*given))(memory, seen, keys))  # noqa: E731
+    assert "cond[" in said()
+    plain = lambda due, make, given, old: jax.lax.cond(due, lambda: make(given), lambda: old)  # noqa: E731
+    monkeypatch.setattr(policies, "renewed", plain)
+    assert "cond[" not in said()
+
+
+class Offset(Model):
+    """z ~ N(100 + o, 1), u_t..u_t+H-1 | z, o ~ N(z + o, 1e-6²)."""
+
+    def prior(self, evidence):
+        return distributions.normal(100.0 + evidence[:1], jnp.ones(1))
+
+    def likelihood(self, latent, evidence):
+        return distributions.normal(jnp.broadcast_to(latent + evidence[:1], (H, 1)), jnp.full((H, 1), 1e-6))
+
+
+@pytest.mark.parametrize("choose", [Sample(), LowNoise(), Likeliest(4), Mean(), Coherent(4)], ids=str)
+def test_what_is_drawn_for_an_episode_is_kept(choose) -> None:
+    """At the first observation, for the whole of it; another one in the next. A wrapper of other units is no matter."""
+    scale = veil.model.scales.Scale(np.full((H, 1), 5.0), np.full((H, 1), 2.0))
+    model = veil.units.standardised(veil.Episodic(Offset()), veil.units.Units(scale))
+    sequences = veil.data.episodes([np.zeros((5, 1))], [np.zeros((5, 2))])
+    data = veil.data.chunks(sequences, 1, H, sequences=True)
+    policy = Policy(model, choose, execute=1, view=data.view)
+    keys = jax.random.split(KEY, 3)
+
+    def step(memory, now):
+        observation, key = now
+        return policy.act(memory, observation, key)[::-1]
+
+    seen = jnp.asarray(np.random.default_rng(0).normal(size=(6, 2)), jnp.float32)
+    run = lambda key: jax.lax.scan(step, policy.init(key), (seen, jax.random.split(key, 6)))[1]  # noqa: E731
+    drawn = (np.asarray(jax.jit(jax.vmap(run))(keys))[..., 0] - 5.0) / 2.0 - np.asarray(seen[:, 0])
+    np.testing.assert_allclose(drawn, np.repeat(drawn[:, :1], 6, 1), rtol=1e-5)
+    assert np.all(np.abs(drawn - 100.0 - float(seen[0, 0])) < 4)
+    assert len(set(np.round(drawn[:, 0], 3).tolist())) == 3
+    with pytest.raises(ValueError, match="policy: it keeps its latent for an episode"):
+        policy.decide(jnp.zeros(2), KEY)
+    with pytest.raises(ValueError, match=r"view: a .* draws its latent at the first observation"):
+        Policy(model)
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,9 @@ class Playing:
         """
         observation = shown(observation)
         refuse_nan(observation)
-        starts = np.zeros(self.environments or 1, bool) if self._memory is None else np.ravel(episode_start or False)
-        if self._memory is None:
-            starts = ~starts
+        starts = np.ones(1, bool)
+        if self._memory is not None:
+            starts = np.zeros(1, bool) if episode_start is None else np.ravel(np.asarray(episode_start, bool))
         action = self._many(observation, starts) if self.environments else self._one(observation, bool(starts.any()))
         return jax.tree.map(np.asarray, action), state
 

@@ -6,14 +6,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
+from veil import distributions
 from veil.control.actors import Actor, or_nan, refuse_nan
 from veil.control.choices import Choice, Following, Sample, whole_numbers
+from veil.control.chunking import Ensemble, Underway, renewed, zeros
 from veil.data.recorded.views import View
+from veil.distributions import Distribution
 from veil.learning.result import Fit
-from veil.model import Plate, Sized
-from veil.model.abilities import name_of
+from veil.model import Enumerable, PerEpisode, Plate, Sized
+from veil.model.abilities import Sizes, Wrapped, name_of
 from veil.model.batching import on_device
 from veil.parts.nets import flat_size
 from veil.posterior.arguments import parts
@@ -21,47 +24,21 @@ from veil.saved.functions import Decides
 from veil.verbs.prediction import Known
 
 
-class Ensemble(eqx.Module):
-    """Temporal ensembling: a chunk at every step, and what all of them say of the present step averaged.
+class Kept(Enumerable, Wrapped):
+    """A ``model`` of episodes at one of their steps, with the latent that was drawn for the episode."""
 
-    The weights are exp(-``decay`` i), i = 0 for the oldest chunk: with a larger ``decay`` new ones count less.
-    Zhao et al. 2023, Learning fine-grained bimanual manipulation, section IV.B. Counts and categories are voted on.
-    """
+    model: Any
+    latent: Any
 
-    decay: float = eqx.field(static=True, default=0.01)
+    @property
+    def sizes(self) -> Sizes:
+        return self.model.sizes if isinstance(self.model, Sized) else Sizes()
 
-    def __check_init__(self) -> None:
-        if not 0 <= self.decay < np.inf:
-            raise ValueError(f"decay: expected a rate a step that is not negative; got {self.decay!r}")
+    def prior(self, evidence: Any) -> Distribution:
+        return distributions.Empty()
 
-    def __call__(self, chunks: Any, step: Int[Array, ""], whole: Any) -> Any:
-        """The action of a ``step`` from the chunks [H, H, ...] of the last H steps, that of step s in row s mod H."""
-        rows = jnp.arange(jax.tree.leaves(chunks)[0].shape[0])
-        age = (step - rows) % len(rows)
-        order = jnp.minimum(step, len(rows) - 1) - age  # 0 for the oldest, negative where there was none yet
-        weight = jnp.where(order >= 0, jnp.exp(-self.decay * order), 0.0)
-        weight = weight / jnp.sum(weight)
-
-        def one(leaf: Array, whole: bool) -> Array:
-            said = leaf[rows, age]
-            if not whole:
-                return jnp.tensordot(weight, said, 1)
-            votes = jnp.tensordot(weight, (said[:, None] == said[None]).astype(weight.dtype), 1)
-            return jnp.take_along_axis(said, jnp.argmax(votes, 0)[None], 0)[0]
-
-        return jax.tree.map(one, chunks, whole)
-
-
-class Underway(eqx.Module):
-    """The memory of a policy that needs one.
-
-    ``step`` t of the episode, from 0; ``seen`` [n, ...]: the last observations, as the model sees them; ``chunks`` of
-    actions [K, H, ...], as the model has them: that being executed (K = 1), of an ensemble those of the last H steps.
-    """
-
-    step: Int[Array, ""]
-    seen: Any
-    chunks: Any
+    def likelihood(self, latent: Any, evidence: Any) -> Distribution:
+        return self.model.likelihood_at(self.latent, evidence)
 
 
 class Policy(Actor, Decides):
@@ -77,7 +54,8 @@ class Policy(Actor, Decides):
     Of chunks (``Recording.data(..., observations=n, horizon=H)``, ``veil.data.chunks``) the policy remembers the last n
     observations, and the chunk it is executing: after ``execute`` of its actions (default: half of them, at least one)
     it chooses a new one; with ``ensemble=Ensemble()`` it chooses one at every step. Then there are ``init`` and ``act``
-    and no call, and several environments are ``jax.vmap`` of both.
+    and no call, and several environments are ``jax.vmap`` of both. So it is with a model whose latent is drawn once an
+    episode (``PerEpisode``): it is drawn at the first observation and kept.
 
     >>> import jax, jax.numpy as jnp, veil
     >>> x = jnp.linspace(-1, 1, 80)
@@ -119,6 +97,11 @@ class Policy(Actor, Decides):
         if not isinstance(self.choose, Choice):
             raise TypeError(f"choose: expected Sample(), LowNoise(), Likeliest(), Mean() or Coherent(); got {choose!r}")
         self.ensemble, self.execute = ensemble, self._executed(execute, ensemble)
+        if isinstance(self.model, PerEpisode) and self.view is None:
+            raise ValueError(
+                f"view: a {name_of(self.model)} draws its latent at the first observation, whose shape is not known; "
+                "give a Fit to Recording.data or to veil.data.chunks(data, sequences=True), or the view of such data"
+            )
 
     def _executed(self, execute: int | None, ensemble: Any) -> int:
         """How many actions of a chunk are executed. Raises ValueError, TypeError for what does not go together."""
@@ -145,7 +128,8 @@ class Policy(Actor, Decides):
     @property
     def remembers(self) -> bool:
         """Whether it has a memory."""
-        return self.view is not None and (self.view.observations > 1 or self.view.horizon is not None)
+        several = self.view is not None and (self.view.observations > 1 or self.view.horizon is not None)
+        return several or isinstance(self.model, PerEpisode)
 
     def init(self, key: PRNGKeyArray) -> Any:
         """Nothing, where each step is on its own; else an ``Underway``."""
@@ -154,12 +138,15 @@ class Policy(Actor, Decides):
         assert self.view is not None
         wide, one = self.view.observations, on_device(self.view.nothing())
         seen = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (wide, *leaf.shape)), one)
-        start = jnp.zeros((), jnp.int32)
-        if not self.execute:
-            return Underway(start, seen, ())
-        chunk = jax.eval_shape(lambda: self.choose(self.model, self._evidence(seen), key))
-        count = self.view.horizon if self.ensemble is not None else 1
-        return Underway(start, seen, jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), chunk))
+        evidence = self._evidence(seen)
+        latent: Any = ()
+        if isinstance(self.model, PerEpisode):
+            latent = zeros(lambda: self.model.prior_at(evidence).sample(key))
+        chunks: Any = ()
+        if self.execute:
+            count = self.view.horizon if self.ensemble is not None else 1
+            chunks = zeros(lambda: self.choose(self._now(latent), evidence, key), count)
+        return Underway(jnp.zeros((), jnp.int32), seen, chunks, latent)
 
     def act(self, memory: Any, observation: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
         refuse_nan(observation)
@@ -209,6 +196,8 @@ class Policy(Actor, Decides):
 
     def decide(self, evidence: Any, key: PRNGKeyArray) -> Any:
         """The decision: the environment's action for a model's evidence; of chunks H actions for n observations."""
+        if isinstance(self.model, PerEpisode):
+            raise ValueError("policy: it keeps its latent for an episode, which `act` does; it decides nothing alone")
         evidence = on_device(evidence)
         numbers = or_nan(self.choose(self.model, evidence, key), evidence)
         return jax.vmap(self._action)(numbers) if self.execute else self._action(numbers)
@@ -242,43 +231,56 @@ class Policy(Actor, Decides):
         several = self.view is not None and self.view.observations > 1
         return seen if several else jax.tree.map(lambda leaf: leaf[0], seen)
 
+    def _now(self, latent: Any) -> Any:
+        """The model of the present step."""
+        return Kept(self.model, latent) if isinstance(self.model, PerEpisode) else self.model
+
     def _remembering(self, memory: Underway, observation: Any, key: PRNGKeyArray) -> tuple[Any, Underway]:
         given, step = self._given(observation), memory.step
         first = step == 0
         seen = jax.tree.map(
             lambda old, new: jnp.where(first, new[None], jnp.concatenate([old[1:], new[None]])), memory.seen, given
         )
-        evidence = self._evidence(seen)
+        evidence, latent = self._evidence(seen), memory.latent
+        if isinstance(self.model, PerEpisode):
+            key_latent, key = jax.random.split(key)
+            drawn = self.model.prior_at(evidence).sample(key_latent)
+            latent = jax.tree.map(lambda new, old: jnp.where(first, new, old), drawn, latent)
+        model = self._now(latent)
         if not self.execute:
-            numbers, chunks = self.choose(self.model, evidence, key), ()
+            numbers, chunks = self.choose(model, evidence, key), ()
         else:
-            chunks = self._chunks(memory, evidence, key)
+            chunks = self._chunks(memory, model, evidence, key)
             if self.ensemble is not None:
-                numbers = self.ensemble(chunks, step, whole_numbers(self.model, evidence))
+                numbers = self.ensemble(chunks, step, whole_numbers(model, evidence))
             else:
                 numbers = jax.tree.map(lambda leaf: leaf[0, step % self.execute], chunks)
-        return self._action(or_nan(numbers, given)), Underway(step + 1, seen, chunks)
+        return self._action(or_nan(numbers, given)), Underway(step + 1, seen, chunks, latent)
 
-    def _chunks(self, memory: Underway, evidence: Any, key: PRNGKeyArray) -> Any:
+    def _chunks(self, memory: Underway, model: Any, evidence: Any, key: PRNGKeyArray) -> Any:
         """The chunks [K, H, ...] of the memory, with a new one where it is time for one."""
-        count = jax.tree.leaves(memory.chunks)[0].shape[0]
+        arrays, rest = eqx.partition((self.choose, model), eqx.is_array)
 
-        def new(_: None) -> Any:
-            chunk = self._chunk(memory, count, evidence, key)
+        def new(given: Any) -> Any:
+            arrays, memory, evidence, key = given
+            choose, model = eqx.combine(arrays, rest)
+            count = jax.tree.leaves(memory.chunks)[0].shape[0]
+            chunk = self._chunk(choose, model, memory, evidence, key)
             return jax.tree.map(lambda leaf, one: leaf.at[memory.step % count].set(one), memory.chunks, chunk)
 
+        given = arrays, memory, evidence, key
         if self.execute == 1:
-            return new(None)
-        return jax.lax.cond(memory.step % self.execute == 0, new, lambda _: memory.chunks, None)
+            return new(given)
+        return renewed(memory.step % self.execute == 0, new, given, memory.chunks)
 
-    def _chunk(self, memory: Underway, count: int, evidence: Any, key: PRNGKeyArray) -> Any:
-        if not isinstance(self.choose, Following):
-            return self.choose(self.model, evidence, key)
+    def _chunk(self, choose: Any, model: Any, memory: Underway, evidence: Any, key: PRNGKeyArray) -> Any:
+        if not isinstance(choose, Following):
+            return choose(model, evidence, key)
+        count, horizon = jax.tree.leaves(memory.chunks)[0].shape[:2]
         old = jax.tree.map(lambda leaf: leaf[(memory.step - 1) % count], memory.chunks)
         rest = jax.tree.map(lambda leaf: jnp.roll(leaf, -self.execute, axis=0), old)
-        horizon = jax.tree.leaves(old)[0].shape[0]
         planned = (jnp.arange(horizon) < horizon - self.execute) & (memory.step > 0)
-        return self.choose.follow(self.model, evidence, key, rest, planned)
+        return choose.follow(model, evidence, key, rest, planned)
 
 
 CHUNKS = "give a Fit to Recording.data(..., horizon=H), or the view of such data"
