@@ -354,6 +354,47 @@ def test_a_saved_fit_keeps_its_chunks(tmp_path) -> None:
     np.testing.assert_array_equal(played(again, jnp.ones(2), KEY)[0], played(linear(execute=3), jnp.ones(2), KEY)[0])
 
 
+def test_chunks_of_choices_by_pictures_in_an_environment(tmp_path) -> None:
+    """From a recording to its own kind of actions: bytes and a dictionary in, a choice from 1 to 3 out."""
+    gymnasium = pytest.importorskip("gymnasium")
+    spaces = gymnasium.spaces
+
+    class Pictures(gymnasium.Env):
+        observation_space = spaces.Dict({"eye": spaces.Box(0, 255, (2, 2, 1), np.uint8), "x": spaces.Box(0, 9, ())})
+        action_space = spaces.Discrete(3, start=1)
+
+        def _seen(self):
+            return {"eye": np.full((2, 2, 1), 51 * self.at, np.uint8), "x": np.float32(self.at)}
+
+        def reset(self, *, seed=None, options=None):
+            self.at = 0
+            return self._seen(), {}
+
+        def step(self, action):
+            assert self.action_space.contains(action)
+            self.at += 1
+            return self._seen(), 0.0, False, False, {}
+
+    class Times(Model):
+        """Of the chunk chosen at t its action k is choice (t + 2 k) mod 3, by the picture before and what x is now."""
+
+        def prior(self, evidence):
+            return distributions.Empty()
+
+        def likelihood(self, latent, evidence):
+            before, now = 5.0 * evidence["eye"][0].mean(), evidence["x"][1, 0]
+            mean = jax.nn.one_hot((now.astype(int) + 2 * jnp.arange(3)) % 3, 3)
+            late = now - before > 1.5  # never, if the picture is that of the step before
+            return distributions.normal(jnp.where(late, 1.0 - mean, mean), jnp.full((3, 3), 1e-6))
+
+    made = veil.collect(Pictures, 1, out=tmp_path / "random", seed=0, max_steps=5)
+    data = made.data("action", ["eye", "x"], observations=2, horizon=3)
+    policy = Policy(fitted(Times(), data), LowNoise(0.0), execute=2)
+    found = veil.collect(Pictures, 1, out=tmp_path / "own", seed=0, max_steps=5, policy=policy)
+    expected = [1 + (t - t % 2 + 2 * (t % 2)) % 3 for t in range(5)]
+    assert found.episodes[0].actions["action"].tolist() == expected
+
+
 def test_an_exported_policy_decides_the_same(tmp_path) -> None:
     """A fit to standardised data: the whole decision, observations to chunk, in the environment's units."""
     pytest.importorskip("flatbuffers")
