@@ -85,7 +85,9 @@ def usual_optimiser(model: Model, steps: int, objective: Objective | None = None
     """
     if isinstance(objective, ImportanceWeighted) and conditional(model):
         return default_optimiser(steps, 3e-2)
-    return default_optimiser(steps, 1e-2 if isinstance(model, Tractable) and not isinstance(model, PerEpisode) else 3e-3)
+    return default_optimiser(
+        steps, 1e-2 if isinstance(model, Tractable) and not isinstance(model, PerEpisode) else 3e-3
+    )
 
 
 def as_optimiser(optimiser: Any) -> Optimiser:
