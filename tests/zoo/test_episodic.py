@@ -367,6 +367,27 @@ def test_a_conditional_vae_learns_by_an_importance_weighted_bound() -> None:
     assert isinstance(usual_objective(plain, usual(plain), False), veil.ELBO)
 
 
+class Own(PerEpisode):
+    """A user's model of whole episodes."""
+
+    def prior_at(self, evidence):
+        return distributions.normal(jnp.zeros(2), jnp.ones(2))
+
+    def likelihood_at(self, latent, evidence):
+        return distributions.normal(latent, jnp.ones(2))
+
+
+def test_a_users_model_of_episodes() -> None:
+    data = some((4, 2), evidence=False, missing=True)
+    assert isinstance(usual(Own()), EpisodeEncoder)
+    datum, latent = datum_of(data, 0), jnp.array([0.3, -1.0])
+    there = np.asarray(datum.observed & datum.there[:, None])
+    expected = norm.logpdf(np.asarray(datum.query), np.asarray(latent)[None], 1.0)[there].sum()
+    np.testing.assert_allclose(Own().log_likelihood(latent, datum), expected, rtol=1e-5)
+    step = Style(jnp.array(1.0))
+    np.testing.assert_allclose(veil.Episodic(step).log_joint(latent, datum), Own().log_joint(latent, datum), rtol=1e-5)
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 
@@ -390,6 +411,8 @@ def test_refusals() -> None:
     reset[1, 2] = True
     with pytest.raises(ValueError, match="sequence 1 starts another episode at step 2"):
         veil.log_prob(model, veil.Data(data.query, data.evidence, reset=reset))
+    with pytest.raises(TypeError, match="is of whole episodes"):
+        veil.fit(veil.Episodic(Style(jnp.array(0.5))), data, posterior=veil.Amortized(), key=KEY, steps=1)
     rows = Datum(jnp.zeros(2))
     with pytest.raises(TypeError, match="EpisodeEncoder"):
         EpisodeEncoder().initialise(Style(jnp.array(0.5)), rows, 0, KEY)
