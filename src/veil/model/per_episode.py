@@ -48,8 +48,11 @@ class PerEpisode(OfSequences):
         return self.prior_at(first_step(datum).evidence)
 
     def likelihood(self, latent: Any, evidence: Any, steps: int | None = None) -> Distribution:
-        """p(y_1..T | x_1..T, z): of as many steps as the evidence has, or ``steps``."""
-        return EpisodeSteps(self, latent, evidence, length(evidence, steps))
+        """p(y_1..T | x_1..T, z): of as many steps as the evidence has, or ``steps``; without either only a density.
+
+        Padding is not known to it: ``log_likelihood`` is of a datum.
+        """
+        return EpisodeSteps(self, latent, evidence, steps)
 
     def log_likelihood(self, latent: Any, datum: Datum) -> Float[Array, ""]:
         """Σ_t log p(y_t | x_t, z), nats, over the steps that are there and the entries that are present."""
@@ -62,9 +65,8 @@ class PerEpisode(OfSequences):
     def sample(self, key: PRNGKeyArray, evidence: Any = None, steps: int | None = None) -> tuple[Any, Any]:
         """(z, y [T, ...]) drawn from the model, as long as the evidence, or ``steps``."""
         key_latent, key_query = jax.random.split(key)
-        count = length(evidence, steps)
         latent = self.prior(evidence).sample(key_latent)
-        return latent, self.likelihood(latent, evidence, count).sample(key_query)
+        return latent, self.likelihood(latent, evidence, steps).sample(key_query)
 
 
 def first_step(datum: Datum) -> Datum:
@@ -85,13 +87,16 @@ class EpisodeSteps(Distribution, Moments, Marginals, Central, Reparameterised, C
     model: PerEpisode
     latent: Any
     evidence: Any
-    count: int = eqx.field(static=True)
+    count: int | None = eqx.field(static=True, default=None)
 
     def _each(self, function: Any, *rest: Any) -> Any:
         def one(evidence: Any, *more: Any) -> Any:
             return function(self.model.likelihood_at(self.latent, evidence), *more)
 
-        return jax.vmap(one, axis_size=self.count)(self.evidence, *rest)
+        return jax.vmap(one, axis_size=None if rest else self._length())(self.evidence, *rest)
+
+    def _length(self) -> int:
+        return length(self.evidence, self.count)
 
     def made_of(self) -> tuple[Any]:
         """A step: they are all alike."""
@@ -99,7 +104,7 @@ class EpisodeSteps(Distribution, Moments, Marginals, Central, Reparameterised, C
         return (eqx.filter_eval_shape(lambda: self.model.likelihood_at(self.latent, first)),)
 
     def sample(self, key: PRNGKeyArray) -> Any:
-        return self._each(lambda step, key: as_floats(step.sample(key)), jax.random.split(key, self.count))
+        return self._each(lambda step, key: as_floats(step.sample(key)), jax.random.split(key, self._length()))
 
     def log_prob(self, value: Any) -> Float[Array, ""]:
         return self.observed_log_prob(value, None)

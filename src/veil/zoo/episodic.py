@@ -116,7 +116,7 @@ class EpisodicMixture(Listed, Begun, ClosedForm, Rescalable):
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "EpisodicMixture":
         """One M-step from the responsibilities; of parameters that have none in closed form, by gradients."""
         begun = EpisodicMixture(_begun(self.model, data, responsibilities, key))
-        return begun if begun.closed_form else _ascended(begun, data, responsibilities)
+        return begun if begun.closed_form else _ascended(begun, data, jnp.asarray(responsibilities, float))
 
     @property
     def closed_form(self) -> bool:
@@ -193,7 +193,7 @@ def _ascended(model: EpisodicMixture, data: Datum, responsibilities: Float[Array
 
 
 @answering
-def Episodic(model: Model) -> Episodes:
+def Episodic(model: Any) -> Episodes:
     """p(y_1..T | x_1..T) = ∫ p(z | x_1) Π_t p(y_t | x_t, z) dz: the latent of ``model`` is drawn once an episode.
 
     ``model``: any model p(y, z | x) of one step, your own among them: of a ``Mixture`` z is a route or a skill that is
