@@ -8,14 +8,16 @@ from . import posterior as posterior
 from . import sklearn as sklearn
 from .control.actors import Actor as Actor
 from .control.actors import FilteringActor as FilteringActor
-from .control.actors import Likeliest as Likeliest
-from .control.actors import LowNoise as LowNoise
-from .control.actors import Mean as Mean
-from .control.actors import Policy as Policy
 from .control.actors import RandomActor as RandomActor
-from .control.actors import Sample as Sample
 from .control.actors import ScriptedActor as ScriptedActor
+from .control.choices import Coherent as Coherent
+from .control.choices import Likeliest as Likeliest
+from .control.choices import LowNoise as LowNoise
+from .control.choices import Mean as Mean
+from .control.choices import Sample as Sample
+from .control.chunking import Ensemble as Ensemble
 from .control.collecting import collect as collect
+from .control.policies import Policy as Policy
 from .data import Data as Data
 from .data import Stream as Stream
 from .evaluation.likelihood import Evaluation as Evaluation
@@ -36,6 +38,7 @@ from .model import Datum as Datum
 from .model import Enumerable as Enumerable
 from .model import Guided as Guided
 from .model import Model as Model
+from .model import PerEpisode as PerEpisode
 from .model import Plate as Plate
 from .model import Startable as Startable
 from .model import Stepwise as Stepwise
@@ -76,6 +79,7 @@ from .parts.start import RandomResponsibilities as RandomResponsibilities
 from .parts.start import RandomRows as RandomRows
 from .posterior import Amortized as Amortized
 from .posterior import Bootstrap as Bootstrap
+from .posterior import EpisodeEncoder as EpisodeEncoder
 from .posterior import Exact as Exact
 from .posterior import Extended as Extended
 from .posterior import MeanField as MeanField
@@ -105,6 +109,7 @@ from .verbs.prediction import sample as sample
 from .verbs.selection import select as select
 from .zoo.bayesian import BayesianNetwork as BayesianNetwork
 from .zoo.diffusion import Diffusion as Diffusion
+from .zoo.episodic import Episodic as Episodic
 from .zoo.factor import PPCA as PPCA
 from .zoo.factor import FactorAnalysis as FactorAnalysis
 from .zoo.flows import ContinuousFlow as ContinuousFlow

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
-from veil.control.actors import Actor
+from veil.control.actors import Actor, Taught, act, begin
 from veil.data import Episode, Recording
 from veil.data.core.arrays import check_rows
 from veil.data.core.packages import needed
@@ -52,9 +51,9 @@ def collect(
         out: the folder.
         seed: not negative.
         policy: any `veil.Actor`, such as `veil.Policy(fit)`; it sees observations as the environment gives them
-            (without text), runs under jit, and gets a key for each step that follows from the seed, the episode and
-            the step. By default actions are drawn from the action space. Of a fit to a recording's data a policy sees
-            and acts by the recording's `view`, so that choices and images are what they were in the data.
+            (without text), runs under jit if it is pure, and gets a key for each step that follows from the seed, the
+            episode and the step. By default actions are drawn from the action space. Of a fit to a recording's data a
+            policy sees and acts by the recording's `view`, so that choices and images are what they were in the data.
         frames: the side of the images in pixels, or None for no images.
         max_steps: actions after which an episode is cut off, in place of the environment's own limit.
         force: delete a collection that is there, and begin anew.
@@ -109,6 +108,7 @@ def collect(
         categories = {
             **_categories(gymnasium, world.observation_space, "observation"),
             **_categories(gymnasium, world.action_space, "action"),
+            **(_categories(gymnasium, world.action_space, "played") if isinstance(policy, Taught) else {}),
         }
         folders.begin(folder, {**about, "categories": categories}, force)
         for number in range(episodes):
@@ -190,25 +190,16 @@ def _categories(gymnasium: Any, space: Any, name: str) -> dict[str, Any]:
 # -- an episode --------------------------------------------------------------------------------------------------------
 
 
-@eqx.filter_jit
-def _begun(actor: Actor, key: Any) -> Any:
-    return actor.init(key)
-
-
-@eqx.filter_jit
-def _acted(actor: Actor, memory: Any, observation: Any, key: Any, step: Any) -> tuple[Any, Any]:
-    return actor.act(memory, observation, jax.random.fold_in(key, step))
-
-
 def _play(
     gymnasium: Any, world: Any, seed: int, number: int, actor: Actor | None, frames: int | None, max_steps: int | None
 ) -> Episode:
     reset, random, draw = (int(each) for each in np.random.SeedSequence([seed, number]).generate_state(3))
     world.action_space.seed(random)
-    memory = key = None
+    memory: Any = None
+    key: Any = None
     if actor is not None:
         key_begin, key = jax.random.split(jax.random.key(np.uint32(draw)))
-        memory = _begun(actor, key_begin)
+        memory = begin(actor, key_begin)
     observation, _ = world.reset(seed=reset)
     seen: dict[str, list[Any]] = {}
     done: dict[str, list[Any]] = {}
@@ -224,10 +215,16 @@ def _play(
             for name, each in named(observation, "observation"):
                 if np.any(np.isnan(each)):
                     raise ValueError(f"env: the observation {name!r} holds NaN at {where}; a policy needs numbers")
-            chosen, memory = _acted(actor, memory, _shown(observation), key, np.uint32(len(rewards)))
+            chosen, memory = act(actor, memory, shown(observation), key, len(rewards))
             action = _wanted(gymnasium, world.action_space, chosen, where)
         observation, reward, terminated, truncated, _ = world.step(action)
-        _keep(done, action, "action")
+        if isinstance(actor, Taught):
+            wanted, by_expert = actor.lesson(memory)
+            _keep(done, _wanted(gymnasium, world.action_space, wanted, where), "action")
+            _keep(done, action, "played")
+            _keep(done, by_expert, "expert")
+        else:
+            _keep(done, action, "action")
         _keep(seen, observation, "observation")
         _look(seen, world, frames)
         rewards.append(float(reward))
@@ -242,12 +239,12 @@ def _play(
     )
 
 
-def _shown(observation: Any) -> Any:
+def shown(observation: Any) -> Any:
     """What an actor sees: arrays, or dictionaries and tuples of them, without text."""
     if isinstance(observation, dict):
-        return {name: _shown(each) for name, each in observation.items() if not isinstance(each, str)}
+        return {name: shown(each) for name, each in observation.items() if not isinstance(each, str)}
     if isinstance(observation, tuple):
-        return tuple(_shown(each) for each in observation if not isinstance(each, str))
+        return tuple(shown(each) for each in observation if not isinstance(each, str))
     return np.asarray(observation)
 
 

@@ -10,6 +10,7 @@ from veil.data.formats.shuffling import Batches
 from veil.data.formats.streaming import Stream
 from veil.data.formats.tables import read, stream
 from veil.data.formats.writing import write
+from veil.data.recorded.action_chunks import chunks
 from veil.data.recorded.minari import write_minari
 from veil.data.recorded.opening import recording
 from veil.data.recorded.recordings import Episode, Recording
@@ -26,6 +27,7 @@ __all__ = [
     "Stream",
     "available",
     "bishop_inverse",
+    "chunks",
     "episodes",
     "grouped",
     "load",

@@ -17,7 +17,7 @@ from veil.evaluation.gap import Gap, gap
 from veil.evaluation.latents import Latents, collapse, latents
 from veil.evaluation.particles import ParticleBound, particle_bound
 from veil.evaluation.paths import PathLatents, path_latents
-from veil.model import Datum, Model, Stepwise, blocks
+from veil.model import Datum, Model, OfSequences, Stepwise, blocks
 from veil.model.abilities import space_of
 from veil.posterior import Posterior
 from veil.posterior.arguments import verified
@@ -124,7 +124,7 @@ def approximation(
     more: dict[str, Any] = {}
     if particles is not None:
         more["particles"] = particle_bound(model, posterior, data, key=keys[0], particles=particles)
-    if thorough and isinstance(model, Stepwise):
+    if thorough and isinstance(model, OfSequences):
         raise ValueError("thorough: annealing, the gap's parts and calibration are not for sequences; leave it out")
     if thorough:
         found = blocks.as_data(model, data)

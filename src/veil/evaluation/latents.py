@@ -158,7 +158,7 @@ def _draws(
         return posterior(model, datum).sample(key_own), model.prior(datum.evidence).sample(key_prior)
 
     def score(datum: Datum, z: Array) -> Array:
-        return distributions.log_prob(model.likelihood(z, datum.evidence), datum.query, datum.observed)
+        return model.log_likelihood(z, datum)
 
     own, prior = jax.vmap(sampled)(block, rows)
     # one after the other, by one program: a decoder compiles for a third of a second

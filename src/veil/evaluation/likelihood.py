@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from veil.data import Data, Stream
-from veil.model import Datum, Model, Plate, Stepwise, Tractable, checks
+from veil.model import Datum, Model, OfSequences, Plate, Tractable, checks
 from veil.model.abilities import free_parameters
 from veil.model.batching import there
 from veil.model.blocks import map_blocks
@@ -128,7 +128,7 @@ def _asked(key: PRNGKeyArray | None) -> PRNGKeyArray:
 
 def _sizes(model: Model, data: Data | Stream, count: int) -> np.ndarray:
     """How many observations each datum is: the steps of a sequence, else one."""
-    if not isinstance(model, Stepwise):
+    if not isinstance(model, OfSequences):
         return np.ones(count)
     each = [np.sum(there(block), 1) for block in data.blocks(65536)]
     return np.concatenate(each).astype(np.float64)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from veil.model import Datum, Model, Stepwise, blocks
+from veil.model import Datum, Model, OfSequences, blocks
 from veil.objective import Objective
 from veil.posterior import Posterior
 from veil.posterior.arguments import verified
@@ -49,6 +49,6 @@ def values(objective: Objective, model: Model, posterior: Posterior, data: Any, 
 
 @eqx.filter_jit
 def _standard(model: Model, units: Units, block: Datum) -> tuple[Datum, jax.Array]:
-    sequence = isinstance(model, Stepwise)
+    sequence = isinstance(model, OfSequences)
     jacobian = jax.vmap(lambda datum: units.log_jacobian(datum, sequence))(block)
     return jax.vmap(units.standard)(block), jacobian

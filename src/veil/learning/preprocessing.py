@@ -11,14 +11,16 @@ from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.data.core.arrays import concatenate
 from veil.data.core.episodes import steps
-from veil.model import Model, Stepwise
+from veil.model import Model, OfSequences, PerEpisode
 from veil.model.abilities import Space, space_of
 from veil.model.abilities import values as latent_values
+from veil.model.batching import there
 from veil.model.scales import Scale
 from veil.units import Units
 
 SAMPLE = 20_000  # rows that set units and starting points
 FAR = 1e12  # standardised; beyond it a starting point is far away and no more
+STATIONS = 32  # along an episode, at which it is compared with others
 LARGEST = 1e150  # whose square float64 can hold
 
 
@@ -37,6 +39,7 @@ class Preprocessing:
     largest: float
     missing: bool
     sequential: bool
+    episodic: bool
     values: int
     space: Space
 
@@ -66,6 +69,33 @@ class Preprocessing:
         if self.sample.evidence is not None:
             parts += [_standard(*leaf, rows) for leaf in _paired(self.units.evidence, self.sample.evidence, None)]
         return np.clip(np.concatenate(parts, 1), -FAR, FAR)
+
+    def starting_points(self) -> tuple[np.ndarray, np.ndarray]:
+        """What a model's responsibilities are made from, points and weights: one for each datum or step.
+
+        Of a latent that is drawn once an episode the points are whole episodes [n, R · query of a step]: their queries
+        along the way, from the first step to the last in as many stations R as the longest has steps, at most 32.
+        """
+        if not self.episodic:
+            return self.points(), self.weights
+        rows = len(self.weights)
+        parts = [_standard(*leaf, rows) for leaf in _paired(self.units.query, self.sample.query, self.sample.observed)]
+        count = len(self.sample)
+        steps = np.clip(np.concatenate(parts, 1), -FAR, FAR).reshape(count, rows // count, -1)
+        weight = np.ones(count) if self.sample.weight is None else np.asarray(self.sample.weight, np.float64)
+        return _resampled(steps, there(self.sample)).reshape(count, -1), weight
+
+
+def _resampled(steps: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Sequences [n, T, D] of the steps that are there, at R places evenly along each, by linear interpolation."""
+    order = np.argsort(~there, axis=1, kind="stable")  # those that are there come first
+    lengths = np.maximum(np.sum(there, 1), 1)
+    places = np.linspace(0.0, 1.0, min(steps.shape[1], STATIONS))[None] * (lengths[:, None] - 1)
+    before = np.minimum(places.astype(int), np.maximum(lengths[:, None] - 2, 0))
+    share = (places - before)[..., None]
+    row = np.arange(len(steps))[:, None]
+    after = np.minimum(before + 1, lengths[:, None] - 1)
+    return (1 - share) * steps[row, order[row, before]] + share * steps[row, order[row, after]]
 
 
 def _standard(scale: Scale | None, array: np.ndarray, observed: np.ndarray | None, rows: int) -> np.ndarray:
@@ -166,7 +196,7 @@ class Extent:
 
 def supported(model: Model, data: Data) -> Data:
     """The rows (of sequences their steps); ValueError names column and value of one that the model says cannot be."""
-    rows = steps(data) if isinstance(model, Stepwise) else data
+    rows = steps(data) if isinstance(model, OfSequences) else data
     for part in in_memory(rows):
         space_of(model).check(known_values(part), part.query_names)
     return rows
@@ -234,7 +264,14 @@ def preprocess(
     extent.refuse_unheld(units)
     numbers = extent.log_scale(units), extent.largest(units), extent.missing
     return Preprocessing(
-        sample, extent.total, units, *numbers, isinstance(model, Stepwise), latent_values(model), space_of(model)
+        sample,
+        extent.total,
+        units,
+        *numbers,
+        isinstance(model, OfSequences),
+        isinstance(model, PerEpisode),
+        latent_values(model),
+        space_of(model),
     )
 
 

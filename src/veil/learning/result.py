@@ -7,7 +7,7 @@ import numpy as np
 
 from veil.data.recorded.views import View
 from veil.host.showing import Shown, shown, spark, table
-from veil.model import Stepwise
+from veil.model import OfSequences, PerEpisode
 from veil.model.names import Names, remember
 from veil.posterior.arguments import Fitted
 from veil.units import unwrapped, unwrapped_posterior
@@ -19,7 +19,9 @@ def unit_of(model: Any, objective: Any = None) -> str:
     """What an objective's values are counted in."""
     if objective is not None and objective.unit is not None:
         return str(objective.unit)
-    return "nats per sequence or window" if isinstance(model, Stepwise) else "nats per datum"
+    if isinstance(model, PerEpisode):
+        return "nats per episode"
+    return "nats per sequence or window" if isinstance(model, OfSequences) else "nats per datum"
 
 
 @dataclass(frozen=True, repr=False)

@@ -84,7 +84,7 @@ def starts(model: Any, seen: Preprocessing, restarts: int, rng: np.random.Genera
     """Models of standardised data with a leading axis of restarts, summing the fast way."""
     if not isinstance(model, Startable) or (started(model) and restarts == 1):
         return several(with_expanded_sums(model, True), restarts)
-    each = [model.responsibilities(seen.points(), seen.weights, rng) for _ in range(restarts)]
+    each = [model.responsibilities(*seen.starting_points(), rng) for _ in range(restarts)]
     default = np.dtype(jnp.result_type(float))
     with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
         sample = as_datum(seen.sample, seen.units, seen.missing, FAR, seen.space)

@@ -14,7 +14,7 @@ from veil.learning.gradient import Gradient, GradientState
 from veil.learning.learner import told
 from veil.learning.preprocessing import preprocess
 from veil.learning.starting import frozen_units
-from veil.model import Datum, Plate, Startable, Stepwise, checks
+from veil.model import Datum, OfSequences, Plate, Startable, checks
 from veil.model.abilities import space_of, started
 from veil.model.batching import as_datum
 from veil.objective import Objective
@@ -101,7 +101,7 @@ class Trainer:
         if isinstance(model, Startable) and not started(model):
             rng = np.random.default_rng(np.asarray(jax.random.key_data(key_model)).astype(np.uint32).tolist())
             found = preprocess(model, example, rng, self.units)
-            model = model.initialise(seen, model.responsibilities(found.points(), found.weights, rng), key_model)
+            model = model.initialise(seen, model.responsibilities(*found.starting_points(), rng), key_model)
             if isinstance(model, Plate):
                 model = model.shared_among(found.total)
         model = with_expanded_sums(model, False)
@@ -113,7 +113,7 @@ class Trainer:
     def step(self, state: TrainerState, batch: Datum) -> tuple[TrainerState, StepInfo]:
         """The state after one step on a batch of data in the user's units, and what may be looked at."""
         learner, learned = self._learner, state.learned
-        sequence = isinstance(learned.model, Stepwise)
+        sequence = isinstance(learned.model, OfSequences)
         weight = jnp.ones(len(batch)) if batch.weight is None else batch.weight
         jacobian = jax.vmap(lambda datum: self.units.log_jacobian(datum, sequence))(batch)
         standard = jax.vmap(self.units.standard)(batch)

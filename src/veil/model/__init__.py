@@ -4,6 +4,7 @@ from veil.model.abilities import (
     ClosedForm,
     Enumerable,
     Guided,
+    OfSequences,
     Plate,
     Rescalable,
     Sized,
@@ -12,6 +13,7 @@ from veil.model.abilities import (
 )
 from veil.model.contract import Model
 from veil.model.datum import Datum, frozen
+from veil.model.per_episode import PerEpisode
 from veil.model.stepwise import Stepwise
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "Enumerable",
     "Guided",
     "Model",
+    "OfSequences",
+    "PerEpisode",
     "Plate",
     "Rescalable",
     "Sized",

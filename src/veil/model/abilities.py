@@ -21,6 +21,10 @@ from veil.model.datum import Datum
 from veil.model.scales import Scale
 
 
+class OfSequences(Model):
+    """A datum is a sequence of steps, query [T, ...], evidence [T, ...]; sizes, space and units are those of a step."""
+
+
 class Tractable(Model):
     """The latent is summed or integrated out exactly."""
 
@@ -39,10 +43,15 @@ class Enumerable(Tractable):
     def log_joints(self, datum: Datum) -> Float[Array, " K"]:
         """log p(y, z | x) of every value of the latent, in the order of the prior's support (nats, exact).
 
-        A model may override this with something faster that gives the same numbers.
+        A model may override this, and ``log_likelihoods``, with something faster that gives the same numbers.
         """
-        support = distributions.support(self.prior(datum.evidence))
+        support = distributions.support(self.prior_for(datum))
         return jax.vmap(lambda latent: self.log_joint(latent, datum))(support)
+
+    def log_likelihoods(self, datum: Datum) -> Float[Array, " K"]:
+        """log p(y | x, z) of every value of the latent, in the same order (nats)."""
+        support = distributions.support(self.prior_for(datum))
+        return jax.vmap(lambda latent: self.log_likelihood(latent, datum))(support)
 
     def log_marginal(self, datum: Datum) -> Float[Array, ""]:
         """log Σ_z p(y, z | x), nats, exact."""
@@ -50,7 +59,7 @@ class Enumerable(Tractable):
 
     def posterior(self, datum: Datum) -> Distribution:
         """p(z | y, x) ∝ p(y, z | x); of an empty latent its only value."""
-        prior = self.prior(datum.evidence)
+        prior = self.prior_for(datum)
         if isinstance(prior, distributions.Empty):
             return prior
         joints, support = self.log_joints(datum), distributions.support(prior)
@@ -293,6 +302,7 @@ __all__ = [
     "Enumerable",
     "Guided",
     "Local",
+    "OfSequences",
     "Plate",
     "RealLine",
     "Redundant",

@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from veil.data import Data, Stream
 from veil.data.core import trees
-from veil.model import Datum, Model, Stepwise, checks
+from veil.model import Datum, Model, OfSequences, checks
 from veil.model.abilities import ANYWHERE, Space, space_of, values
 from veil.model.batching import as_datum, block_rows, few_sizes, on_device, padded
 from veil.model.batching import length as size_of
@@ -95,7 +95,7 @@ def cached(model: Model, data: Any) -> Iterator[Block]:
     """All data in blocks whose products fit the processor's cache, for a model that is summed out or evaluated once."""
     found = as_data(model, data)
     sample = found if isinstance(found, Data) else next(iter(found))
-    return blocks(found, block_rows(sample, isinstance(model, Stepwise), values(model)), space_of(model))
+    return blocks(found, block_rows(sample, isinstance(model, OfSequences), values(model)), space_of(model))
 
 
 def beside(block: Block, array: np.ndarray) -> Array:

@@ -8,10 +8,10 @@ import numpy as np
 
 from veil.data import Data, Stream
 from veil.data.core import trees
-from veil.model.abilities import Sized, Sizes, name_of, started
+from veil.model.abilities import OfSequences, Sized, Sizes, name_of, started
 from veil.model.contract import Model
 from veil.model.names import aligned_rows
-from veil.model.stepwise import Stepwise
+from veil.model.per_episode import PerEpisode
 
 
 def whole(name: str, value: Any) -> None:
@@ -46,7 +46,7 @@ def fitted(model: Any) -> None:
 def sequences(model: Any, data: Data | Stream) -> None:
     """Raise ValueError for sequences where the model is not of such, or the other way round."""
     sample = data if isinstance(data, Data) else next(iter(data.blocks(1)))
-    if not isinstance(model, Stepwise):
+    if not isinstance(model, OfSequences):
         marks = [name for name, array in (("mask", sample.mask), ("reset", sample.reset)) if array is not None]
         if marks:
             raise ValueError(
@@ -59,12 +59,28 @@ def sequences(model: Any, data: Data | Stream) -> None:
             f"data: {name_of(model)} takes sequences, query [N, T, D]; got [N, {_text(data.query_shape)}]. Make "
             "them of a list of arrays [T, D] with veil.data.episodes([array, ...])"
         )
+    elif isinstance(model, PerEpisode) and sample.reset is not None:
+        _one_episode(model, sample)
+
+
+def _one_episode(model: Any, data: Data) -> None:
+    """Raise ValueError for sequences inside which an episode starts."""
+    reset = np.asarray(data.reset)
+    there = np.ones(reset.shape, bool) if data.mask is None else np.asarray(data.mask)
+    inside = reset & there
+    inside[np.arange(len(inside)), np.argmax(there, 1)] = False
+    if inside.any():
+        row, step = np.argwhere(inside)[0]
+        raise ValueError(
+            f"data: sequence {row} starts another episode at step {step} (reset), and the latent of {name_of(model)} "
+            "is drawn once an episode: make each episode a datum of its own, with veil.data.episodes([array, ...])"
+        )
 
 
 def shapes(model: Any, data: Data | Stream) -> None:
     """Raise ValueError for data of another shape than the fitted model's."""
     sequences(model, data)
-    sizes, skip = _sizes(model), 1 if isinstance(model, Stepwise) else 0  # the axis of the steps
+    sizes, skip = _sizes(model), 1 if isinstance(model, OfSequences) else 0  # the axis of the steps
     seen = _cut(data.query_shape, skip)
     if sizes.query is not None and seen != sizes.query:
         wanted = f"[N, {'T, ' * skip}{_text(sizes.query)}]"
@@ -105,7 +121,7 @@ def rows(model: Any, evidence: Any) -> Any:
         return None
     if needed == 0 and not _sizes(model).blind:
         raise ValueError("evidence: this model was fitted without evidence; leave it out, or fit a model of p(y | x)")
-    skip = 1 if isinstance(model, Stepwise) else 0  # the axis of the steps
+    skip = 1 if isinstance(model, OfSequences) else 0  # the axis of the steps
     shapes = [np.shape(leaf) for _, leaf in trees.leaves(evidence)]
     given = sum(int(np.prod(shape[1 + skip :])) for shape in shapes)
     if any(len(shape) < 2 + skip for shape in shapes) or (needed and given != needed):

@@ -19,9 +19,9 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Composed, Distribution, Reparameterised, StepDraws
-from veil.model.abilities import states
+from veil.model.abilities import OfSequences, states
 from veil.model.chains import Chain, length
-from veil.model.contract import Model, as_floats
+from veil.model.contract import as_floats
 from veil.model.datum import Datum
 
 
@@ -37,7 +37,7 @@ class Marginal(NamedTuple):
     path: Any = None
 
 
-class Stepwise(Model):
+class Stepwise(OfSequences):
     """A model of sequences, query [T, ...], that runs step by step. Shapes below are those of ONE step.
 
     Write the four abstract methods; ``prior``, ``likelihood``, ``log_likelihood`` and ``sample`` of whole sequences

@@ -13,6 +13,7 @@ from veil.posterior.base import (
     Proposal,
     Vectorial,
 )
+from veil.posterior.episodes import EpisodeEncoder
 from veil.posterior.exact import Exact
 from veil.posterior.mean_field import MeanField
 from veil.posterior.messages import MessagePassing
@@ -29,6 +30,7 @@ __all__ = [
     "Bootstrap",
     "Both",
     "Continuing",
+    "EpisodeEncoder",
     "Exact",
     "Expecting",
     "Extended",

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.model import Datum, Model
+from veil.model import Datum, Model, PerEpisode
 from veil.model.abilities import name_of, parameter
 from veil.parts.experts import Linear
 from veil.parts.flows import Flow
@@ -86,6 +86,7 @@ class Amortized(Learned, Vectorial):
     output: Dense | None = None
 
     def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Amortized":
+        _of_rows(model)
         shape = latent_shape(model, example)
         head = self.head or family(model, example)
         reader = Reader.of(model, example, self.net)
@@ -130,6 +131,7 @@ class Ladder(Learned):
     output: Dense | None = parameter()
 
     def initialise(self, model: Any, example: Datum, count: int, key: PRNGKeyArray) -> "Ladder":
+        _of_rows(model)
         top, bottom = part(model, TwoLevels).top, part(model, TwoLevels).bottom
         reader = Reader.of(model, example, self.net)
         inputs = reader.sizes(example)
@@ -181,6 +183,14 @@ def part(model: Any, kind: type) -> Any:
     if not found:
         raise TypeError(f"posterior: this one is for models with a {kind.__name__}; got {name_of(model)}")
     return found[0]
+
+
+def _of_rows(model: Any) -> None:
+    """Raise TypeError for a model of whole episodes, whose padding a network of one vector would read."""
+    if isinstance(model, PerEpisode):
+        raise TypeError(
+            f"posterior: {name_of(model)} is of whole episodes; use veil.EpisodeEncoder(), which reads those"
+        )
 
 
 def latent_prior(model: Model, example: Datum) -> Any:

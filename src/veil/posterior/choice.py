@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from veil.model import Guided, Model, Stepwise, Tractable
+from veil.model import Guided, Model, PerEpisode, Stepwise, Tractable
 from veil.model.abilities import name_of, started
 from veil.model.stepwise import StepPosterior
 from veil.posterior.amortized import Amortized
 from veil.posterior.base import Posterior, Proposal
+from veil.posterior.episodes import EpisodeEncoder
 from veil.posterior.exact import Exact
 from veil.posterior.proposals import Bootstrap, Optimal
 
@@ -15,7 +16,7 @@ def usual(model: Model) -> Posterior:
     """The posterior that suits a model, with or without parameters: what ``veil.fit`` trains unless told otherwise.
 
     What the model says itself (``Guided``); of a ``Tractable`` one the exact one; of any other that runs step by step a
-    particle filter's proposals; else a network that reads the datum.
+    particle filter's proposals; else a network that reads the datum, of a latent an episode all of its steps.
     """
     if isinstance(model, Guided):
         return model.usual_posterior
@@ -23,6 +24,8 @@ def usual(model: Model) -> Posterior:
         return Exact()
     if isinstance(model, StepPosterior):
         return Optimal()
+    if isinstance(model, PerEpisode):
+        return EpisodeEncoder()
     return Bootstrap() if isinstance(model, Stepwise) else Amortized()
 
 

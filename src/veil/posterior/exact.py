@@ -3,9 +3,10 @@
 from typing import Any
 
 from veil.distributions import Distribution
-from veil.model import Datum
-from veil.model.abilities import name_of
+from veil.model import Datum, PerEpisode
+from veil.model.abilities import name_of, states
 from veil.model.filter import ExactChain, Filter
+from veil.model.per_episode import EpisodeFilter
 from veil.posterior.base import Expecting, Intrinsic, Online, Proposal
 
 
@@ -32,6 +33,8 @@ class Exact(Intrinsic, Expecting, Proposal, Online):
 
     def filter(self, model: Any) -> Filter:
         """The model's own. Raises TypeError for a model of single rows, which have no past."""
+        if isinstance(model, PerEpisode):
+            return EpisodeFilter(model, states(model))
         if not isinstance(model, ExactChain):
             raise TypeError(f"posterior: {name_of(model)} has no exact filter; use veil.posterior.Bootstrap()")
         return model.filter()

@@ -84,6 +84,10 @@ def pictures(fit: Any, data: Data) -> tuple[list[Picture], list[str]]:
         return _weights(model, posterior, data), []
     if isinstance(model, veil.Stepwise):
         return _sequences(fit, data)
+    if isinstance(model, veil.PerEpisode):
+        if isinstance(model, veil.Tractable):
+            return [], ["There is no picture of whole episodes yet; veil.infer gives the latent of each."]
+        return _latent(model, posterior, data), []
     if data.observed is not None:
         data = data[np.all(_rows(data.observed), axis=1)]
         if len(data) < 2:

@@ -18,12 +18,12 @@ from veil.data import Data, Stream
 from veil.data.core import trees
 from veil.data.core.checks import leaf_names
 from veil.host.files import write_atomically
-from veil.model import Model, Stepwise, checks
+from veil.model import Model, OfSequences, checks
 from veil.model.abilities import name_of
 from veil.posterior import Posterior
 from veil.posterior.arguments import parts
 from veil.saved import program
-from veil.saved.functions import FUNCTIONS, Rowwise, Source, placed, row_key
+from veil.saved.functions import FUNCTIONS, Decides, Rowwise, Source, decision, placed, row_key
 from veil.saved.program import ROWS, Export, Port
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -51,6 +51,10 @@ def export(
     | policy | evidence, seed (one uint32) | ``action`` [N, ·], a draw of p(y \\| x) |
     | policy, ``deterministic`` | evidence | ``action``: the mean of p(y \\| x, z), or the most probable category, at the most probable component or at the latent's mean |
 
+    Of a ``veil.Policy`` the policy's own ``decide`` is written: evidence as in its data, with its last observations, and
+    a seed; out comes the environment's ``action`` as the policy chooses it, of chunks all their actions [N, H, ·]. How
+    many of them are executed is the caller's part.
+
     Of a query or evidence that is a dictionary each array goes in and comes out by its own name: ``query/frame``,
     ``mean/frame``. Everything is in the user's units and in JAX's present precision, evidence only where the model has it, and N any
     number from one. Of a Bayesian network the policy draws weights from the posterior anew for each row. Missing
@@ -58,7 +62,7 @@ def export(
     to within rounding: the differences are in the JSON file.
 
     Arguments:
-        model: a fitted model, or a ``Fit``.
+        model: a fitted model, or a ``Fit``; or a ``veil.Policy``.
         what: "encoder", "decoder" or "policy".
         data: data like those of the fit: they give the shapes, the names, and rows to compare on.
         posterior: of a model whose posterior has no closed form; the ``Fit`` has it.
@@ -78,19 +82,25 @@ def export(
     >>> encode([[3.6, 79.0]])["responsibilities"].shape
     (1, 2)
     """  # noqa: E501
-    model, posterior = parts(model, posterior)
+    actor = model if isinstance(model, Decides) else None
+    model, posterior = parts(model if actor is None else actor.model, posterior)
     file, jax_export = _free(Path(path)), program.library()
     if what not in FUNCTIONS:
         raise ValueError(f"what: expected encoder, decoder or policy; got {what!r}")
     if deterministic and what != "policy":
         raise ValueError(f"deterministic: only a policy draws; the {what} never does: leave it out")
+    if actor is not None and (what != "policy" or deterministic):
+        raise ValueError("model: a policy is exported with what='policy', and draws as its own `choose` says")
     here, chosen = jax_export.default_export_platform(), tuple(platforms)
     if not set(chosen) <= set(PLATFORMS) or len(set(chosen)) < len(chosen):
         raise ValueError(f"platforms: expected some of {', '.join(PLATFORMS)}, each once; got {', '.join(chosen)}")
     if here not in chosen:
         raise ValueError(f"platforms: expected {here} among them, where the function is compared with the model")
     source = _source(model, posterior, data)
-    made = FUNCTIONS[what](source, **({"deterministic": True} if deterministic else {}))
+    if actor is not None:
+        made = decision(source, actor)
+    else:
+        made = FUNCTIONS[what](source, **({"deterministic": True} if deterministic else {}))
     with distributions.unchecked():
         (rows,) = jax_export.symbolic_shape(ROWS)
         shapes = [tuple(rows if size == ROWS else size for size in port.shape) for port in made.inputs]
@@ -169,7 +179,7 @@ def _source(model: Model, posterior: Posterior | None, data: Any) -> Source:
     query, evidence = (
         trees.map(lambda array: np.asarray(array)[places], tree) for tree in (block.query, block.evidence)
     )
-    sequences = isinstance(model, Stepwise)
+    sequences = isinstance(model, OfSequences)
     names = {
         "query": leaf_names(given.query_names, query, "query", "y", sequences),
         "evidence": None,

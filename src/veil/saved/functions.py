@@ -1,9 +1,11 @@
 """What is exported of a model: its encoder, decoder or policy as a function of ONE datum's arrays."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
@@ -11,6 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 from veil import distributions
 from veil.data.core import trees
 from veil.data.core.trees import Tree
+from veil.data.recorded.views import named
 from veil.evaluation.moments import mean_and_variance
 from veil.model import Datum, Plate, Sized
 from veil.model.abilities import name_of
@@ -22,6 +25,17 @@ from veil.saved.program import ROWS, Port
 from veil.verbs.prediction import Known
 
 LATENT_UNIT, DATA_UNIT, CHANCE, WHOLE = "none", "the data's", "probability", "whole numbers"
+ACTION_UNIT = "the environment's"
+
+
+class Decides(eqx.Module):
+    """What acts by a model, and has its own way to choose: a policy."""
+
+    model: eqx.AbstractVar[Any]
+
+    @abstractmethod
+    def decide(self, evidence: Any, key: PRNGKeyArray) -> Any:
+        """The action, or the chunk of actions, of an environment for the model's evidence."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +237,28 @@ def policy(source: Source, deterministic: bool = False) -> Rowwise:
     if deterministic:
         return Rowwise(act_centrally, source.given, outputs)
     return Rowwise(act, (*source.given, Port("seed", (), "uint32", WHOLE)), outputs, draws=True)
+
+
+def decision(source: Source, actor: Decides) -> Rowwise:
+    """(evidence, seed) -> what the actor decides."""
+
+    def act(*arrays: Array) -> dict[str, Array]:
+        found = named(actor.decide(source.given_of(arrays[:-1]), arrays[-1]), "")
+        return {_place("action", (name,) if name else ()): _narrow(leaf) for name, leaf in found}
+
+    first = [jnp.asarray(array[0], port.dtype) for port, (_, array) in _both(source)]
+    names = jax.eval_shape(act, *first, jax.random.key(0))
+    outputs: dict[str, tuple[str, tuple[str, ...] | None]] = {name: (ACTION_UNIT, None) for name in names}
+    return Rowwise(act, (*source.given, Port("seed", (), "uint32", WHOLE)), outputs, draws=True)
+
+
+def _both(source: Source) -> Any:
+    return zip(source.given, _leaves(source.evidence), strict=True)
+
+
+def _narrow(leaf: Array) -> Array:
+    """Choices as the format has them."""
+    return leaf.astype(jnp.int32) if jnp.issubdtype(leaf.dtype, jnp.integer) else leaf
 
 
 FUNCTIONS: dict[str, Callable[..., Rowwise]] = {"encoder": encoder, "decoder": decoder, "policy": policy}

@@ -13,7 +13,7 @@ from veil import distributions
 from veil.data import Data
 from veil.data.core.episodes import steps
 from veil.distributions import Distribution
-from veil.model import Datum, Model, Startable, Stepwise
+from veil.model import Datum, Model, OfSequences, Startable
 from veil.model.abilities import RealLine, Space
 from veil.model.scales import Scale, table_scale
 
@@ -33,7 +33,7 @@ class Units(eqx.Module):
 
         Of the query where the model says it is on the real line (of no model: everywhere), and of the evidence.
         """
-        rows = steps(data) if isinstance(model, Stepwise) else data
+        rows = steps(data) if isinstance(model, OfSequences) else data
         weights = np.ones(len(rows)) if rows.weight is None else np.asarray(rows.weight, np.float64)
         space = model.space if isinstance(model, Startable) else RealLine() if model is None else Space()
         query = _measured(space, rows.query, weights, rows.observed)

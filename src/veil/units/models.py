@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
 from veil.maths import assumed
-from veil.model import Datum, Guided, Model, Plate, Rescalable, Sized, Stepwise, Tractable
+from veil.model import Datum, Guided, Model, OfSequences, PerEpisode, Plate, Rescalable, Sized, Stepwise, Tractable
 from veil.model.abilities import Local, Sizes, Wrapped
 from veil.model.chains import length
 from veil.model.filter import Belief, ExactChain, Filter
@@ -54,7 +54,7 @@ class Scaled(Wrapped, Guided):
 
     def log_jacobian(self, datum: Datum) -> Float[Array, ""]:
         """log |d standard / d y| of a datum, nats."""
-        return self.units.log_jacobian(datum, isinstance(self.model, Stepwise))
+        return self.units.log_jacobian(datum, isinstance(self.model, OfSequences))
 
     def sample(self, key: PRNGKeyArray, evidence: Any = None) -> tuple[Any, Any]:
         latent, query = self.model.sample(key, self.units.given(evidence))
@@ -123,6 +123,26 @@ class ScaledSteps(Scaled, Stepwise):
         return latent, jax.vmap(self.units.back)(query)
 
 
+class ScaledEpisodes(Scaled, PerEpisode):
+    """Its latent is drawn once an episode."""
+
+    def prior_at(self, evidence: Any) -> Distribution:
+        return self.model.prior_at(self.units.given(evidence))
+
+    def likelihood_at(self, latent: Any, evidence: Any) -> Distribution:
+        return self.units.distribution(self.model.likelihood_at(latent, self.units.given(evidence)))
+
+    def prior(self, evidence: Any, steps: int | None = None) -> Distribution:
+        return self.model.prior(self.units.given(evidence), steps)
+
+    def likelihood(self, latent: Any, evidence: Any, steps: int | None = None) -> Distribution:
+        return PerEpisode.likelihood(self, latent, evidence, steps)
+
+    def sample(self, key: PRNGKeyArray, evidence: Any = None, steps: int | None = None) -> tuple[Any, Any]:
+        latent, query = self.model.sample(key, self.units.given(evidence), steps)
+        return latent, jax.vmap(self.units.back)(query)
+
+
 class ScaledStepPosterior(ScaledSteps, StepPosterior):
     """It knows the best proposal of a step."""
 
@@ -165,7 +185,12 @@ def concrete(name: str, parts: tuple[type, ...], fields: dict[str, Any], module:
 # Of each of these the first that a model is, and its wrapper's part: all that it can do.
 _ABILITIES: tuple[tuple[tuple[type, type], ...], ...] = (
     ((ExactChain, ScaledChain), (Tractable, ScaledExact)),
-    ((KnownDynamics, ScaledDynamics), (StepPosterior, ScaledStepPosterior), (Stepwise, ScaledSteps)),
+    (
+        (KnownDynamics, ScaledDynamics),
+        (StepPosterior, ScaledStepPosterior),
+        (Stepwise, ScaledSteps),
+        (PerEpisode, ScaledEpisodes),
+    ),
     ((Local, ScaledLocal), (Plate, ScaledPlate)),
 )
 _WRAPPERS: dict[tuple[type, ...], Any] = {}

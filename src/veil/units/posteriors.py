@@ -8,7 +8,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from veil.distributions import Distribution
-from veil.model import Datum, Stepwise
+from veil.model import Datum, OfSequences
 from veil.model.filter import Filter
 from veil.posterior.base import (
     Continuing,
@@ -76,7 +76,7 @@ class ScaledExpecting(ScaledPosterior, Expecting):
 
     def expectations(self, model: Any, datum: Datum) -> tuple[Any, Float[Array, ""]]:
         found, value = self.posterior.expectations(inside(model, self.units), self.units.standard(datum))
-        return found, value + self.units.log_jacobian(datum, isinstance(model, Stepwise))
+        return found, value + self.units.log_jacobian(datum, isinstance(model, OfSequences))
 
 
 _ABILITIES: tuple[tuple[type, type], ...] = (

@@ -9,7 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from veil.data import Data
 from veil.data.core import trees
-from veil.model import Datum, Model, Plate, Stepwise, blocks, checks
+from veil.model import Datum, Model, OfSequences, Plate, Stepwise, blocks, checks
 from veil.posterior import Posterior
 from veil.posterior.arguments import known_to, parts
 from veil.posterior.choice import chosen
@@ -43,9 +43,9 @@ def draws(
     checks.whole("samples", samples)
     checks.random_key(key)
     checks.shapes(model, data)
-    steps = ["step"] if isinstance(model, Stepwise) else []
-    where = ["datum", *steps]
-    if steps:
+    steps = ["step"] if isinstance(model, OfSequences) else []
+    where = ["datum", *steps] if isinstance(model, Stepwise) else ["datum"]
+    if isinstance(model, Stepwise):
         drawn = infer(model, data, posterior=posterior, paths=samples, key=key).paths
     else:
         used = chosen(model, posterior)

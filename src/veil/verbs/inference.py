@@ -14,7 +14,7 @@ from veil.data import Data, Stream
 from veil.evaluation.moments import DRAWS, mean_and_variance
 from veil.host.showing import Shown
 from veil.learning.preprocessing import supported
-from veil.model import Datum, Model, Plate, Stepwise, Tractable, blocks, checks
+from veil.model import Datum, Model, PerEpisode, Plate, Stepwise, Tractable, blocks, checks
 from veil.model.abilities import name_of
 from veil.model.chains import without_memory
 from veil.model.filter import ExactChain, beliefs
@@ -35,9 +35,10 @@ class Inference(Shown):
 
     Of a discrete latent of K values: ``probabilities`` [N, K], ``most_likely`` [N], ``entropy`` [N] in nats. Of an
     array-valued one: ``mean`` and ``standard_deviation`` [N, ...] (of codes the mean is the probability of each value).
-    Of sequences all have an axis of steps, [N, T, ...], and ``path`` [N, T] is the most likely path of states as a
-    whole (Viterbi). ``paths`` [N, S, T, ...], where asked for: S draws of the whole path, whose steps belong together,
-    which those of marginals do not. What a model does not have is None. At padding numbers repeat the last step.
+    Of sequences all have an axis of steps, [N, T, ...] (but for a latent that is drawn once an episode), and ``path``
+    [N, T] is the most likely path of states as a whole (Viterbi). ``paths`` [N, S, T, ...], where asked for: S draws of
+    the whole path, whose steps belong together, which those of marginals do not. What a model does not have is None. At
+    padding numbers repeat the last step.
     """
 
     kind: str
@@ -101,7 +102,8 @@ def infer(
         return _of_sequences(model, given, posterior, filtered, paths, key, samples)
     for name, value in (("filtered", filtered or None), ("paths", paths)):
         if value is not None:
-            raise ValueError(f"{name}: {name_of(model)} is a model of single rows, which have no path; leave it out")
+            what = "has one latent an episode" if isinstance(model, PerEpisode) else "is a model of single rows"
+            raise ValueError(f"{name}: {name_of(model)} {what}, which has no path; leave it out")
     if isinstance(model, Plate):
         raise TypeError("model: all data share its latent, which is in the Fit's posterior; there is none to infer")
     used = chosen(model, posterior)

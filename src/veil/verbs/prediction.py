@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 from veil import distributions
 from veil.distributions import Distribution
 from veil.host.showing import Shown
-from veil.model import Datum, Model, Plate, Sized, Stepwise, checks
+from veil.model import Datum, Model, OfSequences, Plate, Sized, checks
 from veil.model.abilities import Sizes, Wrapped
 from veil.model.batching import length, on_device
 from veil.model.chains import without_memory
@@ -60,7 +60,7 @@ def sample(model: Any, count: int, *, key: PRNGKeyArray, evidence: Any = None, s
     rows = checks.rows(model, evidence)
     if steps is not None:
         checks.whole("steps", steps)
-        if not isinstance(model, Stepwise) or rows is not None:
+        if not isinstance(model, OfSequences) or rows is not None:
             raise ValueError("steps: only of a sequence model without evidence; leave it out")
     if rows is None:
         latent, query = _draw(model, None, jax.random.split(key, count), steps)

@@ -108,6 +108,9 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
         seen = self.features(datum.evidence)
         return self.gate.logits(seen) + self.experts.log_probs(datum.query, seen, datum.observed)
 
+    def log_likelihoods(self, datum: Datum) -> Float[Array, " K"]:
+        return self.experts.log_probs(datum.query, self.features(datum.evidence), datum.observed)
+
     def expectations(self, datum: Datum) -> tuple[Float[Array, " K"], Float[Array, ""]]:
         """p(z | y, x) [K] and log p(y | x)."""
         joints = self.log_joints(datum)

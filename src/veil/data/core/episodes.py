@@ -160,7 +160,7 @@ def steps(data: Data) -> Data:
     >>> len(steps(episodes([[1.0, 2.0, 3.0], [4.0]])))
     4
     """
-    if data.view is not None and data.view.taken and sequence_shape(data.query) is None:
+    if data.view is not None and data.view.taken and data.view.is_rows(data.query):
         return data
     shape, fields = shape_of(data), data.fields()
     mask = np.ones(shape, bool) if data.mask is None else data.mask

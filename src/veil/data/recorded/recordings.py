@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from veil.data.core import trees
-from veil.data.core.arrays import Data, labels, unchecked
+from veil.data.core.arrays import Data
+from veil.data.core.checks import check_rows
 from veil.data.core.columns import suggestion
-from veil.data.core.episodes import episodes as as_sequences
 from veil.data.core.trees import Tree
+from veil.data.recorded.action_chunks import chunked
 from veil.data.recorded.views import ACTED, OBSERVED, RESULTS, Part, Roles, View, check_choices, choices
 
 
@@ -130,8 +131,35 @@ class Recording:
         found: Episode = self.episodes[0]
         return found
 
+    def best(self, share: float) -> Recording:
+        """The episodes of the highest returns Σ r_t: at least this share of them, those with equal returns together.
+
+        Cloning them only is filtered behaviour cloning (as in Chen et al. 2021, Decision Transformer, section 5).
+
+        >>> one = lambda reward: Episode({"observation": np.zeros(2)}, {"action": np.zeros(1)}, np.array([reward]))
+        >>> [float(each.rewards[0]) for each in Recording([one(3.0), one(1.0), one(2.0)]).best(0.5).episodes]
+        [3.0, 2.0]
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"share: expected a share of the episodes, above 0 and up to 1; got {share!r}")
+        returns = np.array([np.sum(episode.rewards) for episode in self.episodes])
+        if not np.all(np.isfinite(returns)):
+            raise ValueError("rewards: they are not known of every episode, and so the best are not")
+        least = np.sort(returns)[::-1][int(np.ceil(share * len(returns))) - 1]
+        kept = np.flatnonzero(returns >= least)
+        return replace(self, episodes=OnDisk(kept.tolist(), self.episodes.__getitem__))
+
     def data(
-        self, query: Any = None, evidence: Any = None, name: str | None = None, sequences: bool | None = None
+        self,
+        query: Any = None,
+        evidence: Any = None,
+        name: str | None = None,
+        sequences: bool | None = None,
+        *,
+        observations: int = 1,
+        horizon: int | None = None,
+        repeat: bool = False,
+        weight: str | Callable[[Episode], Any] | None = None,
     ) -> Data:
         """What the query and the evidence name, of every episode: for a world model, or for a policy.
 
@@ -154,10 +182,15 @@ class Recording:
             evidence: names of `parts`, such as "action"; none by default.
             name: of the data.
             sequences: whether an episode is one datum, or each step is: by default rows of a policy, else sequences.
+            observations, horizon: of a policy, how many observations it acts by, and how many actions it chooses at
+                once; `repeat`: whether the last action counts again behind an episode's end. See `veil.data.chunks`.
+            weight: how much a datum counts, such as exp(advantage / temperature) in weighted cloning (Peng et al. 2019,
+                Advantage-Weighted Regression): a function of an episode that gives one number or one for each action,
+                or the name of such an info; of sequences one number each.
 
         Raises:
-            ValueError: unknown names, an image beside others in a list, or episodes that differ in more than their
-                length.
+            ValueError: unknown names, an image beside others in a list, chunks of what is no action taken, or episodes
+                that differ in more than their length.
 
         >>> one = Episode({"observation": np.array([3.0, 4.0, 5.0])}, {"action": np.array([0.3, 0.4])}, np.ones(2))
         >>> Recording([one]).data("action", "observation").evidence.tolist()
@@ -165,18 +198,28 @@ class Recording:
         >>> Recording([one]).data("observation", "action")
         Data('recording': N=1, query [3, 1], evidence [3, 1])
         """
-        view = self._view(query, evidence)
-        rows = [self._steps(episode, view, number) for number, episode in enumerate(self.episodes)]
-        given: dict[str, Any] = {argument: [each[argument] for each in rows] for argument in rows[0]}
-        given |= {f"{argument}_names": view.names(argument) for argument in ("query", "evidence")}
-        given["name"] = name or self.name + (", actions taken" if view.taken else "")
+        view = replace(self._view(query, evidence), observations=check_rows(observations, "observations"))
+        if horizon is not None:
+            view = replace(view, horizon=check_rows(horizon, "horizon"))
+        if (observations > 1 or horizon is not None or repeat) and not (view.taken and view.evidence):
+            raise ValueError(
+                "observations, horizon: they are of a policy, as in data('action', 'observation', horizon=16); of a "
+                "world model leave them out"
+            )
         if sequences is None:
             sequences = not view.taken
-        if not sequences:
-            given |= {argument: trees.map(lambda *each: np.concatenate(each), *given[argument]) for argument in rows[0]}
-            return Data(**given, view=view)
-        made = as_sequences(**given)
-        return unchecked(made.fields(), labels(made), view)
+        rows = [self._steps(episode, view, number) for number, episode in enumerate(self.episodes)]
+        flat = {role: trees.map(lambda *each: np.concatenate(each), *(each[role] for each in rows)) for role in rows[0]}
+        lengths = [len(trees.first(each["query"])) for each in rows]
+        if weight is not None:
+            pairs = zip(self.episodes, lengths, strict=True)
+            every = [_weights(weight, episode, 1 if sequences else steps) for episode, steps in pairs]
+            flat["weight"] = np.concatenate(every)
+        names = (*(tuple(view.names(role)) for role in ("query", "evidence")), name or self._name(view))
+        return chunked(flat, lengths, view, names, repeat=repeat, sequences=sequences)
+
+    def _name(self, view: View) -> str:
+        return self.name + (", actions taken" if view.taken else "")
 
     def _view(self, query: Any, evidence: Any) -> View:
         plain = [name for name, array in self._first.observations.items() if array.dtype.kind in "biuf"]
@@ -189,7 +232,7 @@ class Recording:
                 used |= {name: self._part(name, names, trees.text(argument, path)) for name in names}
             roles[argument] = tuple((path, tuple(names)) for path, names in trees.leaves(tree))
         taken = all(used[name].kind == ACTED for _, names in roles["query"] for name in names)
-        return View(**roles, taken=taken, parts=tuple(used.values()))
+        return View(roles["query"], roles["evidence"], taken, tuple(used.values()))
 
     def _wanted(self, names: Any, argument: str) -> Tree:
         """A list of parts for each leaf."""
@@ -266,6 +309,19 @@ def _entries(episode: Episode, part: Part, role: str, number: int) -> np.ndarray
     if part.choices:
         check_choices(part, array, number)
     return array
+
+
+def _weights(weight: str | Callable[[Episode], Any], episode: Episode, steps: int) -> np.ndarray:
+    """[steps]: the weights of an episode's data."""
+    if isinstance(weight, str):
+        if weight not in episode.infos:
+            raise ValueError(f"weight: there is no info {weight!r}; {suggestion(weight, list(episode.infos))}")
+        found = np.asarray(episode.infos[weight])[:steps]  # there may be one for the last observation, too
+    else:
+        found = np.asarray(weight(episode))
+    if found.shape not in ((), (1,), (steps,)):
+        raise ValueError(f"weight: expected one number, or {steps} for an episode of as many data; got {found.shape}")
+    return np.broadcast_to(found, (steps,))
 
 
 def _is_image(array: np.ndarray) -> bool:

@@ -81,13 +81,17 @@ class View:
 
     A recording makes its data by it (`Recording.data`), data and fits keep it (`.view`), and actors use it. ``query``,
     ``evidence``: the path of each array and the parts side by side in it. ``taken``: whether the query is the action
-    taken at an observation (of a policy), and not what the action before led to (of a world model).
+    taken at an observation (of a policy), and not what the action before led to (of a world model). ``observations``:
+    how many of them, up to the present one, the evidence has, with an axis in front if there are several; ``horizon``:
+    how many actions the query has, the present one and those that follow, with an axis in front; None: the present one.
     """
 
     query: Roles
     evidence: Roles
     taken: bool
     parts: tuple[Part, ...]
+    observations: int = 1
+    horizon: int | None = None
 
     def part(self, name: str) -> Part:
         """The part of this name."""
@@ -111,6 +115,12 @@ class View:
             called = f"last {part.name}" if self.taken and role == "evidence" and part.kind != OBSERVED else part.name
             columns += [called] if part.size == 1 else [f"{called}{i}" for i in range(part.size)]
         return columns
+
+    def is_rows(self, query: Tree) -> bool:
+        """Whether each datum is a step, and not a sequence of steps, by the axes that its query has."""
+        one = self.arrays("query", lambda part, flat: part.numbers(np.zeros(part.shape, int), flat))
+        axes = 1 + (self.horizon is not None)
+        return trees.first(query).ndim == axes + trees.first(one).ndim
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
@@ -159,7 +169,7 @@ class View:
         return _with_tuples(trees.nested(found))
 
     def nothing(self) -> Tree:
-        """The evidence of a world model at a first step, which no action led to: zeros."""
+        """One step's evidence of zeros: a world model's at a first step, which no action led to."""
         return self.arrays("evidence", lambda part, flat: np.zeros_like(part.numbers(np.zeros(part.shape), flat)))
 
     def check_acting(self, memory: bool) -> None:
@@ -187,7 +197,9 @@ class View:
 
     def __repr__(self) -> str:
         each = [" and ".join(part.name for part in self._of(role)) or "nothing" for role in ("query", "evidence")]
-        return f"View({each[0]} {'taken at' if self.taken else 'led to by'} {each[1]})"
+        last = f", the last {self.observations}" if self.observations > 1 else ""
+        ahead = "" if self.horizon is None else f"{self.horizon} steps of "
+        return f"View({ahead}{each[0]} {'taken at' if self.taken else 'led to by'} {each[1]}{last})"
 
 
 def _with_tuples(tree: Any) -> Any:
