@@ -38,12 +38,12 @@ class Episode:
     Episode(2 actions, observation [2])
     """
 
-    observations: Mapping[str, np.ndarray]
+    observations: Mapping[str, Any]  # of arrays, or of `pairs.Later`, which are read when they are used
     actions: Mapping[str, np.ndarray]
     rewards: np.ndarray
     terminated: bool = False
     truncated: bool = False
-    infos: Mapping[str, np.ndarray] = field(default_factory=dict)
+    infos: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
 
     def __post_init__(self) -> None:
