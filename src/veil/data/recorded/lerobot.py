@@ -28,8 +28,8 @@ def read(folder: Path) -> Recording:
     dot: `observation.state` is "state", `observation.images.top` "images/top" ("top" in a dictionary "images"). The
     action is "action", `next.reward` the reward, `next.done` whether an episode ended in a final state; other numbers
     stand in `infos`, `task_index` among them. There is one observation for each action, so that the last action is left
-    out (`pairs`). `about` is `info.json` (with `fps`), with the number of each task in "tasks", those of the episodes of
-    each split in "splits", and in "left_out" the features that are not read: text, and maps of depth.
+    out (`pairs`). `about` is `info.json` (with `fps`), with the number of each task in "tasks", the numbers of the
+    episodes of each split in "splits", and in "left_out" the features that are not read: text, and maps of depth.
 
     Raises:
         ModuleNotFoundError: pyarrow is not installed.

@@ -50,6 +50,9 @@ class Rows:
         self._infos = {name: _size(each) for name, each in kept.items() if not {name} & {*self._seen, *self._acted}}
         self.videos = tuple(name for name in self._seen if features[name]["dtype"] == "video")
         self._images = tuple(name for name in self._seen if features[name]["dtype"] == "image")
+        parts = [_called(name) for name in (*self._seen, *self._acted)]
+        if twice := [name for name in parts if parts.count(name) > 1]:
+            raise ValueError(f"{folder}/meta/info.json: two features would be called {twice[0]!r}; rename one of them")
         if not self._seen or not self._acted:
             raise ValueError(
                 f"{folder}/meta/info.json: expected features named observation... and action; there are "
@@ -135,7 +138,7 @@ def columns(file: Path, wanted: list[str]) -> list[dict[str, Any]]:
 def _called(name: str) -> str:
     """What a feature is called as a part: `observation.images.top` is images/top; others keep their first word."""
     first, _, rest = name.partition(".")
-    return (rest if first == "observation" and rest else name).replace(".", "/")
+    return "action" if name == "actions" else (rest if first == "observation" and rest else name).replace(".", "/")
 
 
 def _size(feature: Mapping[str, Any]) -> tuple[int, ...]:

@@ -220,7 +220,7 @@ class Recording:
         kind = OBSERVED if name in self._first.observations else ACTED if name in self._first.actions else "result"
         if kind == "result":
             return Part(name, kind, ())
-        array = np.asarray((self._first.observations if kind == OBSERVED else self._first.actions)[name])
+        array: Any = (self._first.observations if kind == OBSERVED else self._first.actions)[name]  # unread
         if array.dtype.kind not in "biuf":
             raise ValueError(f"{argument}: {name!r} holds {array.dtype}, not numbers; name others")
         if _is_image(array) and len(beside) > 1:
@@ -268,8 +268,8 @@ def _entries(episode: Episode, part: Part, role: str, number: int) -> np.ndarray
     return array
 
 
-def _is_image(array: np.ndarray) -> bool:
-    return array.dtype == np.uint8 and array.ndim >= 3
+def _is_image(array: Any) -> bool:
+    return bool(array.dtype == np.uint8 and array.ndim >= 3)
 
 
 def json_object(text: str | bytes, what: str) -> dict[str, Any]:

@@ -105,14 +105,15 @@ def _leaves(group: Any, kind: str) -> dict[str, Any]:
 
 def _later(file: Path, leaf: Any, after: Any = None) -> Later:
     """A data set of a file, to be read when it is used; with the last row of another behind it."""
-    places = [(leaf.name, slice(None))] + ([] if after is None else [(after.name, slice(-1, None))])
+    name = leaf.name  # none of a file that is closed
+    places = [(name, slice(None))] + ([] if after is None else [(after.name, slice(-1, None))])
 
     def read() -> np.ndarray:
-        with _reading(file, leaf.name), open_file(file) as opened:
+        with _reading(file, name), open_file(file) as opened:
             return np.concatenate([opened[place][rows] for place, rows in places])
 
     shape = (len(leaf) + (after is not None), *leaf.shape[1:])
-    return Later(shape, leaf.dtype, read, f"{file}, {leaf.name}")
+    return Later(shape, leaf.dtype, read, f"{file}, {name}")
 
 
 @contextmanager
