@@ -42,6 +42,8 @@ def read(folder: Path) -> Recording:
         raise ValueError(
             f"{file}: expected codebase_version v2.0, v2.1 or v3.0; got {version}. Convert it with lerobot"
         )
+    if not isinstance(info.get("features"), dict):
+        raise ValueError(f"{file}: expected features by name; got {info.get('features')!r}. Copy meta again")
     try:
         rows = Rows(folder, float(info["fps"]), info["features"])
         one_each = version.startswith("v2")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +34,7 @@ def frames(file: Path, times: np.ndarray, fps: float) -> np.ndarray:
                 raise ValueError("it holds no video")
             stream = container.streams.video[0]
             container.seek(max(0, int((times[0] - near) / stream.time_base)), stream=stream)  # to a key frame before
-            for frame in container.decode(stream):
+            for frame in _decoded(container, stream):
                 at = frame.time
                 if at is None or at < times[found] - near:
                     continue
@@ -53,3 +55,11 @@ def frames(file: Path, times: np.ndarray, fps: float) -> np.ndarray:
         f"{file}: expected a frame at {times[found]:.4f} s (of {len(times)} from {times[0]:.4f} s on, {fps:g} a "
         f"second); {last}. Copy the video again, or name other parts than its frames"
     )
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """The frames from here on, in the order of their times; of a packet that was cut off none are made up."""
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise ValueError(f"what stands at {packet.pts and float(packet.pts * packet.time_base)} s is cut off")
+        yield from packet.decode()
