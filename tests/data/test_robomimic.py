@@ -1,6 +1,7 @@
 """robomimic's layout, on files written as its documentation has it.
 
-"Dataset Structure" and "Filter Keys" in docs/datasets/overview.md of ARISE-Initiative/robomimic (v0.3, commit 0b022fe).
+"Dataset Structure" and "Filter Keys" in docs/datasets/overview.md of ARISE-Initiative/robomimic (commit 0b022fe); the
+`SequenceDataset` of robomimic 0.3.0 reads the same numbers in what `write` writes.
 """
 
 import json

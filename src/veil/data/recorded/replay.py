@@ -57,6 +57,8 @@ def read(path: Path) -> Recording:
             )
         arrays = {name: _array(group, f"{DATA}/{name}") for name in names}
         for name, array in arrays.items():
+            if array.size and array.nchunks_initialized == 0:
+                raise ValueError(f"data/{name}: none of its {array.nchunks} chunks is there; copy all of it")
             if "blosc" in _codecs(array):
                 _check_chunks(path / DATA / name)
         if ends.ndim != 1 or ends.dtype.kind not in "iu" or not ends.size or np.any(np.diff(ends, prepend=0) <= 0):
@@ -116,15 +118,13 @@ def _dtype(array: Any) -> Any:
 
 
 def _array(group: Any, name: str) -> Any:
-    """An array of a group, if plain codecs make it and any of it is there."""
+    """An array of a group, if plain codecs make it."""
     array = group[name]
     if unknown := _codecs(array) - PLAIN:
         raise ValueError(
             f"{name}: {sorted(unknown)[0]!r} is a codec that is not read; write it anew with one of "
             f"{', '.join(sorted(PLAIN))}"
         )
-    if array.size and array.nchunks_initialized == 0:
-        raise ValueError(f"{name}: none of its {array.nchunks} chunks is there; copy all of it")
     return array
 
 
