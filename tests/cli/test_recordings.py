@@ -1,12 +1,15 @@
 """A policy from a recording on the command line: one datum a step, an action with where it was taken."""
 
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import veil as library
+from veil.cli import reading
 from veil.data.recorded import folders
 
 
@@ -38,3 +41,47 @@ def test_a_cloned_expert_on_the_command_line(veil, tmp_path) -> None:
     words = ("sample", run, "--count", 1, "--evidence-values", tmp_path / "expert", "--out", tmp_path / "s.csv")
     assert veil(*words).code == 0
     assert len(library.data.read(tmp_path / "s.csv")) == 12 * 10  # an action for every observation, the last ones too
+
+
+def test_a_policy_from_demonstrations_in_robomimics_layout(veil, tmp_path) -> None:
+    """u_t = 2 o_t, and o_t+1 is another number: the action is learned from the observation at which it was taken."""
+    h5py = pytest.importorskip("h5py")
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "lift.hdf5", "w") as file:
+        for number in range(10):
+            seen = rng.normal(size=(9, 1))
+            group = file.create_group(f"data/demo_{number}")
+            group["actions"] = 2 * seen[:-1] + 0.05 * rng.normal(size=(8, 1))
+            group["obs/arm"], group["next_obs/arm"] = seen[:-1], seen[1:]
+    run, roles = tmp_path / "run", ("--query", "action", "--evidence", "arm")
+    fitted = veil("fit", "linear-gaussian", tmp_path / "lift.hdf5", *roles, "--out", run)
+    assert (fitted.code, fitted.err) == (0, ""), fitted
+    with jax.enable_x64(True):
+        fit = library.load(run)
+        assert abs(float(fit.model.experts.weight[0, 0, 1]) - 2) < 0.05
+        expected = library.evaluate(fit, library.data.read(tmp_path / "lift.hdf5", "action", "arm")).log_likelihood
+    told = veil("evaluate", run, tmp_path / "lift.hdf5", "--json").json
+    assert told["log_likelihood"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "packed"),
+    [
+        ("lerobot-0.3.3", False),
+        ("lerobot-0.4.4", False),
+        ("replay-zarr-2.18.3.zarr", False),
+        ("replay-zarr-2.18.3.zarr", True),
+    ],
+)
+def test_robot_data_are_data_by_their_path(name, packed, tmp_path) -> None:
+    pytest.importorskip("zarr" if "zarr" in name else "pyarrow")
+    source = Path(__file__).parents[1] / "data" / "robot_files" / f"{name}.zip"
+    if not packed:
+        shutil.unpack_archive(source, tmp_path / "robot")
+        source = tmp_path / "robot"
+    assert {"state", "action", "reward"} <= set(reading.column_names(str(source)))
+    assert not reading.is_many(str(source))
+    rows = reading.open_data(str(source), ["action"], ["state"])
+    assert (len(rows), rows.query_names, rows.evidence_shape) == (16, ("action0", "action1"), (3,))
+    sequences = reading.open_data(str(source), ["state"], ["action"], sequences=reading.Sequences(window=4))
+    assert sequences.query_shape == (4, 3)

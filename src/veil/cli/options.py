@@ -19,8 +19,8 @@ DataSource = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A .csv, .parquet, .npy or .npz file, a recording (veil collect, Minari, .hdf5), a name from: veil data, "
-        "or a folder or a pattern with --stream.",
+        help="A .csv, .parquet, .npy or .npz file, a recording (veil collect, Minari, robomimic, LeRobot, zarr), a "
+        "name from: veil data, or a folder or a pattern with --stream.",
     ),
 ]
 RunToMake = Annotated[Path, typer.Option("--out", metavar="RUN", help="The run directory to make.")]

@@ -133,7 +133,11 @@ def write_minari(recording: Recording, path: str | os.PathLike[str], *, force: b
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-def _open(file: Path) -> Any:
+def open_file(file: Path) -> Any:
+    """An HDF5 file, to be read.
+
+    Raises ModuleNotFoundError without h5py, ValueError where it is none.
+    """
     h5py = needed(f"{file}: HDF5 needs h5py", "sequences", "h5py")
     try:
         return h5py.File(file, "r")
@@ -144,7 +148,7 @@ def _open(file: Path) -> Any:
 
 
 def _episodes(file: Path, pictures: frozenset[str]) -> OnDisk:
-    with _open(file) as opened:
+    with open_file(file) as opened:
         names = list(opened)
     groups = [name for name in names if re.fullmatch(r"episode_\d+", name)]
     if not groups:
@@ -155,7 +159,7 @@ def _episodes(file: Path, pictures: frozenset[str]) -> OnDisk:
 
 def _episode(file: Path, name: str, pictures: frozenset[str]) -> Episode:
     try:
-        with _open(file) as opened:
+        with open_file(file) as opened:
             group = opened[name]
             missing = [part for part in ("observations", "actions", "rewards") if part not in group]
             if missing:

@@ -39,12 +39,12 @@ class Episode:
     Episode(2 actions, observation [2])
     """
 
-    observations: Mapping[str, np.ndarray]
+    observations: Mapping[str, Any]  # of arrays, or of `pairs.Later`, which are read when they are used
     actions: Mapping[str, np.ndarray]
     rewards: np.ndarray
     terminated: bool = False
     truncated: bool = False
-    infos: Mapping[str, np.ndarray] = field(default_factory=dict)
+    infos: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -263,7 +263,7 @@ class Recording:
         kind = OBSERVED if name in self._first.observations else ACTED if name in self._first.actions else "result"
         if kind == "result":
             return Part(name, kind, ())
-        array = np.asarray((self._first.observations if kind == OBSERVED else self._first.actions)[name])
+        array: Any = (self._first.observations if kind == OBSERVED else self._first.actions)[name]  # unread
         if array.dtype.kind not in "biuf":
             raise ValueError(f"{argument}: {name!r} holds {array.dtype}, not numbers; name others")
         if _is_image(array) and len(beside) > 1:
@@ -324,8 +324,8 @@ def _weights(weight: str | Callable[[Episode], Any], episode: Episode, steps: in
     return np.broadcast_to(found, (steps,))
 
 
-def _is_image(array: np.ndarray) -> bool:
-    return array.dtype == np.uint8 and array.ndim >= 3
+def _is_image(array: Any) -> bool:
+    return bool(array.dtype == np.uint8 and array.ndim >= 3)
 
 
 def json_object(text: str | bytes, what: str) -> dict[str, Any]:
