@@ -272,9 +272,10 @@ def entropy(outcomes: Integer[np.ndarray, " N"], base: int) -> tuple[float, floa
     """H = -Σ_k p_k log_base p_k of the fractions p_k of N outcomes, and its standard error; (0, 0) of none.
 
     With base the number of ways there are, 1 says that all were gone equally often: the behaviour entropy of Jia et
-    al. (2024), "Towards Diverse Behaviors", equation 1. Its variance is to second order
-    in 1/N, as of equally frequent outcomes the first vanishes: Var_p(log p) / N + (K - 1) / (2 N²) (Harris 1975) for K
-    outcomes that occur, the first without what chance adds to it, (K - 1) / N². H is biased by -(K - 1) / (2 N log base).
+    al. (2024), "Towards Diverse Behaviors", equation 1. For K outcomes that occur its
+    variance is to second order in 1/N, as of equally frequent outcomes the first vanishes, Var_p(log p) / N +
+    (K - 1) / (2 N²) (Harris 1975), the first without what chance adds to it, (K - 1) / N². H is biased by
+    -(K - 1) / (2 N log base).
 
     >>> entropy(np.array([0, 1, 2, 3]), 4)[0]
     1.0
