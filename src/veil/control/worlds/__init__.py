@@ -42,10 +42,13 @@ __all__ = [
 def _register() -> None:
     import gymnasium
 
-    for name, place in (("Tree", "environment:tree"), ("Slalom", "environment:slalom"), ("PushT", "pusht:pusht")):
+    for name, place, limit in (
+        ("Tree", "environment:tree", None),  # these two end by themselves
+        ("Slalom", "environment:slalom", None),
+        ("PushT", "pusht:pusht", 300),
+    ):
         if f"veil/{name}-v0" not in gymnasium.registry:
-            limit = {"max_episode_steps": 300} if name == "PushT" else {}
-            gymnasium.register(f"veil/{name}-v0", f"veil.control.worlds.{place}", **limit)
+            gymnasium.register(f"veil/{name}-v0", f"veil.control.worlds.{place}", max_episode_steps=limit)
 
 
 with suppress(ModuleNotFoundError):  # without gymnasium the worlds are there all the same

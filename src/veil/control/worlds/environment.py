@@ -13,7 +13,8 @@ from veil.control.worlds.slalom import Slalom
 from veil.control.worlds.tree import Tree
 from veil.data.core.packages import needed
 
-gymnasium = needed("environments need gymnasium", "control", "gymnasium")
+needed("environments need gymnasium", "control", "gymnasium")
+import gymnasium  # noqa: E402 -- with the words above where it is not installed
 
 
 @eqx.filter_jit

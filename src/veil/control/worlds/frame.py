@@ -206,7 +206,7 @@ class Drives(Shown):
     def recording(self, name: str) -> Recording:
         """The episodes up to their ends: "observation", "action" and "reward"; the outcome is in their infos."""
         every = (self.paths.shape[1] - 1) // self.world.steps
-        seen = np.asarray(jax.vmap(jax.vmap(self.world.observe))(self.paths[:, ::every]))
+        seen = np.asarray(jax.vmap(jax.vmap(self.world.observe))(jnp.asarray(self.paths[:, ::every])))
         episodes = [
             Episode(
                 {"observation": seen[i, : length + 1]},

@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -14,7 +15,8 @@ from veil.data.bundled.pusht import observed
 from veil.data.core.packages import needed
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # which gym-pusht imports
-gymnasium = needed("PushT needs gymnasium", "pusht", "gymnasium")
+needed("PushT needs gymnasium", "pusht", "gymnasium")
+import gymnasium  # noqa: E402 -- with the words above where it is not installed
 
 SEEDS = range(100000, 100050)  # of the protocol's tests
 STEPS = 300
@@ -42,7 +44,7 @@ def beginning(seed: int) -> np.ndarray:
     """The state that the protocol begins an episode with: agent (x, y), T (x, y), angle. The T is then turned about its
     centre of mass, so that its place is another one, as in the protocol's tests (``legacy_test``).
     """
-    rng = np.random.RandomState(seed)  # noqa: NPY002: the protocol's numbers
+    rng = np.random.RandomState(seed)
     return np.array([*rng.randint(50, 450, 2), *rng.randint(100, 400, 2), rng.randn() * 2 * np.pi - np.pi])
 
 
@@ -116,7 +118,7 @@ def pusht_scores(
     key_begin, key_act = jax.random.split(key)
     memory = _begun(actor, jax.random.split(key_begin, len(games)))
     for step in range(steps):
-        actions, memory = _acted(actor, memory, seen, key_act, np.uint32(step))
+        actions, memory = _acted(actor, memory, jnp.asarray(seen), key_act, np.uint32(step))
         wanted = np.asarray(actions)
         if wanted.shape != (len(games), 2) or not np.all(np.isfinite(wanted[playing])):
             raise ValueError(f"actor: expected finite actions of shape (2,); got {wanted[playing][:1]} at step {step}")
