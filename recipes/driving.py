@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil.control.driving import World, as_data, demonstrations, drives
+from veil.control.worlds import Tree, demonstrate, drives
 from veil.parts.heads import DiagonalGaussian, HomoscedasticGaussian
 from veil.report import plots, style
 
@@ -44,7 +44,7 @@ policies = {
     "mixture density network, its mean": (mixture, veil.Mean()),
 }
 
-world = World()
+world = Tree()
 rates = {name: [] for name in policies}
 hits = {name: [] for name in policies}
 lefts = {name: [] for name in policies}
@@ -52,9 +52,9 @@ fits = {name: [] for name in policies}
 pictures = {}
 for repetition in range(repetitions):
     key_demonstrations, key_fit, key_drive = jax.random.split(jax.random.key(repetition), 3)
-    shown = demonstrations(world, 200, key_demonstrations)
+    shown = demonstrate(world, 200, key_demonstrations)
     assert shown.success.all(), "the scripted driver knows the way"
-    data = as_data(world, shown)
+    data = shown.recording("driving").data("action", "observation")
     pictures.setdefault("demonstrations", shown)
     fitted = {model: veil.fit(model, data, key=key_fit, steps=steps) for model, _ in policies.values()}
     for name, (model, choose) in policies.items():
@@ -62,7 +62,7 @@ for repetition in range(repetitions):
         driven = drives(world, policy, count, key_drive)
         rates[name].append(100 * driven.rate()[0])
         hits[name].append(100 * driven.hit.mean())
-        lefts[name].append(100 * driven.left[driven.success].mean() if driven.success.any() else np.nan)
+        lefts[name].append(100 * driven.outcome[driven.success].mean() if driven.success.any() else np.nan)
         fits[name].append(veil.evaluate(fitted[model], data).log_likelihood_per_datum)
         pictures.setdefault(name, driven)
 

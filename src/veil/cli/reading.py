@@ -10,6 +10,7 @@ import numpy as np
 from veil.cli.program import Refusal
 from veil.data import Data, Stream, available, grouped, load, read, windows
 from veil.data import stream as read_stream
+from veil.data.bundled.examples import RECORDINGS
 from veil.data.core import trees
 from veil.data.core.arrays import unchecked
 from veil.data.core.checks import sequence_shape
@@ -52,13 +53,13 @@ def names(text: str | None, option: str) -> list[str] | None:
 
 
 def is_file(source: str) -> bool:
-    """Whether DATA is a file (or a folder or a pattern of files), and not a known name.
+    """Whether DATA is a file (or a folder or a pattern of files) or a recording, and not another known name.
 
     Raises Refusal if it can be neither.
     """
     known = [example.name for example in available()]
     if source in known and not Path(source).suffix:
-        return False
+        return source in RECORDINGS
     if is_many(source) or is_recording(Path(source)):
         return True
     if ending(Path(source)) in FILES or Path(source).is_file():
@@ -113,6 +114,8 @@ def open_data(
         if is_many(source):
             raise Refusal(f"{source} may be many files, which are read in blocks: add --stream")
         if (query or steps) and weight is None and is_recording(Path(source)):
+            if source in RECORDINGS and not query and not evidence:
+                return load(source)
             found = recording(Path(source))  # vectors stand side by side; with an image they are a dictionary
             together = query if not query or set(query) & set(found.images) else [query]
             return found.data(together, evidence, sequences=not steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,10 @@ def _make(gymnasium: Any, name: str, frames: int | None, max_steps: int | None) 
         os.environ.setdefault("MUJOCO_GL", "egl")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     options: dict[str, Any] = {} if max_steps is None else {"max_episode_steps": max_steps}
+    if name.startswith("veil/"):
+        pass  # which makes them known
+    if name.startswith("veil/"):
+        import_module("veil.control.worlds")  # which makes them known
     try:
         physical = "mujoco" in str(gymnasium.spec(name).entry_point)
         if frames is not None:

@@ -191,17 +191,17 @@ def tiles(
 
 
 def drives(panel: Any, world: Any, driven: Any, most: int = 60) -> None:
-    """Paths of a ``control.driving`` world from above, and its tree with clearance; those that hit it in orange."""
-    package = style.matplotlib()
-    panel.add_patch(package.patches.Circle((world.tree, 0.0), world.clearance, color=style.GREEN, alpha=0.5, zorder=3))
-    panel.axhspan(-world.width, world.width, color="#F6F7F8", zorder=0)
+    """Paths in a world of ``control.worlds`` from above, and its obstacles; those that hit one in orange."""
+    package, scene = style.matplotlib(), world.scene()
+    for x, y, radius in scene.discs:
+        panel.add_patch(package.patches.Circle((x, y), radius, color=style.GREEN, alpha=0.5, zorder=3))
+    panel.set_facecolor("#F6F7F8")
     for path, hit in zip(driven.paths[:most], driven.hit[:most], strict=True):
-        path = path[: 1 + np.count_nonzero(path[:, 0] <= world.length)]
-        if hit:  # the drive ends at the tree
-            inside = np.hypot(path[:, 0] - world.tree, path[:, 1]) < world.clearance
+        for x, y, radius in scene.discs if hit else ():  # the drive ends where it hits
+            inside = np.hypot(path[:, 0] - x, path[:, 1] - y) < radius
             path = path[: 1 + int(np.argmax(inside))] if inside.any() else path
         colour = style.ORANGE if hit else style.BLUE
         panel.plot(path[:, 0], path[:, 1], color=colour, linewidth=0.7, alpha=0.6, zorder=2)
     panel.set_aspect("equal")
-    panel.set_xlim(0, world.length)
-    panel.set_ylim(-world.width, world.width)
+    panel.set_xlim(scene.low[0], scene.high[0])
+    panel.set_ylim(scene.low[1], scene.high[1])

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from veil.data.bundled import drives, pusht
 from veil.data.bundled.chorales import places, read_chorales
 from veil.data.core.arrays import Data
 from veil.data.core.columns import Columns, suggestion
 from veil.data.formats.idx import find_images, read_images
+from veil.data.recorded.recordings import Recording
 
 _BUNDLED = Path(__file__).parent
+RECORDINGS = ("tree", "slalom", "pusht")  # examples that are recordings of episodes
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,14 @@ def load(
 ) -> Data:
     """One of the examples, in its default roles or in those asked for (by column name or position).
 
-    The columns of images are label and then the pixels, row by row.
+    The columns of images are label and then the pixels, row by row. A recording is data for a policy, by default; its
+    columns are the parts that `Recording.data` takes, and `recording(name)` is the recording itself.
 
     Args:
         name: one of `available()`.
         query, evidence: columns, as in `read`; if either is given, neither has its default.
-        folder: where to look for MNIST, Fashion-MNIST and the chorales: in its subfolder of that name, then in itself.
+        folder: where to look for MNIST, Fashion-MNIST, the chorales and PushT: in its subfolder of that name, and in
+            itself.
             The folder that the environment variable VEIL_DATA names is searched in its subfolders only.
 
     Raises:
@@ -73,12 +78,17 @@ def load(
         raise ValueError(f"name: there is no example {name!r}; {suggestion(str(name), list(_EXAMPLES))}")
     entry = _EXAMPLES[name]
     place = None if folder is None else Path(folder)
-    found = _loader(name, place)
-    if found is None:
-        missing = ModuleNotFoundError if entry.command.startswith("pip install") else FileNotFoundError
-        looked = "" if place is None else f" in {place}"
-        raise missing(f"example {name!r} was not found{looked}; get it with: {entry.command}")
-    data = found()
+    if name in RECORDINGS:
+        found = recorded(name, place)
+        return (
+            found.data(entry.query, entry.evidence)
+            if query is None and evidence is None
+            else found.data(query, evidence)
+        )
+    loader = _loader(name, place)
+    if loader is None:
+        raise _missing(entry, place)
+    data = loader()
     if data.query.ndim > 2:
         for argument, columns in (("query", query), ("evidence", evidence)):
             if columns is not None:
@@ -89,6 +99,17 @@ def load(
     return data.select(query, evidence)
 
 
+def recorded(name: str, folder: Path | None = None) -> Recording:
+    """The example that is a recording, one of RECORDINGS.
+
+    Raises FileNotFoundError if it is not here; the message has the command that brings it.
+    """
+    found = _recorder(name, folder)
+    if found is None:
+        raise _missing(_EXAMPLES[name], folder)
+    return found()
+
+
 def available(folder: str | os.PathLike[str] | None = None) -> tuple[Example, ...]:
     """All examples, those included that are not here (`present` is False, and `command` brings them).
 
@@ -96,7 +117,8 @@ def available(folder: str | os.PathLike[str] | None = None) -> tuple[Example, ..
     [100]
     """
     place = None if folder is None else Path(folder)
-    return tuple(replace(each, present=_loader(name, place) is not None) for name, each in _EXAMPLES.items())
+    found = {name: (_recorder if name in RECORDINGS else _loader)(name, place) is not None for name in _EXAMPLES}
+    return tuple(replace(each, present=found[name]) for name, each in _EXAMPLES.items())
 
 
 def bishop_inverse(count: int, rng: np.random.Generator) -> Data:
@@ -116,6 +138,19 @@ def bishop_inverse(count: int, rng: np.random.Generator) -> Data:
     t = rng.uniform(0.0, 1.0, count)
     x = t + 0.3 * np.sin(2.0 * np.pi * t) + rng.uniform(-0.1, 0.1, count)
     return Data(t, evidence=x, query_names=("t",), evidence_names=("x",), name="bishop-inverse")
+
+
+def _missing(entry: Example, folder: Path | None) -> Exception:
+    kind = ModuleNotFoundError if entry.command.startswith("pip install") else FileNotFoundError
+    looked = "" if folder is None else f" in {folder}"
+    return kind(f"example {entry.name!r} was not found{looked}; get it with: {entry.command}")
+
+
+def _recorder(name: str, folder: Path | None) -> Callable[[], Recording] | None:
+    if name != "pusht":
+        return drives.tree if name == "tree" else drives.slalom
+    file = pusht.find(folder)
+    return None if file is None else lambda: pusht.read_pusht(file)
 
 
 def _loader(name: str, folder: Path | None) -> Callable[[], Data] | None:

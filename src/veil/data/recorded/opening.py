@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from veil.data.bundled import examples
 from veil.data.core.columns import suggestion
 from veil.data.recorded import folders, lerobot, minari, replay, robomimic
 from veil.data.recorded.recordings import OnDisk, Recording
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a recording is there: a folder that `collect` made, one of Minari or LeRobot, a replay buffer, .hdf5."""
-    return any(is_here(path) for is_here in (folders.is_here, lerobot.is_here, replay.is_here, minari.find))
+    """Whether a recording is there: a folder that `collect` made, one of Minari or LeRobot, a replay buffer, .hdf5.
+
+    Or an example is one, by its name.
+    """
+    layouts = (folders.is_here, lerobot.is_here, replay.is_here, minari.find)
+    return any(is_here(path) for is_here in layouts) or str(path) in examples.RECORDINGS
 
 
 def recording(path: str | os.PathLike[str], episodes: str | Sequence[int] | None = None) -> Recording:
@@ -20,7 +25,8 @@ def recording(path: str | os.PathLike[str], episodes: str | Sequence[int] | None
 
     A folder that `collect` made; a data set of Minari (or its data folder) or of LeRobot (v2, v3); a replay buffer of
     Diffusion Policy (zarr, a folder or a .zip); an .hdf5 file of Minari's or robomimic's layout. Their packages are not
-    needed. Episodes are read when they are used, a camera's frames when those are; `Recording.data` makes data of them.
+    needed. Or an example that is a recording, by name: "tree", "slalom", "pusht" (`load` makes data of them).
+    Episodes are read when they are used, a camera's frames when those are; `Recording.data` makes data of them.
 
     Args:
         path: of a folder or a file.
@@ -51,6 +57,8 @@ def _whole(place: Path) -> Recording:
         if layout.is_here(place):
             return layout.read(place)
     file = minari.find(place)
+    if file is None and str(place) in examples.RECORDINGS:
+        return examples.recorded(str(place))
     if file is None:
         raise FileNotFoundError(
             f"path: {place} is no recording: neither a folder made by veil.collect, nor one of Minari or LeRobot, nor "

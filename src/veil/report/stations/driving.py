@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 import veil
-from veil.control.driving import World, as_data, demonstrations, drives
+from veil.control.worlds import Tree, demonstrate, drives
 from veil.parts.heads import DiagonalGaussian, HomoscedasticGaussian
 from veil.report import plots, style
 from veil.report.page import Picture
@@ -12,9 +12,9 @@ from veil.report.station import Findings, Row, Say, Station
 
 
 def run(quick: bool, say: Say) -> Findings:
-    world = World()
-    shown = demonstrations(world, 60 if quick else 200, jax.random.key(0))
-    data = as_data(world, shown)
+    world = Tree()
+    shown = demonstrate(world, 60 if quick else 200, jax.random.key(0))
+    data = shown.recording("driving").data("action", "observation")
     trunk = veil.MLP((64, 64))
     models = {
         "squared error": (veil.density(veil.Linear(HomoscedasticGaussian()), trunk=trunk), veil.Mean()),
@@ -27,7 +27,11 @@ def run(quick: bool, say: Say) -> Findings:
     count = 200 if quick else 1000
     rows = [
         Row(
-            "demonstrations that pass the tree", percent(shown), "%", "", f"{100 * shown.left.mean():.0f} % on the left"
+            "demonstrations that pass the tree",
+            percent(shown),
+            "%",
+            "",
+            f"{100 * (shown.outcome == 1).mean():.0f} % on the left",
         )
     ]
     driven = {"demonstrations": shown}
@@ -93,7 +97,7 @@ def percent(some: object) -> str:
 
 def sides(some: object) -> str:
     """How the drives of a policy went, in words."""
-    hit, left = some.hit, some.left[some.success]  # type: ignore[attr-defined]
+    hit, left = some.hit, some.outcome[some.success]  # type: ignore[attr-defined]
     words = f"{100 * hit.mean():.1f} % hit it"
     return f"{words}; {100 * left.mean():.0f} % of the rest on the left" if len(left) else words
 

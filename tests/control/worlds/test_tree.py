@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 
 import veil
-from veil.control.driving import (
-    FINE,
-    Demonstrator,
-    World,
-    as_data,
-    demonstrations,
-    distance_to_tree,
-    drives,
-    outcome,
-)
+from veil.control.worlds import Tree, demonstrate, drives
+from veil.control.worlds.frame import distance
+from veil.control.worlds.tree import FINE, Demonstrator
 from veil.parts.heads import HomoscedasticGaussian
 
 
@@ -32,22 +25,22 @@ def hand(state, action, speed=5.0, period=0.5, limit=1.5, pieces=20_000):
 @pytest.mark.parametrize("state", [(0.0, 0.0, 0.0), (3.0, -1.0, 0.4), (10.0, 2.0, -0.7)])
 @pytest.mark.parametrize("action", [0.0, 1e-9, 0.8, -1.5, 4.0])
 def test_dynamics_without_noise(key, state, action):
-    path = World(noise=0.0).step(jnp.array(state), jnp.array([action]), key)
+    path = Tree(noise=0.0).move(jnp.array(state), jnp.array([action]), key)
     assert path.shape == (FINE, 3)
     np.testing.assert_allclose(path[-1], hand(state, action), atol=1e-8)
-    half = World(noise=0.0, period=0.25).step(jnp.array(state), jnp.array([action]), key)
+    half = Tree(noise=0.0, period=0.25).move(jnp.array(state), jnp.array([action]), key)
     np.testing.assert_allclose(path[FINE // 2 - 1], half[-1], atol=1e-8)  # on the way, on the same arc
 
 
 def test_one_step_by_pencil(key):
     """A quarter circle: a = π/2 rad/s for one second at v = 1 ends at (2/π, 2/π), heading π/2."""
-    path = World(noise=0.0, speed=1.0, period=1.0, limit=2.0).step(jnp.zeros(3), jnp.array([jnp.pi / 2]), key)
+    path = Tree(noise=0.0, speed=1.0, period=1.0, limit=2.0).move(jnp.zeros(3), jnp.array([jnp.pi / 2]), key)
     np.testing.assert_allclose(path[-1], [2 / np.pi, 2 / np.pi, np.pi / 2], atol=1e-6)
 
 
 def test_noise_has_the_spread_it_says():
-    world = World(noise=0.05)
-    ends = jax.vmap(lambda key: world.step(jnp.zeros(3), jnp.zeros(1), key)[-1])(
+    world = Tree(noise=0.05)
+    ends = jax.vmap(lambda key: world.move(jnp.zeros(3), jnp.zeros(1), key)[-1])(
         jax.random.split(jax.random.key(1), 4000)
     )
     assert abs(float(jnp.std(ends[:, 2])) - 0.05) < 4 * 0.05 / np.sqrt(8000)
@@ -64,61 +57,60 @@ def straight(y, length=40.0, points=81):
      (6.5, False, True, True)],
 )  # fmt: skip
 def test_outcome_of_straight_paths(y, hit, left_road, left):
-    ends = {name: bool(end) for name, end in outcome(World(), straight(y)).items()}
-    assert ends == {"hit": hit, "left_road": left_road, "passed": True, "left": left}
+    end = Tree().ending(straight(y))
+    assert [bool(end.hit), bool(end.out), bool(end.passed), int(end.outcome)] == [hit, left_road, True, left]
 
 
 def test_a_path_cannot_jump_over_the_tree():
-    world = World()
+    tree = jnp.array([Tree().tree, 0.0])
     jump = jnp.array([[0.0, 0.0, 0.0], [40.0, 0.0, 0.0]])
-    assert float(distance_to_tree(world, jump)) == 0.0
+    assert float(distance(tree, jump)) == 0.0
     aside = jnp.array([[15.0, 3.0, 0.0], [18.0, 3.0, 0.0]])
-    assert float(distance_to_tree(world, aside)) == 3.0
+    assert float(distance(tree, aside)) == 3.0
 
 
 def test_who_stops_has_not_passed():
-    assert not bool(outcome(World(), straight(3.0, length=29.0))["passed"])
+    assert not bool(Tree().ending(straight(3.0, length=29.0)).passed)
 
 
 def test_after_the_end_of_the_road_nothing_counts():
     path = straight(3.0)
     path = path.at[70:, 1].set(50.0)  # x > 30
-    assert not bool(outcome(World(), path)["left_road"])
+    assert not bool(Tree().ending(path).out)
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])
 def test_demonstrator_succeeds_on_either_side(key, side):
-    shown = drives(World(), Demonstrator(World(), side), 500, key)
+    shown = drives(Tree(), Demonstrator(Tree(), side), 500, key)
     assert shown.success.all()
-    assert (shown.left == (side > 0)).all()
+    assert (shown.outcome == (side > 0)).all()
 
 
 def test_demonstrations_go_both_ways_and_do_not_say_which(key):
-    world = World()
-    shown = demonstrations(world, 400, key)
+    world = Tree()
+    shown = demonstrate(world, 400, key)
     assert shown.success.all()
-    assert 0.4 < shown.left.mean() < 0.6
+    assert 0.4 < shown.outcome.mean() < 0.6
     # before anything is decided, the sides cannot be told apart: two-sample means within four standard errors
     first = shown.states[:, 0]
     for column in range(3):
-        a, b = first[shown.left, column], first[~shown.left, column]
+        a, b = first[shown.outcome == 1, column], first[shown.outcome == 0, column]
         assert abs(a.mean() - b.mean()) < 4 * np.sqrt(a.var() / len(a) + b.var() / len(b))
-    data = as_data(world, shown)
-    assert data.evidence_names == ("x", "y", "heading")
+    data = shown.recording("tree").data("action", "observation")
     assert np.max(np.abs(data.query)) <= world.limit
     assert np.max(np.asarray(data.evidence)[:, 0]) <= world.length
 
 
 def test_straight_on_hits_the_tree(key):
-    driven = drives(World(noise=0.0), lambda state, key: -state[2:] / 0.5, 100, key)
+    driven = drives(Tree(noise=0.0), lambda state, key: -state[2:] / 0.5, 100, key)
     assert driven.hit.all()
     assert not driven.success.any()
     assert driven.rate() == (0.0, 0.0)
 
 
 def test_squared_error_drives_into_the_tree_and_a_mixture_round_it(key):
-    world = World()
-    data = as_data(world, demonstrations(world, 200, key))
+    world = Tree()
+    data = demonstrate(world, 200, key).recording("tree").data("action", "observation")
     trunk = veil.MLP((32, 32))
     average = veil.fit(veil.density(veil.Linear(HomoscedasticGaussian()), trunk=trunk), data, key=key, steps=800).model
     both = veil.fit(
@@ -128,4 +120,4 @@ def test_squared_error_drives_into_the_tree_and_a_mixture_round_it(key):
     passing = drives(world, veil.Policy(both), 200, key)
     assert hitting.hit.mean() > 0.8
     assert passing.success.mean() > 0.9
-    assert 0.2 < passing.left.mean() < 0.8
+    assert 0.2 < passing.outcome.mean() < 0.8
