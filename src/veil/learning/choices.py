@@ -86,7 +86,7 @@ def usual_optimiser(model: Model, steps: int, objective: Objective | None = None
     """The one of a fit that is given none: exact likelihoods bear larger steps than bounds.
 
     A choice among ways is sharp, and takes larger weights than small steps ever reach; that of a whole episode is so
-    sharp that one way takes all episodes at the first large steps (4 of 8 fits to drives at 0.01, none at 0.003).
+    sharp that one way takes all episodes at the first large steps (5 of 8 fits to drives at 0.01, none at 0.003).
     """
     if isinstance(objective, ImportanceWeighted) and conditional(model):
         return default_optimiser(steps, 3e-2)
