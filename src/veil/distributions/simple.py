@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
 
 from veil.distributions import supports
+from veil.distributions.chained import ChainedCodes
 from veil.distributions.protocol import Central, Composed, Distribution, Divergence, Entries, Finite, Marginals, Moments
 from veil.distributions.supports import Support
 from veil.maths import counts
@@ -38,6 +39,51 @@ class Empty(Distribution, Finite, Central, Divergence):
 
     def kl_entries(self, other: Any) -> Float[Array, " 1"] | None:
         return jnp.zeros(1) if isinstance(other, Empty) else None
+
+
+class Point(Distribution, Moments, Finite, Central, Divergence):
+    """All probability at one ``value``, an array: log p is 0 there and -inf elsewhere.
+
+    >>> from veil import distributions
+    >>> at = distributions.Point(jnp.array([1.0, 2.0]))
+    >>> float(at.log_prob(jnp.array([1.0, 2.0]))), float(at.log_prob(jnp.zeros(2)))
+    (0.0, -inf)
+    """
+
+    value: Float[Array, "*event"]
+
+    @property
+    def mean(self) -> Float[Array, "*event"]:
+        return self.value
+
+    @property
+    def variance(self) -> Float[Array, "*event"]:
+        return jnp.zeros_like(self.value)
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "*event"]:
+        return self.value
+
+    def log_prob(self, value: Float[Array, "*event"]) -> Float[Array, ""]:
+        return jnp.where(jnp.all(value == self.value), 0.0, -jnp.inf)
+
+    @property
+    def values(self) -> int:
+        return 1
+
+    def enumerate_support(self) -> Float[Array, "1 *event"]:
+        return self.value[None]
+
+    def central(self) -> Float[Array, "*event"]:
+        return self.value
+
+    def kl_entries(self, other: Any) -> Float[Array, " G"] | None:
+        """-log p(value) of another that is discrete; of codes one after the other by codes."""
+        if isinstance(other, ChainedCodes):
+            return -other.level_log_probs(self.value)
+        if isinstance(other, Codes):
+            return -jnp.sum(jnp.where(self.value > 0, self.value * other.log_probabilities, 0.0), -1)
+        discrete = isinstance(other, Distribution) and isinstance(other, Finite)
+        return -other.log_prob(self.value)[None] if discrete else None
 
 
 class Codes(Distribution, Moments, Finite, Central, Divergence):

@@ -21,10 +21,12 @@ from veil.objective import (
     Marginal,
     Objective,
     Pathwise,
+    PriorOnly,
+    Quantising,
     StraightThrough,
 )
-from veil.parts.priors import Codes
-from veil.posterior import Bootstrap, Continuing, Exact, Optimal, Posterior
+from veil.parts.priors import Codes, ResidualCodes
+from veil.posterior import Bootstrap, Continuing, Exact, Optimal, Posterior, Quantised
 from veil.zoo.vae import VAE
 
 DRAWS = 5  # of the latent of a conditional VAE, for each datum and step
@@ -38,6 +40,8 @@ def usual_objective(model: Model, posterior: Posterior, by_sums: bool) -> Object
         return Marginal()
     if isinstance(posterior, Bootstrap | Optimal):
         return FIVO()
+    if isinstance(posterior, Quantised):
+        return Quantising()
     if conditional(model) and not _coded(model):
         return ImportanceWeighted(DRAWS)
     return ELBO(usual_gradient(model))
@@ -57,7 +61,7 @@ def usual_gradient(model: Model) -> Estimator:
 
 def _coded(model: Any) -> bool:
     """Whether a latent, of sequences that of a step, is of codes."""
-    kinds = lambda node: isinstance(node, Codes)  # noqa: E731
+    kinds = lambda node: isinstance(node, Codes | ResidualCodes)  # noqa: E731
     return any(kinds(node) for node in jax.tree.leaves(model, is_leaf=kinds))
 
 
@@ -81,7 +85,8 @@ def usual_optimiser(model: Model, steps: int, objective: Objective | None = None
     """
     if isinstance(objective, ImportanceWeighted) and conditional(model):
         return default_optimiser(steps, 3e-2)
-    return default_optimiser(steps, 1e-2 if isinstance(model, Tractable) else 3e-3)
+    sure = isinstance(model, Tractable) or isinstance(objective, Quantising | PriorOnly)  # nothing is drawn
+    return default_optimiser(steps, 1e-2 if sure else 3e-3)
 
 
 def as_optimiser(optimiser: Any) -> Optimiser:

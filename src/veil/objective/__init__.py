@@ -20,6 +20,7 @@ from veil.objective.estimators import (
 from veil.objective.fivo import FIVO
 from veil.objective.marginal import Marginal
 from veil.objective.overshooting import Overshooting
+from veil.objective.quantising import PriorOnly, Quantising
 from veil.objective.terms import Annealed, Balanced, Beta, FreeNats
 
 __all__ = [
@@ -44,6 +45,8 @@ __all__ = [
     "Objective",
     "Overshooting",
     "Pathwise",
+    "PriorOnly",
+    "Quantising",
     "RunningMean",
     "ScoreFunction",
     "StickingTheLanding",
