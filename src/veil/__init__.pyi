@@ -6,6 +6,7 @@ from . import model as model
 from . import objective as objective
 from . import posterior as posterior
 from . import sklearn as sklearn
+from . import units as units
 from .control.actors import Actor as Actor
 from .control.actors import FilteringActor as FilteringActor
 from .control.actors import Likeliest as Likeliest
