@@ -61,6 +61,7 @@ from .parts import joint as joint
 from .parts import nets as nets
 from .parts import priors as priors
 from .parts import start as start
+from .parts.attention import Transformer as Transformer
 from .parts.covariance import Diagonal as Diagonal
 from .parts.covariance import Full as Full
 from .parts.covariance import Spherical as Spherical

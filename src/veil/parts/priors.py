@@ -192,7 +192,7 @@ class ResidualCodes(Prior):
     levels: int = eqx.field(static=True, default=2)
     codes: int = eqx.field(static=True, default=16)
     width: int = eqx.field(static=True, default=32)
-    net: MLP = MLP()
+    net: Any = MLP()
     output: Dense | None = parameter()
     codebooks: Float[Array, "L C D"] | None = parameter()
     axes: Float[Array, "D Q"] | None = parameter()
@@ -245,7 +245,7 @@ class ConditionalNormal(Prior):
     """z ~ N(m(x), diag s(x)²): a prior that sees the evidence through a network. Sohn et al. 2015, eq. 4."""
 
     dimensions: int = eqx.field(static=True, default=2)
-    net: MLP = MLP()
+    net: Any = MLP()
     output: Dense | None = parameter()
 
     def initialise(self, inputs: int, queries: Any, key: PRNGKeyArray) -> "ConditionalNormal":

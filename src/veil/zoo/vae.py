@@ -109,7 +109,7 @@ def _switching(decoder: MLP, latents: int) -> MLP:
 
 
 @answering
-def ConditionalVAE(latent: int = 2, head: Head | None = None, decoder: MLP | None = None) -> VAE:
+def ConditionalVAE(latent: int = 2, head: Head | None = None, decoder: Any = None) -> VAE:
     """p(y | x) = ∫ p(y | x, z) p(z | x) dz, prior and likelihood both networks of x. Sohn et al. 2015.
 
     A ``VAE`` whose prior is ``priors.ConditionalNormal``; the other two decompositions are a ``VAE`` on data with
