@@ -19,6 +19,7 @@ from .control.choices import Sample as Sample
 from .control.chunking import Ensemble as Ensemble
 from .control.collecting import collect as collect
 from .control.policies import Policy as Policy
+from .control.recurrent import RecurrentPolicy as RecurrentPolicy
 from .data import Data as Data
 from .data import Stream as Stream
 from .evaluation.likelihood import Evaluation as Evaluation
