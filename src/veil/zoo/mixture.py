@@ -26,9 +26,9 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
     """p(y | x) = Σ_z p(z | x) p(y | x, z): a gate over K components and one expert for each.
 
     Gate and experts see features φ = [1, h(x)] of the evidence, h a trunk: the identity (linear), a network, or of
-    evidence that is a dictionary ``joint.Readers`` of its parts. A factor with ``evidence=False`` sees only the 1, which
-    gives the decompositions p(y|x,z) p(z|x), p(y|x,z) p(z) and p(y|z) p(z|x); without evidence in the data it is a
-    plain mixture.
+    evidence that is a dictionary ``joint.Readers`` of its parts. A factor with ``evidence=False`` sees only the 1,
+    which gives the decompositions p(y|x,z) p(z|x), p(y|x,z) p(z) and p(y|z) p(z|x); without evidence in the data it is
+    a plain mixture.
 
     * Gaussian mixture: ``Mixture(LinearGaussian(), components=3)`` on data without evidence
     * mixture of linear experts: the same on data with evidence
