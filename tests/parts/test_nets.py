@@ -59,6 +59,13 @@ def test_a_residual_network_is_that_of_its_equation(x64: None) -> None:
     for first, second in net.layers:
         state = state + layer(second, np.maximum(layer(first, norm(state)), 0.0))
     assert np.allclose(net(jnp.asarray(x)), norm(state), atol=1e-12)
+    net = Residual(5, 2, "relu").initialise(3, jax.random.key(0), condition=4)
+    condition = np.arange(4.0)
+    seen = np.maximum(layer(net.embedding[1], np.maximum(layer(net.embedding[0], condition), 0.0)), 0.0)
+    state = layer(net.entry, x)
+    for (first, second), each in zip(net.layers, net.conditions, strict=True):
+        state = state + layer(second, np.maximum(layer(first, norm(state)) + layer(each, seen), 0.0))
+    assert np.allclose(net(jnp.asarray(x), jnp.asarray(condition)), norm(state), atol=1e-12)
     with pytest.raises(ValueError, match="blocks: expected a positive whole number"):
         Residual(4, 0)
     with pytest.raises(ValueError, match="no parameters yet"):

@@ -56,8 +56,8 @@ class Field(eqx.Module):
 class NeuralField(Field):
     """v(z_t, t, x) = W net([z_t, time features, encoder(x)]).
 
-    ``net``: a network of one vector; ``encoder``: one that reads the evidence first, of a dictionary
-    ``joint.Readers`` of its parts. The time is seen as t and the sine
+    ``net``: a network of one vector (a ``Residual`` is conditional on time and evidence in every block); ``encoder``: one
+    that reads the evidence first, of a dictionary ``joint.Readers`` of its parts. The time is seen as t and the sine
     and cosine of six frequencies. Without parameters until ``initialise``.
     """
 
@@ -77,12 +77,16 @@ class NeuralField(Field):
             )
         key_net, key_encoder, key_output = jax.random.split(key, 3)
         shape, given = tuple(query.shape), flat_size(evidence)
-        inputs, encoder = int(np.prod(shape)) + 1 + 2 * len(FREQUENCIES), self.encoder
+        inputs, condition, encoder = int(np.prod(shape)), 1 + 2 * len(FREQUENCIES), self.encoder
         if given:
             sizes = seen_sizes(encoder, evidence)
-            encoder = encoder.initialise(sizes, key_encoder)
-            inputs += encoder.outputs(sizes)
-        net = self.net.initialise(inputs, key_net)
+            encoder, read = encoder.initialise(sizes, key_encoder), encoder.outputs(sizes)
+            inputs, condition = inputs + read, condition + read
+        if isinstance(self.net, Residual):
+            net = self.net.initialise(inputs, key_net, condition)
+        else:
+            inputs += 1 + 2 * len(FREQUENCIES)
+            net = self.net.initialise(inputs, key_net)
         output = he_normal(net.outputs(inputs), int(np.prod(shape)), key_output, SMALL)
         return NeuralField(net=net, encoder=encoder, path=self.path, output=output, shape=shape, inputs=given)
 
@@ -96,9 +100,13 @@ class NeuralField(Field):
             raise ValueError("evidence: this model is p(y | x), and there is none")
         time = jnp.asarray(time, float)
         phases = jnp.asarray(FREQUENCIES, time.dtype) * time
-        seen = [value.ravel(), time[None], jnp.sin(phases), jnp.cos(phases)]
-        seen += [] if given is None else [given]
-        return self.output(self.net(jnp.concatenate(seen))).reshape(value.shape)
+        when = [time[None], jnp.sin(phases), jnp.cos(phases)]
+        what = [] if given is None else [given]
+        if isinstance(self.net, Residual):
+            features = self.net(jnp.concatenate([value.ravel(), *what]), jnp.concatenate([*when, *what]))
+        else:
+            features = self.net(jnp.concatenate([value.ravel(), *when, *what]))
+        return self.output(features).reshape(value.shape)
 
 
 def as_field(found: Any, path: Path) -> Field:

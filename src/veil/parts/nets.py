@@ -266,11 +266,12 @@ class MLP(eqx.Module):
 
 
 class Residual(eqx.Module):
-    """A residual network: h = W_in x, then ``blocks`` times h + W_2 act(W_1 norm(h)), and norm(h) at the end.
+    """A residual network: h = W_in x, then ``blocks`` times h + W_2 act(W_1 norm(h) + C c), and norm(h) at the end.
 
     ``width`` numbers throughout, layers normalised first (He et al. 2016; Ba et al. 2016; Xiong et al. 2020): trains
     deeper and faster than an ``MLP`` of the same size where the function is rough, as fields of flows are. Every second
-    layer starts small, so that the network starts near a linear one. Without parameters until ``initialise``.
+    layer starts small, so that the network starts near a linear one. With a condition (of a field the time and the
+    evidence) every block sees c = act(E_2 act(E_1 condition)), half as wide. Without parameters until ``initialise``.
     """
 
     width: int = eqx.field(static=True, default=512)
@@ -278,18 +279,27 @@ class Residual(eqx.Module):
     activation: Activation = eqx.field(static=True, default="silu")
     entry: Dense | None = parameter()
     layers: tuple[tuple[Dense, Dense], ...] | None = parameter()
+    embedding: tuple[Dense, Dense] | None = None
+    conditions: tuple[Dense, ...] = ()
 
     def __check_init__(self) -> None:
         positive("width", self.width)
         positive("blocks", self.blocks)
         known_activation(self.activation)
 
-    def initialise(self, inputs: int, key: PRNGKeyArray) -> "Residual":
-        key_entry, *keys = jax.random.split(key, 1 + 2 * self.blocks)
-        width = self.width
+    def initialise(self, inputs: int, key: PRNGKeyArray, condition: int = 0) -> "Residual":
+        """For vectors of so many numbers, and conditions of so many (0: there are none)."""
+        key_entry, key_condition, *keys = jax.random.split(key, 2 + 2 * self.blocks)
+        width, narrow = self.width, max(1, self.width // 2)
         pairs = zip(keys[::2], keys[1::2], strict=True)
         layers = tuple((he_normal(width, width, a, 0.5), he_normal(width, width, b, 0.05)) for a, b in pairs)
-        return Residual(width, self.blocks, self.activation, he_normal(inputs, width, key_entry, 0.5), layers)
+        entry = he_normal(inputs, width, key_entry, 0.5)
+        if not condition:
+            return Residual(width, self.blocks, self.activation, entry, layers)
+        first, second, *rest = jax.random.split(key_condition, 2 + self.blocks)
+        embedding = he_normal(condition, narrow, first, 0.5), he_normal(narrow, narrow, second, 0.5)
+        conditions = tuple(he_normal(narrow, width, each, 0.5) for each in rest)
+        return Residual(width, self.blocks, self.activation, entry, layers, embedding, conditions)
 
     def outputs(self, inputs: int) -> int:
         return self.width
@@ -303,12 +313,19 @@ class Residual(eqx.Module):
         """The encoder that goes with it as a decoder: another of its kind, without parameters."""
         return Residual(self.width, self.blocks, self.activation)
 
-    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+    def __call__(self, x: Float[Array, " in"], condition: Float[Array, " C"] | None = None) -> Float[Array, " out"]:
         if self.entry is None or self.layers is None:
             raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
-        state = self.entry(x)
-        for first, second in self.layers:
-            state = state + second(activated(self.activation, first(normalised(state))))
+        act = lambda x: activated(self.activation, x)  # noqa: E731
+        state, seen = self.entry(x), None
+        if self.embedding is not None:
+            if condition is None:
+                raise ValueError("condition: this network is conditional on one; give it")
+            first, second = self.embedding
+            seen = act(second(act(first(condition))))
+        for i, (first, second) in enumerate(self.layers):
+            inside = first(normalised(state))
+            state = state + second(act(inside if seen is None else inside + self.conditions[i](seen)))
         return normalised(state)
 
 
