@@ -19,7 +19,8 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "flow-matching": ("flow-matching", {"average": 0.999}),
     "diffusion": ("diffusion", {"average": 0.999}),
 }
-WHOLE = ("flow",)  # policies that cannot leave out what is missing: the last action counts again behind an episode
+# whose density cannot leave out what is missing: the last action counts again behind an episode (Chi et al. 2023)
+WHOLE = ("flow", "flow-matching", "diffusion")
 MEASURED, COMPILED = 24, 4  # steps whose time is taken, and those of them that a fit takes while it compiles
 TRIED = 50  # episodes of our own worlds; they are played at once
 FEW = 5  # of others

@@ -157,7 +157,7 @@ def _sequences(
                 raise Refusal(f"{option}: a stream holds sequences as they are (query [N, T, ...]); leave it out")
         return open_data(source, query, evidence, weight, blocks)
     if how.episode is None and how.time is None:
-        data = open_data(source, query, evidence, weight, steps=False)
+        data = open_data(source, query, evidence, weight, steps=False, chunks=chunks)
     elif is_file(source) and not is_many(source):
         data = read(source, query, evidence, weight, episode=how.episode, time=how.time)
     else:

@@ -201,8 +201,12 @@ def sample(
     table: list[tuple[str, Any]] = []
     if given is not None:
         drawn = trees.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)
-        table.append(("row", np.repeat(np.arange(len(given)), count)))
-        table += [(name, np.repeat(given[:, i], count)) for i, name in enumerate(columns.evidence)]
+        table.append(("row", np.repeat(np.arange(len(trees.first(given))), count)))
+        if trees.is_tree(given) or given.ndim != 2:
+            found = [("/".join(("evidence", *path)), leaf) for path, leaf in trees.leaves(given)]
+        else:
+            found = [(name, given[:, i]) for i, name in enumerate(columns.evidence)]
+        table += [(name, np.repeat(column, count, axis=0)) for name, column in found]
     if all(leaf.ndim == 2 for _, leaf in trees.leaves(drawn)):
         table += tables.named(drawn, columns.names)
     else:

@@ -11,8 +11,6 @@ from veil.host.progress import Progress
 from veil.learning.learner import RUNNING, told
 from veil.learning.loop import Records
 
-LOOKS = 5  # held-out data are scored so often as one looks
-
 
 class Watch:
     """Looks on after each stretch of steps, and says when held-out data ask for the end."""
@@ -83,7 +81,8 @@ class Watch:
     def period(self, steps: int) -> int | None:
         """Held-out data are scored fifty times in a run, looks are ten, at steps that do not depend on the clock."""
         self._period = max(1, steps // 50)
-        self._look_period = LOOKS * self._period if self._held_out is not None else max(1, steps // 10)
+        whole = self._period if self._held_out is not None else 1
+        self._look_period = whole * max(1, -(-steps // (10 * whole)))
         if self._held_out is not None:
             return self._period
         return None if self._look is None else self._look_period
