@@ -78,7 +78,11 @@ def imitate(
     draws: options.Draws = None,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", help="As many steps as fit into so many.", rich_help_panel=options.LEARNING),
+        typer.Option(
+            "--minutes",
+            help="As many steps as fit into so many; compiling and trials come on top.",
+            rich_help_panel=options.LEARNING,
+        ),
     ] = None,
     steps: options.Steps = None,
     batch_size: options.BatchSize = None,

@@ -55,15 +55,14 @@ class Imitation:
 
         from veil.learning.fitting import fit
 
-        begin, at = time.perf_counter(), dict[int, float]()
+        at: dict[int, float] = {}
         key = jax.random.key(seed)
         note = lambda values: at.update({values["step"]: time.perf_counter()})  # noqa: E731
         arguments = {name: value for name, value in arguments.items() if value is not None}
         fit(model, data, key=key, steps=MEASURED, record=note, progress=False, **arguments)
         assert self.minutes is not None
         pace = (at[MEASURED - 1] - at[COMPILED - 1]) / (MEASURED - COMPILED)
-        left = 60 * self.minutes - (time.perf_counter() - begin)
-        return max(MEASURED, int(left / max(pace, 1e-6)))
+        return max(MEASURED, int(60 * self.minutes / max(pace, 1e-6)))
 
     def looks(self, quiet: bool) -> dict[str, Any]:
         """What a fit is told so that the policy is tried while it learns."""
