@@ -4,22 +4,25 @@ from typing import Annotated
 
 import typer
 
-from veil.cli import collecting, exporting, fitting, forecasting, listing, pages, using
+from veil.cli import acting, collecting, exporting, fitting, forecasting, imitating, listing, pages, using
 from veil.cli.program import Program
 
 app = typer.Typer(cls=Program, add_completion=False, rich_markup_mode="rich")
-app.command("models")(listing.models)
-app.command("data")(listing.data)
-app.command("fit")(fitting.fit)
-app.command("evaluate")(using.evaluate)
-app.command("log-prob")(using.log_prob)
-app.command("sample")(using.sample)
-app.command("infer")(using.infer)
-app.command("forecast")(forecasting.forecast)
-app.command("collect")(collecting.collect)
-app.command("export")(exporting.export)
-app.command("report")(pages.report)
-app.command("tour")(pages.tour)
+FIT, ACT, LOOK = "Models and data", "Acting", "Pages and programs"
+app.command("models", rich_help_panel=FIT)(listing.models)
+app.command("data", rich_help_panel=FIT)(listing.data)
+app.command("fit", rich_help_panel=FIT)(fitting.fit)
+app.command("evaluate", rich_help_panel=FIT)(using.evaluate)
+app.command("log-prob", rich_help_panel=FIT)(using.log_prob)
+app.command("sample", rich_help_panel=FIT)(using.sample)
+app.command("infer", rich_help_panel=FIT)(using.infer)
+app.command("forecast", rich_help_panel=FIT)(forecasting.forecast)
+app.command("imitate", rich_help_panel=ACT)(imitating.imitate)
+app.command("act", rich_help_panel=ACT)(acting.act)
+app.command("collect", rich_help_panel=ACT)(collecting.collect)
+app.command("report", rich_help_panel=LOOK)(pages.report)
+app.command("tour", rich_help_panel=LOOK)(pages.tour)
+app.command("export", rich_help_panel=LOOK)(exporting.export)
 
 
 def _version(wanted: bool) -> bool:

@@ -1,16 +1,26 @@
 """``veil fit``: a model and data in, a run directory out."""
 
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import typer
 
 from veil.cli import options
+from veil.cli.imitation import Imitation
 from veil.cli.learning import Asked, choose
 from veil.cli.program import COMMAND, Refusal, notes
 from veil.cli.resuming import NOT_OF_THE_FIT, begun, check_same, going_on
 from veil.cli.running import Running
 from veil.cli.waiting import waiting
+
+OF_MODELS = (
+    "components", "covariance", "head", "gate", "experts", "hidden", "activation", "start", "latent", "decoder",
+    "memory", "width", "depth", "layers", "knots", "path", "draws",
+)  # fmt: skip
 
 
 def fit(
@@ -57,6 +67,7 @@ def fit(
     batch_size: options.BatchSize = None,
     carry: options.Carry = False,
     learning_rate: options.LearningRate = None,
+    average: options.Average = None,
     restarts: options.Restarts = 1,
     tolerance: options.Tolerance = None,
     held_out: options.HeldOut = None,
@@ -82,7 +93,18 @@ def fit(
     A fit that was stopped, by Ctrl-C or by force, goes on by the same command with --resume; --steps may be others:
     with more a fit, finished or not, becomes longer, and with no more than were taken it ends where it is.
     """
-    wanted = {name: value for name, value in locals().items() if value is not None and name not in NOT_OF_THE_FIT}
+    learn(locals())
+
+
+def learn(given: Mapping[str, Any], policy: Imitation | None = None) -> None:
+    """Do what the options of ``veil fit`` say, by name (those left out have their defaults), for a ``policy`` too."""
+    named = given if policy is None else policy.asked
+    wanted = {name: value for name, value in named.items() if value is not None and name not in NOT_OF_THE_FIT}
+    defaults = {name: option.default for name, option in signature(fit).parameters.items()}
+    words = SimpleNamespace(**{**defaults, **{name: value for name, value in given.items() if name in defaults}})
+    model, data, out, quiet, steps = words.model, words.data, Path(words.out), words.quiet, words.steps
+    decoder, stream, bad, window, carry = words.decoder, words.stream, words.bad, words.window, words.carry
+    select, held_out, seed = words.select, words.held_out, words.seed
 
     import jax
 
@@ -93,29 +115,12 @@ def fit(
     from veil.model import Stepwise
     from veil.saved import runs, unfinished
 
-    given: dict[str, Any] = {
-        "components": components,
-        "covariance": covariance,
-        "head": head,
-        "gate": gate,
-        "experts": experts,
-        "hidden": None if hidden is None else _sizes(hidden),
-        "activation": activation,
-        "start": start,
-        "latent": latent,
-        "decoder": decoder,
-        "memory": memory,
-        "width": width,
-        "depth": depth,
-        "layers": layers,
-        "knots": knots,
-        "path": path,
-        "draws": draws,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    entry = _entry(model, given)
+    options_given: dict[str, Any] = {name: vars(words)[name] for name in OF_MODELS if vars(words)[name] is not None}
+    if words.hidden is not None:
+        options_given["hidden"] = _sizes(words.hidden)
+    entry = _entry(model, options_given)
     done = None
-    if resume and unfinished.is_finished(out):
+    if words.resume and unfinished.is_finished(out):
         run = runs.read(out)
         check_same(out, run.config.get("asked"), wanted)
         with jax.enable_x64(run.precision == "float64"):
@@ -127,31 +132,23 @@ def fit(
             return
     taken = 0 if done is None else done.status.steps
     asked = Asked(
-        objective,
-        posterior,
-        gradient,
-        samples,
-        refine_steps,
-        beta,
-        warm_up,
-        free_nats,
-        kl_balance,
-        learning_rate,
-        steps and steps - taken,
-        tolerance,
-        mixed_precision or None,
+        **{
+            each.name: vars(words)[each.name] for each in fields(Asked) if each.name not in ("steps", "mixed_precision")
+        },
+        steps=steps and steps - taken,
+        mixed_precision=words.mixed_precision or None,
     )
     if decoder is not None and (decoder in IMAGES or "=" in decoder):  # of which shapes the data say
-        del given["decoder"]
-    candidates = selecting.candidates(entry, given, select) if select is not None else {"": given}
-    if block_rows is not None and not stream:
+        del options_given["decoder"]
+    candidates = selecting.candidates(entry, options_given, select) if select is not None else {"": options_given}
+    if words.block_rows is not None and not stream:
         raise Refusal("--block-rows: only --stream reads in blocks")
     if bad not in (None, "refuse", "skip"):
         raise Refusal(f"--bad: expected refuse or skip; got {bad!r}")
-    for option, value in (("--bad", bad), ("--image-size", image_size)):
+    for option, value in (("--bad", bad), ("--image-size", words.image_size)):
         if value is not None and not stream:
             raise Refusal(f"{option}: it is about streams; add --stream")
-    if criterion is not None and select is None:
+    if words.criterion is not None and select is None:
         raise Refusal("--criterion: only --select chooses by one")
     if stream and select is not None:
         raise Refusal("--select: it needs the data in memory; leave --stream out")
@@ -159,45 +156,63 @@ def fit(
         raise Refusal("--held-out: a stream cannot be split")
     if carry and window is None:
         raise Refusal("--carry: from one window to the next; say how long they are with --window")
-    how: Any = reading.Sequences(episode, time, None if carry else window)
+    how: Any = reading.Sequences(words.episode, words.time, None if carry else window)
     if not isinstance(entry.build(next(iter(candidates.values()))), Stepwise):
-        for option, given_value in zip(("--episode", "--time", "--window"), (episode, time, window), strict=True):
-            if given_value is not None:
+        for option, value in (("--episode", words.episode), ("--time", words.time), ("--window", window)):
+            if value is not None:
                 raise Refusal(f"{option}: {entry.name} is a model of single rows; leave it out")
-        how = None
+        how = reading.Sequences() if policy is not None and policy.per_episode else None
     if held_out is not None and not 0 < held_out < 1:
         raise Refusal(f"--held-out: expected a fraction between 0 and 1; got {held_out:g}")
-    running = Running(checkpoint_every, resume, log, devices, coordinator, processes, process)
+    running = Running(
+        words.checkpoint_every,
+        words.resume,
+        words.log,
+        words.devices,
+        words.coordinator,
+        words.processes,
+        words.process,
+    )
     running.check(select)
     running.meet()
     quiet = quiet or not running.leads
     if running.leads:
-        unfinished.check_free(out, force or taken > 0)
+        unfinished.check_free(out, words.force or taken > 0)
 
     with notes(quiet):
         plain = reading.Blocks()
-        size = reading.image_size(image_size)
-        blocks = reading.Blocks(block_rows or plain.rows, bad or plain.bad, size) if stream else None
+        size = reading.image_size(words.image_size)
+        blocks = reading.Blocks(words.block_rows or plain.rows, bad or plain.bad, size) if stream else None
         with waiting("reading", quiet):
-            asked_for = reading.names(query, "--query"), reading.names(evidence, "--evidence")
-            found = reading.open_data(data, *asked_for, weight, blocks, how)
+            asked_for = reading.names(words.query, "--query"), reading.names(words.evidence, "--evidence")
+            parts = policy.chunks if policy is not None else None
+            found = reading.open_data(data, *asked_for, words.weight, blocks, how, chunks=parts)
+            if policy is not None and policy.held is not None:
+                held_out = reading.open_data(data, *asked_for, words.weight, blocks, how, chunks=policy.held)
         _check_roles(entry, data, found, blocks, how is not None)
         candidates = {name: with_shapes(entry, chosen, decoder, found) for name, chosen in candidates.items()}
         models = {name: entry.build(chosen) for name, chosen in candidates.items()}
+        if policy is not None:
+            models = {name: policy.made(made, found) for name, made in models.items()}
         learning = choose(next(iter(models.values())), asked, found.evidence_shape is not None)
-        precision = precision or ("float32" if learning.by_gradients else "float64")
+        precision = words.precision or ("float32" if learning.by_gradients else "float64")
         if precision not in runs.PRECISIONS:
             raise Refusal(f"--precision: expected one of {', '.join(runs.PRECISIONS)}; got {precision!r}")
-        settings = {"steps": steps and steps - taken, "batch_size": batch_size, "tolerance": tolerance}
-        settings |= {"window": window if carry else None, "restarts": 1 if taken else restarts}
+        if policy is not None and policy.minutes is not None:
+            with waiting("measuring", quiet):
+                steps = policy.steps(models[""], found, {**learning.arguments, "batch_size": words.batch_size}, seed)
+            asked = replace(asked, steps=steps)
+            learning = choose(models[""], asked, found.evidence_shape is not None)
+        settings = {"steps": steps and steps - taken, "batch_size": words.batch_size, "tolerance": words.tolerance}
+        settings |= {"window": window if carry else None, "restarts": 1 if taken else words.restarts}
         settings = {name: value for name, value in settings.items() if value is not None}
-        with jax.enable_x64(precision == "float64"), running.place(out, force or taken > 0) as folder:
+        with jax.enable_x64(precision == "float64"), running.place(out, words.force or taken > 0) as folder:
             if running.leads:
                 begun(out, folder, wanted, taken)
             key = jax.random.key(seed)
             arguments = {**settings, **learning.arguments, "key": key, "progress": False if quiet else None}
             if select is None:
-                arguments["held_out"] = held_out
+                arguments |= {"held_out": held_out} | ({} if policy is None else policy.looks(quiet))
                 if done is not None:
                     arguments |= going_on(done, arguments)
                 chosen, result = "", running.fit(done.model if done else models[""], found, folder, arguments, taken)
@@ -205,27 +220,28 @@ def fit(
                 if not running.leads:
                     return
             else:
-                selection = selecting.choose(models, found, criterion, held_out, arguments)
+                selection = selecting.choose(models, found, words.criterion, held_out, arguments)
                 chosen, result = selection.best, selection.fit
                 (folder / runs.METRICS).write_text("".join(map(json_line, selecting.metrics(selection))), "utf-8")
                 (folder / selecting.FILE).write_text(json_line(selecting.record(selection)), "utf-8")
             with waiting("evaluating", quiet):
                 evaluation = _evaluate(result, found, jax.random.fold_in(key, 1))
             _finish(folder, result, evaluation)
-            record = {**settings, **asked.record(), "objective": learning.name, "steps": steps, "restarts": restarts}
-            record |= {"held_out": held_out, "select": select, "criterion": criterion, "stream": stream}
-            record |= {"devices": devices, "processes": processes}
+            record = {**settings, **asked.record(), "objective": learning.name, "steps": steps}
+            same = ("restarts", "held_out", "select", "criterion", "stream", "devices", "processes")
+            record |= {name: vars(words)[name] for name in same}
             record |= {"bad": bad, "image_size": size, "window": window, "carry": carry or None}
             runs.write_config(
                 folder,
                 runs.configuration(
                     model=entry.name,
                     options=candidates[chosen],
-                    data=_data_record(data, found, weight, evaluation.rows, blocks, how, asked_for),
+                    data=_data_record(data, found, words.weight, evaluation.rows, blocks, how, asked_for, parts),
                     fit={"seed": seed, **{name: value for name, value in record.items() if value is not None}},
                     precision=precision,
                     command=COMMAND.get(),
                     asked=wanted,
+                    act=None if policy is None else policy.act,
                 ),
             )
     if not quiet:
@@ -236,8 +252,9 @@ def fit(
         typer.echo(f"{entry.name} on {found.name}: {status.reason} after {status.steps} steps")
         if len(checks):
             typer.echo(f"held-out data, at best {checks[:, 1].max():.6g} nats per {one}")
+        which = "of all rows " if isinstance(held_out, float) else ""
         typer.echo(
-            f"log-likelihood {'of all rows ' if len(checks) else ''}{evaluation.log_likelihood:.4f} nats "
+            f"log-likelihood {which}{evaluation.log_likelihood:.4f} nats "
             f"({evaluation.kind}), {evaluation.log_likelihood_per_datum:.6g} per {one}"
             + (f", BIC {evaluation.bic:.2f}" if evaluation.bic is not None else "")
         )
@@ -286,7 +303,14 @@ def _check_roles(entry: Any, source: str, data: Any, blocks: Any, sequential: bo
 
 
 def _data_record(
-    source: str, data: Any, weight: str | None, rows: int, blocks: Any, how: Any, asked: tuple[Any, Any]
+    source: str,
+    data: Any,
+    weight: str | None,
+    rows: int,
+    blocks: Any,
+    how: Any,
+    asked: tuple[Any, Any],
+    chunks: Any = None,
 ) -> dict[str, Any]:
     from veil.cli.reading import all_columns, check_column, column_names, is_file, is_table
     from veil.data.recorded.opening import is_recording
@@ -307,6 +331,7 @@ def _data_record(
     return {
         "sequences": sequences,
         "parts": parts,
+        "chunks": None if chunks is None else chunks._asdict(),
         "source": str(Path(source).absolute()) if is_file(source) else source,
         "name": data.name,
         "rows": rows,

@@ -48,6 +48,7 @@ class Asked:
     steps: int | None = None
     tolerance: float | None = None
     mixed_precision: bool | None = None
+    average: float | None = None
 
     def record(self) -> dict[str, Any]:
         """What was given, for the configuration of the run."""
@@ -72,6 +73,7 @@ def choose(model: Any, asked: Asked, evidence: bool = False) -> Learning:
     from veil.model import ClosedForm, Tractable
     from veil.objective import Pathwise
     from veil.parts.fields import Transporting
+    from veil.zoo.episodic import Episodes
     from veil.zoo.vae import VAE
 
     _known("--objective", asked.objective, OBJECTIVES)
@@ -85,7 +87,8 @@ def choose(model: Any, asked: Asked, evidence: bool = False) -> Learning:
     tractable = isinstance(model, Tractable)
     closed = isinstance(model, ClosedForm) and model.closed_form
     exact = tractable and asked.posterior in (None, "exact")
-    ways = evidence and isinstance(model, VAE) and model.evidence and isinstance(usual_gradient(model), Pathwise)
+    inner = model.model if isinstance(model, Episodes) else model
+    ways = evidence and isinstance(inner, VAE) and inner.evidence and isinstance(usual_gradient(inner), Pathwise)
     changed = any(value is not None for value in (asked.beta, asked.warm_up, asked.free_nats, asked.kl_balance))
     bound = "importance-weighted" if ways and not changed else "elbo"
     usual = ("em" if closed and rate is None else "marginal") if exact else bound
@@ -118,12 +121,18 @@ def choose(model: Any, asked: Asked, evidence: bool = False) -> Learning:
         made["posterior"] = posterior
     if asked.mixed_precision and not by_gradients:
         raise Refusal("--mixed-precision: it is of networks that learn by gradients, and this fit is EM; leave it out")
-    if rate is not None or asked.mixed_precision:
-        from veil.learning.choices import default_optimiser, usual_optimiser
+    if asked.average is not None and not by_gradients:
+        raise Refusal("--average: it is of parameters that learn by gradients, and this fit is EM; leave it out")
+    if asked.average is not None and not 0 <= asked.average < 1:
+        raise Refusal(f"--average: expected a decay from 0 to below 1, such as 0.999; got {asked.average:g}")
+    if rate is not None or asked.mixed_precision or asked.average is not None:
+        from veil.learning.choices import RATE_OF_WAYS, default_optimiser, usual_optimiser
 
         steps = asked.steps or 2000
+        if rate is None and ways and name == "importance-weighted":
+            rate = RATE_OF_WAYS
         chosen = usual_optimiser(model, steps) if rate is None else default_optimiser(steps, rate)
-        made["optimiser"] = replace(chosen, mixed_precision=bool(asked.mixed_precision))
+        made["optimiser"] = replace(chosen, mixed_precision=bool(asked.mixed_precision), average=asked.average)
     return Learning(name, by_gradients, made)
 
 

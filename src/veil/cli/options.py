@@ -136,6 +136,9 @@ BatchSize = Annotated[int | None, _in(LEARNING, "--batch-size", "Rows that a ste
 LearningRate = Annotated[
     float | None, _in(LEARNING, "--learning-rate", "Learn by gradients: Adam from this rate to zero.")
 ]
+Average = Annotated[
+    float | None, _in(LEARNING, "--average", "Learn a moving average of the parameters, of this decay a step: 0.999.")
+]
 Restarts = Annotated[int, _in(LEARNING, "--restarts", "Starts, of which the best is kept.", min=1)]
 Tolerance = Annotated[
     float | None, _in(LEARNING, "--tolerance", "EM stops when fewer nats per datum are left to gain.")

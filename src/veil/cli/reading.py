@@ -38,6 +38,18 @@ class Sequences(NamedTuple):
     window: int | None = None
 
 
+class Chunks(NamedTuple):
+    """What a policy's datum is of a recording: how many observations and actions, of which episodes (None: of all).
+
+    ``repeat``: whether an episode's last action counts again behind its end.
+    """
+
+    observations: int = 1
+    horizon: int | None = None
+    repeat: bool = False
+    episodes: list[int] | None = None
+
+
 def names(text: str | None, option: str) -> list[str] | None:
     """A comma-separated list of columns; a name with a comma in it goes in double quotes.
 
@@ -98,14 +110,15 @@ def open_data(
     blocks: Blocks | None = None,
     sequences: Sequences | None = None,
     steps: bool = True,
+    chunks: Chunks | None = None,
 ) -> Data | Stream:
     """The data in the roles asked for, or in those they have by default; with ``blocks`` as a stream.
 
     With ``sequences`` as sequences: rows that no column tells apart are one. Of a recording one datum is a step, or
-    without ``steps`` an episode.
+    without ``steps`` an episode; with ``chunks`` what a policy of them learns from.
     """
     if sequences is not None:
-        return _sequences(source, query, evidence, weight, blocks, sequences)
+        return _sequences(source, query, evidence, weight, blocks, sequences, chunks)
     if is_file(source):
         if blocks is not None and is_recording(Path(source)):
             raise Refusal(f"--stream reads tables and images; {source} is a recording, which is read whole")
@@ -116,9 +129,12 @@ def open_data(
         if (query or steps) and weight is None and is_recording(Path(source)):
             if source in RECORDINGS and not query and not evidence:
                 return load(source)
-            found = recording(Path(source))  # vectors stand side by side; with an image they are a dictionary
+            how = chunks or Chunks()
+            found = recording(Path(source), how.episodes)
+            # vectors stand side by side; with an image they are a dictionary
             together = query if not query or set(query) & set(found.images) else [query]
-            return found.data(together, evidence, sequences=not steps)
+            more: Any = {"observations": how.observations, "horizon": how.horizon, "repeat": how.repeat}
+            return found.data(together, evidence, sequences=not steps, **more)
         return read(source, query, evidence, weight)
     if blocks is not None:
         raise Refusal(f"--stream reads files; {source} is an example, which is in memory anyway")
@@ -133,6 +149,7 @@ def _sequences(
     weight: str | None,
     blocks: Blocks | None,
     how: Sequences,
+    chunks: Chunks | None = None,
 ) -> Data | Stream:
     if blocks is not None:
         for option, value in zip(("--episode", "--time", "--window"), how, strict=True):
@@ -140,7 +157,7 @@ def _sequences(
                 raise Refusal(f"{option}: a stream holds sequences as they are (query [N, T, ...]); leave it out")
         return open_data(source, query, evidence, weight, blocks)
     if how.episode is None and how.time is None:
-        data = open_data(source, query, evidence, weight, steps=False)
+        data = open_data(source, query, evidence, weight, steps=False, chunks=chunks)
     elif is_file(source) and not is_many(source):
         data = read(source, query, evidence, weight, episode=how.episode, time=how.time)
     else:
@@ -197,10 +214,11 @@ def like_run(
             raise Refusal(f"{option}: {run.model_name} is a model of single rows; leave it out")
     for option, given, known in (("--query", query, columns.query), ("--evidence", evidence, columns.evidence)):
         if given is not None and len(given) != len(known) and columns.parts is None:
-            raise Refusal(f"{option}: the run has {len(known)} such columns ({_some(known)}); got {len(given)}")
+            raise Refusal(f"{option}: the run has {len(known)} such columns ({some(known)}); got {len(given)}")
     weigh = columns.weight if weight else None
     if columns.parts is not None and is_file(source) and is_recording(Path(source)):
-        data = open_data(source, query or columns.parts["query"], evidence or columns.parts["evidence"])
+        asked = query or columns.parts["query"], evidence or columns.parts["evidence"]
+        data = open_data(source, *asked, chunks=chunks_of(run))
     elif not (_is_row(columns.query_shape) and _is_row(columns.evidence_shape)):
         data = _arrays(source, columns, weigh, blocks)
     else:
@@ -241,16 +259,23 @@ def _like_sequences(
         query, evidence = query or list(columns.query), evidence or list(columns.evidence) or None
     elif is_file(source) and is_recording(Path(source)):
         query, evidence = query or fitted["query"], evidence or fitted["evidence"]
-    data = open_data(source, query, evidence, columns.weight if weight and table else None, blocks, how)
+    weigh = columns.weight if weight and table else None
+    data = open_data(source, query, evidence, weigh, blocks, how, chunks=chunks_of(run))
     data = _called(data, columns)
-    shapes = _of_a_step(data.query_shape), _of_a_step(data.evidence_shape or ())
-    like = _of_a_step(columns.query_shape), _of_a_step(columns.evidence_shape)
+    shapes = of_a_step(data.query_shape), of_a_step(data.evidence_shape or ())
+    like = of_a_step(columns.query_shape), of_a_step(columns.evidence_shape)
     if shapes != like:
         raise ValueError(
             f"{source}: query and evidence of each step have the shapes {_shapes(*shapes)}; the run was fitted to "
             f"{_shapes(*like)}"
         )
     return data
+
+
+def chunks_of(run: Any) -> Chunks | None:
+    """What a datum of a policy's run is, of any episodes."""
+    known = run.columns.chunks
+    return None if known is None else Chunks(**known | {"episodes": None})
 
 
 def _called(data: Data | Stream, columns: Any) -> Data | Stream:
@@ -269,7 +294,8 @@ def _is_row(shape: Any) -> bool:
     return not trees.is_tree(shape) and len(shape) < 2
 
 
-def _of_a_step(shape: Any) -> Any:
+def of_a_step(shape: Any) -> Any:
+    """The shape of one step of sequences."""
     return trees.map(lambda each: tuple(each[1:]), shape)
 
 
@@ -303,59 +329,9 @@ def _arrays(source: str, columns: Any, weight: str | None, blocks: Blocks | None
     blocks = blocks._replace(image_size=columns.query_shape[:2])
     data = open_data(source, None, ["folder"] if columns.evidence else None, None, blocks)
     if data.evidence_names != columns.evidence:
-        found, fitted = _some(data.evidence_names), _some(columns.evidence)
+        found, fitted = some(data.evidence_names), some(columns.evidence)
         raise ValueError(f"{source}: the sub-folders are {found}; the run was fitted to {fitted}")
     return data
-
-
-def evidence_values(run: Any, source: str, evidence: list[str] | None) -> Any:
-    """The evidence columns of a run, alone: rows to sample for."""
-    columns = run.columns
-    if evidence is not None and len(evidence) != len(columns.evidence):
-        raise Refusal(f"--evidence: the run has {len(columns.evidence)} such columns; got {len(evidence)}")
-    try:
-        parts = columns.parts if is_file(source) and is_recording(Path(source)) else None
-        data = open_data(source, evidence or (parts["evidence"] if parts else list(columns.evidence)), None)
-    except ValueError as error:
-        if "there is no column" not in str(error):
-            raise
-        found = str(error).removeprefix("query: ")
-        said = f"{found}. The run's evidence is {_some(columns.evidence)}; name others with --evidence"
-        raise Refusal(said) from error
-    assert isinstance(data, Data)
-    if data.observed is not None:
-        raise ValueError(f"{source}: evidence must be complete; some entries are missing")
-    return data.query
-
-
-def evidence_sequences(run: Any, source: str) -> tuple[Any, Any]:
-    """The evidence of sequences, alone, [N, T, P], and which of its steps are there (None: all)."""
-    columns, fitted = run.columns, run.columns.sequences
-    data: Data | Stream
-    if is_file(source) and is_recording(Path(source)):
-        data = _only_evidence(open_data(source, None, fitted["evidence"], steps=False))
-    elif is_table(source):
-        known = all_columns(source)
-        here = lambda column: column if column in known else None  # noqa: E731
-        how = Sequences(here(fitted["episode"]), here(fitted["time"]))
-        data = open_data(source, list(columns.evidence), None, sequences=how)
-    else:
-        whole = open_data(source, None, None)
-        data = whole if whole.evidence_shape is None else _only_evidence(whole)
-    assert isinstance(data, Data)
-    if data.observed is not None:
-        raise ValueError(f"{source}: evidence must be complete; some entries are missing")
-    shape, like = _of_a_step(data.query_shape), _of_a_step(columns.evidence_shape)
-    if shape != like:
-        raise ValueError(
-            f"{source}: evidence of each step has the shape {trees.map(list, shape)}; the run was fitted to "
-            f"{trees.map(list, like)}"
-        )
-    return data.query, data.mask
-
-
-def _only_evidence(data: Any) -> Data:
-    return Data(data.evidence, mask=data.mask)
 
 
 def column_names(source: str, blocks: Blocks | None = None) -> list[str]:
@@ -379,5 +355,6 @@ def check_column(names_: Sequence[str], wanted: str, option: str) -> str:
     return names_[resolve(names_, wanted, option)[0]]
 
 
-def _some(columns: Sequence[str]) -> str:
+def some(columns: Sequence[str]) -> str:
+    """The first names, for a message."""
     return ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")

@@ -9,7 +9,7 @@ from typing import Any
 from veil.cli.program import Refusal
 
 # what may be another when a fit goes on: how it runs, and how long
-RUNS = ("steps", "out", "resume", "quiet", "force", "checkpoint_every", "log")
+RUNS = ("steps", "out", "resume", "quiet", "force", "checkpoint_every", "log", "minutes")
 NOT_OF_THE_FIT = (*RUNS, "devices", "coordinator", "processes", "process")
 
 

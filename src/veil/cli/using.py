@@ -173,7 +173,7 @@ def sample(
     import jax
     import numpy as np
 
-    from veil.cli import reading
+    from veil.cli import conditions, reading
     from veil.data.core import trees
 
     check_file(out, evidence_values)
@@ -196,13 +196,17 @@ def sample(
             raise Refusal("--evidence-values: this run was fitted without evidence; leave it out")
         given = None
         if evidence_values is not None:
-            given = reading.evidence_values(opened, evidence_values, reading.names(evidence, "--evidence"))
+            given = conditions.evidence_values(opened, evidence_values, reading.names(evidence, "--evidence"))
         drawn = draw(fit.model, count, key=jax.random.key(seed), evidence=given).query
     table: list[tuple[str, Any]] = []
     if given is not None:
         drawn = trees.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)
-        table.append(("row", np.repeat(np.arange(len(given)), count)))
-        table += [(name, np.repeat(given[:, i], count)) for i, name in enumerate(columns.evidence)]
+        table.append(("row", np.repeat(np.arange(len(trees.first(given))), count)))
+        if trees.is_tree(given) or given.ndim != 2:
+            found = [("/".join(("evidence", *path)), leaf) for path, leaf in trees.leaves(given)]
+        else:
+            found = [(name, given[:, i]) for i, name in enumerate(columns.evidence)]
+        table += [(name, np.repeat(column, count, axis=0)) for name, column in found]
     if all(leaf.ndim == 2 for _, leaf in trees.leaves(drawn)):
         table += tables.named(drawn, columns.names)
     else:
@@ -216,7 +220,7 @@ def _sequences(
     """Draws of a sequence model, as a long table."""
     import numpy as np
 
-    from veil.cli import reading
+    from veil.cli import conditions
     from veil.data.core import trees
     from veil.verbs.prediction import sample as draw
 
@@ -232,7 +236,7 @@ def _sequences(
         raise Refusal(f"this run is p(y|x): give sequences of its evidence ({known}) with --evidence-values FILE")
     if steps is not None:
         raise Refusal("--steps: sequences are as long as their evidence; leave it out")
-    given, mask = reading.evidence_sequences(run, source)
+    given, mask = conditions.evidence_sequences(run, source)
     drawn = draw(model, count, key=key, evidence=given).query  # [N, count, T, ...]
     mask = None if mask is None else np.repeat(mask, count, 0)
     drawn = trees.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)

@@ -130,13 +130,20 @@ def collect(
 # -- the environment ---------------------------------------------------------------------------------------------------
 
 
-def _make(gymnasium: Any, name: str, frames: int | None, max_steps: int | None) -> Any:
+def environment(name: str, *, render: bool = False) -> Any:
+    """A Gymnasium environment by its name, which draws itself if it is to ``render``.
+
+    Raises ValueError for an unknown one, ModuleNotFoundError, with the command, for what it needs.
+    """
+    return _make(needed("environments need gymnasium", "control", "gymnasium"), name, None, None, render)
+
+
+def _make(gymnasium: Any, name: str, frames: int | None, max_steps: int | None, render: bool = False) -> Any:
     if not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     options: dict[str, Any] = {} if max_steps is None else {"max_episode_steps": max_steps}
-    if name.startswith("veil/"):
-        pass  # which makes them known
+    options |= {"render_mode": "rgb_array"} if render else {}
     if name.startswith("veil/"):
         import_module("veil.control.worlds")  # which makes them known
     try:

@@ -40,7 +40,7 @@ class JsonLines:
             for line in self.path.read_bytes().splitlines():
                 values = _object(line)
                 number = values.get("step")
-                if isinstance(number, int) and (number < step or (number == step and "held_out" in values)):
+                if isinstance(number, int) and (number < step or (number == step and "value" not in values)):
                     kept.append(line.decode() + "\n")
         self.close()
         self._file = self.path.open("w", encoding="utf-8", buffering=1)

@@ -34,6 +34,7 @@ from veil.zoo.flows import NormalisingFlow
 from veil.zoo.vae import VAE
 
 DRAWS = 5  # of the latent of a conditional VAE, for each datum and step
+RATE_OF_WAYS = 3e-2  # of its learning
 
 
 def usual_objective(model: Model, posterior: Posterior, by_sums: bool) -> Objective:
@@ -93,7 +94,7 @@ def usual_optimiser(model: Model, steps: int, objective: Objective | None = None
     sharp that one way takes all episodes at the first large steps (5 of 8 fits to drives at 0.01, none at 0.003).
     """
     if isinstance(objective, ImportanceWeighted) and conditional(model):
-        return default_optimiser(steps, 3e-2)
+        return default_optimiser(steps, RATE_OF_WAYS)
     if isinstance(model, Transporting | NormalisingFlow):
         return default_optimiser(steps, 4e-3)
     drawn = not isinstance(model, Tractable) and not isinstance(objective, Quantising | PriorOnly)

@@ -75,6 +75,32 @@ def scorer(
     return score
 
 
+def looking(
+    look: Callable[[Fit], dict[str, float]],
+    seen: Preprocessing,
+    posterior: Posterior,
+    watch: Watch,
+    learner: Learner,
+    data: Data | Stream,
+) -> Callable[[Any], dict[str, float]]:
+    """``look`` of a state: what the fit would return if it ended there."""
+    known, view = names(data), data.view if isinstance(data, Data) else None
+    none = np.zeros(0)
+
+    def look_at(state: Any) -> dict[str, float]:
+        winner = likeliest(watch.records)
+        models, posteriors = _learned(learner, state)
+        learned = posterior
+        if posteriors is not None and not isinstance(posterior, Exact):
+            learned = standardised_posterior(chosen(posteriors, winner), seen.units)
+        history = History(none, none, np.zeros((0, 2)), none, unit=watch.unit)
+        status = Status(False, "it goes on", watch.steps)
+        model = users_model(models, winner, seen)
+        return look(Fit(model, learned, history, status, view, known.query, known.evidence))
+
+    return look_at
+
+
 def finished(
     learner: Learner,
     state: Any,

@@ -27,7 +27,7 @@ from veil.learning.choices import (
     usual_optimiser,
 )
 from veil.learning.em import ExpectationMaximisation
-from veil.learning.finishing import finished, scorer
+from veil.learning.finishing import finished, looking, scorer
 from veil.learning.gradient import Gradient
 from veil.learning.learner import FELL
 from veil.learning.loop import train
@@ -68,6 +68,7 @@ def fit(
     checkpoints: Checkpoints | str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     record: Callable[[dict[str, float]], None] | None = None,
+    look: Callable[[Fit], dict[str, float]] | None = None,
 ) -> Fit:
     """Fit a model to data; returns ``Fit(model, posterior, history, status)``.
 
@@ -111,6 +112,8 @@ def fit(
             on; with no more than were taken it ends where it is.
         progress: show a bar (default: when a terminal is there and it takes longer than two seconds).
         record: called with a dictionary of numbers for every step; see ``veil.JsonLines`` and ``veil.TensorBoard``.
+        look: called ten times in a fit by gradients with what it would return there, such as to let it act in an
+            environment; the numbers that it gives by name go to ``record`` and beside the bar.
 
     Raises:
         TypeError, ValueError: an argument is not what it should be; the message names it.
@@ -171,6 +174,8 @@ def fit(
     keeper = None if checkpoints is None else Keeper(as_checkpoints(checkpoints), identity)
     leader = leads()
     by_sums = closed and optimiser is None and not fixed and isinstance(objective, ExpectedLogLikelihood)
+    if by_sums and look is not None:
+        raise ValueError("look: it is of fits by gradients, and this one is EM; leave it out, or choose an optimiser")
     steps = steps or (1000 if by_sums else 2000)
     learner: Any
     if by_sums:
@@ -187,6 +192,8 @@ def fit(
         if isinstance(held_out, Data):
             score = scorer(held_out, seen, posterior, objective, watch, learner, seeds(rng, 1)[0])
             watch.hold_out(score, patience)
+        if look is not None:
+            watch.look(looking(look, seen, posterior, watch, learner, data))
         if by_sums:
             watch.may_stop = False  # EM goes on to its optimum; held-out data are scored on the way
             state = _by_sums(learner, begun, data, seen, steps, batch_size, seed, watch, memory, place)

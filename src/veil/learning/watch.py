@@ -25,14 +25,20 @@ class Watch:
         self.checks: list[tuple[int, float]] = []
         self.best_state: Any = None
         self.best_restart: int | None = None
-        self._period = 0
+        self._period = self._look_period = 0
         self.may_stop = True
         self.stage, self.taken_before = 0, 0  # of EM: 1 with exact sums, and how many steps came before it
         self._held_out: tuple[Callable[[Any], float], int] | None = None
+        self._look: Callable[[Any], dict[str, float]] | None = None
+        self._seen = ""  # what the last look said
 
     def hold_out(self, score: Callable[[Any], float], patience: int) -> None:
         """Score the state on held-out data now and then; keep the best, stop after ``patience`` worse ones."""
         self._held_out = score, patience
+
+    def look(self, look: Callable[[Any], dict[str, float]]) -> None:
+        """Ask ``look`` of the state now and then, and record what it says."""
+        self._look = look
 
     def exactly(self, go_on: bool) -> None:
         """From here on EM's sums are exact; unless they ``go_on``, they begin where the fast ones began."""
@@ -57,7 +63,7 @@ class Watch:
         best = np.argmax(record["value"], axis=1)[:, None]
         ahead = lambda numbers: np.take_along_axis(numbers, best, 1)[:, 0]  # noqa: E731
         values = ahead(record["value"]) - self.log_scale
-        self.bar.update(self.steps, self.limit, f"{float(values[-1]):.5g} {self.unit}")
+        self.bar.update(self.steps, self.limit, f"{float(values[-1]):.5g} {self.unit}{self._seen}")
         if self.record is not None:
             metrics = told({name: ahead(each) for name, each in record["metrics"].items()}, -self.log_scale)
             own = {"value": values, "skipped": np.sum(record["skipped"], axis=1)}
@@ -65,12 +71,21 @@ class Watch:
             rows = zip(*(column.tolist() for column in columns.values()), strict=True)
             for i, row in enumerate(rows):
                 self.record({"step": first + i} | dict(zip(columns, row, strict=True)))
+        if self._look is not None and (self.steps % self._look_period == 0 or self.steps >= self.limit):
+            said = self._look(state)
+            self._seen = "".join(f", {name} {value:.3g}" for name, value in said.items())
+            if self.record is not None:
+                self.record({"step": self.steps, **said})
         return self._held_out is not None and self._due() and self._check(state, *self._held_out)
 
     def period(self, steps: int) -> int | None:
-        """Held-out data are scored fifty times in a run, at steps that do not depend on the clock."""
+        """Held-out data are scored fifty times in a run, looks are ten, at steps that do not depend on the clock."""
         self._period = max(1, steps // 50)
-        return None if self._held_out is None else self._period
+        whole = self._period if self._held_out is not None else 1
+        self._look_period = whole * max(1, -(-steps // (10 * whole)))
+        if self._held_out is not None:
+            return self._period
+        return None if self._look is None else self._look_period
 
     def _due(self) -> bool:
         return not self.may_stop or self.steps % self._period == 0 or self.steps >= self.limit

@@ -13,6 +13,7 @@ import numpy as np
 
 from veil import distributions
 from veil.data.core import trees
+from veil.host.films import write_film
 from veil.report import style
 from veil.report.page import Picture
 from veil.units import Units, unwrapped
@@ -142,18 +143,7 @@ def film(
         ModuleNotFoundError: Pillow, or for .mp4 imageio-ffmpeg, is not installed; the message has the command.
     """
     frames = [_frame(images, size, ahead) for images, ahead in _rows(past, found, sequence)]
-    place = Path(path)
-    if place.suffix == ".gif":
-        try:
-            from PIL import Image
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("a .gif needs Pillow; install it with: pip install 'veil[sequences]'") from error
-        pictures = [Image.fromarray(frame) for frame in frames]
-        pictures[0].save(place, save_all=True, append_images=pictures[1:], duration=round(1000 / rate), loop=0)
-    elif place.suffix == ".mp4":
-        _video(place, frames, rate)
-    else:
-        raise ValueError(f"path must end in .gif or .mp4; got {place.name!r}")
+    write_film(Path(path), frames, rate)
 
 
 def _rows(past: np.ndarray, found: Forecast, sequence: int) -> list[tuple[list[np.ndarray], bool]]:
@@ -183,19 +173,4 @@ def _frame(images: list[np.ndarray], size: int, ahead: bool) -> np.ndarray:
         framed[GAP:-GAP, GAP:-GAP] = large
         shown.append(framed)
     whole = np.concatenate(shown, 1)
-    return whole[: whole.shape[0] // 2 * 2, : whole.shape[1] // 2 * 2]  # codecs want even sides
-
-
-def _video(path: Path, frames: list[np.ndarray], rate: int) -> None:
-    try:
-        import imageio_ffmpeg
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "an .mp4 needs imageio-ffmpeg; install it with: pip install imageio-ffmpeg, or write a .gif"
-        ) from error
-    height, width = frames[0].shape[:2]
-    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=rate, macro_block_size=2)
-    writer.send(None)
-    for frame in frames:
-        writer.send(np.ascontiguousarray(frame))
-    writer.close()
+    return whole[: whole.shape[0] // 2 * 2, : whole.shape[1] // 2 * 2]

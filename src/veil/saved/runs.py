@@ -35,6 +35,7 @@ LARGEST_CONFIG, LARGEST_METRICS = 64 * 2**20, 2**30  # bytes
 DEEPEST = 16  # dictionaries in one another
 PRECISIONS = ("float32", "float64")
 PARTS: dict[str, type] = {"query": list, "evidence": list}
+CHUNKS: dict[str, type] = {"observations": int, "horizon": int, "repeat": bool, "episodes": list}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Columns:
 
     ``sequences``: of sequences, how they were found: the columns of their names and of time, in a table or not, and
     the parts of a recording. Shapes, of a dictionary one for each array, have the axis of the steps first.
-    ``parts``: of rows of a recording, the parts that are query and evidence.
+    ``parts``: of rows of a recording, the parts that are query and evidence. ``chunks``: of a policy, how many
+    observations and actions a datum has, whether the last action counts again, and which episodes were learned from.
     """
 
     query: tuple[str, ...]
@@ -53,6 +55,7 @@ class Columns:
     evidence_shape: Any
     sequences: dict[str, Any] | None = None
     parts: dict[str, Any] | None = None
+    chunks: dict[str, Any] | None = None
 
     @property
     def names(self) -> dict[trees.Path, tuple[str, ...]]:
@@ -196,11 +199,13 @@ def read(path: str | os.PathLike[str]) -> Run:
     weight = data.get("weight")
     if weight is not None and not isinstance(weight, str):
         raise ValueError(f"{file}: data.weight must be text or null; got {weight!r:.80}")
-    sequences, parts = data.get("sequences"), data.get("parts")
+    sequences, parts, chunks = data.get("sequences"), data.get("parts"), data.get("chunks")
     if sequences is not None:
         _check_roles(sequences, "sequences", {"table": bool, "episode": str, "time": str} | PARTS, file)
     if parts is not None:
         _check_roles(parts, "parts", PARTS, file)
+    if chunks is not None:
+        _check_chunks(chunks, file)
     columns = Columns(
         _list(data, "query", str, file),
         _list(data, "evidence", str, file),
@@ -209,6 +214,7 @@ def read(path: str | os.PathLike[str]) -> Run:
         _shape(data.get("evidence_shape"), "evidence_shape", file),
         sequences,
         parts,
+        chunks,
     )
     if not columns.query or not columns.query_shape:
         raise ValueError(f"{file}: data.query and data.query_shape must not be empty")
@@ -224,6 +230,18 @@ def _check_roles(found: Any, called: str, kinds: dict[str, type], file: Path) ->
         good = type(value) is kind or (value is None and kind is not bool)
         if not good or (type(value) is list and any(type(part) is not str for part in value)):
             raise ValueError(f"{file}: data.{called}.{name} must be {kind.__name__}; got {value!r:.80}")
+
+
+def _check_chunks(found: Any, file: Path) -> None:
+    """Refuse what no fit of a policy wrote."""
+    good = isinstance(found, dict) and set(found) == set(CHUNKS)
+    for name, kind in CHUNKS.items() if good else ():
+        value = found[name]
+        good = good and (type(value) is kind or (value is None and name in ("horizon", "episodes")))
+        listed = value if type(value) is list else [value]
+        good = good and all(type(each) is not int or each >= (name != "episodes") for each in listed)
+    if not good:
+        raise ValueError(f"{file}: data.chunks must have {', '.join(CHUNKS)}; got {found!r:.80}")
 
 
 def _object(config: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
@@ -262,8 +280,9 @@ def configuration(
     precision: str,
     command: Sequence[str],
     asked: dict[str, Any] | None = None,
+    act: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What config.json holds: everything that was asked for, and the versions of what did it."""
+    """What config.json holds: everything that was asked for, and the versions of what did it; ``act``: how to act."""
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -273,6 +292,7 @@ def configuration(
         "data": data,
         "fit": fit,
         "precision": precision,
+        "act": act,
         "versions": {name: version(name) for name in ("veil", "jax", "numpy", "equinox", "numpyro", "optax")},
     }
 

@@ -10,8 +10,8 @@ FIELD, DISC, LINE, PATH, HERE = (246, 247, 248), (139, 195, 158), (120, 120, 120
 FINE = 2  # pixels drawn for each pixel shown, a side
 
 
-def draw(scene: Scene, path: Float[np.ndarray, "T S"], side: int = 384) -> UInt8[np.ndarray, "height width 3"]:
-    """The obstacles, the finish, the path so far and where it is now; the longer side has ``side`` pixels."""
+def draw(scene: Scene, *paths: Float[np.ndarray, "T S"], side: int = 384) -> UInt8[np.ndarray, "height width 3"]:
+    """The obstacles, the finish, paths so far and where they are now; the longer side has ``side`` pixels."""
     needed("drawing needs Pillow", "control", "PIL.Image", "PIL.ImageDraw")
     from PIL import Image, ImageDraw
 
@@ -33,7 +33,9 @@ def draw(scene: Scene, path: Float[np.ndarray, "T S"], side: int = 384) -> UInt8
     for x, y, radius in scene.discs:
         disc(at(np.array([[x, y]]))[0], radius * scale, DISC)
     pen.line(at(np.array(scene.finish)), fill=LINE, width=3 * FINE)
-    if len(path) > 1:
-        pen.line(at(path), fill=PATH, width=2 * FINE, joint="curve")
-    disc(at(path[-1:])[0], side / 80, HERE)
+    for path in paths:
+        if len(path) > 1:
+            pen.line(at(path), fill=PATH, width=2 * FINE, joint="curve")
+    for path in paths:
+        disc(at(path[-1:])[0], side / 80, HERE)
     return np.asarray(image.resize((width, height), Image.Resampling.BOX))
