@@ -14,6 +14,7 @@ import numpy as np
 from veil import distributions
 from veil.data.core import trees
 from veil.report import style
+from veil.report.films import gif
 from veil.report.page import Picture
 from veil.units import Units, unwrapped
 from veil.verbs.forecasting import Forecast
@@ -144,12 +145,7 @@ def film(
     frames = [_frame(images, size, ahead) for images, ahead in _rows(past, found, sequence)]
     place = Path(path)
     if place.suffix == ".gif":
-        try:
-            from PIL import Image
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("a .gif needs Pillow; install it with: pip install 'veil[sequences]'") from error
-        pictures = [Image.fromarray(frame) for frame in frames]
-        pictures[0].save(place, save_all=True, append_images=pictures[1:], duration=round(1000 / rate), loop=0)
+        place.write_bytes(gif(frames, rate))
     elif place.suffix == ".mp4":
         _video(place, frames, rate)
     else:
