@@ -48,7 +48,12 @@ class Carried:
     def velocity(self, place: np.ndarray, time: np.ndarray) -> np.ndarray:
         """dy / dt of the flow, at places and times [K]."""
         standard = (place - np.asarray(self.scale.shift)) / np.asarray(self.scale.scale)
-        return np.asarray(_velocities(self.field, self.given, standard[:, None], time))[:, 0] * self.scale.scale
+        return (
+            np.asarray(
+                _velocities(self.field, self.given, jnp.asarray(standard[:, None], float), jnp.asarray(time, float))
+            )[:, 0]
+            * self.scale.scale
+        )
 
 
 @eqx.filter_jit

@@ -153,7 +153,8 @@ def draws(model: Any, count: int, steps: int) -> np.ndarray:
     """Draws in so many steps, from the same noise for all."""
     inner, units = unwrapped(model)
     noise = jax.random.normal(jax.random.key(7), (count, *inner.field.shape))
-    return np.asarray(units.back(_ends(inner.field, noise, steps))).ravel()
+    ends = _ends(inner.field, noise, steps)
+    return np.asarray(ends if units is None else units.back(ends)).ravel()
 
 
 @eqx.filter_jit
