@@ -49,8 +49,8 @@ def test_between_quantiles_and_places(found):
     np.testing.assert_allclose(ends, CENTRE + WIDTH * np.array([-1.234, 0.0]), atol=1e-3)
     place = np.array([-50.0, 0.2])
     np.testing.assert_allclose(found.density(place)[-1], [0.0, norm.pdf(0.2, CENTRE, WIDTH)], rtol=3e-3)
-    step = (found.values[3, 600] - found.values[2, 600]) / (found.times[3] - found.times[2])
-    middle = found.velocity(found.values[[2, 3], 600], found.times[[2, 3]])
+    step = (found.values[3, 300] - found.values[2, 300]) / (found.times[3] - found.times[2])
+    middle = found.velocity(found.values[[2, 3], 300], found.times[[2, 3]])
     assert min(middle) - 0.05 < step < max(middle) + 0.05
 
 
@@ -61,9 +61,9 @@ def test_in_the_units_of_the_data(found):
     there = carrying.carried(model, times=5)
     np.testing.assert_allclose(there.values, 100 + 5 * found.values, rtol=1e-6)
     np.testing.assert_allclose(there.densities, found.densities / 5, rtol=1e-6)
-    exact = norm.pdf(there.values[-1, 600], 100 + 5 * CENTRE, 5 * WIDTH)
-    assert there.densities[-1, 600] == pytest.approx(exact, rel=1e-3)
-    times, places = there.times[[1, 3]], there.values[[1, 3], 500]
+    exact = norm.pdf(there.values[-1, 300], 100 + 5 * CENTRE, 5 * WIDTH)
+    assert there.densities[-1, 300] == pytest.approx(exact, rel=1e-3)
+    times, places = there.times[[1, 3]], there.values[[1, 3], 250]
     np.testing.assert_allclose(there.velocity(places, times), 5 * found.velocity((places - 100) / 5, times), rtol=1e-4)
 
 

@@ -16,7 +16,7 @@ from veil.report.films import gif
 from veil.units import unwrapped
 
 REACH = 4.5  # standard deviations of noise that are followed
-QUANTILES, TIMES = 1201, 101
+QUANTILES, TIMES = 601, 101
 ARROWS = (11, 15)  # in time, across
 
 
