@@ -1,5 +1,6 @@
 """Pictures one after the other as a film in a file."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,27 @@ import numpy as np
 from jaxtyping import UInt8
 
 ENDINGS = (".gif", ".mp4")
+
+
+def gif(frames: Sequence[UInt8[np.ndarray, "height width 3"]], rate: int = 10, hold: float = 0.0) -> bytes:
+    """Pictures as the bytes of a .gif, ``rate`` a second, the last for ``hold`` seconds more, over and over.
+
+    Raises:
+        ModuleNotFoundError: Pillow is not installed.
+
+    >>> gif([np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)])[:3]
+    b'GIF'
+    """
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("a .gif needs Pillow; install it with: pip install 'veil[sequences]'") from error
+    pictures = [Image.fromarray(frame) for frame in frames]
+    each = round(1000 / rate)
+    durations = [each] * (len(pictures) - 1) + [each + round(1000 * hold)]
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    return buffer.getvalue()
 
 
 def write_film(path: Path, frames: Sequence[UInt8[np.ndarray, "height width 3"]], rate: int) -> None:
@@ -17,12 +39,7 @@ def write_film(path: Path, frames: Sequence[UInt8[np.ndarray, "height width 3"]]
         ModuleNotFoundError: Pillow, or for .mp4 imageio-ffmpeg, is not installed; the message has the command.
     """
     if path.suffix == ".gif":
-        try:
-            from PIL import Image
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("a .gif needs Pillow; install it with: pip install 'veil[sequences]'") from error
-        pictures = [Image.fromarray(frame) for frame in frames]
-        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 / rate), loop=0)
+        path.write_bytes(gif(frames, rate))
     elif path.suffix == ".mp4":
         _video(path, frames, rate)
     else:

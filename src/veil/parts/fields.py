@@ -56,9 +56,9 @@ class Field(eqx.Module):
 class NeuralField(Field):
     """v(z_t, t, x) = W net([z_t, time features, encoder(x)]).
 
-    ``net``: a network of one vector (a ``Residual`` is conditional on time and evidence in every block); ``encoder``: one
-    that reads the evidence first, of a dictionary ``joint.Readers`` of its parts. The time is seen as t and the sine
-    and cosine of six frequencies. Without parameters until ``initialise``.
+    ``net``: a network of one vector (a ``Residual`` is conditional on time and evidence in every block); ``encoder``:
+    one that reads the evidence first, of a dictionary ``joint.Readers`` of its parts. The time is seen as t and the
+    sine and cosine of six frequencies. Without parameters until ``initialise``.
     """
 
     net: Any = Residual(128, 3)

@@ -40,36 +40,63 @@ def solved(
     entry; with a ``key`` Hutchinson's unbiased estimate from one random sign an entry (Grathwohl et al. 2019).
     Solved by Tsitouras' 5/4 pair (diffrax), errors at ``tolerance``, relative and absolute.
     """
-    diffrax = _diffrax()
-    path = field.path
-    size, start = value.size, path.alpha(0.0)
+    path, size = field.path, value.size
+    start = path.alpha(0.0)
     probe = None if key is None else jax.random.rademacher(key, (size,), value.dtype)
-
-    def rate(time: Any, state: Any, args: Any) -> Any:
-        def velocity(flat: Array) -> Array:
-            return field.velocity(flat.reshape(value.shape), time, given).ravel()
-
-        moved, push = jax.linearize(velocity, state[0])
-        if probe is not None:
-            return moved, probe @ push(probe)
-        return moved, jnp.trace(jax.vmap(push)(jnp.eye(size, dtype=value.dtype)))
-
     begin = value.ravel() * start if to_noise else value.ravel()
     times = (0.0, 1.0) if to_noise else (1.0, 0.0)
-    found = diffrax.diffeqsolve(
-        diffrax.ODETerm(rate),
-        diffrax.Tsit5(),
-        *times,
-        None,
-        (begin, jnp.zeros((), value.dtype)),
-        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
-        max_steps=MOST,
+    end, log_determinant = jax.tree.map(
+        lambda leaf: leaf[-1], _solution(field, begin, value.shape, given, tolerance, times, None, probe)
     )
-    end, log_determinant = jax.tree.map(lambda leaf: leaf[-1], found.ys)
     shrunk = size * jnp.log(start)
     if to_noise:
         return end.reshape(value.shape), log_determinant + shrunk
     return (end / start).reshape(value.shape), log_determinant - shrunk
+
+
+def on_the_way(
+    field: Field, noise: Float[Array, "*event"], given: Any, times: Float[Array, " T"], tolerance: float
+) -> tuple[Float[Array, "T *event"], Float[Array, " T"]]:
+    """z_t and log |det dz_t / dz_1| (nats) at ``times``, which fall from 1 to 0, of what begins as ``noise`` z_1.
+
+    With it the density on the way: log p_t(z_t | x) = log N(z_1; 0, I) - log |det dz_t / dz_1|. As ``solved`` solves.
+    """
+    values, determinants = _solution(field, noise.ravel(), noise.shape, given, tolerance, (1.0, 0.0), times, None)
+    return values.reshape(len(times), *noise.shape), determinants
+
+
+def _solution(
+    field: Field,
+    begin: Float[Array, " D"],
+    shape: tuple[int, ...],
+    given: Any,
+    tolerance: float,
+    ends: tuple[float, float],
+    times: Float[Array, " T"] | None,
+    probe: Float[Array, " D"] | None,
+) -> Any:
+    """z and the log-determinant so far, at ``times`` or at the end only, with an axis of times in front."""
+    diffrax = _diffrax()
+
+    def rate(time: Any, state: Any, args: Any) -> Any:
+        def velocity(flat: Array) -> Array:
+            return field.velocity(flat.reshape(shape), time, given).ravel()
+
+        moved, push = jax.linearize(velocity, state[0])
+        if probe is not None:
+            return moved, probe @ push(probe)
+        return moved, jnp.trace(jax.vmap(push)(jnp.eye(begin.size, dtype=begin.dtype)))
+
+    return diffrax.diffeqsolve(
+        diffrax.ODETerm(rate),
+        diffrax.Tsit5(),
+        *ends,
+        None,
+        (begin, jnp.zeros((), begin.dtype)),
+        saveat=diffrax.SaveAt(t1=True) if times is None else diffrax.SaveAt(ts=times),
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+        max_steps=MOST,
+    ).ys
 
 
 def _diffrax() -> Any:

@@ -205,3 +205,13 @@ def drives(panel: Any, world: Any, driven: Any, most: int = 60) -> None:
     panel.set_aspect("equal")
     panel.set_xlim(scene.low[0], scene.high[0])
     panel.set_ylim(scene.low[1], scene.high[1])
+
+
+def outcomes(panel: Any, driven: Any) -> None:
+    """How often successful drives took each of their world's ways, and where all would be equally often."""
+    ways = driven.world.outcomes
+    found = driven.outcome[driven.success]
+    shares = np.bincount(found, minlength=ways) / max(len(found), 1)
+    panel.bar(np.arange(ways), shares, color=style.BLUE, width=0.8)
+    panel.axhline(1 / ways, color=style.INK, linestyle="--", linewidth=0.9)
+    panel.set_xlim(-0.7, ways - 0.3)
