@@ -112,7 +112,7 @@ def certify(
     if not np.all(np.isfinite(chosen_)):
         raise ValueError("policy: some of the actions that it chose are not finite")
     evaluation, posterior = _evaluation(model, data, posterior, samples, keys[3], notes)
-    drawn = _drawn(some, used, posterior, draws, keys[4], notes)
+    drawn = _drawn(some, posterior, draws, keys[4], notes)
     ablation = {name: measure.acts(np.asarray(each.actions, np.float64), _nats(each)) for name, each in drawn.items()}
     explained = centre = NAN
     if "prior" in drawn:
@@ -129,7 +129,7 @@ def certify(
     shown = measure.shown(some, {"policy": chosen_, **{name: each.actions for name, each in drawn.items()}})
     return Certificate(
         name or name_of(model), data.name, len(some), evaluation, float(np.mean(measure.known.counts)),
-        measure.multimodal, acts, ablation, explained, centre, latents, _codes(used, some, drawn.get("own")), went,
+        measure.multimodal, acts, ablation, explained, centre, latents, _codes(some, drawn.get("own")), went,
         said(measure.multimodal, acts, explained, centre, went), shown, tuple(notes),
     )  # fmt: skip
 
@@ -164,29 +164,18 @@ def _evaluation(
 
 
 def _drawn(
-    some: Rows, model: Model, posterior: Posterior | None, count: int, key: PRNGKeyArray, notes: list[str]
+    some: Rows, posterior: Posterior | None, count: int, key: PRNGKeyArray, notes: list[str]
 ) -> dict[str, Drawn]:
     """Draws with the latent from everywhere; of a model without one none."""
-    prior = eqx.filter_eval_shape(lambda: _prior(model, some))
-    if isinstance(prior, distributions.Empty):
+    if some.of_prior(lambda prior: isinstance(prior, distributions.Empty)):
         return {}
-    found = {}
     sources: dict[str, Any] = {"prior": Prior(), "centre": Centre(), "own": Own(), "other": Other()}
-    if posterior is None or isinstance(model, Known):
+    if posterior is None or isinstance(some.model, Known):
         del sources["own"], sources["other"]
-    for number, (name, source) in enumerate(sources.items()):
-        try:
-            found[name] = some.drawn(source, posterior, count, jax.random.fold_in(key, number))
-        except TypeError as error:
-            if name != "centre":
-                raise
-            notes.append(f"the prior has no central value: {error!s:.200}")
-    return found
-
-
-def _prior(model: Any, some: Rows) -> Any:
-    first = jax.tree.map(lambda leaf: jax.numpy.asarray(leaf[0]), some.batch)
-    return model.prior_for(first)
+    if without := some.centred():
+        del sources["centre"]
+        notes.append(f"the latent has no central value: {without:.200}")
+    return some.drawn(sources, posterior, count, key)
 
 
 def _nats(drawn: Drawn) -> float:
@@ -212,18 +201,23 @@ def _driven(
     return found
 
 
-def _codes(model: Model, some: Rows, own: Drawn | None) -> tuple[tuple[int, float, int], ...]:
+def _codes(some: Rows, own: Drawn | None) -> tuple[tuple[int, float, int], ...]:
     """Of a latent of categories, or of codes, how many values of each are used, their perplexity, how many there are."""
     if own is None:
         return ()
-    prior = eqx.filter_eval_shape(lambda: _prior(model, some))
-    if not distributions.has(prior, distributions.Finite):
+    shape, values = some.of_prior(_listed)
+    if not values:
         return ()
-    latents, shape = np.asarray(own.latents), distributions.event_shape(prior)
+    latents = np.asarray(own.latents)
     if shape == ():
-        shares = [np.bincount(latents.astype(int).ravel(), minlength=prior.values) / latents.size]
-    elif len(shape) == 2:
-        shares = list(latents.reshape(-1, *shape).mean(0))
+        shares = [np.bincount(latents.astype(int).ravel(), minlength=values) / latents.size]
     else:
-        return ()
+        shares = list(latents.reshape(-1, *shape).mean(0))
     return tuple((int(np.sum(p > 0)), float(np.exp(-np.sum(p * np.log(np.where(p > 0, p, 1.0))))), len(p)) for p in shares)
+
+
+def _listed(prior: Any) -> tuple[tuple[int, ...], int]:
+    """The shape of a latent that is a category or codes [L, C], and how many values it has; 0 of any other."""
+    shape = distributions.event_shape(prior)
+    finite = distributions.has(prior, distributions.Finite) and (shape == () or isinstance(prior, distributions.Codes))
+    return shape, prior.values if finite else 0

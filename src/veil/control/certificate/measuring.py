@@ -46,7 +46,7 @@ class Measure:
             return Acts(off, float("nan"), float("nan"), float("nan"), nats)
         here = known.place(some, found[some])
         least = max(2, int(np.ceil(ONCE * found.shape[1])))
-        visits = np.array([np.sum(counted(mode, known.counts.max()) >= least) for mode in here.mode])
+        visits = np.array([np.sum(counted(mode, int(known.counts.max())) >= least) for mode in here.mode])
         between, several = float(np.mean(here.between)), float(np.mean(visits > 1))
         return Acts(off, between, self._coverage(found), several, nats)
 
@@ -56,8 +56,8 @@ class Measure:
         pooled = found[known.near[some], :POOLED].reshape(len(some), -1, found.shape[-1])
         placed = known.place(some, pooled)
         each = []
-        for row, mode in zip(some, placed.mode, strict=True):
-            share = counted(mode, known.counts[row]) / len(mode)
+        for row, mode in zip(some.tolist(), placed.mode, strict=True):
+            share = counted(mode, int(known.counts[row])) / len(mode)
             each.append(np.mean(share > RARE * known.shares(row)))
         return float(np.mean(each))
 
@@ -89,7 +89,7 @@ class Measure:
         def balance(row: int) -> tuple[int, float]:
             return -int(self.known.counts[row]), float(np.min(self.known.shares(row)))
 
-        row = int(max(self.chosen, key=balance))
+        row = max(self.chosen.tolist(), key=balance)
         near = self.known.near[row]
         some = {name: each[row] for name, each in drawn.items()}
         return Shown(rows.seen[row], rows.done[near], self.known.labels[row], some)

@@ -143,7 +143,7 @@ class Demonstrations:
         """Whether actions are between the means of two modes, along the line from one to the other."""
         found = np.zeros(actions.shape[:2], bool)
         for i, row in enumerate(rows):
-            means = self.means(row)
+            means = self.means(int(row))
             for one in range(len(means)):
                 for other in range(one):
                     way = means[other] - means[one]

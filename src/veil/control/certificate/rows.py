@@ -1,6 +1,7 @@
 """Rows of an observation and the action taken there, and draws of actions at them, with the latent from anywhere."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -90,14 +91,16 @@ def _given(model: Any, latent: Any, step: Datum, key: PRNGKeyArray) -> tuple[Arr
 
 
 @eqx.filter_jit
-def _steps(model: Model, posterior: Any, source: Source, data: Datum, others: Datum, keys: Array, count: int) -> Drawn:
-    def one(given: tuple[Datum, Datum, Array]) -> Drawn:
+def _steps(
+    model: Model, posterior: Any, sources: dict[str, Source], data: Datum, others: Datum, keys: Array, count: int
+) -> dict[str, Drawn]:
+    def one(given: tuple[Datum, Datum, Array]) -> dict[str, Drawn]:
         datum, other, key = given
 
-        def draw(key: Array) -> Drawn:
+        def draw(key: Array) -> dict[str, Drawn]:
             key_latent, key_action = jax.random.split(key)
-            latent = source(model, posterior, datum, other, key_latent)
-            return Drawn(*_given(model, latent, datum, key_action), latent)
+            latents = {name: each(model, posterior, datum, other, key_latent) for name, each in sources.items()}
+            return {name: Drawn(*_given(model, z, datum, key_action), z) for name, z in latents.items()}
 
         return jax.vmap(draw)(jax.random.split(key, count))
 
@@ -139,24 +142,24 @@ def _so_far(model: PerEpisode, episode: Datum, key: PRNGKeyArray, count: int) ->
 
 @eqx.filter_jit
 def _episodes(
-    model: PerEpisode, posterior: Any, source: Source, data: Datum, others: Datum, keys: Array, count: int
-) -> Drawn:
-    def one(given: tuple[Datum, Datum, Array]) -> Drawn:
+    model: PerEpisode, posterior: Any, sources: dict[str, Source], data: Datum, others: Datum, keys: Array, count: int
+) -> dict[str, Drawn]:
+    def one(given: tuple[Datum, Datum, Array]) -> dict[str, Drawn]:
         episode, other, key = given
         key_latent, key_action = jax.random.split(key)
-        steps = len(episode)
-        if isinstance(source, Prior):
-            latents = _so_far(model, episode, key_latent, count)
-        else:
-            some = jax.vmap(lambda key: source(model, posterior, episode, other, key))(
-                jax.random.split(key_latent, count)
-            )
-            latents = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[None], (steps, *leaf.shape)), some)
+
+        def latents(source: Source) -> Any:
+            if isinstance(source, Prior):
+                return _so_far(model, episode, key_latent, count)
+            draw = lambda key: source(model, posterior, episode, other, key)  # noqa: E731
+            some = jax.vmap(draw)(jax.random.split(key_latent, count))
+            return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[None], (len(episode), *leaf.shape)), some)
 
         def step(datum: Datum, latents: Any, keys: Array) -> Drawn:
             return jax.vmap(lambda z, key: Drawn(*_given(model, z, datum, key), z))(latents, keys)
 
-        return jax.vmap(step)(episode.each_step(), latents, jax.random.split(key_action, (steps, count)))
+        noise = jax.random.split(key_action, (len(episode), count))
+        return {name: jax.vmap(step)(episode.each_step(), latents(each), noise) for name, each in sources.items()}
 
     return jax.lax.map(one, (data, others, keys), batch_size=min(8, len(keys)))
 
@@ -208,11 +211,28 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def drawn(self, source: Source, posterior: Any, count: int, key: PRNGKeyArray) -> Drawn:
-        """Actions with the latent of a ``source``."""
+    def of_prior(self, ask: Callable[[Distribution], Any]) -> Any:
+        """What is asked of p(z | o) of the first datum. Nothing is computed."""
+        first, found = jax.tree.map(lambda leaf: leaf[0], self.batch), []
+        eqx.filter_eval_shape(lambda datum: found.append(ask(self.model.prior_for(datum))), first)
+        return found[0]
+
+    def centred(self) -> str:
+        """Why p(z | o) has no central value; "" if it has."""
+        try:
+            self.of_prior(distributions.central)
+        except TypeError as error:
+            return str(error)
+        return ""
+
+    def drawn(self, sources: dict[str, Source], posterior: Any, count: int, key: PRNGKeyArray) -> dict[str, Drawn]:
+        """Actions with the latent of each of the ``sources``, and otherwise the same noise."""
         keys = jax.random.split(key, len(self.batch))
         every: Any = _episodes if isinstance(self.model, PerEpisode) else _steps
-        return self._rows(every(self.model, posterior, source, self.batch, self.others, keys, count))
+        found: dict[str, Drawn] = self._rows(
+            every(self.model, posterior, sources, self.batch, self.others, keys, count)
+        )
+        return found
 
     def chosen(self, choose: Choice, count: int, key: PRNGKeyArray) -> Float[np.ndarray, "R S D"]:
         """Actions as a policy chooses them."""

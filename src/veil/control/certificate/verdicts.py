@@ -24,7 +24,7 @@ def said(
     if acts is not None:
         found.append(_above("off the demonstrations", acts.off, OFF, "of draws are near no demonstrated action"))
         words = f"of observations have demonstrations of several modes; {FEW:.0%} or more are called for"
-        many = multimodal >= FEW and np.isfinite(acts.coverage)
+        many = bool(multimodal >= FEW and np.isfinite(acts.coverage))
         found.insert(0, Verdict("demonstrations have several modes", many, multimodal, FEW, _words(multimodal, words), False))
         if many:
             found += _modes(acts)
