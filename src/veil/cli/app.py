@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from veil.cli import collecting, exporting, fitting, forecasting, listing, pages, using
+from veil.cli import certifying, collecting, exporting, fitting, forecasting, listing, pages, using
 from veil.cli.program import Program
 
 app = typer.Typer(cls=Program, add_completion=False, rich_markup_mode="rich")
@@ -16,6 +16,7 @@ app.command("log-prob")(using.log_prob)
 app.command("sample")(using.sample)
 app.command("infer")(using.infer)
 app.command("forecast")(forecasting.forecast)
+app.command("certify")(certifying.certify)
 app.command("collect")(collecting.collect)
 app.command("export")(exporting.export)
 app.command("report")(pages.report)

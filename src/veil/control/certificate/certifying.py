@@ -87,7 +87,9 @@ def certify(
     keys = jax.random.split(key, 8)
     if isinstance(policy, Actor) and not isinstance(policy, Policy):
         if world is None:
-            raise ValueError("world: of an actor without a density only drives can be measured; give one, such as Tree()")
+            raise ValueError(
+                "world: of an actor without a density only drives can be measured; give one, such as Tree()"
+            )
         went = driven(world, policy, drives, keys[0])
         found = _certificate(name or type(policy).__name__, "", went)
         return replace(found, notes=("an actor without a density: only its drives are measured",))
@@ -175,7 +177,8 @@ def _drawn(
     if without := some.centred():
         del sources["centre"]
         notes.append(f"the latent has no central value: {without:.200}")
-    return some.drawn(sources, posterior, count, key)
+    found = some.drawn(sources, posterior, count, key)
+    return {name: found[name] for name in sources}
 
 
 def _nats(drawn: Drawn) -> float:
@@ -213,7 +216,9 @@ def _codes(some: Rows, own: Drawn | None) -> tuple[tuple[int, float, int], ...]:
         shares = [np.bincount(latents.astype(int).ravel(), minlength=values) / latents.size]
     else:
         shares = list(latents.reshape(-1, *shape).mean(0))
-    return tuple((int(np.sum(p > 0)), float(np.exp(-np.sum(p * np.log(np.where(p > 0, p, 1.0))))), len(p)) for p in shares)
+    return tuple(
+        (int(np.sum(p > 0)), float(np.exp(-np.sum(p * np.log(np.where(p > 0, p, 1.0))))), len(p)) for p in shares
+    )
 
 
 def _listed(prior: Any) -> tuple[tuple[int, ...], int]:

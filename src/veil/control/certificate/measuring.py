@@ -68,7 +68,9 @@ class Measure:
     def explained(self, drawn: Drawn) -> float:
         """Var(E[a | o, z]) / Var(a | o), its mean over observations."""
         some = self.places()
-        centres, actions = (self.standard(np.asarray(each, np.float64)[some]) for each in (drawn.centres, drawn.actions))
+        centres, actions = (
+            self.standard(np.asarray(each, np.float64)[some]) for each in (drawn.centres, drawn.actions)
+        )
         total = np.sum(np.var(actions, axis=1))
         return float(min(1.0, np.sum(np.var(centres, axis=1)) / total)) if total > 0 else float("nan")
 

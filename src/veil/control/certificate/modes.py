@@ -171,9 +171,7 @@ class Placed:
     between: np.ndarray
 
 
-def demonstrations(
-    seen: Float[np.ndarray, "R P"], done: Float[np.ndarray, "R D"], neighbours: int
-) -> Demonstrations:
+def demonstrations(seen: Float[np.ndarray, "R P"], done: Float[np.ndarray, "R D"], neighbours: int) -> Demonstrations:
     """From standardised observations and actions."""
     near = nearest(seen, neighbours)
     unit, own = np.empty(len(done)), np.empty(len(done))

@@ -125,7 +125,11 @@ class Certificate:
                 ("modes of demonstrations", f"{self.modes:.2f}", "mean over observations"),
                 ("  several", _share(self.multimodal), f"of {self.rows} observations"),
                 ("off the demonstrations", _share(self.acts.off), "of draws; the truth: 1 %"),
-                ("between modes", _share(self.acts.between), "of draws where there are several; the truth: 1 % at most"),
+                (
+                    "between modes",
+                    _share(self.acts.between),
+                    "of draws where there are several; the truth: 1 % at most",
+                ),
                 ("coverage of modes", _share(self.acts.coverage), "of the demonstrations' modes are visited"),
                 ("several modes visited", _share(self.acts.several), "of single observations where there are several"),
             ]
@@ -168,15 +172,28 @@ class Certificate:
             "kind": None if self.evaluation is None else self._kind().partition(", ")[2],
             "modes": self.modes,
             "multimodal_observations": self.multimodal,
-            **({} if self.acts is None else {name: vars(self.acts)[name] for name in vars(self.acts) if name != "success"}),
+            **(
+                {}
+                if self.acts is None
+                else {name: vars(self.acts)[name] for name in vars(self.acts) if name != "success"}
+            ),
             "ablation": ablation,
             "explained_by_latent": self.explained,
             "centre": self.centre,
             "latents": None if self.latents is None else self.latents.as_dict(),
             "codes": [{"used": used, "perplexity": each, "values": count} for used, each, count in self.codes],
             **({} if self.driven is None else self.driven.as_dict()),
-            "verdicts": [{"name": v.name, "said": v.said, "fault": v.said and v.bad, "value": v.value,
-                          "threshold": v.threshold, "words": v.words} for v in self.verdicts],
+            "verdicts": [
+                {
+                    "name": v.name,
+                    "said": v.said,
+                    "fault": v.said and v.bad,
+                    "value": v.value,
+                    "threshold": v.threshold,
+                    "words": v.words,
+                }
+                for v in self.verdicts
+            ],
             "faults": list(self.faults),
             "notes": list(self.notes),
         }

@@ -7,9 +7,9 @@ from veil.control.certificate.result import Acts, Verdict
 
 FEW = 0.01  # of observations where demonstrations have several modes: with fewer, there is nothing to certify
 OFF = 0.10  # of draws
-BETWEEN = 0.05
+BETWEEN = 0.10
 COVERED = 0.75
-SEVERAL = 0.5
+SEVERAL = 0.25
 EXPLAINED = 0.05
 CENTRE = 0.75
 OUTCOMES = 0.5  # of the demonstrators' entropy
@@ -25,12 +25,17 @@ def said(
         found.append(_above("off the demonstrations", acts.off, OFF, "of draws are near no demonstrated action"))
         words = f"of observations have demonstrations of several modes; {FEW:.0%} or more are called for"
         many = bool(multimodal >= FEW and np.isfinite(acts.coverage))
-        found.insert(0, Verdict("demonstrations have several modes", many, multimodal, FEW, _words(multimodal, words), False))
+        found.insert(
+            0, Verdict("demonstrations have several modes", many, multimodal, FEW, _words(multimodal, words), False)
+        )
         if many:
             found += _modes(acts)
     if np.isfinite(explained):
         words = f"of the variance of actions is explained by z; below {EXPLAINED:.0%} it is ignored"
-        found.append(Verdict("z is ignored", explained < EXPLAINED, explained, EXPLAINED, _words(explained, words)))
+        ignored = explained < EXPLAINED
+        found.append(
+            Verdict("z is ignored", ignored, explained, EXPLAINED, _words(explained, words), multimodal >= FEW)
+        )
     if np.isfinite(centre):
         words = f"{centre:.2f} of the way from the draws of the prior to those with its central z; limit {CENTRE:.2f}"
         found.append(Verdict("acts by z = 0", centre > CENTRE, centre, CENTRE, words))
