@@ -43,7 +43,7 @@ def test_a_table_with_verdicts_and_a_page(veil, run, fork):
 def test_in_a_world_it_says_what_came_of_it(veil, tmp_path):
     assert veil("fit", "linear-gaussian", "tree", "--out", tmp_path / "run").code == 0
     place = tmp_path / "page.html"
-    words = ("--env", "tree", "--episodes", 20, "--rows", 400, "--draws", 8, "--out", place, "--json", "-q")
+    words = ("--env", "tree", "--episodes", 20, "--rows", 1000, "--draws", 8, "--out", place, "--json", "-q")
     outcome = veil("certify", tmp_path / "run", "tree", *words)
     assert (outcome.code, outcome.err) == (0, "")
     said = outcome.json

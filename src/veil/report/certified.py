@@ -88,7 +88,7 @@ def draws(shown: Shown) -> Picture:
     whole = shown.demonstrated.shape[1] <= 2
     rng = np.random.default_rng(0)
     with style.figure(panel=(6.6, 0.5 + 0.52 * len(rows))) as (picture, (panel,)):
-        for number, (name, actions) in enumerate(rows.items()):
+        for number, actions in enumerate(rows.values()):
             along = (np.asarray(actions) - origin[None]) @ axes
             # of two numbers the second is drawn as height; of one, noise, so that points are seen
             height = (
@@ -131,7 +131,7 @@ def ablation(acts: dict[str, Acts]) -> Picture:
             places = np.arange(len(known)) + (number - (len(acts) - 1) / 2) * width
             panel.bar(places, np.nan_to_num(values), width * 0.92, color=style.COLOURS[number], label=CALLED[name])
             for place, value in zip(places, values, strict=True):
-                text = f"{value:.2f}" if np.isfinite(value) else "–"
+                text = f"{value:.2f}" if np.isfinite(value) else "-"
                 panel.text(place, np.nan_to_num(value) + 0.01, text, ha="center", va="bottom", fontsize=6.5)
         panel.set_xticks(range(len(known)), [SHARES[name] for name in known])
         panel.set_ylim(0, 1.08)
@@ -139,8 +139,9 @@ def ablation(acts: dict[str, Acts]) -> Picture:
         style.legend(panel, loc="center left", bbox_to_anchor=(1, 0.5))
         style.label(panel, x=("measure", "the first two: less is better"), y=("share", "of one"))
     caption = (
-        "The same measures with the latent from elsewhere: drawn from the prior; held at its central value (decode z = 0); from "
-        "the posterior of the demonstrated action (a reconstruction); from that of another datum. – : none was measured."
+        "The same measures with the latent from elsewhere: drawn from the prior; held at its central value (decode "
+        "z = 0); from the posterior of the demonstrated action (a reconstruction); from that of another datum. "
+        "A dash: not measured."
     )
     return Picture(picture, caption, "ablation")
 
@@ -149,7 +150,7 @@ def _ablation(certificate: Certificate) -> Table:
     rows = []
     assert certificate.acts is not None
     for name, each in {"policy": certificate.acts, **certificate.ablation}.items():
-        cells = [f"{value:.4g}" if np.isfinite(value) else "–" for value in vars(each).values()]
+        cells = [f"{value:.4g}" if np.isfinite(value) else "-" for value in vars(each).values()]
         rows.append((CALLED[name], *cells))
     head = ("latent", "off", "between", "coverage", "several", "nats", "success")
     return Table(head, rows, "nats: -log 1/S Σ p(a | o, z_s) of the demonstrated action, with the draws' latents")

@@ -77,7 +77,7 @@ def certify(
     >>> fit = veil.fit(veil.density(veil.LinearGaussian()), data, key=jax.random.key(0))
     >>> found = certify(fit, data, key=jax.random.key(1), rows=1000)
     >>> found.multimodal_policy, "acts between modes" in found.faults
-    (True, True)
+    (False, True)
     """
     for number, called in ((drives, "drives"), (rows, "rows"), (draws, "draws"), (neighbours, "neighbours")):
         checks.whole(called, number)
@@ -107,7 +107,7 @@ def certify(
     some = Rows(used, data, rows, rng)
     if len(some) < 2 * neighbours:
         raise ValueError(
-            f"data: expected {2 * neighbours} complete actions or more, to find {neighbours} neighbours; got {len(some)}"
+            f"data: expected {2 * neighbours} complete actions or more, for {neighbours} neighbours; got {len(some)}"
         )
     measure, notes = Measure.of(some, neighbours, rng), list[str]()
     chosen_ = some.chosen(acting.choose, draws, keys[2])
@@ -205,7 +205,7 @@ def _driven(
 
 
 def _codes(some: Rows, own: Drawn | None) -> tuple[tuple[int, float, int], ...]:
-    """Of a latent of categories, or of codes, how many values of each are used, their perplexity, how many there are."""
+    """Of a latent of categories, or of codes: how many values of each are used, their perplexity, how many it has."""
     if own is None:
         return ()
     shape, values = some.of_prior(_listed)

@@ -23,7 +23,7 @@ NEAR, SURE = 16, 0.9
 
 @dataclass(frozen=True, repr=False)
 class Driven(Shown):
-    """N drives: ``success``, a share; ``entropy`` of the outcomes of those that succeed, 1 if all ways are equally often;
+    """N drives: ``success``, a share; ``entropy`` of the outcomes of those that succeed, 1 if all are equally often;
 
     ``switching``: the share of drives with a switch, and ``switches`` a drive; each with its standard error.
     ``demonstrators``: the same of the world's own. ``drives``: the drives themselves.

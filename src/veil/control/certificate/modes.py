@@ -87,8 +87,9 @@ def modes(actions: Float[np.ndarray, "K D"]) -> Int[np.ndarray, " K"]:
 
     Divisive: along each of the first principal directions a part is split in two as well as can be (``halves``, exact
     in one dimension), and the split that sets its parts farthest apart is made if they are ``APART``; the parts
-    likewise (a little farther where there are few points). Splitting along principal directions: Boley 1998, Principal direction divisive partitioning. A split is
-    never searched for in all directions, where there is one that sets any points apart.
+    likewise (a little farther where there are few points). Splitting along principal directions: Boley 1998, Principal
+    direction divisive partitioning. It is not searched for in all directions: of many there is one that sets any
+    points apart.
     """
     labels, waiting, found = np.zeros(len(actions), np.int64), [np.arange(len(actions))], 0
     while waiting:

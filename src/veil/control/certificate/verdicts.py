@@ -54,10 +54,10 @@ def _above(name: str, value: float, threshold: float, words: str) -> Verdict:
 
 def _modes(acts: Acts) -> list[Verdict]:
     many, cover = acts.several, acts.coverage
-    several = f"of observations with several modes see draws in several; {SEVERAL:.0%} are called for"
+    several = f"of observations with several modes see draws in several; {SEVERAL:.0%} are called for, and few between"
     covered = f"of the demonstrations' modes are visited; {COVERED:.0%} are called for"
     return [
-        Verdict("multimodal", many >= SEVERAL, many, SEVERAL, _words(many, several), False),
+        Verdict("multimodal", many >= SEVERAL and acts.between <= BETWEEN, many, SEVERAL, _words(many, several), False),
         _above("acts between modes", acts.between, BETWEEN, "of draws are between two modes"),
         Verdict("one mode only (mode collapse)", cover < COVERED, cover, COVERED, _words(cover, covered)),
     ]
@@ -67,8 +67,9 @@ def _driven(driven: Driven, theirs: Driven) -> list[Verdict]:
     found = []
     least = OUTCOMES * theirs.entropy[0]
     if least > 0:
-        words = f"entropy of outcomes {driven.entropy[0]:.2f}, of demonstrators {theirs.entropy[0]:.2f}; at least {least:.2f}"
-        found.append(Verdict("few of the ways to succeed", driven.entropy[0] < least, driven.entropy[0], least, words))
+        mine = driven.entropy[0]
+        words = f"entropy of outcomes {mine:.2f}, of demonstrators {theirs.entropy[0]:.2f}; at least {least:.2f}"
+        found.append(Verdict("few of the ways to succeed", mine < least, mine, least, words))
     limit = theirs.switching[0] + SWITCHING
     found.append(_above("changes its mind", driven.switching[0], limit, "of drives go back on an outcome"))
     return found
