@@ -90,9 +90,8 @@ def certify(
             raise ValueError(
                 "world: of an actor without a density only drives can be measured; give one, such as Tree()"
             )
-        went = driven(world, policy, drives, keys[0])
-        found = _certificate(name or type(policy).__name__, "", went)
-        return replace(found, notes=("an actor without a density: only its drives are measured",))
+        alone = _certificate(name or type(policy).__name__, "", driven(world, policy, drives, keys[0]))
+        return replace(alone, notes=("an actor without a density: only its drives are measured",))
     if data is None or data.evidence is None:
         raise ValueError("data: expected demonstrations, query the actions and evidence the observations; got none")
     if draws < 4 or neighbours < 16:
@@ -101,7 +100,10 @@ def certify(
     used = acting.model
     if isinstance(used, OfSequences) and not isinstance(used, PerEpisode):
         raise ValueError(f"policy: {name_of(used)} is a model of sequences; one of steps, or of episodes, is measured")
-    data = as_data(model, data)
+    found = as_data(model, data)
+    if not isinstance(found, Data):
+        raise ValueError("data: expected data in memory; got a stream")
+    data = found
     seed = np.asarray(jax.random.key_data(keys[1])).astype(np.uint32).tolist()
     rng = np.random.default_rng(seed)
     some = Rows(used, data, rows, rng)
@@ -121,7 +123,8 @@ def certify(
         explained = measure.explained(drawn["prior"])
     if "centre" in drawn:
         centre = measure.centre(chosen_, drawn["prior"].actions, drawn["centre"].actions)
-    acts, went = measure.acts(chosen_), None
+    acts = measure.acts(chosen_)
+    went: Driven | None = None
     if world is not None:
         went = driven(world, acting, drives, keys[0])
         acts = replace(acts, success=went.success[0])

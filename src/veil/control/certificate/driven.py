@@ -64,7 +64,7 @@ def _measured(found: Drives, known: Drives, demonstrators: Driven | None = None)
 
 def _steps(some: Drives) -> tuple[np.ndarray, np.ndarray]:
     """Observation and action of every step [N, T, P + A], and which steps came before the end [N, T]."""
-    seen = np.asarray(jax.vmap(jax.vmap(some.world.observe))(some.states))
+    seen = np.asarray(jax.vmap(jax.vmap(some.world.observe))(jax.numpy.asarray(some.states)))
     there = np.arange(seen.shape[1])[None] < some.lengths[:, None]
     return np.concatenate([seen, some.actions], -1).astype(np.float64), there
 

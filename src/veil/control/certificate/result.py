@@ -9,6 +9,7 @@ from veil.control.certificate.driven import Driven
 from veil.evaluation.average import Average
 from veil.evaluation.latents import Latents
 from veil.evaluation.likelihood import Evaluation
+from veil.evaluation.paths import PathLatents
 from veil.host.files import plain
 
 
@@ -89,7 +90,7 @@ class Certificate:
     ablation: dict[str, Acts]
     explained: float
     centre: float
-    latents: Latents | None
+    latents: Latents | PathLatents | None
     codes: tuple[tuple[int, float, int], ...]
     driven: Driven | None
     verdicts: tuple[Verdict, ...]
