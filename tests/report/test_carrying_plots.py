@@ -6,11 +6,11 @@ import pytest
 from scipy.stats import norm
 
 import veil
+from veil.host import films
 from veil.model.scales import Scale
 from veil.parts.fields import Field
 from veil.parts.paths import Path, Straight
 from veil.report import carrying_plots as carrying
-from veil.host import films
 from veil.units import Units, standardised
 
 CENTRE, WIDTH = 0.5, 0.3

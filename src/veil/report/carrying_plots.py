@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from veil.host.films import gif
 from veil.model.scales import Scale
 from veil.parts import transport
 from veil.report import style
-from veil.host.films import gif
 from veil.units import unwrapped
 
 REACH = 4.5  # standard deviations of noise that are followed
