@@ -6,6 +6,7 @@ from . import model as model
 from . import objective as objective
 from . import posterior as posterior
 from . import sklearn as sklearn
+from . import units as units
 from .control.actors import Actor as Actor
 from .control.actors import FilteringActor as FilteringActor
 from .control.actors import RandomActor as RandomActor
@@ -66,6 +67,7 @@ from .parts import nets as nets
 from .parts import paths as paths
 from .parts import priors as priors
 from .parts import start as start
+from .parts.attention import Transformer as Transformer
 from .parts.covariance import Diagonal as Diagonal
 from .parts.covariance import Full as Full
 from .parts.covariance import Spherical as Spherical

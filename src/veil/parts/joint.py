@@ -194,6 +194,23 @@ class Branches(eqx.Module):
         return jnp.concatenate(pieces)
 
 
+def seen(net: Any, evidence: Any) -> Any:
+    """Evidence as a network takes it: one vector; of ``Readers`` that of each part, by its name."""
+    if not isinstance(net, Readers):
+        return flat(evidence)
+    if not isinstance(evidence, dict):
+        raise TypeError(
+            "evidence: Readers are for evidence that is a dictionary, and this is an array; give one network for it"
+        )
+    return {name: flat(part) for name, part in evidence.items()}
+
+
+def seen_sizes(net: Any, evidence: Any) -> Any:
+    """How many numbers that has."""
+    found = jax.eval_shape(lambda given: seen(net, given), evidence)
+    return {name: leaf.size for name, leaf in found.items()} if isinstance(net, Readers) else found.size
+
+
 class Readers(eqx.Module):
     """An encoder for each part of a tree, by name: what they make, side by side, and behind it the evidence."""
 

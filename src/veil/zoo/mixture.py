@@ -14,6 +14,7 @@ from veil.maths.markov import log_total
 from veil.model import ClosedForm, Datum, Enumerable, Rescalable
 from veil.model.abilities import Sizes, Space, started
 from veil.model.scales import Scale
+from veil.parts.attention import Transformer
 from veil.parts.experts import Experts, LinearGaussian
 from veil.parts.gates import Gate, Single, Softmax
 from veil.parts.images import Encoder
@@ -44,7 +45,7 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
     experts: Experts = LinearGaussian()
     components: int = eqx.field(static=True, default=2)
     gate: Gate = Softmax()
-    trunk: Identity | MLP | Encoder = Identity()
+    trunk: Identity | MLP | Encoder | Transformer = Identity()
     start: Start = KMeans()
 
     def __check_init__(self) -> None:
@@ -162,7 +163,7 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
         return None if experts is None else replace(self, gate=self.gate.rescaled(evidence), experts=experts)
 
 
-def density(experts: Experts, trunk: Identity | MLP | Encoder | None = None) -> Mixture:
+def density(experts: Experts, trunk: Identity | MLP | Encoder | Transformer | None = None) -> Mixture:
     """p(y | x) with no latent: one expert and an empty z.
 
     A Gaussian density is ``density(LinearGaussian())`` on data without evidence, conditional linear-Gaussian regression

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.distributions import Distribution
 from veil.model import Datum, Guided, Startable
@@ -14,8 +14,8 @@ from veil.model.slips import answering
 from veil.parts.experts import Linear
 from veil.parts.heads import DiagonalGaussian, Head, viewed
 from veil.parts.nets import MLP, flat, flat_size
-from veil.parts.priors import ConditionalNormal, StandardNormal, TwoLevels, VampPrior, as_prior
-from veil.posterior import Amortized, Ladder, Posterior
+from veil.parts.priors import ConditionalNormal, ResidualCodes, StandardNormal, TwoLevels, VampPrior, as_prior
+from veil.posterior import Amortized, Ladder, Posterior, Quantised
 from veil.zoo.emission import begun, emitted
 
 SWITCH = 20.0  # times the usual scale of weights
@@ -62,13 +62,15 @@ class VAE(Startable, Guided):
         if isinstance(self.latent, VampPrior):
             return Amortized(self.latent.net, shared=True)
         net = self.decoder.mirrored()
+        if isinstance(self.latent, ResidualCodes):
+            return Quantised(net)
         return Ladder(net) if isinstance(self.latent, TwoLevels) else Amortized(net)
 
     def prior(self, evidence: Any) -> Distribution:
         return self.latent(evidence)
 
     def likelihood(self, latent: Array, evidence: Any) -> Distribution:
-        inputs = latent.ravel()
+        inputs = self.latent.read(latent)
         if evidence is not None and self.evidence:
             inputs = jnp.concatenate([inputs, flat(evidence)])
         return emitted(self.output, self.decoder, inputs)
@@ -79,14 +81,19 @@ class VAE(Startable, Guided):
         inputs = flat_size(data.evidence, 1)
         weight = jnp.ones(len(data)) if data.weight is None else data.weight
         view = self.head.view(data.query, data.observed, weight)
-        latent = self.latent.initialise(
-            inputs, jax.vmap(lambda *y: viewed(view, *y))(data.query, data.observed), key_latent
-        )
+        shown = jax.vmap(lambda *y: viewed(view, *y))(data.query, data.observed)
+        latent = self.latent.initialise(inputs, jax.tree.map(lambda y: y[_in_proportion(weight)], shown), key_latent)
         seen = latent.dimensions + (inputs if self.evidence else 0)
         decoder, output = begun(self.head, self.decoder, seen, data.query, data.observed, weight, view, *keys)
         if inputs and self.evidence and isinstance(decoder, MLP) and decoder.activation == "tanh":
             decoder = _switching(decoder, latent.dimensions)
         return VAE(latent, output.head, decoder, self.evidence, output, inputs)
+
+
+def _in_proportion(weight: Float[Array, " N"]) -> Int[Array, " N"]:
+    """As many rows as there are, each as often as its weight says: of equal weights every row once, in order."""
+    sums = jnp.cumsum(weight)
+    return jnp.searchsorted(sums, (jnp.arange(len(weight)) + 0.5) / len(weight) * sums[-1])
 
 
 def _switching(decoder: MLP, latents: int) -> MLP:
@@ -102,7 +109,7 @@ def _switching(decoder: MLP, latents: int) -> MLP:
 
 
 @answering
-def ConditionalVAE(latent: int = 2, head: Head | None = None, decoder: MLP | None = None) -> VAE:
+def ConditionalVAE(latent: int = 2, head: Head | None = None, decoder: Any = None) -> VAE:
     """p(y | x) = ∫ p(y | x, z) p(z | x) dz, prior and likelihood both networks of x. Sohn et al. 2015.
 
     A ``VAE`` whose prior is ``priors.ConditionalNormal``; the other two decompositions are a ``VAE`` on data with
