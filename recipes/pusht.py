@@ -89,7 +89,9 @@ for name in arguments.models.split(","):
     if not kept.exists():
         steps = arguments.steps or (200 if arguments.quick else None)
         if steps is None:
-            steps = affordable(lambda n, record, m=model: fit(m, n, n, record=record, progress=False), arguments.minutes)
+            steps = affordable(
+                lambda n, record, m=model: fit(m, n, n, record=record, progress=False), arguments.minutes
+            )
         kept.write_text(json.dumps({"steps": steps, "seconds": 0.0, "scores": []}))
     plan = json.loads(kept.read_text())
     for mark in MARKS[len(plan["scores"]) :]:
@@ -104,5 +106,7 @@ for name in arguments.models.split(","):
         print(f"{name}: {mark:.0%} of {plan['steps']} steps, score {scores.mean():.3f}", flush=True)
     mean = f"{np.mean(plan['scores']):.3f}"
     each = [f"{score:.3f}" for score in plan["scores"]]
-    table.add_row(name, str(plan["steps"]), f"{plan['seconds'] / 60:.1f} min", *each, mean, f"{decision(policy):.1f} ms")
+    table.add_row(
+        name, str(plan["steps"]), f"{plan['seconds'] / 60:.1f} min", *each, mean, f"{decision(policy):.1f} ms"
+    )
 Console().print(table)
