@@ -33,6 +33,7 @@ import veil
 from veil.data.bundled.pusht import find
 from veil.parts.heads import DiagonalGaussian, HomoscedasticGaussian
 from veil.parts.nets import Residual
+from veil.report import style
 from veil.units import Range
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -45,7 +46,8 @@ parser.add_argument("--quick", action="store_true", help="200 steps, 5 test seed
 arguments = parser.parse_args()
 if util.find_spec("gym_pusht") is None or find() is None:
     what = "pip install 'veil[pusht]'" if util.find_spec("gym_pusht") is None else "export VEIL_DATA=the/folder"
-    sys.exit(f"This recipe needs gym-pusht and pusht_human.npz: {what}")
+    print(f"This recipe needs gym-pusht and pusht_human.npz: {what}")
+    sys.exit(0)
 from veil.control.worlds.pusht import SEEDS, STEPS, pusht_scores  # noqa: E402 -- which needs gym-pusht
 
 MARKS = (0.6, 0.7, 0.8, 0.9, 1.0)  # of training, where checkpoints are scored
@@ -80,6 +82,7 @@ def decision(policy):
     return float(np.median(times[2:]))
 
 
+curves: dict[str, list[float]] = {}
 table = Table("policy", "steps", "training", *(f"at {mark:.0%}" for mark in MARKS), "mean", "decision")
 for name in arguments.models.split(","):
     model, choose = models[name]
@@ -106,7 +109,17 @@ for name in arguments.models.split(","):
         print(f"{name}: {mark:.0%} of {plan['steps']} steps, score {scores.mean():.3f}", flush=True)
     mean = f"{np.mean(plan['scores']):.3f}"
     each = [f"{score:.3f}" for score in plan["scores"]]
+    curves[name] = plan["scores"]
     table.add_row(
         name, str(plan["steps"]), f"{plan['seconds'] / 60:.1f} min", *each, mean, f"{decision(policy):.1f} ms"
     )
+with style.figure(panel=(5.0, 3.2)) as (picture, (panel,)):
+    for name, scores in curves.items():
+        panel.plot([100 * mark for mark in MARKS], scores, marker="o", label=name)
+    panel.axhline(0.85, color="0.6", linewidth=0.8)
+    style.label(panel, x=("share of training", "%"), y=("score", "mean of the test seeds"))
+    panel.set_ylim(0.0, 1.0)
+    panel.legend()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    picture.savefig(arguments.out / "scores.png")
 Console().print(table)

@@ -15,7 +15,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.py") if path.stem != "common")
-NEEDS = {"half_cheetah": ("mujoco", "pip install 'gymnasium[mujoco]'")}
+NEEDS = {
+    "half_cheetah": ("mujoco", "pip install 'gymnasium[mujoco]'"),
+    "pusht": ("gym_pusht", "pip install 'veil[pusht]'"),
+}
 
 
 WORKER = """
