@@ -81,13 +81,21 @@ def _given(model: Any, latent: Any, step: Datum, key: PRNGKeyArray) -> tuple[Arr
     """An action, its centre, and the score of the demonstrated one, of one step given a latent."""
     each = model.likelihood_at if isinstance(model, PerEpisode) else model.likelihood
     seen = each(latent, step.evidence)
-    score = distributions.log_prob(seen, step.query, step.observed)
+    # of an action that follows from z there is no density given z, and a flow's would be a solved ODE for each draw
+    score = jnp.array(jnp.nan) if _certain(seen) else distributions.log_prob(seen, step.query, step.observed)
     action = as_floats(seen.sample(key))
     try:
         centre = as_floats(distributions.central(seen))
     except TypeError:  # none is known: the draw stands for it
         centre = action
     return flat(action), flat(centre), score
+
+
+def _certain(distribution: Any) -> bool:
+    """Whether it is one value, in whatever units."""
+    if isinstance(distribution, distributions.Composed):
+        return all(_certain(part) for part in distribution.made_of())
+    return isinstance(distribution, distributions.Point)
 
 
 @eqx.filter_jit

@@ -7,7 +7,7 @@ from veil.control.certificate.result import Acts, Verdict
 
 FEW = 0.01  # of observations where demonstrations have several modes: with fewer, there is nothing to certify
 OFF = 0.10  # of draws
-BETWEEN = 0.10
+BETWEEN = 0.20
 COVERED = 0.75
 SEVERAL = 0.25
 EXPLAINED = 0.05
