@@ -45,6 +45,8 @@ EVERY_HEAD = HEADS | {  # the models below have the heads above: one more is a d
     "truncated": heads.TruncatedNormal(-1.0, 2.0),
     "positive": heads.TruncatedNormal(),
     "von-mises": heads.VonMises(),
+    "squashed": heads.Squashed(low=-1.0, high=2.0),
+    "beta-between": heads.Beta(-1.0, 2.0),
 }
 TRUNK = veil.MLP((4,))
 
@@ -84,7 +86,7 @@ def make_data(kind, count=12, *, missing=False, weighted=False, seed=0):
         **dict.fromkeys(("poisson", "negative", "zeros", "more-zeros"), lambda: rng.poisson(2.0, shape)),
         "multinomial": lambda: rng.multinomial(4, [0.3, 0.7], shape[0]),
         **dict.fromkeys(("log-normal", "positive"), lambda: np.exp(rng.normal(size=shape))),
-        "truncated": lambda: rng.uniform(-1, 2, shape),
+        **dict.fromkeys(("truncated", "squashed", "beta-between"), lambda: rng.uniform(-1, 2, shape)),
         "von-mises": lambda: rng.vonmises(0.5, 1.0, shape),
         "logistic": lambda: rng.integers(0, 7, shape),
         "beta": lambda: rng.uniform(0.05, 0.95, shape),
@@ -222,7 +224,12 @@ def head_log_prob(head, vector, y, seen=None):
         each = np.log(np.where(y < mean, below, above))  # in each tail the difference that does not cancel
     elif isinstance(head, heads.Beta):
         mean, concentration = scipy.special.expit(vector[:size]), np.exp(vector[size:])
-        each = stats.beta.logpdf(y, mean * concentration, (1 - mean) * concentration)
+        ends = {"loc": head.low, "scale": head.high - head.low}
+        each = stats.beta.logpdf(y, mean * concentration, (1 - mean) * concentration, **ends)
+    elif isinstance(head, heads.Squashed):
+        place, width = (y - head.low) / (head.high - head.low), head.high - head.low
+        scale = np.exp(vector[size:]) + head.head.floor
+        each = stats.norm.logpdf(scipy.special.logit(place), vector[:size], scale) - np.log(place * (1 - place) * width)
     elif isinstance(head, heads.Bernoulli):
         each = stats.bernoulli.logpmf(y, scipy.special.expit(vector))
     elif isinstance(head, heads.Categorical):

@@ -6,6 +6,7 @@ from . import model as model
 from . import objective as objective
 from . import posterior as posterior
 from . import sklearn as sklearn
+from . import units as units
 from .control.actors import Actor as Actor
 from .control.actors import FilteringActor as FilteringActor
 from .control.actors import RandomActor as RandomActor
@@ -18,6 +19,7 @@ from .control.choices import Sample as Sample
 from .control.chunking import Ensemble as Ensemble
 from .control.collecting import collect as collect
 from .control.policies import Policy as Policy
+from .control.recurrent import RecurrentPolicy as RecurrentPolicy
 from .data import Data as Data
 from .data import Stream as Stream
 from .evaluation.likelihood import Evaluation as Evaluation
@@ -66,6 +68,7 @@ from .parts import nets as nets
 from .parts import paths as paths
 from .parts import priors as priors
 from .parts import start as start
+from .parts.attention import Transformer as Transformer
 from .parts.covariance import Diagonal as Diagonal
 from .parts.covariance import Full as Full
 from .parts.covariance import Spherical as Spherical

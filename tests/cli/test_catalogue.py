@@ -49,6 +49,7 @@ def test_covariances(word, structure):
         ("mixture:3:5", priors.MixtureOfNormals(3, 5)),
         ("flow:3", priors.FlowPrior(3)),
         ("codes:4:8", priors.Codes(4, 8)),
+        ("residual:2:4", priors.ResidualCodes(2, 4)),
         ("levels:2:6", priors.TwoLevels(2, 6, nets.MLP((64, 64)))),
         ("vamp:2:7", priors.VampPrior(2, 7, nets.MLP((64, 64)))),
     ],

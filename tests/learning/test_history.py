@@ -16,7 +16,7 @@ from veil.learning.preprocessing import preprocess
 from veil.learning.result import unit_of
 from veil.learning.watch import Watch
 from veil.objective import ELBO, Annealed, Binarised, Estimate, FreeNats, ImportanceWeighted, Objective
-from veil.objective.elbo import whole
+from veil.objective.base import whole
 from veil.zoo.vae import SWITCH
 
 KEY = jax.random.key(0)

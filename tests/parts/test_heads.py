@@ -73,6 +73,11 @@ def test_from_sums_gives_the_data_s_moments(name):
             scipy.special.ive(1, strength) / scipy.special.ive(0, strength), np.abs(spin), atol=0.02
         )
         return
+    if name == "squashed":
+        places = scipy.special.logit((data + 1) / 3)
+        wanted = [np.mean(places[o, j]) for j, o in enumerate(observed.T)]
+        np.testing.assert_allclose(vector[:2], wanted, atol=1e-10)
+        return
     if name in ("zeros", "more-zeros", "truncated", "positive"):
         return  # a start only: how good the fit becomes is asked below
     mean, variance = map(np.asarray, distributions.moments(head(vector, SHAPE)))
@@ -82,7 +87,7 @@ def test_from_sums_gives_the_data_s_moments(name):
         wanted = np.array([[np.exp(np.mean(np.log(data[o, j]))) for j, o in enumerate(observed.T)]] * 2)
         mean = variance = np.exp(np.asarray(vector[:2]))
     np.testing.assert_allclose(mean, wanted[0], atol=0.15 if name == "logistic" else 1e-6)
-    if name in ("diagonal", "full", "beta", "student", "logistic", "negative"):
+    if name in ("diagonal", "full", "beta", "beta-between", "student", "logistic", "negative"):
         np.testing.assert_allclose(np.sqrt(variance), np.sqrt(wanted[1]), rtol=0.15)
     if head.closed_form:
         rows = [(jnp.array(y), given(jnp.array(o))) for y, o in zip(data[:40], observed[:40], strict=True)]
@@ -134,6 +139,8 @@ def test_discretised_logistic_sums_to_one_tails_included(mean, log_scale):
     [
         ("beta", 1.0, "strictly between 0 and 1"),
         ("beta", 0.0, "strictly between 0 and 1"),
+        ("squashed", 2.0, "strictly between -1 and 2"),
+        ("beta-between", -1.0, "strictly between -1 and 2"),
         ("bernoulli", 0.5, "values 0 or 1"),
         ("categorical", 3.0, "whole numbers from 0 to 2"),
         ("categorical", 0.5, "whole numbers from 0 to 2"),
@@ -157,6 +164,9 @@ def test_values_outside_the_support_are_refused_by_column_and_row(name, value, w
         (lambda: heads.Categorical(1), "categories"),
         (lambda: heads.DiscretisedLogistic(0.0, 1.0, 1), "levels"),
         (lambda: heads.DiscretisedLogistic(1.0, 1.0, 4), "levels"),
+        (lambda: heads.Squashed(low=1.0, high=1.0), "low"),
+        (lambda: heads.Beta(margin=0.5), "margin"),
+        (lambda: heads.Squashed(heads.Poisson()), "head: expected one on the real line"),
         (lambda: veil.MLP(()), "widths"),
         (lambda: veil.MLP((3, 0)), "widths"),
         (lambda: veil.Mixture(components=0), "components"),
@@ -183,6 +193,8 @@ RECOVERED = {
     "log-normal": ([2.0, -0.5], 0.1),
     "truncated": ([0.5, 0.3], 0.6),
     "von-mises": ([1.0, -2.0], 0.2),
+    "squashed": ([0.5, -0.3], 0.1),
+    "beta-between": ([0.5, 0.7], 0.1),
 }
 
 

@@ -37,9 +37,15 @@ TABLE = {
     "log-normal": ([0, -1, -1e-30, -INF, INF, NAN], [TINY, 1e-10, 1e10, 3e38], np.exp(np.linspace(-9, 9, 4001))),
     "truncated": ([-1.0000002, 2.001, 1e30, -INF, NAN], [-1, 0, 2], np.linspace(-1, 2, 2001)),
     "positive": ([-1e-30, -5, -INF, INF, NAN], [0, 1e-20, 1e3, 1e10], np.linspace(0, 30, 8001)),
+    "squashed": (
+        [-1, 2, -1.5, 2.0000002, 1e30, -INF, NAN],
+        [-0.9999999, 0, 1.9999998],
+        (np.arange(4000) + 0.5) * 3 / 4000 - 1,
+    ),
+    "beta-between": ([-1, 2, -1.5, 1e30, -INF, NAN], [-0.999999, 0, 1.999], (np.arange(4000) + 0.5) * 3 / 4000 - 1),
     "von-mises": ([3.15, -4, 360, INF, NAN], [-np.pi, 0, np.pi], np.linspace(-np.pi, np.pi, 501)),
 }
-NUMBERS = {"student": [1.0, 0.3, 0.2], "more-zeros": [-0.4, 0.7, -0.6], "beta": [0.4, 1.2]}
+NUMBERS = {"student": [1.0, 0.3, 0.2], "more-zeros": [-0.4, 0.7, -0.6], "beta": [0.4, 1.2], "beta-between": [0.4, 1.2]}
 HEAD = {**EVERY_HEAD, "soft": heads.Bernoulli(soft=True)}
 
 

@@ -102,6 +102,7 @@ CASES = {
     "ladder": vae(q.Ladder(SMALL, 1), priors.TwoLevels(1, 2, SMALL)),
     "flow": vae(latent=priors.FlowPrior(2)),
     "vamp": vae(latent=priors.VampPrior(2, 3)),
+    "residual codes": vae(latent=priors.ResidualCodes(2, 3, net=SMALL)),
     # in the user's units
     "vae in units": lambda: started(veil.VAE(2, decoder=SMALL), ROWS, None, WIDE),
     "network in units": lambda: started(veil.BayesianNetwork((3,)), GIVEN, None, PAIRED),

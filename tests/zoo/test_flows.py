@@ -16,6 +16,7 @@ from veil.evaluation.transport import log_density
 from veil.learning.choices import default_optimiser
 from veil.model import Datum
 from veil.objective import AtNoise, FlowMatching, Marginal
+from veil.parts.fields import NeuralField
 from veil.parts.flows import Flow
 from veil.parts.paths import Cosine, LogLinear, Straight
 
@@ -183,3 +184,25 @@ def test_wrong_things_are_told():
         veil.fit(veil.VAE(1, decoder=SMALL), two_ways(), key=KEY, objective=FlowMatching(), steps=1)
     with pytest.raises(ValueError, match="steps: expected a positive whole number"):
         veil.ContinuousFlow(steps=0)
+
+
+@pytest.mark.parametrize("kind", ["normalising", "continuous"])
+def test_evidence_may_be_pictures_and_numbers(kind):
+    """A camera and joints: each part by a network of its own; missing padding of chunks has no share."""
+    rng = np.random.default_rng(0)
+    evidence = {
+        "camera": rng.random((32, 2, 8, 8, 1), np.float32),  # two pictures, as one of twice the height
+        "joints": rng.normal(size=(32, 2, 3)).astype(np.float32),
+    }
+    readers = veil.joint.Readers({"camera": veil.images.Pyramid((16, 8, 1), (8, 8), 16)})
+    model = {
+        "normalising": veil.NormalisingFlow(Flow(1, 8, knots=4), readers),
+        "continuous": veil.ContinuousFlow(NeuralField(net=SMALL, encoder=readers)),
+    }[kind]
+    data = Data(rng.normal(size=(32, 4, 2)).astype(np.float32), evidence=evidence)
+    fit = veil.fit(model, data, key=KEY, steps=3)
+    first = jax.tree.map(lambda leaf: leaf[:1], evidence)
+    other = {**first, "camera": 1.0 - first["camera"]}
+    drawn = [veil.sample(fit, 2, key=KEY, evidence=each).query for each in (first, other)]
+    assert drawn[0].shape == (1, 2, 4, 2)
+    assert not np.allclose(*drawn)

@@ -241,3 +241,23 @@ def test_grey_values_are_tossed_anew_or_refused():
     # the fitted coins are those of the grey values: neither black nor white
     drawn = veil.sample(fit.model, 2000, key=KEY).query
     np.testing.assert_allclose(drawn.mean(0), grey.query.mean(0), atol=0.08)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "conditional"])
+def test_evidence_may_be_pictures_and_numbers(kind):
+    """A camera and joints: each part by a network of its own."""
+    rng = np.random.default_rng(0)
+    evidence = {"camera": rng.random((32, 8, 8, 1), np.float32), "joints": rng.normal(size=(32, 3)).astype(np.float32)}
+    readers = veil.joint.Readers({"camera": veil.images.Pyramid((8, 8, 1), (8, 8), 16)})
+    model = {
+        "mixture": veil.Mixture(veil.Linear(heads.DiagonalGaussian()), 2, trunk=readers),
+        "conditional": veil.VAE(priors.ConditionalNormal(2, SMALL), decoder=SMALL, trunk=readers),
+    }[kind]
+    net = {"posterior": veil.Amortized(SMALL)} if kind == "conditional" else {}
+    fit = veil.fit(model, Data(rng.normal(size=(32, 2)), evidence=evidence), key=KEY, steps=3, **net)
+    first = jax.tree.map(lambda leaf: leaf[:1], evidence)
+    other = {**first, "camera": 1.0 - first["camera"]}
+    drawn = [veil.sample(fit, 2, key=KEY, evidence=each).query for each in (first, other)]
+    assert not np.allclose(*drawn)
+    with pytest.raises(TypeError, match="Readers are for evidence that is a dictionary"):
+        veil.fit(model, Data(rng.normal(size=(32, 2)), evidence=evidence["joints"]), key=KEY, steps=3, **net)

@@ -69,9 +69,10 @@ Head = Annotated[
         MODEL,
         "--head",
         "--likelihood",
-        "gaussian, student-t, log-normal, truncated-normal:LOW:HIGH, beta, von-mises, bernoulli, soft-bernoulli, "
-        "poisson, negative-binomial, zero-inflated:poisson, categorical or categorical:COUNT, multinomial:TOTAL, "
-        "discretised-logistic or discretised-logistic:LEVELS:LOW:HIGH; by part: frame=bernoulli,reward=gaussian.",
+        "gaussian, student-t, log-normal, truncated-normal:LOW:HIGH, squashed:LOW:HIGH[:MARGIN], beta:LOW:HIGH, "
+        "von-mises, bernoulli, soft-bernoulli, poisson, negative-binomial, zero-inflated:poisson, "
+        "categorical or categorical:COUNT, multinomial:TOTAL, discretised-logistic or "
+        "discretised-logistic:LEVELS:LOW:HIGH; by part: frame=bernoulli,reward=gaussian.",
     ),
 ]
 Gate = Annotated[str | None, _in(MODEL, "--gate", "evidence or constant: what the gate sees.")]
@@ -96,7 +97,7 @@ Latent = Annotated[
     _in(
         MODEL,
         "--latent",
-        "Dimensions of the latent: 10; or mixture:10:5, vamp:10:20, flow:10, codes:10:8, levels:2:10.",
+        "Dimensions of the latent: 10; or mixture:10:5, vamp:10:20, flow:10, codes:10:8, residual:2:16, levels:2:10.",
     ),
 ]
 

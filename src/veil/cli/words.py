@@ -20,6 +20,7 @@ from veil.parts.heads import (
     Multinomial,
     NegativeBinomial,
     Poisson,
+    Squashed,
     StudentT,
     TruncatedNormal,
     VonMises,
@@ -34,6 +35,7 @@ from veil.parts.priors import (
     FlowPrior,
     MixtureOfNormals,
     Prior,
+    ResidualCodes,
     StandardNormal,
     TwoLevels,
     VampPrior,
@@ -80,6 +82,7 @@ HEADS: dict[str, Head] = {
     "multinomial": Multinomial(),
     "log-normal": LogNormal(),
     "truncated-normal": TruncatedNormal(),
+    "squashed": Squashed(),
     "von-mises": VonMises(),
     "categorical": Categorical(),
     "discretised-logistic": DiscretisedLogistic(),
@@ -109,7 +112,8 @@ def by_part(option: str, words: str) -> dict[str, str]:
 def made_head(word: str, covariance: str | None) -> Head:
     """A head from ``name`` or ``name:numbers``: categorical:COUNT, discretised-logistic:LEVELS[:LOW:HIGH], ...
 
-    multinomial:TOTAL, truncated-normal:LOW:HIGH, zero-inflated:HEAD.
+    multinomial:TOTAL, truncated-normal:LOW:HIGH, squashed:LOW:HIGH[:MARGIN], beta:LOW:HIGH[:MARGIN],
+    zero-inflated:HEAD.
 
     For the parts of a dictionary part=name[:numbers], with commas between them; the covariance is that of its normals.
     """
@@ -124,8 +128,15 @@ def made_head(word: str, covariance: str | None) -> Head:
     if name == "gaussian":
         no_numbers(name, rest)
         return choose("covariance", covariance or "diagonal", GAUSSIANS)
+    if name == "squashed":
+        inside = choose("covariance", covariance or "diagonal", GAUSSIANS)
+        return made(Squashed, inside, *numbers(word, rest, [-1.0, 1.0, 0.0], "squashed:-1:1:0.001", False))
     if covariance is not None:
-        raise ValueError(f"covariance: only the head gaussian takes it; this one is {name}")
+        raise ValueError(
+            f"covariance: only the head gaussian takes it, and squashed for the one inside; this one is {name}"
+        )
+    if name == "beta":
+        return made(Beta, *numbers(word, rest, [0.0, 1.0, 0.0], "beta:-1:1:0.001", False))
     if name == "categorical":
         (categories,) = numbers(word, rest, [2], "categorical:3")
         return made(Categorical, int(categories))
@@ -239,7 +250,7 @@ def halvings(height: int, width: int) -> int:
 
 
 def made_prior(words: str, net: MLP) -> Prior:
-    """A prior from words: 10, mixture:10:5, vamp:10:20, flow:10, codes:10:8, levels:2:10."""
+    """A prior from words: 10, mixture:10:5, vamp:10:20, flow:10, codes:10:8, residual:2:16, levels:2:10."""
     name, *rest = words.split(":")
     if name.isdecimal() and not rest:
         name, rest = "normal", [name]
@@ -249,12 +260,14 @@ def made_prior(words: str, net: MLP) -> Prior:
         "vamp": (2, lambda size, count: VampPrior(size, count, net)),
         "flow": (1, FlowPrior),
         "codes": (2, Codes),
+        "residual": (2, lambda levels, codes: ResidualCodes(levels, codes, net=net)),
         "levels": (2, lambda top, bottom: TwoLevels(top, bottom, net)),
     }
     count, make = choose("latent", name, kinds)
     if len(rest) != count or not all(part.isdecimal() and int(part) > 0 for part in rest):
         raise ValueError(
             f"latent: expected dimensions, as in 10, or mixture:DIMENSIONS:COMPONENTS, vamp:DIMENSIONS:COMPONENTS, "
-            f"flow:DIMENSIONS, codes:COUNT:CATEGORIES, levels:TOP:BOTTOM; got {words!r}"
+            f"flow:DIMENSIONS, codes:COUNT:CATEGORIES, residual:LEVELS:CODES, levels:TOP:BOTTOM; "
+            f"got {words!r}"
         )
     return make(*map(int, rest))

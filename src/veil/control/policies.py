@@ -15,7 +15,7 @@ from veil.control.chunking import Ensemble, Underway, renewed, zeros
 from veil.data.recorded.views import View
 from veil.distributions import Distribution
 from veil.learning.result import Fit
-from veil.model import Enumerable, PerEpisode, Plate, Sized
+from veil.model import Enumerable, PerEpisode, Plate, Sized, Stepwise
 from veil.model.abilities import Sizes, Wrapped, name_of
 from veil.model.batching import on_device
 from veil.parts.nets import flat_size
@@ -91,6 +91,8 @@ class Policy(Actor, Decides):
             if posterior is None:
                 raise ValueError(f"model: what {name_of(model)} has learned is in its posterior; give the Fit")
             model = Known(model, posterior)
+        if isinstance(model, Stepwise):
+            raise TypeError(f"model: {name_of(model)} remembers its latent; use veil.RecurrentPolicy.of(fit)")
         self.model = model
         self.choose = Sample() if choose is None else choose
         self.low, self.high = low, high

@@ -15,7 +15,8 @@ from veil.distributions.asking import (
     reparameterised,
     support,
 )
-from veil.distributions.composed import Affine, Chained, Joint, Pushed
+from veil.distributions.chained import ChainedCodes
+from veil.distributions.composed import Affine, Chained, Joint, Pushed, Squashed
 from veil.distributions.library import (
     Bernoulli,
     Beta,

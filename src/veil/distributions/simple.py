@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray
 
 from veil.distributions import supports
+from veil.distributions.chained import ChainedCodes
 from veil.distributions.protocol import Central, Composed, Distribution, Divergence, Entries, Finite, Marginals, Moments
 from veil.distributions.supports import Support
 from veil.maths import counts
@@ -45,11 +46,16 @@ class Empty(Distribution, Finite, Central, Divergence):
         return jnp.zeros(1) if isinstance(other, Empty) else None
 
 
-class Point(Distribution, Moments, Central):
+class Point(Distribution, Moments, Finite, Central, Divergence):
     """One value, with probability one: log p(y) is ``log_density()`` there, to rounding, and -inf anywhere else.
 
     ``log_density`` is zero of a discrete value; of the image y = T(z) of a latent it is -log |det dT/dz|, so that
     log p(z) + log p(y | z) is the density of y (nats). A function, because it may be costly and nobody asks.
+
+    >>> from veil import distributions
+    >>> at = distributions.Point(jnp.array([1.0, 2.0]))
+    >>> float(at.log_prob(jnp.array([1.0, 2.0]))), float(at.log_prob(jnp.zeros(2)))
+    (0.0, -inf)
     """
 
     value: Float[Array, "*event"]
@@ -70,8 +76,24 @@ class Point(Distribution, Moments, Central):
     def variance(self) -> Float[Array, "*event"]:
         return jnp.zeros_like(self.value)
 
+    @property
+    def values(self) -> int:
+        return 1
+
+    def enumerate_support(self) -> Float[Array, "1 *event"]:
+        return self.value[None]
+
     def central(self) -> Float[Array, "*event"]:
         return self.value
+
+    def kl_entries(self, other: Any) -> Float[Array, " G"] | None:
+        """-log p(value) of another that is discrete; of codes one after the other by codes."""
+        if isinstance(other, ChainedCodes):
+            return -other.level_log_probs(self.value)
+        if isinstance(other, Codes):
+            return -jnp.sum(jnp.where(self.value > 0, self.value * other.log_probabilities, 0.0), -1)
+        discrete = isinstance(other, Distribution) and isinstance(other, Finite)
+        return -other.log_prob(self.value)[None] if discrete else None
 
 
 class Codes(Distribution, Moments, Finite, Central, Divergence):

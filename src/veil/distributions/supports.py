@@ -61,6 +61,18 @@ def parts_of(total: int) -> Support:
     return Support(f"counts that add up to {total}", lambda y: _whole(y) & (y <= total), 0.0)
 
 
+def strictly(low: float, high: float) -> Support:
+    """Numbers between two finite ones, whose place between them is neither 0 nor 1 as far as precision tells."""
+    if (low, high) == (0.0, 1.0):
+        return FRACTIONS
+
+    def contains(y: Entry) -> Entry:
+        share = (y - low) / (high - low)
+        return (share > 0) & (share < 1)
+
+    return Support(f"values strictly between {low:g} and {high:g}", contains, 0.5 * (low + high))
+
+
 def between(low: float, high: float) -> Support:
     """Numbers from ``low`` to ``high``, one of which may be infinite."""
     inside = low if np.isfinite(low) else high

@@ -8,11 +8,13 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from veil import distributions
 from veil.data import Data, Stream
+from veil.maths.markov import log_total
 from veil.model import Datum, Model, OfSequences, Plate, Tractable, checks
 from veil.model.abilities import free_parameters
 from veil.model.batching import there
-from veil.model.blocks import map_blocks
+from veil.model.blocks import first, map_blocks
 from veil.parts.fields import Chaining, Transporting
 from veil.posterior import Posterior
 from veil.posterior.arguments import known_to, parts
@@ -84,7 +86,8 @@ def log_prob(
 ) -> np.ndarray:
     """log p(y | x) of each datum [N], in nats: exact where the latent can be summed or integrated out.
 
-    Missing entries are integrated out, too. Of any other model (give a ``Fit``, or its ``posterior``, and a ``key``) it
+    Missing entries are integrated out, too. So it is of a discrete latent (codes) with no more than ``samples`` values:
+    log Σ_z p(y, z | x). Of any other model (give a ``Fit``, or its ``posterior``, and a ``key``) it
     is the importance-weighted lower bound from ``samples`` draws, of a posterior that only
     proposes steps that of a particle filter with as many particles, and of a latent that all data share an estimate of
     the predictive density: see ``veil.evaluate`` for their errors.
@@ -104,8 +107,12 @@ def log_prob(
         from veil.evaluation.particles import particle_bound
 
         return particle_bound(model, posterior, data, key=_asked(key), particles=samples).combined
+    data = data if isinstance(data, Data | Stream) else Data(data)
+    latents = _list(model, data, samples)
+    if latents is not None:
+        return map_blocks(_listed, model, data, latents)
     posterior, key = chosen(model, posterior), _asked(key)
-    data = known_to(posterior, data if isinstance(data, Data | Stream) else Data(data))
+    data = known_to(posterior, data)
     if isinstance(model, Plate):
         from veil.evaluation.approximate import predictive
 
@@ -117,6 +124,23 @@ def log_prob(
     from veil.evaluation.bounds import bounds
 
     return bounds(model, posterior, data, key=key, samples=samples).importance
+
+
+@eqx.filter_jit
+def _listed(model: Model, block: Datum, latents: jax.Array) -> jax.Array:
+    def one(datum: Datum) -> jax.Array:
+        return log_total(jax.lax.map(lambda z: model.log_joint(z, datum), latents, batch_size=64))
+
+    return jax.lax.map(one, block, batch_size=256)
+
+
+def _list(model: Model, data: Data | Stream, samples: int) -> jax.Array | None:
+    """All values of a discrete latent, where a sum over them costs no more than ``samples`` draws; else None."""
+    if isinstance(model, Plate | OfSequences):
+        return None
+    prior = model.prior(first(data.evidence) if isinstance(data, Data) else first(next(iter(data)).evidence))
+    few = distributions.enumerable(prior) and prior.values <= samples  # type: ignore[attr-defined]
+    return distributions.support(prior) if few else None
 
 
 def _asked(key: PRNGKeyArray | None) -> PRNGKeyArray:
@@ -147,13 +171,14 @@ def evaluate(
 ) -> Evaluation:
     """How well a model, or a ``Fit``, explains data: an ``Evaluation``, exact where that is possible.
 
-    Where it is not, give a ``Fit`` (or ``posterior``) and a ``key``: ``log_likelihood`` is then the importance-weighted
-    lower bound from ``samples`` draws, and ``approximation`` holds the ELBO, Pareto k, active units, KL by dimension,
-    mutual information and, with ``thorough``, annealed bounds, the gap's parts and calibration. Of a sequence model
-    whose posterior only proposes steps (``Bootstrap``, ``Optimal``) it is the bound of a particle filter with
-    ``samples`` particles; with ``particles`` (and a ``key``) such a bound, which stays tight for long sequences, is in
-    ``approximation`` beside the value of any other sequence model, too. Of a diffusion it is its chain's ELBO, and in
-    ``approximation`` log p of its probability flow.
+    That is also where a discrete latent has no more values than ``samples``. Where it is not, give a ``Fit`` (or
+    ``posterior``) and a ``key``: ``log_likelihood`` is then the importance-weighted lower bound from ``samples`` draws,
+    and ``approximation`` holds the ELBO, Pareto k, active units, KL by dimension, mutual information and, with
+    ``thorough``, annealed bounds, the gap's parts and calibration. Of a sequence model whose posterior only proposes
+    steps (``Bootstrap``, ``Optimal``) it is the bound of a particle filter with ``samples`` particles; with
+    ``particles`` (and a ``key``) such a bound, which stays tight for long sequences, is in ``approximation`` beside the
+    value of any other sequence model, too. Of a diffusion it is its chain's ELBO, and in ``approximation`` log p of its
+    probability flow.
 
     >>> import jax, veil
     >>> data = veil.data.load("faithful")
@@ -199,9 +224,12 @@ def evaluate(
         data = known_to(posterior, data)
         options: dict[str, Any] = {"samples": samples, "thorough": thorough, "particles": particles}
         found = approximation(model, posterior, data, key=key, progress=progress, **options)
-        kind = f"lower bound, importance-weighted with {samples} samples"
-        values = np.asarray(found.bounds.importance, np.float64)
-        noise = found.bounds.importance_average.monte_carlo_error
+        if _list(model, data, samples) is not None:
+            kind, values = "exact", np.asarray(log_prob(model, data, samples=samples), np.float64)
+        else:
+            kind = f"lower bound, importance-weighted with {samples} samples"
+            values = np.asarray(found.bounds.importance, np.float64)
+            noise = found.bounds.importance_average.monte_carlo_error
     weights, sizes = np.ones(len(values)), _sizes(model, data, len(values))
     if isinstance(data, Stream):
         weights = np.concatenate([np.ones(len(b)) if b.weight is None else b.weight for b in data])
@@ -218,6 +246,6 @@ def evaluate(
     error = float(np.sqrt(np.sum(deviation)) / n)
     free = free_parameters(model)
     bic = aic = None
-    if isinstance(model, Tractable):  # made of a bound they would be neither the criterion nor a bound on differences
+    if kind == "exact":  # made of a bound they would be neither the criterion nor a bound on differences
         bic, aic = free * float(np.log(weights @ sizes)) - 2 * total, 2 * free - 2 * total
     return Evaluation(total, mean, error, n, rows, free, bic, aic, kind, noise, found)

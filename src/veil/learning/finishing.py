@@ -22,7 +22,7 @@ from veil.learning.watch import Watch, joined, likeliest
 from veil.model import Model, Plate, Startable, Stepwise, Tractable
 from veil.model.names import names
 from veil.objective import Objective
-from veil.objective.elbo import whole
+from veil.objective.base import whole
 from veil.parts.experts import Experts, with_expanded_sums
 from veil.posterior import Exact, Posterior, Resampled
 from veil.units import in_user_units, standardised_posterior

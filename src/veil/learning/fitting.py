@@ -63,6 +63,7 @@ def fit(
     held_out: Data | float | None = None,
     patience: int = 10,
     fixed: bool = False,
+    units: Any = None,
     mesh: Any = None,
     checkpoints: Checkpoints | str | os.PathLike[str] | None = None,
     progress: bool | None = None,
@@ -100,6 +101,8 @@ def fit(
         held_out: other data, or the fraction of ``data`` to hold out, scored from time to time. Gradients keep the
             model that was best on them and stop after ``patience`` checks without improvement; EM does neither.
         fixed: leave the model as it is and learn the posterior only.
+        units: ``veil.Units.of(data, model, by=veil.units.Deviation())``, made once and kept, in the place of those that
+            are measured here, robustly. A model that was learned before keeps its own, which these must be.
         mesh: share the rows out over devices: ``veil.mesh()`` for all (of all processes, after
             ``jax.distributed.initialize``), a number of them, or a mesh of yours. Same result, to rounding.
         checkpoints: ``Checkpoints(folder, every=30.0)``, or the folder: the whole state is written now and then, and
@@ -141,11 +144,12 @@ def fit(
         patience=patience,
         fixed=fixed,
     )
+    asked |= {} if units is None else {"units": units}
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist())
     if isinstance(held_out, float) and isinstance(data, Data):
         held_out, data = data.split(held_out, rng)
     anew = not started(model) or restarts > 1
-    model, posterior, units = frozen_units(model, posterior, anew)
+    model, posterior, units = frozen_units(model, posterior, anew, units)
     posterior = posterior or usual(model)
     if isinstance(posterior, Exact) and not isinstance(model, Tractable):
         raise TypeError(f"posterior: {name_of(model)} has no exact one; leave it out, or use Amortized() or Table()")

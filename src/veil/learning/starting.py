@@ -25,13 +25,29 @@ def seeds(rng: np.random.Generator, count: int) -> np.ndarray:
     return rng.integers(0, 2**32, (count, 2), dtype=np.uint32)
 
 
-def frozen_units(model: Any, posterior: Any, anew: bool) -> tuple[Any, Any, Units | None]:
+def frozen_units(model: Any, posterior: Any, anew: bool, given: Any = None) -> tuple[Any, Any, Units | None]:
     """A model and a posterior of standardised data, and the units in which one of them was learned before.
 
     Learning that goes on stays in the units it began with. ``anew``: the model starts anew, wherever it came from.
+    ``given``: units to be in. A model with parameters is written in them if they have a meaning there, else it is of
+    data in these units.
 
-    Raises ValueError for a model and a posterior that were learned in different units.
+    Raises ValueError for a model and a posterior that were learned in different units, or in others than those given.
     """
+    inner, learned, own = _frozen(model, posterior, anew)
+    if given is None:
+        return inner, learned, own
+    if not isinstance(given, Units):
+        raise TypeError(f"units: expected veil.Units.of(data, model); got {given!r}")
+    if own is None and started(inner) and not anew:
+        found = rescaled(inner, given.inverse())
+        inner = inner if found is None else found
+    if own is not None and not _same(own, given):
+        raise ValueError("units: model or posterior were learned in others, and go on in those; leave units out")
+    return inner, learned, given
+
+
+def _frozen(model: Any, posterior: Any, anew: bool) -> tuple[Any, Any, Units | None]:
     inner, own = unwrapped(model)
     learned, theirs = unwrapped_posterior(posterior)
     if own is not None and theirs is not None and not _same(own, theirs):

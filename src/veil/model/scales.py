@@ -4,6 +4,8 @@ The scale is robust (half the distance between the 16th and 84th percentiles), s
 is done on the host is numpy in float64: digits are lost once, when standardised numbers become float32.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -65,25 +67,46 @@ def weighted_quantiles(values: np.ndarray, weights: np.ndarray, levels: tuple[fl
 
 def column_scale(column: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(shift, scale) of columns [*D, N]: the median and a robust scale; never zero, never infinite."""
-    low, middle, high = np.asarray(weighted_quantiles(column, weights, (0.16, 0.5, 0.84)))[:, ..., None]
-    scale = 0.5 * (high - low)
-    if not np.all(scale > 0):  # more than two thirds of the values are one value
-        shares = weights / np.maximum(np.sum(weights, axis=-1, keepdims=True), np.finfo(float).tiny)
-        spread = np.sqrt(np.sum(shares * (column - middle) ** 2, axis=-1, keepdims=True))
+    low, middle, high = map(np.asarray, weighted_quantiles(column, weights, (0.16, 0.5, 0.84)))
+    return middle, harmless(column, weights, middle, np.asarray(0.5 * (high - low)))
+
+
+def harmless(column: np.ndarray, weights: np.ndarray, shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """A scale [*D] of columns [*D, N] that is never zero: of a constant, to the last digit, its size, or 1.
+
+    Where a scale is zero because most values are one value, it is the deviation of all of them from ``shift``.
+    """
+    if not np.all(scale > 0):
+        _, spread = deviation(column, weights, shift)
         scale = np.where(scale > 0, scale, spread)
-    scale = np.where(scale > 1e-14 * np.abs(middle), scale, np.abs(middle))  # constant, to the last digit
-    return middle[..., 0], np.where(scale > 0, scale, 1.0)[..., 0]
+    scale = np.where(scale > 1e-14 * np.abs(shift), scale, np.abs(shift))
+    return np.where(scale > 0, scale, 1.0)
 
 
-def table_scale(array: np.ndarray, weights: np.ndarray, observed: np.ndarray | None, isotropic: bool) -> Scale:
-    """Shift and scale of an array [N, *event], one for each entry, or one common scale."""
+def deviation(
+    column: np.ndarray, weights: np.ndarray, centre: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and root mean square distance from it, or from a ``centre`` [*D], of columns [*D, N]."""
+    shares = weights / np.maximum(np.sum(weights, axis=-1, keepdims=True), np.finfo(float).tiny)
+    mean = np.asarray(np.sum(shares * column, axis=-1) if centre is None else centre)
+    return mean, np.asarray(np.sqrt(np.sum(shares * (column - mean[..., None]) ** 2, axis=-1)))
+
+
+def table_scale(
+    array: np.ndarray,
+    weights: np.ndarray,
+    observed: np.ndarray | None,
+    isotropic: bool,
+    by: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] = column_scale,
+) -> Scale:
+    """Shift and scale of an array [N, *event], one for each entry, or one common scale; ``by``: of columns."""
     flat = np.asarray(array, np.float64).reshape(len(array), -1).T
     seen = None if observed is None else observed.reshape(len(array), -1).T
     many, parts = max(1, 2**18 // len(array)), []
     for j in range(0, len(flat), many):  # so many columns at a time: memory
         some = np.ascontiguousarray(flat[j : j + many])
         shares = np.broadcast_to(weights, some.shape)
-        parts.append(column_scale(some, shares if seen is None else shares * seen[j : j + many]))
+        parts.append(by(some, shares if seen is None else shares * seen[j : j + many]))
     shift, scale = (np.concatenate(part).reshape(array.shape[1:]) for part in zip(*parts, strict=True))
     if isotropic:
         scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))

@@ -21,6 +21,7 @@ from veil.objective.fivo import FIVO
 from veil.objective.marginal import Marginal
 from veil.objective.matching import AtNoise, BetaTimes, Denoising, FlowMatching, Uniform
 from veil.objective.overshooting import Overshooting
+from veil.objective.quantising import PriorOnly, Quantising
 from veil.objective.terms import Annealed, Balanced, Beta, FreeNats
 
 __all__ = [
@@ -49,6 +50,8 @@ __all__ = [
     "Objective",
     "Overshooting",
     "Pathwise",
+    "PriorOnly",
+    "Quantising",
     "RunningMean",
     "ScoreFunction",
     "StickingTheLanding",

@@ -1,7 +1,7 @@
 """The third contract: an objective of one datum."""
 
 from abc import abstractmethod
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -45,6 +45,25 @@ class Objective(eqx.Module):
     def advanced(self, metrics: dict[str, Float[Array, ""]]) -> Self:
         """This objective after a training step with these mean metrics (for schedules and running averages)."""
         return self
+
+
+class Helped(Objective):
+    """In training it is not only the bound: weights, schedules and penalties help it on its way."""
+
+    @property
+    @abstractmethod
+    def bound(self) -> Objective:
+        """What it is worth: the bound itself."""
+
+
+def whole(objective: Objective) -> Any:
+    """The objective with the bound itself in the place of every ``Helped`` one that it is, or is made of.
+
+    What is done in training (a warm-up of the KL, free nats) would otherwise be part of the score: while the KL
+    counts little, the best model is the one that overfits most.
+    """
+    helped = lambda node: isinstance(node, Helped)  # noqa: E731
+    return jax.tree.map(lambda node: node.bound if helped(node) else node, objective, is_leaf=helped)
 
 
 def with_gradient(value: Float[Array, ""], surrogate: Float[Array, ""]) -> Float[Array, ""]:

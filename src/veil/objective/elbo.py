@@ -12,7 +12,7 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.model import Datum, Model, Plate, frozen
 from veil.model.abilities import Local, name_of
-from veil.objective.base import Estimate, Objective, with_gradient
+from veil.objective.base import Estimate, Helped, Objective, with_gradient
 from veil.objective.estimators import (
     DoublyReparameterised,
     Estimator,
@@ -55,14 +55,14 @@ def _problem(model: Model, posterior: Posterior, datum: Datum, terms: tuple[Term
     return Problem(q, fix, p, score, term, local, share, balance)
 
 
-def _terms(kl: Any) -> tuple[Term, ...]:
+def as_terms(kl: Any) -> tuple[Term, ...]:
     terms = tuple(kl) if isinstance(kl, tuple | list) else (kl,)
     if not all(isinstance(term, Term) for term in terms):
         raise TypeError(f"kl: expected terms, such as Annealed(1000) or FreeNats(0.1); got {kl!r}")
     return terms
 
 
-class ELBO(Objective):
+class ELBO(Helped):
     """E_q[log p(y | x, z)] - KL(q(z | y, x) || p(z | x)), a lower bound on log p(y | x). Kingma & Welling 2014, eq. 3.
 
     ``gradient``: the estimator (see ``veil.objective.estimators``); ``samples``: draws of z for each datum; ``kl``:
@@ -75,7 +75,7 @@ class ELBO(Objective):
 
     gradient: Estimator = Pathwise()
     samples: int = eqx.field(static=True, default=1)
-    kl: Any = eqx.field(default=(), converter=_terms)
+    kl: Any = eqx.field(default=(), converter=as_terms)
 
     def __check_init__(self) -> None:
         _check(self.gradient, self.samples)
@@ -89,20 +89,14 @@ class ELBO(Objective):
         metrics = {"elbo": parts.reconstruction - parts.kl, "reconstruction": parts.reconstruction, "kl": parts.kl}
         return Estimate(parts.value, jax.lax.stop_gradient(metrics | {"_signal": parts.signal}))
 
+    @property
+    def bound(self) -> "ELBO":
+        """With the whole KL."""
+        return ELBO(self.gradient, self.samples)
+
     def advanced(self, metrics: dict[str, Float[Array, ""]]) -> "ELBO":
         gradient = self.gradient.advanced(metrics["_signal"])
         return ELBO(gradient, self.samples, tuple(term.advanced() for term in self.kl))
-
-
-def whole(objective: Objective) -> Any:
-    """The objective with the whole KL in every ELBO that it is, or is made of: what it is worth on other data.
-
-    What is done to the KL in training (a warm-up, free nats) would otherwise be part of the score: while the KL
-    counts little, the best model is the one that overfits most.
-    """
-    elbo = lambda node: isinstance(node, ELBO)  # noqa: E731
-    bare = lambda node: ELBO(node.gradient, node.samples) if elbo(node) else node  # noqa: E731
-    return jax.tree.map(bare, objective, is_leaf=elbo)
 
 
 class ImportanceWeighted(Objective):

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil.model import Model
 from veil.model.abilities import parameter
 from veil.parts.images import SMALL
-from veil.parts.nets import Dense, Identity, Residual, flat, flat_size, he_normal
+from veil.parts.joint import seen, seen_sizes
+from veil.parts.nets import Dense, Identity, Residual, flat_size, he_normal
 from veil.parts.paths import Path, Straight, Time
 
 FREQUENCIES = 2.0 * np.pi * np.array([0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
@@ -55,7 +56,8 @@ class Field(eqx.Module):
 class NeuralField(Field):
     """v(z_t, t, x) = W net([z_t, time features, encoder(x)]).
 
-    ``net``: a network of one vector; ``encoder``: one that reads the evidence first. The time is seen as t and the sine
+    ``net``: a network of one vector; ``encoder``: one that reads the evidence first, of a dictionary
+    ``joint.Readers`` of its parts. The time is seen as t and the sine
     and cosine of six frequencies. Without parameters until ``initialise``.
     """
 
@@ -75,14 +77,17 @@ class NeuralField(Field):
             )
         key_net, key_encoder, key_output = jax.random.split(key, 3)
         shape, given = tuple(query.shape), flat_size(evidence)
-        encoder = self.encoder.initialise(given, key_encoder) if given else Identity()
-        inputs = int(np.prod(shape)) + 1 + 2 * len(FREQUENCIES) + (encoder.outputs(given) if given else 0)
+        inputs, encoder = int(np.prod(shape)) + 1 + 2 * len(FREQUENCIES), self.encoder
+        if given:
+            sizes = seen_sizes(encoder, evidence)
+            encoder = encoder.initialise(sizes, key_encoder)
+            inputs += encoder.outputs(sizes)
         net = self.net.initialise(inputs, key_net)
         output = he_normal(net.outputs(inputs), int(np.prod(shape)), key_output, SMALL)
         return NeuralField(net=net, encoder=encoder, path=self.path, output=output, shape=shape, inputs=given)
 
     def read(self, evidence: Any) -> Float[Array, " C"] | None:
-        return self.encoder(flat(evidence)) if self.inputs and evidence is not None else None
+        return self.encoder(seen(self.encoder, evidence)) if self.inputs and evidence is not None else None
 
     def __call__(self, value: Float[Array, "*event"], time: Time, given: Any) -> Float[Array, "*event"]:
         if self.output is None:

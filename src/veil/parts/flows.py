@@ -6,6 +6,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
@@ -39,8 +40,10 @@ class Flow(eqx.Module):
                 "Flow(knots=8), it may have one"
             )
         sizes = (self.layers, self.width, size, self.knots, inputs)
-        arrays = tuple(jax.tree.leaves(eqx.filter(_built(*sizes, key), eqx.is_array)))
-        return Flow(*sizes, arrays)
+        arrays = jax.tree.leaves(eqx.filter(_built(*sizes, key), eqx.is_array))
+        # permutations are integers, which a start in float64 would make long ones
+        whole = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.integer)  # noqa: E731
+        return Flow(*sizes, tuple(leaf.astype(jnp.int32) if whole(leaf) else leaf for leaf in arrays))
 
     def _bijection(self) -> Any:
         if self.arrays is None:

@@ -194,8 +194,28 @@ class Branches(eqx.Module):
         return jnp.concatenate(pieces)
 
 
+def seen(net: Any, evidence: Any) -> Any:
+    """Evidence as a network takes it: one vector; of ``Readers`` that of each part, by its name."""
+    if not isinstance(net, Readers):
+        return flat(evidence)
+    if not isinstance(evidence, dict):
+        raise TypeError(
+            "evidence: Readers are for evidence that is a dictionary, and this is an array; give one network for it"
+        )
+    return {name: flat(part) for name, part in evidence.items()}
+
+
+def seen_sizes(net: Any, evidence: Any) -> Any:
+    """How many numbers that has."""
+    found = jax.eval_shape(lambda given: seen(net, given), evidence)
+    return {name: leaf.size for name, leaf in found.items()} if isinstance(net, Readers) else found.size
+
+
 class Readers(eqx.Module):
-    """An encoder for each part of a tree, by name: what they make, side by side, and behind it the evidence."""
+    """An encoder for each part of a tree, by name: what they make, side by side, and behind it the other parts.
+
+    Of a query, as an encoder reads it, evidence is such a part; of evidence they are a model's trunk.
+    """
 
     parts: dict[str, Any]
 
@@ -204,8 +224,13 @@ class Readers(eqx.Module):
         keys = dict(zip(sorted(self.parts), jax.random.split(key, len(self.parts)), strict=True))
         return Readers({name: part.initialise(inputs[name], keys[name]) for name, part in self.parts.items()})
 
+    @property
+    def inputs(self) -> None:
+        """How many numbers they take: not known, as parts without a network may have any number."""
+        return None
+
     def outputs(self, inputs: dict[str, int]) -> int:
-        """How many numbers they make, and the evidence has."""
+        """How many numbers they make, and what has no network has."""
         rest = sum(size for name, size in inputs.items() if name not in self.parts)
         return rest + sum(part.outputs(inputs[name]) for name, part in self.parts.items())
 

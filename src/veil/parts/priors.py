@@ -7,7 +7,7 @@ import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Self
 
 import equinox as eqx
@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
+from veil.maths import quantising
 from veil.model.abilities import parameter
 from veil.parts.flows import Flow
 from veil.parts.nets import MLP, Dense, flat, positive
@@ -43,6 +44,10 @@ class Prior(eqx.Module):
     def initialise(self, inputs: int, queries: Any, key: PRNGKeyArray) -> Self:
         """With starting parameters, for ``inputs`` numbers of evidence; ``queries`` [N, ...] are standardised data."""
         return self
+
+    def read(self, latent: Float[Array, "..."]) -> Float[Array, " dimensions"]:
+        """The numbers that a network sees of one latent."""
+        return latent.ravel()
 
     @abstractmethod
     def __call__(self, evidence: Any) -> Distribution:
@@ -169,11 +174,78 @@ class Codes(Prior):
         return distributions.Codes(jnp.zeros((self.count, self.categories)) if self.logits is None else self.logits)
 
 
+class ResidualCodes(Prior):
+    """p(z | x) = Π_l p(z_l | z_<l, x): residual codes, each given those before it, one-hot rows [levels, codes].
+
+    Networks see e = Σ_l C_l[z_l] [D], a sum of rows of codebooks: the likelihood is p(y | x, z) = head(decoder(e, x)).
+    The codebooks [levels, codes, D] start at k-means of the data, the next of what the ones before have left, and
+    ``axes`` [D, Q], which make a query's numbers a point among codes, at the data's principal axes, or as they are if
+    the query has no more than ``width`` numbers. ``net`` sees [x, z_<l]; without evidence it is p(z).
+
+    The posterior is ``posterior.Quantised`` and the objective ``objective.Quantising``, a fit's defaults. Zeghidour et
+    al. 2021 (codes); Lee et al. 2024, VQ-BeT (a policy of them).
+
+    >>> ResidualCodes(levels=2, codes=16, width=8).dimensions
+    8
+    """
+
+    levels: int = eqx.field(static=True, default=2)
+    codes: int = eqx.field(static=True, default=16)
+    width: int = eqx.field(static=True, default=32)
+    net: Any = MLP()
+    output: Dense | None = parameter()
+    codebooks: Float[Array, "L C D"] | None = parameter()
+    axes: Float[Array, "D Q"] | None = parameter()
+
+    @property
+    def dimensions(self) -> int:
+        return self.width if self.codebooks is None else self.codebooks.shape[-1]
+
+    def initialise(self, inputs: int, queries: Any, key: PRNGKeyArray) -> "ResidualCodes":
+        key_net, key_output, key_codes = jax.random.split(key, 3)
+        points = jax.vmap(flat)(queries)
+        axes = jnp.eye(points.shape[1])
+        if points.shape[1] > self.width:
+            away = points - jnp.mean(points, 0)[None]
+            axes = jnp.linalg.eigh(away.T @ away)[1][:, ::-1][:, : self.width].T
+        inputs += self.levels * self.codes
+        net = self.net.initialise(inputs, key_net)
+        output = Dense.initialise(net.outputs(inputs), self.levels * self.codes, key_output)
+        codebooks = quantising.residual_kmeans(points @ axes.T, self.levels, self.codes, key_codes)
+        return replace(self, net=net, output=output, codebooks=codebooks, axes=axes)
+
+    def known(self) -> tuple[Float[Array, "L C D"], Float[Array, "D Q"]]:
+        """Codebooks and axes. Raises ValueError before a fit."""
+        if self.codebooks is None or self.axes is None:
+            raise _not_ready(self)
+        return self.codebooks, self.axes
+
+    def read(self, latent: Float[Array, "L C"]) -> Float[Array, " D"]:
+        return jnp.einsum("lc,lcd->d", latent, self.known()[0])
+
+    def moved(self, by: Float[Array, " D"]) -> "ResidualCodes":
+        """The same codes, every sum of them moved, and no gradient to the codebooks."""
+        codebooks, _ = self.known()
+        return replace(self, codebooks=jax.lax.stop_gradient(codebooks).at[0].add(by[None]))
+
+    def __call__(self, evidence: Any) -> Distribution:
+        if self.output is None:
+            raise _not_ready(self)
+        output = self.output
+        seen = jnp.zeros(0) if evidence is None else flat(evidence)
+
+        def logits(known: Float[Array, "L C"], level: Any) -> Float[Array, " C"]:
+            made = output(self.net(jnp.concatenate([seen, known.ravel().astype(seen.dtype)])))
+            return made.reshape(self.levels, self.codes)[level]
+
+        return distributions.ChainedCodes(logits, self.levels, self.codes)
+
+
 class ConditionalNormal(Prior):
     """z ~ N(m(x), diag s(x)²): a prior that sees the evidence through a network. Sohn et al. 2015, eq. 4."""
 
     dimensions: int = eqx.field(static=True, default=2)
-    net: MLP = MLP()
+    net: Any = MLP()
     output: Dense | None = parameter()
 
     def initialise(self, inputs: int, queries: Any, key: PRNGKeyArray) -> "ConditionalNormal":

@@ -19,6 +19,7 @@ from veil.posterior.mean_field import MeanField
 from veil.posterior.messages import MessagePassing
 from veil.posterior.noising import Noising
 from veil.posterior.proposals import Bootstrap, Optimal
+from veil.posterior.quantised import Quantised
 from veil.posterior.refined import Refined
 from veil.posterior.resampled import Resampled
 from veil.posterior.sequential import Sequential
@@ -49,6 +50,7 @@ __all__ = [
     "PerDatum",
     "Posterior",
     "Proposal",
+    "Quantised",
     "Refined",
     "Resampled",
     "Sequential",

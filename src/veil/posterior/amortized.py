@@ -202,7 +202,8 @@ def latent_prior(model: Model, example: Datum) -> Any:
 
 def family(model: Model, example: Datum) -> Head:
     """The family that a network's approximation takes by default: of codes codes, else independent normals."""
-    return OneHot() if isinstance(latent_prior(model, example), distributions.Codes) else DiagonalGaussian(FLOOR)
+    coded = isinstance(latent_prior(model, example), distributions.Codes | distributions.ChainedCodes)
+    return OneHot() if coded else DiagonalGaussian(FLOOR)
 
 
 def latent_shape(model: Model, example: Datum) -> tuple[int, ...]:

@@ -145,7 +145,7 @@ def real() -> str:
 
 def _chooses(prior: Any) -> bool:
     """Whether the latent is one choice among components."""
-    return distributions.enumerable(prior) and not isinstance(prior, distributions.Codes)
+    return distributions.enumerable(prior) and distributions.event_shape(prior) == ()
 
 
 def encoder(source: Source) -> Rowwise:
@@ -167,7 +167,7 @@ def encoder(source: Source) -> Rowwise:
             return {"responsibilities": mean_and_variance(q(arrays), jax.random.key(0))[0]}
 
         return Rowwise(responsibilities, inputs, {"responsibilities": (CHANCE, None)})
-    if isinstance(prior, distributions.Codes):
+    if isinstance(prior, distributions.Codes | distributions.ChainedCodes):
 
         def codes(*arrays: Array) -> dict[str, Array]:
             return {"probabilities": mean_and_variance(q(arrays), jax.random.key(0))[0]}

@@ -7,9 +7,16 @@ in the log-density. What is inside, also parts that users write, sees standardis
 
 from veil.units.coordinates import Units
 from veil.units.models import Standardised, in_user_units, inside, rescaled, standardised, unwrapped
+from veil.units.normalisations import AlongSteps, Deviation, Normalisation, Quantiles, Range, Robust
 from veil.units.posteriors import StandardisedPosterior, standardised_posterior, unwrapped_posterior
 
 __all__ = [
+    "AlongSteps",
+    "Deviation",
+    "Normalisation",
+    "Quantiles",
+    "Range",
+    "Robust",
     "Standardised",
     "StandardisedPosterior",
     "Units",

@@ -15,7 +15,8 @@ from veil.data.core.episodes import steps
 from veil.distributions import Distribution
 from veil.model import Datum, Model, OfSequences, Startable
 from veil.model.abilities import RealLine, Space
-from veil.model.scales import Scale, table_scale
+from veil.model.scales import Scale
+from veil.units.normalisations import Normalisation, Robust
 
 
 class Units(eqx.Module):
@@ -28,16 +29,22 @@ class Units(eqx.Module):
     evidence: Any = None
 
     @staticmethod
-    def of(data: Data, model: Model | None = None) -> "Units":
-        """Robust units of (a sample of) data: medians, and half the distances between 16th and 84th percentiles.
+    def of(data: Data, model: Model | None = None, by: Any = None) -> "Units":
+        """Units of (a sample of) data, ``by`` a normalisation of ``veil.units``: ``Robust()`` unless another is given.
 
         Of the query where the model says it is on the real line (of no model: everywhere), and of the evidence.
+
+        >>> Units.of(Data([[1.0], [3.0], [9.0]])).query.shift.tolist()
+        [3.0]
         """
+        by = Robust() if by is None else by
+        if not isinstance(by, Normalisation):
+            raise TypeError(f"by: expected a normalisation, such as veil.units.Deviation(); got {by!r}")
         rows = steps(data) if isinstance(model, OfSequences) else data
         weights = np.ones(len(rows)) if rows.weight is None else np.asarray(rows.weight, np.float64)
         space = model.space if isinstance(model, Startable) else RealLine() if model is None else Space()
-        query = _measured(space, rows.query, weights, rows.observed)
-        evidence = None if rows.evidence is None else _measured(RealLine(), rows.evidence, weights, None)
+        query = _measured(by, space, rows.query, weights, rows.observed)
+        evidence = None if rows.evidence is None else _measured(by, RealLine(), rows.evidence, weights, None)
         return Units(query, evidence)
 
     @property
@@ -118,11 +125,11 @@ def _standard(scale: Scale | None, value: Any) -> Any:
     return value if scale is None else scale.standard(value)
 
 
-def _measured(space: Space, values: Any, weights: np.ndarray, observed: Any) -> Any:
+def _measured(by: Normalisation, space: Space, values: Any, weights: np.ndarray, observed: Any) -> Any:
     if isinstance(values, dict):
         seen = {} if observed is None else observed
-        return {name: _measured(space.at(name), values[name], weights, seen.get(name)) for name in values}
-    return table_scale(values, weights, observed, space.isotropic) if space.real else None
+        return {name: _measured(by, space.at(name), values[name], weights, seen.get(name)) for name in values}
+    return by(values, weights, observed, space.isotropic) if space.real else None
 
 
 def _distribution(scales: Any, base: Any) -> Any:

@@ -16,7 +16,8 @@ from veil.model.abilities import RealLine, Sizes, Space, name_of, parameter
 from veil.parts import transport
 from veil.parts.fields import NeuralField, Transporting, as_field
 from veil.parts.flows import Flow
-from veil.parts.nets import MLP, Identity, flat, flat_size, positive
+from veil.parts.joint import seen, seen_sizes
+from veil.parts.nets import MLP, flat_size, positive
 from veil.parts.paths import Straight
 
 
@@ -94,12 +95,16 @@ class NormalisingFlow(Flowing):
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "NormalisingFlow":
         key_flow, key_trunk = jax.random.split(key)
         inputs, shape = flat_size(data.evidence, 1), tuple(data.query.shape[1:])
-        trunk = self.trunk.initialise(inputs, key_trunk) if inputs else Identity()
-        flow = self.flow.initialise(flat_size(data.query, 1), key_flow, trunk.outputs(inputs) if inputs else 0)
+        trunk, given = self.trunk, 0
+        if inputs:
+            sizes = seen_sizes(trunk, jax.tree.map(lambda leaf: leaf[0], data.evidence))
+            trunk = trunk.initialise(sizes, key_trunk)
+            given = trunk.outputs(sizes)
+        flow = self.flow.initialise(flat_size(data.query, 1), key_flow, given)
         return NormalisingFlow(flow, trunk, shape, inputs)
 
     def _given(self, evidence: Any) -> Float[Array, " C"] | None:
-        return self.trunk(flat(evidence)) if self.inputs else None
+        return self.trunk(seen(self.trunk, evidence)) if self.inputs else None
 
     def forward(self, latent: Float[Array, "*event"], evidence: Any) -> tuple[Float[Array, "*event"], Any]:
         value, log_determinant = self.flow.forward(latent.ravel(), self._given(evidence))

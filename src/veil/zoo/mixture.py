@@ -16,9 +16,8 @@ from veil.model.abilities import Sizes, Space, started
 from veil.model.scales import Scale
 from veil.parts.experts import Experts, LinearGaussian
 from veil.parts.gates import Gate, Single, Softmax
-from veil.parts.images import Encoder
-from veil.parts.joint import event_shape
-from veil.parts.nets import MLP, Identity, flat, flat_size
+from veil.parts.joint import event_shape, seen, seen_sizes
+from veil.parts.nets import Identity, flat_size
 from veil.parts.start import KMeans, Start
 from veil.parts.statistics import contract
 
@@ -26,9 +25,10 @@ from veil.parts.statistics import contract
 class Mixture(Enumerable, ClosedForm, Rescalable):
     """p(y | x) = Σ_z p(z | x) p(y | x, z): a gate over K components and one expert for each.
 
-    Gate and experts see features φ = [1, h(x)] of the evidence, h a trunk: the identity (linear) or a network. A factor
-    with ``evidence=False`` sees only the 1, which gives the decompositions p(y|x,z) p(z|x), p(y|x,z) p(z) and
-    p(y|z) p(z|x); without evidence in the data it is a plain mixture.
+    Gate and experts see features φ = [1, h(x)] of the evidence, h a trunk: the identity (linear), a network, or of
+    evidence that is a dictionary ``joint.Readers`` of its parts. A factor with ``evidence=False`` sees only the 1,
+    which gives the decompositions p(y|x,z) p(z|x), p(y|x,z) p(z) and p(y|z) p(z|x); without evidence in the data it is
+    a plain mixture.
 
     * Gaussian mixture: ``Mixture(LinearGaussian(), components=3)`` on data without evidence
     * mixture of linear experts: the same on data with evidence
@@ -44,7 +44,7 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
     experts: Experts = LinearGaussian()
     components: int = eqx.field(static=True, default=2)
     gate: Gate = Softmax()
-    trunk: Identity | MLP | Encoder = Identity()
+    trunk: Any = Identity()
     start: Start = KMeans()
 
     def __check_init__(self) -> None:
@@ -96,7 +96,7 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
     def features(self, evidence: Any) -> Float[Array, " P"]:
         """φ = [1, h(x)]; [1] without evidence."""
         one = jnp.ones(1)
-        return one if evidence is None else jnp.concatenate([one, self.trunk(flat(evidence))])
+        return one if evidence is None else jnp.concatenate([one, self.trunk(seen(self.trunk, evidence))])
 
     def prior(self, evidence: Any) -> Distribution:
         return self.gate.distribution(self.features(evidence))
@@ -145,8 +145,10 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
         """Starting parameters from (a sample of) the data, batched, and responsibilities: one M-step from those."""
         key_trunk, key_experts = jax.random.split(key)
         inputs = flat_size(data.evidence, 1)
-        width = 1 + (self.trunk.outputs(inputs) if inputs else 0)
-        trunk = self.trunk.initialise(inputs, key_trunk) if inputs else Identity()
+        trunk, width = Identity(), 1
+        if inputs:
+            sizes = seen_sizes(self.trunk, jax.tree.map(lambda leaf: leaf[0], data.evidence))
+            trunk, width = self.trunk.initialise(sizes, key_trunk), 1 + self.trunk.outputs(sizes)
         gate = self.gate.blank(self.components, width)
         experts = self.experts.blank(self.components, width, event_shape(data.query))
         blank = replace(self, trunk=trunk, gate=gate, experts=experts)
@@ -162,7 +164,7 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
         return None if experts is None else replace(self, gate=self.gate.rescaled(evidence), experts=experts)
 
 
-def density(experts: Experts, trunk: Identity | MLP | Encoder | None = None) -> Mixture:
+def density(experts: Experts, trunk: Any = None) -> Mixture:
     """p(y | x) with no latent: one expert and an empty z.
 
     A Gaussian density is ``density(LinearGaussian())`` on data without evidence, conditional linear-Gaussian regression

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.distributions import Distribution
 from veil.model import Datum, Guided, Startable
@@ -13,9 +13,10 @@ from veil.model.abilities import Sizes, Space, parameter
 from veil.model.slips import answering
 from veil.parts.experts import Linear
 from veil.parts.heads import DiagonalGaussian, Head, viewed
-from veil.parts.nets import MLP, flat, flat_size
-from veil.parts.priors import ConditionalNormal, StandardNormal, TwoLevels, VampPrior, as_prior
-from veil.posterior import Amortized, Ladder, Posterior
+from veil.parts.joint import seen, seen_sizes
+from veil.parts.nets import MLP, Identity, flat, flat_size
+from veil.parts.priors import ConditionalNormal, ResidualCodes, StandardNormal, TwoLevels, VampPrior, as_prior
+from veil.posterior import Amortized, Ladder, Posterior, Quantised
 from veil.zoo.emission import begun, emitted
 
 SWITCH = 20.0  # times the usual scale of weights
@@ -31,6 +32,9 @@ class VAE(Startable, Guided):
     * ``evidence``: whether p(y | x, z) sees the evidence; a prior that does is ``priors.ConditionalNormal``. Together
       they give the decompositions p(y|x,z) p(z|x), p(y|x,z) p(z) and p(y|z) p(z|x) of a conditional VAE.
 
+    * ``trunk``: a network that reads the evidence first, for prior and decoder alike (of pictures and numbers
+      ``joint.Readers`` of its parts)
+
     The integral has no closed form: ``veil.fit`` maximises the ELBO, given evidence an importance-weighted bound, with
     an amortized posterior that mirrors the decoder, and ``veil.evaluate`` reports bounds.
 
@@ -45,6 +49,7 @@ class VAE(Startable, Guided):
     head: Head = DiagonalGaussian()
     decoder: Any = MLP()
     evidence: bool = eqx.field(static=True, default=True)
+    trunk: Any = Identity()
     output: Linear | None = parameter()
     inputs: int | None = eqx.field(static=True, default=None)
 
@@ -62,31 +67,48 @@ class VAE(Startable, Guided):
         if isinstance(self.latent, VampPrior):
             return Amortized(self.latent.net, shared=True)
         net = self.decoder.mirrored()
+        if isinstance(self.latent, ResidualCodes):
+            return Quantised(net)
         return Ladder(net) if isinstance(self.latent, TwoLevels) else Amortized(net)
 
+    def _read(self, evidence: Any) -> Any:
+        """What prior and decoder see of the evidence."""
+        if evidence is None or isinstance(self.trunk, Identity):
+            return evidence
+        return self.trunk(seen(self.trunk, evidence))
+
     def prior(self, evidence: Any) -> Distribution:
-        return self.latent(evidence)
+        return self.latent(self._read(evidence))
 
     def likelihood(self, latent: Array, evidence: Any) -> Distribution:
-        inputs = latent.ravel()
+        inputs = self.latent.read(latent)
         if evidence is not None and self.evidence:
-            inputs = jnp.concatenate([inputs, flat(evidence)])
+            inputs = jnp.concatenate([inputs, flat(self._read(evidence))])
         return emitted(self.output, self.decoder, inputs)
 
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "VAE":
         """Random networks; the likelihood's constant part starts at the data's average."""
         key_latent, *keys = jax.random.split(key, 3)
-        inputs = flat_size(data.evidence, 1)
+        inputs, trunk = flat_size(data.evidence, 1), self.trunk
+        given = inputs
+        if inputs and not isinstance(trunk, Identity):
+            sizes = seen_sizes(trunk, jax.tree.map(lambda leaf: leaf[0], data.evidence))
+            trunk, given = trunk.initialise(sizes, jax.random.fold_in(key, 3)), trunk.outputs(sizes)
         weight = jnp.ones(len(data)) if data.weight is None else data.weight
         view = self.head.view(data.query, data.observed, weight)
-        latent = self.latent.initialise(
-            inputs, jax.vmap(lambda *y: viewed(view, *y))(data.query, data.observed), key_latent
-        )
-        seen = latent.dimensions + (inputs if self.evidence else 0)
-        decoder, output = begun(self.head, self.decoder, seen, data.query, data.observed, weight, view, *keys)
+        shown = jax.vmap(lambda *y: viewed(view, *y))(data.query, data.observed)
+        latent = self.latent.initialise(given, jax.tree.map(lambda y: y[_in_proportion(weight)], shown), key_latent)
+        numbers = latent.dimensions + (given if self.evidence else 0)
+        decoder, output = begun(self.head, self.decoder, numbers, data.query, data.observed, weight, view, *keys)
         if inputs and self.evidence and isinstance(decoder, MLP) and decoder.activation == "tanh":
             decoder = _switching(decoder, latent.dimensions)
-        return VAE(latent, output.head, decoder, self.evidence, output, inputs)
+        return VAE(latent, output.head, decoder, self.evidence, trunk, output, inputs)
+
+
+def _in_proportion(weight: Float[Array, " N"]) -> Int[Array, " N"]:
+    """As many rows as there are, each as often as its weight says: of equal weights every row once, in order."""
+    sums = jnp.cumsum(weight)
+    return jnp.searchsorted(sums, (jnp.arange(len(weight)) + 0.5) / len(weight) * sums[-1])
 
 
 def _switching(decoder: MLP, latents: int) -> MLP:
@@ -102,7 +124,7 @@ def _switching(decoder: MLP, latents: int) -> MLP:
 
 
 @answering
-def ConditionalVAE(latent: int = 2, head: Head | None = None, decoder: MLP | None = None) -> VAE:
+def ConditionalVAE(latent: int = 2, head: Head | None = None, decoder: Any = None) -> VAE:
     """p(y | x) = ∫ p(y | x, z) p(z | x) dz, prior and likelihood both networks of x. Sohn et al. 2015.
 
     A ``VAE`` whose prior is ``priors.ConditionalNormal``; the other two decompositions are a ``VAE`` on data with

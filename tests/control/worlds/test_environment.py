@@ -88,11 +88,11 @@ def test_a_picture_shows_things_where_they_are():
 
 
 def test_several_side_by_side():
-    envs = gymnasium.make_vec("veil/Slalom-v0", num_envs=3, vectorization_mode="sync")
+    envs = gymnasium.make_vec("veil/Tree-v0", num_envs=3, vectorization_mode="sync")
     seen, _ = envs.reset(seed=0)
-    assert seen.shape == (3, 4)
+    assert seen.shape == (3, 3)
     assert len(np.unique(seen[:, 0])) == 3
-    assert envs.step(envs.action_space.sample())[0].shape == (3, 4)
+    assert envs.step(envs.action_space.sample())[0].shape == (3, 3)
     envs.close()
 
 

@@ -138,6 +138,13 @@ def test_demonstrators_are_told_apart_by_their_routes(key):
     np.testing.assert_array_equal(gaps @ [12, 4, 1], np.arange(24))
 
 
+def test_nothing_but_the_actor_is_random():
+    """An actor that decides nothing goes one way only, so that the entropy of outcomes is the actor's own."""
+    one = drives(WORLD, lambda seen, key: jnp.array([0.02, 0.08]), 20, jax.random.key(3))
+    assert (one.paths == one.paths[:1]).all()
+    np.testing.assert_array_equal(one.states[:, 0], np.zeros((20, 4)))
+
+
 def test_straight_on_hits_the_first_cylinder(key):
     driven = drives(WORLD, lambda seen, key: jnp.array([0.0, 0.1]), 50, key)
     assert driven.hit.all()

@@ -16,7 +16,7 @@ from veil.data.core.checks import check_rows
 from veil.data.core.columns import suggestion
 from veil.data.core.trees import Tree
 from veil.data.recorded.action_chunks import chunked
-from veil.data.recorded.views import ACTED, OBSERVED, RESULTS, Part, Roles, View, check_choices, choices
+from veil.data.recorded.views import ACTED, OBSERVED, RESULTS, Part, Roles, View, angles, check_choices, choices
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +96,8 @@ class Recording:
         categories: of parts that are choices, their values: {"action": range(2)}, of several choices side by side a
             range for each: {"action": (range(2), range(3))}. As data they are zeros and ones.
         name: of the data.
+        angles: of parts with entries that are angles in radians, which: {"heading": True}, {"joints": [0, 2]}. As data
+            each is its cosine and sine, whatever turns it has made: 0.01 and 2π - 0.01 are neighbours.
         about: what else the file said, as plain values.
 
     >>> one = Episode({"observation": np.zeros((3, 2))}, {"action": np.array([0, 1])}, np.ones(2))
@@ -107,8 +109,14 @@ class Recording:
     categories: Mapping[str, Any] = field(default_factory=dict)
     name: str = "recording"
     about: Mapping[str, Any] = field(default_factory=dict)
+    angles: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in self.angles:
+            if name not in self.parts or name in self.images or name in self.categories or name in RESULTS:
+                raise ValueError(
+                    f"angles: {name!r} is no part of the recording that has angles; {', '.join(self.parts)}"
+                )
         if len(self.episodes) == 0:
             raise ValueError(f"{self.name}: a recording has at least one episode")
 
@@ -272,7 +280,9 @@ class Recording:
                 f"{', '.join(repr(other) for other in beside if other != name)}; name each alone"
             )
         values = self.categories.get(name)
-        return Part(name, kind, array.shape[1:], _is_image(array), () if values is None else choices(values))
+        turning = angles(name, self.angles[name], array.shape[1:]) if name in self.angles else ()
+        made = () if values is None else choices(values)
+        return Part(name, kind, array.shape[1:], _is_image(array), made, turning)
 
     def _steps(self, episode: Episode, view: View, number: int) -> dict[str, Tree]:
         """The arrays of query and evidence: [T+1, ...] each, of actions taken [T, ...]."""

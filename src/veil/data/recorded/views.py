@@ -33,7 +33,8 @@ def named(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 class Part:
     """One of a recording's parts: ``kind`` "observation", "action" or "result", ``shape`` of one entry; an ``image`` of
 
-    bytes; of ``choices`` the first value of each and the one behind its last.
+    bytes; of ``choices`` the first value of each and the one behind its last; ``angles``: which of its entries, laid
+    flat, are angles in radians, each of which is two numbers, (cos, sin), in which 2π is no jump.
     """
 
     name: str
@@ -41,11 +42,20 @@ class Part:
     shape: tuple[int, ...]
     image: bool = False
     choices: tuple[tuple[int, int], ...] = ()
+    angles: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
         """How many numbers stand for it side by side."""
-        return sum(stop - start for start, stop in self.choices) or int(np.prod(self.shape))
+        return sum(stop - start for start, stop in self.choices) or int(np.prod(self.shape)) + len(self.angles)
+
+    @property
+    def columns(self) -> list[str]:
+        """What the numbers are called behind the part's name."""
+        plain = self.size if self.choices else int(np.prod(self.shape))
+        each = [""] if plain == 1 else [str(i) for i in range(plain)]
+        ways = {i: (" cos", " sin") for i in self.angles}
+        return [number + way for i, number in enumerate(each) for way in ways.get(i, ("",))]
 
     def numbers(self, values: Any, flat: bool, xp: Any = np) -> Any:
         """[..., *shape] as numbers: images in [0, 1], choices as ones among zeros; ``flat``: side by side."""
@@ -56,10 +66,22 @@ class Part:
             codes = values.reshape(*lead, len(self.choices))
             hot = [codes[..., i, None] == np.arange(*each) for i, each in enumerate(self.choices)]
             return xp.concatenate(hot, axis=-1).astype(np.float32)
+        if self.angles:
+            entries = values.reshape(*lead, -1)
+            ways = {i: (xp.cos(entries[..., i]), xp.sin(entries[..., i])) for i in self.angles}
+            each = [way for i in range(entries.shape[-1]) for way in ways.get(i, (entries[..., i],))]
+            return xp.stack(each, axis=-1)
         return values.reshape(*lead, -1) if flat or not self.shape else values
 
     def back(self, numbers: Any, xp: Any) -> Any:
-        """One entry of its numbers: the likeliest of choices."""
+        """One entry of its numbers: the likeliest of choices, an angle from -π to π."""
+        if self.angles:
+            numbers, each, at = numbers.ravel(), [], 0
+            for i in range(int(np.prod(self.shape))):
+                turned = i in self.angles
+                each.append(xp.arctan2(numbers[at + 1], numbers[at]) if turned else numbers[at])
+                at += 1 + turned
+            return xp.stack(each).reshape(self.shape)
         if not self.choices:
             return numbers.reshape(self.shape)
         ends = np.cumsum([stop - start for start, stop in self.choices])
@@ -113,7 +135,7 @@ class View:
             if part.image:
                 return []
             called = f"last {part.name}" if self.taken and role == "evidence" and part.kind != OBSERVED else part.name
-            columns += [called] if part.size == 1 else [f"{called}{i}" for i in range(part.size)]
+            columns += [called + column for column in part.columns]
         return columns
 
     def is_rows(self, query: Tree) -> bool:
@@ -219,6 +241,20 @@ def tuple_keys(tree: Mapping[str, Any]) -> list[str]:
 def choices(values: Any) -> tuple[tuple[int, int], ...]:
     """The categories of a part, a range or several, as pairs: the first and the one behind the last."""
     return tuple((each.start, each.stop) for each in ([values] if isinstance(values, range) else values))
+
+
+def angles(part: str, which: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Which entries of a part, laid flat, are angles: ``True`` for all, or numbers. Raises ValueError for others."""
+    count = int(np.prod(shape))
+    if which is True:
+        return tuple(range(count))
+    numbers = tuple(which) if isinstance(which, list | tuple | range) else (None,)
+    if not all(type(i) is int and 0 <= i < count for i in numbers) or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f"angles: expected True, or the numbers of entries of {part!r}, such as [0], each from 0 to {count - 1} "
+            f"and once; got {which!r}"
+        )
+    return tuple(sorted(numbers))
 
 
 def check_choices(part: Part, values: np.ndarray, number: int) -> None:

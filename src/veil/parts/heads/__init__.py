@@ -4,6 +4,7 @@ A head is what a linear layer, a network or a table of constants ends in, and sa
 """
 
 from veil.parts.heads.base import Head, Shape, Showing, viewed
+from veil.parts.heads.bounded import Beta, Squashed, TruncatedNormal
 from veil.parts.heads.discrete import (
     Bernoulli,
     Categorical,
@@ -15,13 +16,11 @@ from veil.parts.heads.discrete import (
     ZeroInflated,
 )
 from veil.parts.heads.real import (
-    Beta,
     DiagonalGaussian,
     FullGaussian,
     HomoscedasticGaussian,
     LogNormal,
     SoftplusGaussian,
     StudentT,
-    TruncatedNormal,
     VonMises,
 )

@@ -1,4 +1,4 @@
-"""Heads of real numbers: anywhere, above zero, between bounds, on the circle."""
+"""Heads of real numbers: anywhere, above zero, on the circle."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from veil import distributions
-from veil.distributions import Distribution, Support, supports
+from veil.distributions import Distribution, supports
 from veil.maths.gaussian import packed_size
 from veil.parts.heads.base import Head, Seen, Shape, moments, present
 
@@ -121,30 +121,6 @@ class SoftplusGaussian(Head):
         return jnp.concatenate([mean.ravel(), jnp.log(jnp.expm1(jnp.maximum(scale - self.floor, 1e-3))).ravel()])
 
 
-class Beta(Head):
-    """Independent beta distributions on (0, 1): mean σ(m) and concentration exp(c) from a vector [m, c]."""
-
-    per_entry: ClassVar[int] = 2
-    name: ClassVar[str] = "the beta head"
-    advice: ClassVar[str] = "rescale the column into the open interval, or choose another head"
-    support = property(lambda self: supports.FRACTIONS)
-
-    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
-        logit, log_concentration = vector.reshape(2, *shape)
-        concentration = jnp.exp(log_concentration)
-        return distributions.beta(concentration * jax.nn.sigmoid(logit), concentration * jax.nn.sigmoid(-logit))
-
-    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
-        mean, scale = moments(sums)
-        mean = jnp.clip(mean, 1e-3, 1 - 1e-3)
-        concentration = jnp.clip(mean * (1 - mean) / scale**2 - 1, 0.5, 1e4)
-        return jnp.concatenate([jnp.log(mean / (1 - mean)).ravel(), jnp.log(concentration).ravel()])
-
-    def shown(self, query: Float[Array, "*event"]) -> Float[Array, "1 *event"]:
-        inside = jnp.clip(query, jnp.finfo(query.dtype).tiny, 1.0 - jnp.finfo(query.dtype).epsneg)
-        return (jnp.log(inside) - jnp.log1p(-inside))[None]
-
-
 class LogNormal(Head):
     """Independent log-normals: mean m and scale exp(s) + floor of log y from a vector [m, s]. For positive numbers."""
 
@@ -168,41 +144,6 @@ class LogNormal(Head):
 
     def shown(self, query: Float[Array, "*event"]) -> Float[Array, "1 *event"]:
         return jnp.log(jnp.maximum(query, jnp.finfo(query.dtype).tiny))[None]
-
-
-class TruncatedNormal(Head):
-    """Independent normals given that they are from ``low`` to ``high``, one of which may be infinite.
-
-    Scale exp(s) + floor and location base + m exp(s) from a vector [m, s], base the finite end: numbers of any unit.
-    ``floor`` is in the data's units. Nothing is heaped at the ends: that would be a censored normal.
-    """
-
-    per_entry: ClassVar[int] = 2
-    name: ClassVar[str] = "the truncated normal head"
-    advice: ClassVar[str] = "set low and high to the data's bounds"
-    low: float = eqx.field(static=True, default=0.0, converter=float)
-    high: float = eqx.field(static=True, default=float("inf"), converter=float)
-    floor: float = eqx.field(static=True, default=1e-6)
-
-    def __check_init__(self) -> None:
-        if not self.low < self.high or np.isinf([self.low, self.high]).all():
-            raise ValueError(f"low: expected low < high, one of them finite; got {self.low} and {self.high}")
-
-    @property
-    def support(self) -> Support:
-        return supports.between(self.low, self.high)
-
-    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
-        place, log_scale = vector.reshape(2, *shape)
-        scale = jnp.exp(log_scale)
-        location = self.support.inside + place * scale
-        return distributions.TruncatedNormal(location, scale + self.floor, self.low, self.high)
-
-    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
-        count = jnp.maximum(sums[0], 1e-6)
-        mean = sums[1] / count
-        scale = jnp.sqrt(jnp.maximum(sums[2] / count - mean**2, 1e-8 * mean**2 + 1e-30))
-        return jnp.concatenate([((mean - self.support.inside) / scale).ravel(), jnp.log(scale).ravel()])
 
 
 class VonMises(Head):
