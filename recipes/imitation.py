@@ -95,7 +95,9 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--out", type=Path, default=Path("imitation"), help="folder for the pictures (default: imitation)")
 parser.add_argument("--world", choices=list(POLICIES), action="append", help="only this world")
 parser.add_argument("--policies", nargs="+", help="only these policies")
-parser.add_argument("--seeds", type=int, default=3, help="repetitions: demonstrations, starting weights and drives anew")
+parser.add_argument(
+    "--seeds", type=int, default=3, help="repetitions: demonstrations, starting weights and drives anew"
+)
 parser.add_argument("--quick", action="store_true", help="one policy, one repetition, few steps and drives")
 arguments = parser.parse_args()
 
@@ -167,7 +169,9 @@ for name in arguments.world or POLICIES:
             pictures.setdefault(each, driven)
             console.print(name, seed, each, {k: round(float(v), 3) for k, v in rows[each][-1].items()}, style="dim")
     columns = list(next(iter(rows.values()))[0])
-    table = Table(title=f"{name}: {count} drives after {DEMONSTRATIONS[name]} demonstrations, mean (range) over repetitions")
+    table = Table(
+        title=f"{name}: {count} drives after {DEMONSTRATIONS[name]} demonstrations, mean (range) over repetitions"
+    )
     table.add_column("policy")
     for column in columns:
         table.add_column(column, justify="right")
