@@ -32,7 +32,7 @@ parser.add_argument("--steps", type=int, default=8000, help="of training (defaul
 parser.add_argument("--seeds", type=int, default=1, help="repetitions, with data and weights anew (default: 1)")
 parser.add_argument("--quick", action="store_true", help="few steps, data and draws")
 arguments = parser.parse_args()
-steps, rows, tests, draws = (30, 2000, 30, 20) if arguments.quick else (arguments.steps, 50_000, 2000, 300)
+steps, rows, tests, draws = (20, 2000, 20, 20) if arguments.quick else (arguments.steps, 50_000, 2000, 300)
 
 
 def sample(count: int, seed: int) -> veil.Data:
@@ -83,11 +83,11 @@ x = np.linspace(-0.05, 1.05, 200, dtype=np.float32)
 some = sample(1000, 1)
 with style.figure(1 + len(chosen), panel=(2.8, 2.8), sharex=True, sharey=True) as (picture, panels):
     panels[0].plot(some.evidence, some.query, ".", markersize=2)
-    style.label(panels[0], x=("x", ""), y=("t", ""), title="Data")
+    style.label(panels[0], x=("x", "1"), y=("t", "1"), title="Data")
     for panel, name in zip(panels[1:], chosen, strict=True):
         seen = np.repeat(x, 5)
         drawn = veil.sample(made[name], 1, key=jax.random.key(2), evidence=seen[:, None]).query
         panel.plot(seen, np.ravel(drawn), ".", markersize=2)
-        style.label(panel, x=("x", ""), y=("t", ""), title=f"{name[0].upper()}{name[1:]}, draws")
+        style.label(panel, x=("x", "1"), y=("t", "1"), title=f"{name[0].upper()}{name[1:]}, draws")
 picture.savefig(arguments.out / "inverse_flows.png")
 print(arguments.out / "inverse_flows.png")
