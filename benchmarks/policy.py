@@ -65,6 +65,7 @@ class Ours:
         import optax
 
         import veil
+        from veil.units import Deviation
 
         actions, seen = episodes()
         data = veil.data.chunks(
@@ -73,7 +74,7 @@ class Ours:
         self.view, self.count, self.losses = data.view, len(data), []
         self.query, self.evidence = np.asarray(data.query), np.asarray(data.evidence)
         model, tool = our_model(kind), veil.Optimiser(optax.adamw(RATE, weight_decay=DECAY), average=AVERAGE)
-        self.trainer = veil.Trainer(model, optimiser=tool, units=veil.Units.of(data, model))
+        self.trainer = veil.Trainer(model, optimiser=tool, units=veil.Units.of(data, model, by=Deviation()))
         self.state = self.trainer.start(data, jax.random.key(seed))
         whole, trainer = self.trainer.batch(data), self.trainer
 
@@ -124,8 +125,11 @@ def torch_network() -> Any:
         def __init__(self) -> None:
             super().__init__()
             size = HORIZON * ACTIONS
-            inputs = size + 13 + OBSERVATIONS * SEEN
-            self.entry = linear(inputs, WIDTH, 0.5)
+            given, narrow = OBSERVATIONS * SEEN, WIDTH // 2
+            self.entry = linear(size + given, WIDTH, 0.5)
+            embedding = [linear(13 + given, narrow, 0.5), nn.SiLU(), linear(narrow, narrow, 0.5), nn.SiLU()]
+            self.embedding = nn.Sequential(*embedding)
+            self.conditions = nn.ModuleList([linear(narrow, WIDTH, 0.5) for _ in range(BLOCKS)])
             self.first = nn.ModuleList([linear(WIDTH, WIDTH, 0.5) for _ in range(BLOCKS)])
             self.second = nn.ModuleList([linear(WIDTH, WIDTH, 0.05) for _ in range(BLOCKS)])
             self.norms = nn.ModuleList([nn.LayerNorm(WIDTH, elementwise_affine=False) for _ in range(BLOCKS + 1)])
@@ -135,10 +139,12 @@ def torch_network() -> Any:
 
         def forward(self, value: Any, when: Any, given: Any) -> Any:
             phases = when[:, None] * self.frequencies
-            seen = torch.cat([value.flatten(1), when[:, None], phases.sin(), phases.cos(), given.flatten(1)], 1)
-            state = self.entry(seen)
-            for first, second, norm in zip(self.first, self.second, self.norms, strict=False):
-                state = state + second(nn.functional.silu(first(norm(state))))
+            given = given.flatten(1)
+            times = torch.cat([when[:, None], phases.sin(), phases.cos()], 1).expand(len(given), -1)
+            seen = self.embedding(torch.cat([times, given], 1))
+            state = self.entry(torch.cat([value.flatten(1), given], 1))
+            for first, second, each, norm in zip(self.first, self.second, self.conditions, self.norms, strict=False):
+                state = state + second(nn.functional.silu(first(norm(state)) + each(seen)))
             return self.output(self.norms[-1](state)).view_as(value)
 
     return Network()
