@@ -18,7 +18,9 @@ from veil.parts import dynamics, gates, heads, priors
 from veil.units import standardised
 from veil.units.models import StandardisedExactSteps, StandardisedPlate
 from veil.units.posteriors import StandardisedOnline, StandardisedOnlineProposal, StandardisedProposal
+from veil.zoo import episodic
 
+EPISODES = (episodic.EpisodicMixture, episodic.EpisodicList, episodic.EpisodicChoice)
 RNG = np.random.default_rng(0)
 SMALL = veil.MLP((3,))
 ROWS = veil.Data(RNG.normal(size=(6, 3)))
@@ -51,6 +53,10 @@ def hmm():
 
 def switching():
     return veil.SwitchingLDS(2, 2, lds().noise, True, veil.KMeans(), softmax(2, 2), softmax(2), (lds(), lds(seed=1)))
+
+
+def step_mixture():
+    return random_model("mixture-full", make_data("real"))
 
 
 def softmax(*states):
@@ -103,6 +109,12 @@ CASES = {
     "flow": vae(latent=priors.FlowPrior(2)),
     "vamp": vae(latent=priors.VampPrior(2, 3)),
     "residual codes": vae(latent=priors.ResidualCodes(2, 3, net=SMALL)),
+    "normalising flow": lambda: started(veil.NormalisingFlow(veil.flows.Flow(2, 4, knots=4), SMALL), GIVEN),
+    "continuous flow": lambda: started(veil.ContinuousFlow(veil.nets.Residual(4, 1)), GIVEN),
+    "diffusion": lambda: started(veil.Diffusion(SMALL), ROWS),
+    "episodes": lambda: started(veil.Episodic(veil.VAE(2, decoder=SMALL)), SEQUENCES),
+    "episodes of a model": plain(lambda: episodic.EpisodicModel(CASES["vae"]().model), q.Bootstrap()),
+    **{kind.__name__: plain(lambda kind=kind: kind(step_mixture()), q.Exact()) for kind in EPISODES},
     # in the user's units
     "vae in units": lambda: started(veil.VAE(2, decoder=SMALL), ROWS, None, WIDE),
     "network in units": lambda: started(veil.BayesianNetwork((3,)), GIVEN, None, PAIRED),

@@ -77,10 +77,10 @@ class NeuralField(Field):
             )
         key_net, key_encoder, key_output = jax.random.split(key, 3)
         shape, given = tuple(query.shape), flat_size(evidence)
-        inputs, condition, encoder = int(np.prod(shape)), 1 + 2 * len(FREQUENCIES), self.encoder
+        inputs, condition, encoder = int(np.prod(shape)), 1 + 2 * len(FREQUENCIES), Identity()
         if given:
-            sizes = seen_sizes(encoder, evidence)
-            encoder, read = encoder.initialise(sizes, key_encoder), encoder.outputs(sizes)
+            sizes = seen_sizes(self.encoder, evidence)
+            encoder, read = self.encoder.initialise(sizes, key_encoder), self.encoder.outputs(sizes)
             inputs, condition = inputs + read, condition + read
         if isinstance(self.net, Residual):
             net = self.net.initialise(inputs, key_net, condition)

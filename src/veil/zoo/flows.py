@@ -17,7 +17,7 @@ from veil.parts import transport
 from veil.parts.fields import NeuralField, Transporting, as_field
 from veil.parts.flows import Flow
 from veil.parts.joint import seen, seen_sizes
-from veil.parts.nets import MLP, flat_size, positive
+from veil.parts.nets import MLP, Identity, flat_size, positive
 from veil.parts.paths import Straight
 
 
@@ -95,11 +95,10 @@ class NormalisingFlow(Flowing):
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "NormalisingFlow":
         key_flow, key_trunk = jax.random.split(key)
         inputs, shape = flat_size(data.evidence, 1), tuple(data.query.shape[1:])
-        trunk, given = self.trunk, 0
+        trunk, given = Identity(), 0
         if inputs:
-            sizes = seen_sizes(trunk, jax.tree.map(lambda leaf: leaf[0], data.evidence))
-            trunk = trunk.initialise(sizes, key_trunk)
-            given = trunk.outputs(sizes)
+            sizes = seen_sizes(self.trunk, jax.tree.map(lambda leaf: leaf[0], data.evidence))
+            trunk, given = self.trunk.initialise(sizes, key_trunk), self.trunk.outputs(sizes)
         flow = self.flow.initialise(flat_size(data.query, 1), key_flow, given)
         return NormalisingFlow(flow, trunk, shape, inputs)
 

@@ -89,11 +89,11 @@ class VAE(Startable, Guided):
     def initialise(self, data: Datum, responsibilities: Any, key: PRNGKeyArray) -> "VAE":
         """Random networks; the likelihood's constant part starts at the data's average."""
         key_latent, *keys = jax.random.split(key, 3)
-        inputs, trunk = flat_size(data.evidence, 1), self.trunk
+        inputs, trunk = flat_size(data.evidence, 1), Identity()
         given = inputs
-        if inputs and not isinstance(trunk, Identity):
-            sizes = seen_sizes(trunk, jax.tree.map(lambda leaf: leaf[0], data.evidence))
-            trunk, given = trunk.initialise(sizes, jax.random.fold_in(key, 3)), trunk.outputs(sizes)
+        if inputs and not isinstance(self.trunk, Identity):
+            sizes = seen_sizes(self.trunk, jax.tree.map(lambda leaf: leaf[0], data.evidence))
+            trunk, given = self.trunk.initialise(sizes, jax.random.fold_in(key, 3)), self.trunk.outputs(sizes)
         weight = jnp.ones(len(data)) if data.weight is None else data.weight
         view = self.head.view(data.query, data.observed, weight)
         shown = jax.vmap(lambda *y: viewed(view, *y))(data.query, data.observed)
