@@ -52,10 +52,7 @@ from veil.control.worlds.pusht import SEEDS, STEPS, pusht_scores  # noqa: E402 -
 
 MARKS = (0.6, 0.7, 0.8, 0.9, 1.0)  # of training, where checkpoints are scored
 seeds, length = (SEEDS[:5], 100) if arguments.quick else (SEEDS, STEPS)
-# behind an episode's end the last action is repeated, as in the protocol: a flow must know what it goes on with there
-data = veil.data.recording("pusht", episodes=range(90)).data(
-    "action", "observation", observations=2, horizon=16, repeat=True
-)
+data = veil.data.recording("pusht", episodes=range(90)).data("action", "observation", observations=2, horizon=16)
 network = Residual(512, 3)
 models = {
     "squared-error": (veil.density(veil.Linear(HomoscedasticGaussian()), trunk=network), veil.Mean()),
