@@ -1,5 +1,7 @@
 """Policies of models of sequences: what they choose from is the filter's prediction."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,3 +87,21 @@ def test_what_is_refused(fit):
     policy = RecurrentPolicy.of(found, low=-1.0, high=1.0)
     action, _ = policy.act(policy.init(KEY), jnp.zeros(1), KEY)
     assert -1.0 <= float(action[0]) <= 1.0
+
+
+def test_limits_are_those_of_the_environment(key):
+    """An angle is its cosine and sine to the model: what is clipped is the angle."""
+    rng = np.random.default_rng(0)
+    episodes = [{"observations": rng.normal(size=(7, 1)), "actions": rng.uniform(-1, 1, 6)} for _ in range(20)]
+    recording = replace(veil.data.trajectories(episodes), angles={"action": True})
+    data = recording.data("action", "observation", sequences=True)
+    found = veil.fit(veil.HMM(veil.LinearGaussian(), states=2), data, key=key, steps=5)
+    policy = RecurrentPolicy.of(found, low=-0.3, high=0.3)
+    acted = [policy.act(policy.init(k), jnp.zeros(1), k) for k in jax.random.split(key, 12)]
+    actions = np.array([float(action) for action, _ in acted])
+    assert np.all(np.abs(actions) <= 0.3 + 1e-6)
+    assert np.sum(np.abs(actions) < 0.299) >= 2  # not all at the limits
+    assert np.allclose(found.view.done(jnp.asarray(0.25), jnp), [np.cos(0.25), np.sin(0.25)])
+    chunks = replace(found, view=replace(found.view, horizon=2))
+    with pytest.raises(ValueError, match="it remembers by itself"):
+        RecurrentPolicy.of(chunks)

@@ -175,6 +175,8 @@ def test_maximum_likelihood_goes_through_the_solver():
 
 
 def test_wrong_things_are_told():
+    with pytest.raises(TypeError, match="teacher: expected a ContinuousFlow with parameters"):
+        FlowMatching(teacher="fit")
     data = Data({"a": np.zeros((4, 1), np.float32), "b": np.zeros((4, 1), np.float32)})
     with pytest.raises(TypeError, match="query: flows and diffusions carry one array"):
         veil.fit(veil.ContinuousFlow(), data, key=KEY)

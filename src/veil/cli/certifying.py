@@ -50,6 +50,7 @@ def certify(
     if out is not None and not out.parent.is_dir():
         raise Refusal(f"--out: the folder {out.parent} does not exist; create it first")
     with runs.opened(run, quiet) as (opened, fit):
+        from veil.cli.imitation import policy_of
         from veil.control.certificate import certify as measure
         from veil.control.worlds import Slalom, Tree
 
@@ -58,7 +59,9 @@ def certify(
         found = runs.data(opened, data, query, evidence, False, False, episode, time)
         world: Any = None if env is None else {"tree": Tree, "slalom": Slalom}[env]()
         more: Any = {"world": world, "drives": episodes, "rows": rows, "draws": draws, "name": opened.model_name}
-        result = measure(fit, found, key=jax.random.key(seed), **more)
+        act = opened.config.get("act")  # of a run that was made by imitation: how it acts
+        actor = fit if act is None else policy_of(fit, act)
+        result = measure(actor, found, key=jax.random.key(seed), posterior=fit.posterior, **more)
     if out is not None:
         with waiting("drawing", quiet):
             from veil.report.certified import write_certificate

@@ -195,6 +195,7 @@ def learn(given: Mapping[str, Any], policy: Imitation | None = None) -> None:
         if policy is not None:
             models = {name: policy.made(made, found) for name, made in models.items()}
         learning = choose(next(iter(models.values())), asked, found.evidence_shape is not None)
+        _refuse_missing(next(iter(models.values())), found)
         precision = words.precision or ("float32" if learning.by_gradients else "float64")
         if precision not in runs.PRECISIONS:
             raise Refusal(f"--precision: expected one of {', '.join(runs.PRECISIONS)}; got {precision!r}")
@@ -251,7 +252,8 @@ def learn(given: Mapping[str, Any], policy: Imitation | None = None) -> None:
         one = "datum" if how is None else "sequence" if how.window is None else "window"
         typer.echo(f"{entry.name} on {found.name}: {status.reason} after {status.steps} steps")
         if len(checks):
-            typer.echo(f"held-out data, at best {checks[:, 1].max():.6g} nats per {one}")
+            unit = f"nats per {one}" if learning.name != "flow-matching" else result.history.unit
+            typer.echo(f"held-out data, at best {checks[:, 1].max():.6g} {unit}")
         which = "of all rows " if isinstance(held_out, float) else ""
         typer.echo(
             f"log-likelihood {which}{evaluation.log_likelihood:.4f} nats "
@@ -364,3 +366,13 @@ def _finish(folder: Path, result: Any, evaluation: Any) -> None:
     save(folder, result)
     with (folder / METRICS).open("a", encoding="utf-8") as file:
         file.write(json_line({"status": asdict(result.status), "evaluation": evaluation.as_dict()}))
+
+
+def _refuse_missing(model: Any, data: Any) -> None:
+    """Raise Refusal, before anything is learned, for missing entries that the model cannot integrate out."""
+    from veil.data import Data
+    from veil.parts.fields import Transporting
+    from veil.zoo.flows import Flowing
+
+    if isinstance(model, Transporting | Flowing) and isinstance(data, Data) and data.observed is not None:
+        raise Refusal("DATA: it has missing entries, which flows and diffusions cannot integrate out; drop those rows")

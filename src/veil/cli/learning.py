@@ -126,12 +126,14 @@ def choose(model: Any, asked: Asked, evidence: bool = False) -> Learning:
     if asked.average is not None and not 0 <= asked.average < 1:
         raise Refusal(f"--average: expected a decay from 0 to below 1, such as 0.999; got {asked.average:g}")
     if rate is not None or asked.mixed_precision or asked.average is not None:
-        from veil.learning.choices import RATE_OF_WAYS, default_optimiser, usual_optimiser
+        from veil.learning.choices import RATE_OF_WAYS, default_optimiser, usual_objective, usual_optimiser
+        from veil.posterior.choice import usual as usual_posterior
 
         steps = asked.steps or 2000
         if rate is None and ways and name == "importance-weighted":
             rate = RATE_OF_WAYS
-        chosen = usual_optimiser(model, steps) if rate is None else default_optimiser(steps, rate)
+        aim = objective or usual_objective(model, posterior or usual_posterior(model), False)
+        chosen = usual_optimiser(model, steps, aim) if rate is None else default_optimiser(steps, rate)
         made["optimiser"] = replace(chosen, mixed_precision=bool(asked.mixed_precision), average=asked.average)
     return Learning(name, by_gradients, made)
 
@@ -147,6 +149,7 @@ def _objective(name: str, asked: Asked, model: Any) -> Any:
     from veil import objective as kinds
     from veil.learning.choices import usual_gradient
     from veil.objective import estimators
+    from veil.posterior import Quantised, choice
 
     terms = _terms(asked, kinds, model)
     if name != "elbo" and terms:
@@ -170,6 +173,10 @@ def _objective(name: str, asked: Asked, model: Any) -> Any:
         return kinds.ImportanceWeighted(asked.samples or 50, gradient or kinds.DoublyReparameterised())
     if gradient is None and not terms and asked.samples is None:
         return None  # the library's own choice for this latent
+    if asked.posterior is None and isinstance(choice.usual(model), Quantised):
+        if gradient is not None or asked.samples is not None:
+            raise Refusal("--gradient, --samples: residual codes are chosen, not drawn; leave them out")
+        return kinds.Quantising(kl=terms)
     return kinds.ELBO(gradient or usual_gradient(model), asked.samples or 1, terms)
 
 

@@ -58,6 +58,8 @@ class RecurrentPolicy(Actor):
         view = model.view if isinstance(model, Fit) else None
         if view is not None:
             view.check_acting(memory=False)
+            if view.observations > 1 or view.horizon is not None:
+                raise ValueError("model: it remembers by itself; make its data without observations= and horizon=")
         model, posterior = parts(model, posterior)
         if not isinstance(model, Stepwise):
             raise TypeError(f"model: {name_of(model)} has no memory of its own; use veil.Policy")
@@ -80,9 +82,12 @@ class RecurrentPolicy(Actor):
         key_state, key_action, key_filter = jax.random.split(key, 3)
         given = on_device(observation if self.view is None else self.view.seen(observation, jnp)[0])
         model = AtStep(self.model, self.filter.draw(memory, key_state))
-        action = or_nan(self.choose(model, given, key_action), given)
+        numbers = or_nan(self.choose(model, given, key_action), given)
+        action = numbers if self.view is None else self.view.action(numbers, jnp)
         if self.low is not None or self.high is not None:
             real = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)  # noqa: E731
             action = jax.tree.map(lambda leaf: jnp.clip(leaf, self.low, self.high) if real(leaf) else leaf, action)
-        after = self.filter.update(memory, Datum(action, given), key_filter)
-        return action if self.view is None else self.view.action(action, jnp), after
+        done = (
+            action if self.view is None else self.view.done(action, jnp)
+        )  # what the belief learns of is what was done
+        return action, self.filter.update(memory, Datum(done, given), key_filter)

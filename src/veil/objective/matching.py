@@ -15,6 +15,7 @@ from veil.objective.base import Estimate, Objective
 from veil.parts.fields import Chaining, Field, Transporting
 from veil.parts.transport import carried
 from veil.posterior.base import Posterior
+from veil.posterior.noising import times_of
 
 
 class Times(eqx.Module):
@@ -80,6 +81,13 @@ class FlowMatching(Objective):
     times: Times = Uniform()
     teacher: Any = None
 
+    def __check_init__(self) -> None:
+        if self.teacher is not None and not isinstance(self.teacher, Transporting):
+            raise TypeError(
+                "teacher: expected a ContinuousFlow with parameters, of standardised data: of a Fit that is "
+                f"veil.units.unwrapped(fit.model)[0]; got a {type(self.teacher).__name__}"
+            )
+
     def __call__(self, model: Model, posterior: Posterior, datum: Datum, key: PRNGKeyArray) -> Estimate:
         field = _field(model, "FlowMatching()")
         key_time, key_noise = jax.random.split(key)
@@ -122,9 +130,8 @@ class Denoising(Objective):
             slope = jax.grad(path.log_snr)(time)
             weight = -0.5 * slope * jnp.exp(path.log_snr(time)) * length
         else:
-            step = (1.0 - path.first) / model.steps
-            before = path.first + step * jnp.floor(share * model.steps)
-            time = before + step
+            times, step = times_of(path, model.steps, model.draws), jnp.floor(share * model.steps).astype(int)
+            time, before = times[step], times[step + 1]
             weight = 0.5 * model.steps * (jnp.exp(path.log_snr(before)) - jnp.exp(path.log_snr(time)))
         guess = field.clean(path.noisy(clean, noise, time), time, given)[0]
         diffusion = weight * jnp.sum((clean - guess) ** 2)

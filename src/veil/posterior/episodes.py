@@ -60,7 +60,7 @@ class EpisodeEncoder(Learned, Vectorial):
             raise ValueError("this posterior has no parameters yet: call veil.fit on the model first")
         there = datum.there
         features = jax.vmap(lambda step: self.net(self.reader(step)))(datum.each_step())
-        count = jnp.sum(there).astype(features.dtype)
+        count = jnp.maximum(jnp.sum(there), 1).astype(features.dtype)  # rows that only fill a batch up have no step
         mean, first = over_steps(datum, features) / count, features[jnp.argmax(there)]
         return self.output(self.combiner(jnp.concatenate([mean, first, jnp.log(count)[None]])))
 

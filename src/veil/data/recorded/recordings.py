@@ -155,7 +155,12 @@ class Recording:
             raise ValueError("rewards: they are not known of every episode, and so the best are not")
         least = np.sort(returns)[::-1][int(np.ceil(share * len(returns))) - 1]
         kept = np.flatnonzero(returns >= least)
-        return replace(self, episodes=OnDisk(kept.tolist(), self.episodes.__getitem__))
+        place = {old: new for new, old in enumerate(kept.tolist())}
+        about = dict(self.about)
+        if "splits" in about:  # which go by numbers of episodes
+            splits = about["splits"].items()
+            about["splits"] = {name: [place[i] for i in map(int, each) if i in place] for name, each in splits}
+        return replace(self, episodes=OnDisk(kept.tolist(), self.episodes.__getitem__), about=about)
 
     def data(
         self,

@@ -190,6 +190,12 @@ class View:
                 found[() if part.name == ACTED else tuple(part.name.split("/"))] = part.back(each, xp)
         return _with_tuples(trees.nested(found))
 
+    def done(self, action: Any, xp: Any) -> Tree:
+        """The model's numbers of an action of the environment: what ``action`` gives is taken back."""
+        found = dict(named(action, ACTED))
+        role = "query" if self.taken else "evidence"
+        return self.arrays(role, lambda part, flat: part.numbers(xp.asarray(found[part.name]), flat, xp), xp)
+
     def nothing(self) -> Tree:
         """One step's evidence of zeros: a world model's at a first step, which no action led to."""
         return self.arrays("evidence", lambda part, flat: np.zeros_like(part.numbers(np.zeros(part.shape), flat)))
