@@ -85,6 +85,14 @@ def refuse_nan(observation: Any) -> None:
             )
 
 
+def clipped(action: Any, low: Any, high: Any) -> Any:
+    """An action of the environment within its limits, if there are any; what is no real number stays as it is."""
+    if low is None and high is None:
+        return action
+    real = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)  # noqa: E731
+    return jax.tree.map(lambda leaf: jnp.clip(leaf, low, high) if real(leaf) else leaf, action)
+
+
 def or_nan(action: Any, observation: Any) -> Any:
     """The action of an observation that is finite, else NaN."""
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(observation)]))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from veil import distributions
-from veil.control.actors import Actor, or_nan, refuse_nan
+from veil.control.actors import Actor, clipped, or_nan, refuse_nan
 from veil.control.choices import Choice, Following, Sample, whole_numbers
 from veil.control.chunking import Ensemble, Underway, renewed, zeros
 from veil.data.recorded.views import View
@@ -211,10 +211,7 @@ class Policy(Actor, Decides):
     def _action(self, numbers: Any) -> Any:
         """One action of the environment, of the model's numbers, within the limits."""
         action = numbers if self.view is None else self.view.action(numbers, jnp)
-        if self.low is None and self.high is None:
-            return action
-        real = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)  # noqa: E731
-        return jax.tree.map(lambda leaf: jnp.clip(leaf, self.low, self.high) if real(leaf) else leaf, action)
+        return clipped(action, self.low, self.high)
 
     def __call__(self, observation: Any, key: PRNGKeyArray) -> Any:
         """The action for one observation, or the actions for those of several environments."""

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from veil.control.actors import Actor, or_nan, refuse_nan
+from veil.control.actors import Actor, clipped, or_nan, refuse_nan
 from veil.control.choices import Choice, Following, Sample
 from veil.data.recorded.views import View
 from veil.distributions import Distribution
@@ -84,9 +84,7 @@ class RecurrentPolicy(Actor):
         model = AtStep(self.model, self.filter.draw(memory, key_state))
         numbers = or_nan(self.choose(model, given, key_action), given)
         action = numbers if self.view is None else self.view.action(numbers, jnp)
-        if self.low is not None or self.high is not None:
-            real = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)  # noqa: E731
-            action = jax.tree.map(lambda leaf: jnp.clip(leaf, self.low, self.high) if real(leaf) else leaf, action)
+        action = clipped(action, self.low, self.high)
         done = (
             action if self.view is None else self.view.done(action, jnp)
         )  # what the belief learns of is what was done
