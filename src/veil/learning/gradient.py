@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.learning.learner import NOT_FINITE, RUNNING, Info, Learner, Sums, where_each
 from veil.model import Datum, Plate
-from veil.model.scales import Scale
+from veil.model.scales import Untrained
 from veil.objective import Objective
 from veil.parts.nets import lowered
 
@@ -197,8 +197,8 @@ class Gradient(Learner):
 
 
 def trainable(model: Any) -> Any:
-    """The model with everything but its trained arrays replaced by None: units of measurement are not trained."""
-    fixed = lambda node: isinstance(node, Scale)  # noqa: E731
+    """The model with everything but its trained arrays replaced by None; what is known, such as units, is not trained."""
+    fixed = lambda node: isinstance(node, Untrained)  # noqa: E731
     return eqx.filter(
         jax.tree.map(lambda node: None if fixed(node) else node, model, is_leaf=fixed), eqx.is_inexact_array
     )

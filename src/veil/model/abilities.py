@@ -18,7 +18,7 @@ from veil.distributions import Distribution
 from veil.maths.markov import log_total
 from veil.model.contract import Model
 from veil.model.datum import Datum
-from veil.model.scales import Scale
+from veil.model.scales import Scale, Untrained
 
 
 class OfSequences(Model):
@@ -255,7 +255,7 @@ class Redundant(eqx.Module):
 def free_parameters(tree: Any) -> int:
     """How many numbers of a model are free (for BIC and AIC)."""
     redundant = lambda node: isinstance(node, Redundant)  # noqa: E731
-    fixed = lambda node: redundant(node) or isinstance(node, Scale)  # noqa: E731
+    fixed = lambda node: redundant(node) or isinstance(node, Untrained)  # noqa: E731
     nodes = jax.tree.leaves(tree, is_leaf=fixed)
     return sum(
         node.parameters() if redundant(node) else node.size

@@ -13,7 +13,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-class Scale(eqx.Module):
+class Untrained(eqx.Module):
+    """A part of a model whose numbers are known, not learned: no fit changes them."""
+
+
+class Scale(Untrained):
     """standard = (value - shift) / scale, of one array. Shapes [*event]. Not trained."""
 
     shift: Float[Array, "*event"] | np.ndarray
