@@ -197,7 +197,7 @@ class Gradient(Learner):
 
 
 def trainable(model: Any) -> Any:
-    """The model with everything but its trained arrays replaced by None; what is known, such as units, is not trained."""
+    """The model with everything but its trained arrays replaced by None: what is known, as units are, is not."""
     fixed = lambda node: isinstance(node, Untrained)  # noqa: E731
     return eqx.filter(
         jax.tree.map(lambda node: None if fixed(node) else node, model, is_leaf=fixed), eqx.is_inexact_array
