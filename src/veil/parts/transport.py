@@ -12,7 +12,8 @@ MOST = 4096  # steps of the solver
 
 
 def carried(field: Field, noise: Float[Array, "*event"], given: Any, steps: int) -> Float[Array, "*event"]:
-    """The data that noise becomes in so many steps: z_s = α_s ŷ + σ_s ε̂ of the field's ŷ, ε̂ at z_t. At the end it is ŷ.
+    """The data that noise becomes in so many steps: z_s = α_s ŷ + σ_s ε̂ of the field's ŷ, ε̂ at z_t. At the end it is
+    ŷ.
 
     DDIM, Song et al. 2021, eq. 12 with η = 0; on a straight path these are Euler's steps.
     """
