@@ -118,6 +118,7 @@ from .zoo.factor import FactorAnalysis as FactorAnalysis
 from .zoo.flows import ContinuousFlow as ContinuousFlow
 from .zoo.flows import NormalisingFlow as NormalisingFlow
 from .zoo.hmm import HMM as HMM
+from .zoo.intent import Intent as Intent
 from .zoo.lds import LDS as LDS
 from .zoo.mixture import Mixture as Mixture
 from .zoo.mixture import density as density

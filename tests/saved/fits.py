@@ -12,6 +12,7 @@ import veil
 from cases import make_data, random_model, started
 from state_space import lds
 from veil import posterior as q
+from veil.control import KnownReward, LinearReward, NeuralReward, TableReward
 from veil.learning.result import Fit, History, Status
 from veil.model.scales import Scale
 from veil.parts import dynamics, gates, heads, priors
@@ -75,6 +76,13 @@ def vae(posterior=None, latent=2):
     return lambda: started(veil.VAE(latent, decoder=SMALL), ROWS, posterior)
 
 
+def intent(reward, **more):
+    """What somebody wants who goes round three places."""
+    from veil.control import MDP, SparseTransitions
+
+    return veil.Intent(MDP(SparseTransitions([[1, 0], [2, 1], [0, 2]]), **{"discount": 0.9, **more}), reward)
+
+
 def plain(model, posterior):
     return lambda: Fit(model(), posterior, *history())
 
@@ -112,6 +120,10 @@ CASES = {
     "normalising flow": lambda: started(veil.NormalisingFlow(veil.flows.Flow(2, 4, knots=4), SMALL), GIVEN),
     "continuous flow": lambda: started(veil.ContinuousFlow(veil.nets.Residual(4, 1)), GIVEN),
     "diffusion": lambda: started(veil.Diffusion(SMALL), ROWS),
+    "intent": plain(lambda: intent(TableReward(3, kinds=2, key=jax.random.key(0))), q.Exact()),
+    "intent of features": plain(lambda: intent(LinearReward(np.ones((3, 2, 4))), discount=1.0, horizon=5), q.Exact()),
+    "intent of a network": plain(lambda: intent(NeuralReward(np.ones((3, 2)), (4,), key=jax.random.key(0))), q.Exact()),
+    "goals": plain(lambda: intent(KnownReward(np.eye(3), (0.5, 2.0)), ends=[False, False, True]), q.Exact()),
     "episodes": lambda: started(veil.Episodic(veil.VAE(2, decoder=SMALL)), SEQUENCES),
     "episodes of a model": plain(lambda: episodic.EpisodicModel(CASES["vae"]().model), q.Bootstrap()),
     **{kind.__name__: plain(lambda kind=kind: kind(step_mixture()), q.Exact()) for kind in EPISODES},

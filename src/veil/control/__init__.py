@@ -3,20 +3,23 @@
 from veil.control.adaptors import Playing, Predicting
 from veil.control.imitation import Imitation, dagger
 from veil.control.optimality import Fixed, Hoped, Solution, solve
-from veil.parts import rewards
-from veil.parts.decisions import MDP, Dense, Sparse
+from veil.parts.decisions import MDP, DenseTransitions, SparseTransitions
+from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableReward
 
 __all__ = [
     "MDP",
-    "Dense",
+    "DenseTransitions",
     "Fixed",
     "Hoped",
     "Imitation",
+    "KnownReward",
+    "LinearReward",
+    "NeuralReward",
     "Playing",
     "Predicting",
     "Solution",
-    "Sparse",
+    "SparseTransitions",
+    "TableReward",
     "dagger",
-    "rewards",
     "solve",
 ]

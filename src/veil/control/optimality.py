@@ -71,7 +71,7 @@ class Solution(eqx.Module):
 
     problem: MDP
     temperature: Float[Array, ""] | float
-    values: Float[Array, "*H S"]
+    values: Float[Array, "*T S"]
     action_values: Float[Array, "*H S A"]
     log_policy: Float[Array, "*H S A"]
 
@@ -99,8 +99,8 @@ def solve(problem: MDP, temperature: float = 1.0, luck: Luck | None = None) -> S
         ValueError: a negative temperature, or no horizon and no discount where an episode need not end.
 
     >>> import jax.numpy as jnp
-    >>> from veil.parts.decisions import MDP, Sparse
-    >>> chain = MDP(Sparse([[0, 1], [1, 1]]), reward=[-1.0, 0.0], ends=[False, True], horizon=3)
+    >>> from veil.parts.decisions import MDP, SparseTransitions
+    >>> chain = MDP(SparseTransitions([[0, 1], [1, 1]]), reward=[-1.0, 0.0], ends=[False, True], horizon=3)
     >>> solve(chain, temperature=0.0).values[0]
     Array([-1.,  0.], dtype=float32)
     """

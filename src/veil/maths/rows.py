@@ -46,7 +46,11 @@ def _flat(array: Array) -> Array:
 
 
 def _rows(left: Array, weight: Array, dtype: Any) -> Array:
-    return jax.lax.dot_general(_flat(left), weight, (((1,), (1,)), ((), ())), preferred_element_type=dtype)
+    flat = _flat(left)
+    if flat.shape[0] == 1:  # as matrix times vector XLA's CPU code reads the weights up to twice as fast
+        one = jax.lax.dot_general(weight, flat[0], (((1,), (0,)), ((), ())), preferred_element_type=dtype)
+        return one[None]
+    return jax.lax.dot_general(flat, weight, (((1,), (1,)), ((), ())), preferred_element_type=dtype)
 
 
 def _multiplied(left: Array, weight: Array, *, dtype: Any) -> Array:

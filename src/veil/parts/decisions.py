@@ -49,7 +49,7 @@ class Transitions(eqx.Module):
         """log p(s' | s, a) of every next state."""
 
 
-class Dense(Transitions):
+class DenseTransitions(Transitions):
     """``probabilities`` [S, A, S]."""
 
     probabilities: Float[Array, "S A S"] = eqx.field(converter=jnp.asarray)
@@ -85,7 +85,7 @@ class Dense(Transitions):
         return _log(self.probabilities[state, action])
 
 
-class Sparse(Transitions):
+class SparseTransitions(Transitions):
     """``next`` [S, A, N], the possible next states of every pair, and their ``probabilities`` [S, A, N].
 
     A state may be named twice, and what has probability zero fills up. Without probabilities there is one outcome,
@@ -156,7 +156,7 @@ class MDP(Untrained):
     Raises:
         ValueError: tables whose shapes or numbers are not those; it names the argument.
 
-    >>> chain = MDP(Sparse([[0, 1], [1, 1]]), reward=[-1.0, 0.0], start=[1.0, 0.0], ends=[False, True])
+    >>> chain = MDP(SparseTransitions([[0, 1], [1, 1]]), reward=[-1.0, 0.0], start=[1.0, 0.0], ends=[False, True])
     >>> chain.states, chain.actions
     (2, 2)
     """
@@ -181,7 +181,9 @@ class MDP(Untrained):
         horizon: int | None = None,
     ) -> None:
         if not isinstance(transitions, Transitions):
-            raise TypeError(f"transitions: expected Dense(...) or Sparse(...); got {transitions!r:.80}")
+            raise TypeError(
+                f"transitions: expected DenseTransitions(...) or SparseTransitions(...); got {transitions!r:.80}"
+            )
         states, actions, outcomes = transitions.shape
         self.transitions = transitions
         self.reward = None if reward is None else _floats(reward)
@@ -243,14 +245,14 @@ def expected_reward(transitions: Transitions, reward: Float[Array, "S *A"]) -> F
 
 def soft_values(
     problem: MDP, reward: Float[Array, "S A"], temperature: Float[Array, ""] | float = 1.0
-) -> tuple[Float[Array, "*H S"], Float[Array, "*H S A"]]:
+) -> tuple[Float[Array, "*T S"], Float[Array, "*H S A"]]:
     """V and Q of a reward of state and action, dynamics held fixed: see ``veil.maths.soft``."""
     return messages(problem, reward, lambda value: problem.discount * problem.transitions.expected(value), temperature)
 
 
 def messages(
     problem: MDP, reward: Float[Array, "S A"], ahead: soft.Ahead, temperature: Float[Array, ""] | float
-) -> tuple[Float[Array, "*H S"], Float[Array, "*H S A"]]:
+) -> tuple[Float[Array, "*T S"], Float[Array, "*H S A"]]:
     """V and Q, however the future is looked at."""
     if problem.horizon is None:
         return soft.forever(reward, ahead, problem.final, problem.ends, temperature)

@@ -18,7 +18,7 @@ from veil.parts.nets import MLP, positive
 SPREAD = 0.1  # of weights at the start, where kinds must differ
 
 
-class Features(Untrained):
+class FeatureTable(Untrained):
     """φ of a state [S, F], of state and action [S, A, F], or of the outcome, too [S, A, N, F]. They are known."""
 
     numbers: Float[Array, "S *AN F"]
@@ -37,25 +37,19 @@ class Reward(eqx.Module):
         """Of every kind a reward of states [S], of states and actions [S, A], or of outcomes, too [S, A, N]."""
 
 
-class Linear(Reward):
+class LinearReward(Reward):
     """r = wᵀφ, of features of states, of states and actions, or of outcomes: one weight vector [F] a kind.
 
     The log-likelihood is concave in the weights of one kind, and at its maximum what is demonstrated has the features
-    that the policy leads to expect (Ziebart 2010). A reward of states that is all of indicators is ``of_states(S)``.
+    that the policy leads to expect (Ziebart 2010). Of indicators it is a ``TableReward``.
     """
 
-    features: Features
+    features: FeatureTable
     weights: Float[Array, "K F"]
 
-    def __init__(self, features: Any, kinds: int = 1, *, key: PRNGKeyArray | None = None) -> None:
-        numbers = jnp.asarray(features, jnp.result_type(float))
-        if numbers.ndim not in (2, 3, 4):
-            raise ValueError(
-                "features: expected [states, features], [states, actions, features] or [states, actions, outcomes, "
-                f"features]; got the shape {numbers.shape}"
-            )
-        self.features = Features(numbers)
-        self.weights = _begun((kinds, numbers.shape[-1]), kinds, key)
+    def __init__(self, features: Any, kinds: int = 1, *, key: Any = None, weights: Any = None) -> None:
+        self.features = _table(features)
+        self.weights = _begun((kinds, self.features.numbers.shape[-1]), key) if weights is None else weights
 
     @property
     def kinds(self) -> int:
@@ -65,7 +59,7 @@ class Linear(Reward):
         return jnp.moveaxis(self.features.numbers @ self.weights.T, -1, 0)
 
 
-class Table(Reward):
+class TableReward(Reward):
     """A number for every state [K, S], or every state and action [K, S, A]; what is never decided on stays as it was.
 
     States' rewards are found up to a constant where dynamics allow, and carry over to other dynamics; those of states
@@ -74,9 +68,20 @@ class Table(Reward):
 
     numbers: Float[Array, "K S *A"]
 
-    def __init__(self, states: int, actions: int | None = None, kinds: int = 1, *, key: Any = None) -> None:
-        positive("states", states)
-        self.numbers = _begun((kinds, states, *([] if actions is None else [actions])), kinds, key)
+    def __init__(
+        self,
+        states: int | None = None,
+        actions: int | None = None,
+        kinds: int = 1,
+        *,
+        key: Any = None,
+        numbers: Any = None,
+    ) -> None:
+        if numbers is None:
+            shape = [each for each in (states, actions) if each is not None]
+            positive("states", states)
+            numbers = _begun((kinds, *shape), key)
+        self.numbers = numbers
 
     @property
     def kinds(self) -> int:
@@ -86,19 +91,31 @@ class Table(Reward):
         return self.numbers
 
 
-class Network(Reward):
+class NeuralReward(Reward):
     """r = network(φ): of features of states, of states and actions, or of outcomes; one output a kind."""
 
-    features: Features
+    features: FeatureTable
     network: MLP
     readout: Float[Array, "K W"]
 
-    def __init__(self, features: Any, widths: tuple[int, ...] = (64, 64), kinds: int = 1, *, key: PRNGKeyArray) -> None:
-        numbers = jnp.asarray(features, jnp.result_type(float))
-        key_network, key_readout = jax.random.split(key)
-        self.features = Features(numbers)
-        self.network = MLP(widths).initialise(numbers.shape[-1], key_network)
-        self.readout = SPREAD * jax.random.normal(key_readout, (kinds, widths[-1]))
+    def __init__(
+        self,
+        features: Any,
+        widths: tuple[int, ...] = (64, 64),
+        kinds: int = 1,
+        *,
+        key: PRNGKeyArray | None = None,
+        network: MLP | None = None,
+        readout: Any = None,
+    ) -> None:
+        self.features = _table(features)
+        if network is None or readout is None:
+            if key is None:
+                raise ValueError("key: a network starts at random; give key=jax.random.key(...)")
+            key_network, key_readout = jax.random.split(key)
+            network = MLP(widths).initialise(self.features.numbers.shape[-1], key_network)
+            readout = SPREAD * jax.random.normal(key_readout, (kinds, widths[-1]))
+        self.network, self.readout = network, readout
 
     @property
     def kinds(self) -> int:
@@ -110,25 +127,26 @@ class Network(Reward):
         return (self.readout @ hidden.T).reshape(self.kinds, *numbers.shape[:-1])
 
 
-class Known(Reward):
+class KnownReward(Reward):
     """Rewards that are known, of which somebody has one, such as goals; their scale, the rationality, is learned.
 
     ``rewards`` [K, S], [K, S, A] or [K, S, A, N]. To infer the rationality together with the goal, give every goal at
-    several scales: ``Known(goals, rationalities=(0.3, 1.0, 3.0))``, whose kinds are the pairs, goal by goal.
+    several scales: ``KnownReward(goals, rationalities=(0.3, 1.0, 3.0))``, whose kinds are the pairs, goal by goal.
     """
 
-    known: Features
+    known: FeatureTable
     log_rationality: Float[Array, ""]
 
-    def __init__(self, rewards: Any, rationalities: tuple[float, ...] = (1.0,)) -> None:
-        tables = jnp.asarray(rewards, jnp.result_type(float))
-        if tables.ndim not in (2, 3, 4):
-            raise ValueError(f"rewards: expected one table a goal, [goals, states, ...]; got the shape {tables.shape}")
-        if not all(each > 0 for each in rationalities):
-            raise ValueError(f"rationalities: expected positive numbers; got {rationalities!r}")
-        scales = jnp.asarray(rationalities, tables.dtype).reshape(1, -1, *[1] * (tables.ndim - 1))
-        self.known = Features((tables[:, None] * scales).reshape(-1, *tables.shape[1:]))
-        self.log_rationality = jnp.zeros(())
+    def __init__(
+        self,
+        rewards: Any = None,
+        rationalities: tuple[float, ...] = (1.0,),
+        *,
+        known: FeatureTable | None = None,
+        log_rationality: Any = None,
+    ) -> None:
+        self.known = _scaled(rewards, rationalities) if known is None else known
+        self.log_rationality = jnp.zeros(()) if log_rationality is None else log_rationality
 
     @property
     def kinds(self) -> int:
@@ -138,10 +156,33 @@ class Known(Reward):
         return jnp.exp(self.log_rationality) * self.known.numbers
 
 
-def _begun(shape: tuple[int, ...], kinds: int, key: Any) -> Float[Array, "..."]:
+def _table(features: Any) -> FeatureTable:
+    if isinstance(features, FeatureTable):
+        return features
+    numbers = jnp.asarray(features, jnp.result_type(float))
+    if numbers.ndim not in (2, 3, 4):
+        raise ValueError(
+            "features: expected [states, features], [states, actions, features] or [states, actions, outcomes, "
+            f"features]; got the shape {numbers.shape}"
+        )
+    return FeatureTable(numbers)
+
+
+def _scaled(rewards: Any, rationalities: tuple[float, ...]) -> FeatureTable:
+    """Every table at every scale, one after the other."""
+    tables = jnp.asarray(rewards, jnp.result_type(float))
+    if tables.ndim not in (2, 3, 4):
+        raise ValueError(f"rewards: expected one table a goal, [goals, states, ...]; got the shape {tables.shape}")
+    if not all(each > 0 for each in rationalities):
+        raise ValueError(f"rationalities: expected positive numbers; got {rationalities!r}")
+    scales = jnp.asarray(rationalities, tables.dtype).reshape(1, -1, *[1] * (tables.ndim - 1))
+    return FeatureTable((tables[:, None] * scales).reshape(-1, *tables.shape[1:]))
+
+
+def _begun(shape: tuple[int, ...], key: Any) -> Float[Array, "..."]:
     """Zeros; of several kinds, which must differ to be told apart, small normal numbers."""
-    positive("kinds", kinds)
-    if kinds == 1:
+    positive("kinds", shape[0])
+    if shape[0] == 1:
         return jnp.zeros(shape)
     if key is None:
         raise ValueError("key: several kinds must differ at the start; give key=jax.random.key(...)")

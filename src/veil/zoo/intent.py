@@ -22,7 +22,7 @@ class Intent(Enumerable, Sized):
     π_z(a | s) = exp(Q_z(s, a) - V_z(s)) of the maximum causal entropy policy (``veil.control.solve`` at temperature 1).
     Inverse reinforcement learning is ``veil.fit``, which raises this likelihood by its exact gradient; goal inference
     is ``veil.infer``. A person is the same from one decision to the next: ``veil.Episodic(Intent(...))``, of episodes;
-    with several kinds that is latent-class inverse reinforcement learning, with ``rewards.Known`` goals their
+    with several kinds that is latent-class inverse reinforcement learning, with ``KnownReward`` goals their
     posterior.
 
     ``problem``: an ``MDP``, whose own reward, if it has one, is not read. Evidence: the state, as one number, or a
@@ -33,10 +33,10 @@ class Intent(Enumerable, Sized):
     Ziebart 2010, "Modeling purposeful adaptive behavior with the principle of maximum causal entropy", chapter 6.
 
     >>> import numpy as np, veil
-    >>> from veil.control import MDP, Sparse, rewards
-    >>> problem = MDP(Sparse([[0, 1], [1, 0]]), discount=0.9)
+    >>> from veil.control import MDP, SparseTransitions, TableReward
+    >>> problem = MDP(SparseTransitions([[0, 1], [1, 0]]), discount=0.9)
     >>> seen = veil.Data(query=[1, 1, 1, 0], evidence=[0, 0, 0, 1])
-    >>> fit = veil.fit(Intent(problem, rewards.Table(states=2)), seen, key=jax.random.key(0), steps=300)
+    >>> fit = veil.fit(Intent(problem, TableReward(states=2)), seen, key=jax.random.key(0), steps=300)
     >>> np.exp(fit.model.log_policies()[0, 0]).round(1).tolist()
     [0.1, 0.9]
     """
@@ -50,9 +50,7 @@ class Intent(Enumerable, Sized):
         if not isinstance(problem, MDP):
             raise TypeError(f"problem: expected an MDP, with the dynamics; got {problem!r:.80}")
         if not isinstance(reward, Reward):
-            raise TypeError(
-                f"reward: expected one with parameters, such as rewards.Table(states=5); got {reward!r:.80}"
-            )
+            raise TypeError(f"reward: expected one with parameters, such as TableReward(states=5); got {reward!r:.80}")
         shape = jax.eval_shape(reward.tables).shape
         known = problem.transitions.shape
         if shape[1:] != known[: len(shape) - 1]:
