@@ -182,7 +182,7 @@ def test_states_are_selected_filtered_and_drawn(veil, refused, tmp_path) -> None
         sequence = library.data.grouped(data, np.zeros(272, int))
         fit = library.load(out)
         best = library.evaluate(fit, sequence)
-        past = library.infer(fit, sequence, filtered=True)
+        past, total = library.infer(fit, sequence, filtered=True), library.log_prob(fit, sequence)[0]
     assert str(fit.model.states) == record["best"]
     scores = {each["name"]: each["score"] for each in record["candidates"]}
     assert list(scores) == ["1", "2", "3"]
@@ -191,7 +191,7 @@ def test_states_are_selected_filtered_and_drawn(veil, refused, tmp_path) -> None
     table = columns(tmp_path / "f.csv")
     states = [f"state_{k}" for k in range(fit.model.states)]
     assert list(table) == ["sequence", "step", *states, "most_likely", "log_prob"]
-    np.testing.assert_allclose(np.array(table["log_prob"], float).sum(), library.log_prob(fit, sequence)[0], rtol=1e-6)
+    np.testing.assert_allclose(np.array(table["log_prob"], float).sum(), total, rtol=1e-6)
     np.testing.assert_allclose(np.array(table["state_0"], float), past.probabilities[0, :, 0], rtol=1e-9)
     assert veil("infer", out, "faithful", "--paths", 2, "--out", tmp_path / "p.csv").code == 0
     assert list(columns(tmp_path / "p.csv")) == ["sequence", "step", "path_0", "path_1"]

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import log_softmax, logsumexp
 
 import veil
-from veil.control import rewards, solve
+from veil.control import KnownReward, solve
 from veil.control.worlds.finite import people
 from veil.control.worlds.grid import grid
 from veil.evaluation.calibration import reliability
@@ -38,7 +38,7 @@ def truly(problem, tables, logits, data, row):
 def test_goal_and_rationality_are_inferred_step_by_step() -> None:
     world = grid(MAP, slip=0.1)  # in float64
     scales, logits = (0.3, 1.0, 3.0), np.linspace(-1.0, 1.0, 12)
-    model = Intent(world.problem, rewards.Known(world.rewards(), rationalities=scales), logits=logits)
+    model = Intent(world.problem, KnownReward(world.rewards(), rationalities=scales), logits=logits)
     kinds, data = people(model, KEY, 8, steps=12)
     found = veil.infer(veil.Episodic(model), data, filtered=True)
     assert found.probabilities.shape == (8, data.query.shape[1], 12)
@@ -54,10 +54,10 @@ def test_goal_and_rationality_are_inferred_step_by_step() -> None:
 def test_the_posterior_over_goals_is_calibrated_on_walkers_not_seen() -> None:
     """Their rationality and how common each goal is are learned from other walkers."""
     logits = jnp.log(jnp.array([0.1, 0.2, 0.3, 0.4]))
-    walkers = Intent(WALLS.problem, rewards.Known(WALLS.rewards()), logits=logits)
+    walkers = Intent(WALLS.problem, KnownReward(WALLS.rewards()), logits=logits)
     _, seen = people(walkers, jax.random.key(1), 500, steps=40)
     kinds, new = people(walkers, jax.random.key(2), 2000, steps=40)
-    start = veil.Episodic(Intent(WALLS.problem, rewards.Known(0.5 * WALLS.rewards())))
+    start = veil.Episodic(Intent(WALLS.problem, KnownReward(0.5 * WALLS.rewards())))
     fit = veil.fit(start, seen, key=KEY, steps=300, optimiser=optax.adam(3e-2))
     assert float(jnp.exp(fit.model.model.reward.log_rationality)) == pytest.approx(2.0, rel=0.1)
     np.testing.assert_allclose(jax.nn.softmax(fit.model.model.logits), [0.1, 0.2, 0.3, 0.4], atol=0.05)
@@ -68,6 +68,6 @@ def test_the_posterior_over_goals_is_calibrated_on_walkers_not_seen() -> None:
         assert reliability(found[:, step], kinds).error < 0.05  # of 2000: .02 by chance
     sharpened = np.mean(found[np.arange(2000), :, kinds], 0)
     assert sharpened[0] < sharpened[4] < sharpened[15]
-    wrong = Intent(WALLS.problem, rewards.Known(3.0 * WALLS.rewards()))  # people taken for more rational than they are
+    wrong = Intent(WALLS.problem, KnownReward(3.0 * WALLS.rewards()))  # people taken for more rational than they are
     sure = veil.infer(veil.Episodic(wrong), new, filtered=True).probabilities
     assert reliability(sure[new.mask], np.repeat(kinds, new.mask.sum(1))).error > 2 * everywhere.error

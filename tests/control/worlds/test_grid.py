@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from veil.control import rewards, solve
+from veil.control import KnownReward, solve
 from veil.control.worlds.finite import deep_sea, people, random_problem, simulate
 from veil.control.worlds.grid import EAST, NORTH, STAY, WEST, grid
 from veil.zoo.intent import Intent
@@ -48,7 +48,7 @@ def test_what_is_no_map_is_refused() -> None:
     with pytest.raises(ValueError, match=r"text: expected lines of the same length; got \[3, 2\]"):
         grid("...\n..")
     with pytest.raises(ValueError, match=r"slip: .* got 2"):
-        grid("..", slip=2)
+        grid("..", slip=2.0)
     with pytest.raises(ValueError, match="text: expected some floor"):
         grid("#A")
 
@@ -76,7 +76,7 @@ def test_walks_follow_policy_and_dynamics(horizon: int | None) -> None:
 
 def test_people_differ() -> None:
     world = grid(MAP)
-    model = Intent(world.problem, rewards.Known(world.rewards()), logits=jnp.log(jnp.array([0.25, 0.75])))
+    model = Intent(world.problem, KnownReward(world.rewards()), logits=jnp.log(jnp.array([0.25, 0.75])))
     kinds, data = people(model, KEY, 400, steps=40)
     assert kinds.mean() == pytest.approx(0.75, abs=0.07)
     last = data.mask.sum(1) - 1 if data.mask is not None else np.full(400, 39)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from veil.control.optimality import Solution
 from veil.data import Data, episodes
 from veil.model.checks import random_key, whole
-from veil.parts.decisions import MDP, Dense, Sparse
+from veil.parts.decisions import MDP, DenseTransitions, SparseTransitions
 from veil.zoo.intent import Intent
 
 LONGEST = 100  # steps of a walk without a horizon
@@ -101,7 +101,7 @@ def random_problem(key: PRNGKeyArray, states: int = 16, actions: int = 4, **opti
     """
     chances = jax.random.dirichlet(key, jnp.ones(states), (states, actions))
     given = {"reward": jnp.zeros(states).at[0].set(1.0), "start": jnp.zeros(states).at[1].set(1.0), "discount": 0.9}
-    return MDP(Dense(chances), **(given | options))
+    return MDP(DenseTransitions(chances), **(given | options))
 
 
 def deep_sea(size: int) -> MDP:
@@ -123,4 +123,4 @@ def deep_sea(size: int) -> MDP:
     reward[-2, 1] += 1.0
     end = np.arange(size * size + 1) == size * size
     following = np.concatenate([following, [[size * size] * 2]])
-    return MDP(Sparse(following), reward, start=np.eye(size * size + 1)[0], ends=end, horizon=size)
+    return MDP(SparseTransitions(following), reward, start=np.eye(size * size + 1)[0], ends=end, horizon=size)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from veil.host.showing import Shown
-from veil.parts.decisions import MDP, Sparse
+from veil.parts.decisions import MDP, SparseTransitions
 
 NORTH, EAST, SOUTH, WEST, STAY = range(5)
 MOVES = np.array([[-1, 0], [0, 1], [1, 0], [0, -1], [0, 0]])  # rows and columns
@@ -29,12 +29,12 @@ class Grid(Shown):
     goals: tuple[str, ...]
 
     def rewards(self, cost: float = 2.0, worth: float = 20.0) -> Float[np.ndarray, "K S A N"]:
-        """Of each goal, nats: a step costs ``cost``, and to arrive at the goal earns ``worth``. For ``rewards.Known``."""
+        """Of each goal, nats: a step costs ``cost``, and to arrive at the goal earns ``worth``. for ``KnownReward``."""
         arrives = self.ground[np.asarray(self.problem.transitions.next)]  # type: ignore[attr-defined]
         return np.stack([worth * (arrives == goal) - cost for goal in self.goals])
 
     def features(self, characters: str) -> Float[np.ndarray, "S F"]:
-        """Which states are of which ground, 1 or 0: features for ``rewards.Linear``."""
+        """Which states are of which ground, 1 or 0: features for ``LinearReward``."""
         return np.stack([(self.ground == each).astype(float) for each in characters], -1)
 
     def laid(self, values: Any) -> Float[np.ndarray, "rows columns"]:
@@ -80,7 +80,7 @@ def grid(
     following = np.stack([_following(cells, places, turned) for turned in _turned(5 if stay else 4)], -1)
     kept = chances > 0
     problem = MDP(
-        Sparse(following[..., kept], np.broadcast_to(chances[kept], following[..., kept].shape)),
+        SparseTransitions(following[..., kept], np.broadcast_to(chances[kept], following[..., kept].shape)),
         start=begins / begins.sum(),
         ends=ends,
         discount=discount,
