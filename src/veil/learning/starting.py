@@ -99,9 +99,9 @@ def begin(
 def starts(model: Any, seen: Preprocessing, restarts: int, rng: np.random.Generator) -> Any:
     """Models of standardised data with a leading axis of restarts, summing the fast way."""
     if not isinstance(model, Startable) or (started(model) and restarts == 1):
-        many = several(with_expanded_sums(model, True), restarts)
-        known = isinstance(model, Plate) and not isinstance(model, Startable)  # it does not see its data otherwise
-        return many.shared_among(seen.total) if known else many
+        if isinstance(model, Plate) and not isinstance(model, Startable):  # it is not told otherwise
+            model = model.shared_among(seen.total)
+        return several(with_expanded_sums(model, True), restarts)
     each = [model.responsibilities(*seen.starting_points(), rng) for _ in range(restarts)]
     default = np.dtype(jnp.result_type(float))
     with jax.enable_x64(True):  # a start from all data at once, outliers included, needs the digits
