@@ -8,7 +8,7 @@ import pytest
 from scipy.special import log_softmax, logsumexp
 
 import veil
-from veil.control import KnownReward, solve
+from veil.control import KnownReward, LinearReward, solve
 from veil.control.worlds.finite import people
 from veil.control.worlds.grid import grid
 from veil.evaluation.calibration import reliability
@@ -71,3 +71,33 @@ def test_the_posterior_over_goals_is_calibrated_on_walkers_not_seen() -> None:
     wrong = Intent(WALLS.problem, KnownReward(3.0 * WALLS.rewards()))  # people taken for more rational than they are
     sure = veil.infer(veil.Episodic(wrong), new, filtered=True).probabilities
     assert reliability(sure[new.mask], np.repeat(kinds, new.mask.sum(1))).error > 2 * everywhere.error
+
+
+def test_kinds_of_walkers_are_recovered_and_told_apart_as_they_go() -> None:
+    """Two kinds of people, of whom nothing is known but their walks: latent-class inverse reinforcement learning."""
+    world = grid("A.....B\n.......\n...@...", slip=0.1)
+    walkers = Intent(world.problem, KnownReward(world.rewards()), logits=jnp.log(jnp.array([0.3, 0.7])))
+    truth, seen = people(walkers, jax.random.key(1), 400, steps=30)
+    kinds, new = people(walkers, jax.random.key(2), 400, steps=30)
+    states, actions, outcomes = world.problem.transitions.shape
+    reward = LinearReward(np.stack([world.ground[np.asarray(world.problem.transitions.next)] == g for g in "AB."], -1), kinds=2, key=KEY)
+    assert jax.eval_shape(reward.tables).shape == (2, states, actions, outcomes)
+    fit = veil.fit(veil.Episodic(Intent(world.problem, reward)), seen, key=KEY, steps=600, optimiser=optax.adam(5e-2))
+    found = veil.infer(fit, new, filtered=True)
+    there = np.ones(new.query.shape[:2], bool) if new.mask is None else new.mask
+    named = found.most_likely[:, -1]
+    agreement = np.mean(named == kinds)
+    assert max(agreement, 1 - agreement) > 0.95
+    share = float(jax.nn.softmax(fit.model.model.logits)[int(agreement > 0.5)])
+    assert share == pytest.approx(0.7, abs=0.08)
+    best = np.mean(veil.log_prob(veil.Episodic(walkers), new))
+    assert np.mean(veil.log_prob(fit, new)) > best - 0.2  # nats an episode
+    # beside the same policies of a person whose kind is drawn anew at every step
+    state, action = new.evidence[..., 0].astype(int), new.query[..., 0].astype(int)
+    policies = np.asarray(fit.model.model.log_policies())[:, state, action]
+    forgetful = logsumexp(policies + log_softmax(np.asarray(fit.model.model.logits))[:, None, None], 0)
+    gain = np.sum(np.where(there, found.log_likelihood - forgetful, 0), 0) / np.maximum(there.sum(0), 1)
+    assert gain[0] == pytest.approx(0.0, abs=1e-4)
+    assert gain[4] > gain[1] > 0.01
+    loss = -np.sum(np.where(there, found.log_likelihood, 0), 0) / np.maximum(there.sum(0), 1)
+    assert loss[5] < loss[0] - 0.1

@@ -13,6 +13,7 @@ from veil.data import Data, episodes
 from veil.model.checks import random_key, whole
 from veil.parts.decisions import MDP, DenseTransitions, SparseTransitions
 from veil.zoo.intent import Intent
+from veil.zoo.latent_intent import WeightedIntent
 
 LONGEST = 100  # steps of a walk without a horizon
 
@@ -36,14 +37,27 @@ def simulate(solution: Solution, key: PRNGKeyArray, count: int, steps: int = LON
 
 
 def people(
-    model: Intent, key: PRNGKeyArray, count: int, steps: int = LONGEST
-) -> tuple[Int[np.ndarray, " N"], Data]:
-    """The kinds z ~ p(z) of ``count`` persons, and an episode of each of them: draws of ``veil.Episodic(model)``."""
+    model: Intent | WeightedIntent, key: PRNGKeyArray, count: int, steps: int = LONGEST
+) -> tuple[np.ndarray, Data]:
+    """What ``count`` persons want, z or w ~ p [N, ...], and an episode of each: draws of ``veil.Episodic(model)``.
+
+    ``model``: an ``Intent``, whose kinds are numbers, or a ``LatentIntent`` or ``BayesianIntent`` (weights, one draw a
+    person). Episodes are those of ``simulate``, with ``outcomes`` as the model has them.
+    """
     random_key(key)
-    key_kinds, key_walks = jax.random.split(key)
-    kinds = np.asarray(jax.random.categorical(key_kinds, model.logits, shape=(count,)))
-    policies = eqx.filter_jit(lambda model: model.log_policies())(model)
-    return kinds, _walks(model.problem, policies, kinds, key_walks, steps, model.outcomes)
+    whole("count", count)
+    key_latents, key_walks = jax.random.split(key)
+    latents = jax.vmap(model.prior(None).sample)(jax.random.split(key_latents, count))
+    many = isinstance(model, WeightedIntent)
+    policies = _policies(model, latents if many else None)
+    rows = np.arange(count) if many else np.asarray(latents)
+    return np.asarray(latents), _walks(model.problem, policies, rows, key_walks, steps, model.outcomes)
+
+
+@eqx.filter_jit
+def _policies(model: Any, latents: Any) -> Float[Array, "K *H S A"]:
+    """Of every kind, or of every person."""
+    return model.log_policies() if latents is None else jax.lax.map(model.log_policy, latents)
 
 
 def _walks(
