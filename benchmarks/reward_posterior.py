@@ -54,7 +54,7 @@ def approximate(model: Any, data: veil.Data, posterior: Any, steps: int) -> tupl
         optimiser=optax.adam(optax.cosine_decay_schedule(3e-2, steps)),
         batch_size=len(data),
     )
-    q = fit.posterior(fit.model, None)
+    q = fit.posterior(fit.model, veil.Datum(data.query[0]))
     return np.asarray(q.mean), np.sqrt(np.asarray(q.variance))
 
 
