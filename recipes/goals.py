@@ -84,7 +84,8 @@ table.add_row("goal posterior: expected calibration error", error(found.probabil
 hasty = veil.Episodic(veil.Intent(world.problem, KnownReward(3.0 * goals)))
 table.add_row(" people taken for 3 times as rational", error(veil.infer(hasty, new, filtered=True).probabilities))
 scales = (0.3, 1.0, 3.0)
-both = veil.Episodic(veil.Intent(world.problem, KnownReward(goals, rationalities=scales)))
+pairs_of = veil.Episodic(veil.Intent(world.problem, KnownReward(goals, rationalities=scales)))
+both = veil.fit(pairs_of, seen, key=key_fit, steps=min(steps, 300), optimiser=optax.adam(3e-2))
 pairs = veil.infer(both, new, filtered=True).probabilities
 by_goal = pairs.reshape(*pairs.shape[:2], len(world.goals), len(scales)).sum(-1)
 table.add_row(" rationality inferred with the goal, of .3, 1 and 3", error(by_goal))
@@ -92,11 +93,10 @@ for step in (0, 4, 9):
     share = np.mean(found.probabilities[np.arange(many), step, truth])
     table.add_row(f" probability of the true goal after {step + 1} steps", f"{share:.3f}")
 
-# A network that reads the steps so far, beside enumeration: trained on beginnings of any length.
-ends = np.random.default_rng(arguments.seed).integers(1, there(seen).sum(1) + 1)
-beginnings = veil.data.episodes(
-    *([leaf[n, :t] for n, t in enumerate(ends)] for leaf in (seen.query, seen.evidence))
-)
+# A network that reads the steps so far, beside enumeration: trained on beginnings of any length of simulated walks.
+_, more = people(walkers, key_fit, 5 * many, steps=40)
+ends = np.random.default_rng(arguments.seed).integers(1, there(more).sum(1) + 1)
+beginnings = veil.data.episodes(*([leaf[n, :t] for n, t in enumerate(ends)] for leaf in (more.query, more.evidence)))
 one_of = veil.LatentIntent(world.problem, np.moveaxis(goals, 0, -1), latent=veil.priors.Codes(1, len(world.goals)))
 reader = veil.fit(
     veil.Episodic(one_of),
