@@ -1,4 +1,4 @@
-"""Whether a posterior is as wide as it should be: ranks of what was drawn among what is inferred, and shares of hits."""
+"""Whether a posterior is as wide as it should be: ranks of draws among what is inferred, and shares of hits."""
 
 from dataclasses import dataclass
 from typing import Any

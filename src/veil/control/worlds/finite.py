@@ -18,7 +18,9 @@ from veil.zoo.latent_intent import WeightedIntent
 LONGEST = 100  # steps of a walk without a horizon
 
 
-def simulate(solution: Solution, key: PRNGKeyArray, count: int, steps: int = LONGEST, *, outcomes: bool = False) -> Data:
+def simulate(
+    solution: Solution, key: PRNGKeyArray, count: int, steps: int = LONGEST, *, outcomes: bool = False
+) -> Data:
     """``count`` episodes of somebody who follows a policy, as demonstrations for ``veil.Intent``.
 
     Each begins at a draw of p(s_0) and goes on until it ends, or for the problem's horizon, or without one for
