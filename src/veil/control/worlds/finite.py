@@ -116,7 +116,11 @@ def random_problem(key: PRNGKeyArray, states: int = 16, actions: int = 4, **opti
     (16, 4, 16)
     """
     chances = jax.random.dirichlet(key, jnp.ones(states), (states, actions))
-    given = {"reward": jnp.zeros(states).at[0].set(1.0), "start": jnp.zeros(states).at[1].set(1.0), "discount": 0.9}
+    given: dict[str, Any] = {
+        "reward": jnp.zeros(states).at[0].set(1.0),
+        "start": jnp.zeros(states).at[1].set(1.0),
+        "discount": 0.9,
+    }
     return MDP(DenseTransitions(chances), **(given | options))
 
 
