@@ -177,12 +177,14 @@ with style.figure(2, (len(moments) + 1) // 2, panel=(3.0, 2.8)) as (picture, pan
             (place,) = world.places[world.ground == goal]
             panel.scatter(place[1], place[0], s=1200 * probability + 1, color="C1", alpha=0.6)
             panel.annotate(f"{goal} {probability:.2f}", place[::-1], ha="center", va="center", fontsize=8)
+        panel.grid(False)
         panel.set_xlim(-0.9, world.shape[1] - 0.1)
         panel.set_ylim(world.shape[0] - 0.1, -0.9)
         style.label(panel, x=("column", "1"), y=("row", "1"), title=f"after {moment + 1} steps")
 picture.savefig(arguments.out / "goals.png")
 with style.figure(2, panel=(3.6, 2.6)) as (picture, panels):
     for panel, values, title in zip(panels, (worth, recovered), ("true reward", "recovered"), strict=True):
+        panel.grid(False)
         image = panel.imshow(land.laid(values), cmap="RdBu", vmin=-1.5, vmax=1.5)
         style.label(panel, x=("column", "1"), y=("row", "1"), title=title)
         style.colour_scale(picture, panel, image, ("reward", "nats"))
