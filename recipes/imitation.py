@@ -63,7 +63,7 @@ def mdn(components: int) -> Any:
 
 squared_error = veil.density(veil.Linear(plain), trunk=network)  # its mean is least squares
 cvae = veil.ConditionalVAE(2, plain)
-codes = veil.VAE(veil.priors.ResidualCodes(levels=2, codes=8))
+codes = veil.VAE(veil.priors.ResidualCodes(levels=2, codes=8), plain)
 
 POLICIES = {
     "tree": {
