@@ -131,7 +131,7 @@ def run(quick: bool, say: Say) -> Findings:
             "The mean of “left” and “right” is “straight on”, into the tree. One Gaussian covers left, right and all "
             "in between, and what is in between hits the tree. All the others have a latent that says which way: one "
             "of a few Gaussians, a code, or noise that an invertible network or a field carries to one side or the "
-            "other. The conditional VAE learns by a bound, and some of its draws lie between: it takes the likeliest of "
+            "other. The conditional VAE learns by a bound, and some of its draws lie between: it takes the best of "
             "sixteen.",
             "A latent that is drawn at every step may say “left” at one and “right” at the next, while both are still "
             "open; one that is drawn once an episode is kept.",
