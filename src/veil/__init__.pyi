@@ -119,6 +119,8 @@ from .zoo.flows import ContinuousFlow as ContinuousFlow
 from .zoo.flows import NormalisingFlow as NormalisingFlow
 from .zoo.hmm import HMM as HMM
 from .zoo.intent import Intent as Intent
+from .zoo.latent_intent import BayesianIntent as BayesianIntent
+from .zoo.latent_intent import LatentIntent as LatentIntent
 from .zoo.lds import LDS as LDS
 from .zoo.mixture import Mixture as Mixture
 from .zoo.mixture import density as density

@@ -182,7 +182,7 @@ def test_states_are_selected_filtered_and_drawn(veil, refused, tmp_path) -> None
         sequence = library.data.grouped(data, np.zeros(272, int))
         fit = library.load(out)
         best = library.evaluate(fit, sequence)
-        past = library.infer(fit, sequence, filtered=True)
+        past, total = library.infer(fit, sequence, filtered=True), library.log_prob(fit, sequence)[0]
     assert str(fit.model.states) == record["best"]
     scores = {each["name"]: each["score"] for each in record["candidates"]}
     assert list(scores) == ["1", "2", "3"]
@@ -190,7 +190,8 @@ def test_states_are_selected_filtered_and_drawn(veil, refused, tmp_path) -> None
     assert veil("infer", out, "faithful", "--filtered", "--out", tmp_path / "f.csv").code == 0
     table = columns(tmp_path / "f.csv")
     states = [f"state_{k}" for k in range(fit.model.states)]
-    assert list(table) == ["sequence", "step", *states, "most_likely"]
+    assert list(table) == ["sequence", "step", *states, "most_likely", "log_prob"]
+    np.testing.assert_allclose(np.array(table["log_prob"], float).sum(), total, rtol=1e-6)
     np.testing.assert_allclose(np.array(table["state_0"], float), past.probabilities[0, :, 0], rtol=1e-9)
     assert veil("infer", out, "faithful", "--paths", 2, "--out", tmp_path / "p.csv").code == 0
     assert list(columns(tmp_path / "p.csv")) == ["sequence", "step", "path_0", "path_1"]
@@ -216,7 +217,7 @@ def test_regimes_are_filtered_by_particles(veil, rows, tmp_path) -> None:
     assert made.code == 0, made
     assert veil("infer", out, rows, "--filtered", "--samples", 20, "--seed", 3, "--out", tmp_path / "f.csv").code == 0
     table = columns(tmp_path / "f.csv")
-    assert list(table) == ["sequence", "step", "state_0", "state_1", "most_likely", "mean_0", "sd_0"]
+    assert list(table) == ["sequence", "step", "state_0", "state_1", "most_likely", "mean_0", "sd_0", "log_prob"]
     with jax.enable_x64(json.loads((out / "config.json").read_text())["precision"] == "float64"):
         fit, given = library.load(out), library.data.episodes(simulated()[0])
         found = library.infer(fit, given, filtered=True, key=jax.random.key(3), samples=20)

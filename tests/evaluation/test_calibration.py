@@ -8,7 +8,7 @@ import scipy.stats
 import cases
 import veil
 from linear_gaussian import Known, random_model
-from veil.evaluation.calibration import calibration
+from veil.evaluation.calibration import calibration, reliability
 from veil.maths.uniformity import chi_square_p
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -66,3 +66,20 @@ def test_wrong_arguments(key):
         calibration(model, Known(), key, 99)
     with pytest.raises(ValueError, match="samples: expected a positive integer"):
         calibration(model, Known(), key, samples=0)
+
+
+def test_reliability_of_probabilities() -> None:
+    """The expected calibration error by hand, nearly none of true probabilities, and much of sharpened ones."""
+    table = np.array([[0.9, 0.1], [0.85, 0.15], [0.3, 0.7], [0.45, 0.55]])
+    found = reliability(table, [0, 1, 1, 1], bins=5)
+    np.testing.assert_allclose(found.share, [0, 0, 0.25, 0.25, 0.5])
+    np.testing.assert_allclose(found.accuracy[2:], [1, 1, 0.5])
+    assert found.error == pytest.approx(0.25 * 0.45 + 0.25 * 0.3 + 0.5 * 0.375)
+    rng = np.random.default_rng(0)
+    known = rng.dirichlet(np.ones(4), 20000)
+    truths = (rng.random(20000)[:, None] > known.cumsum(1)).sum(1)
+    assert reliability(known, truths).error < 0.012
+    sharp = known**3 / (known**3).sum(1, keepdims=True)
+    assert reliability(sharp, truths).error > 0.1
+    with pytest.raises(ValueError, match=r"probabilities: expected \[N, K\] for \(2,\) truths"):
+        reliability(known, [0, 1])

@@ -114,6 +114,30 @@ def test_a_finite_latent_is_summed_over_whole_episodes(missing: bool) -> None:
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_finite_latent_is_filtered_step_by_step(missing: bool) -> None:
+    """p(z | y_1..t) is that of the episode that ends there, and log p(y_t | y_1..t-1) sums up to log p(y)."""
+    model, lengths = veil.Episodic(Side(jnp.array(0.5))), (4, 2, 3)
+    data = some(lengths, missing=missing)
+    found = veil.infer(model, data, filtered=True)
+    assert (found.kind, found.probabilities.shape) == ("exact", (3, 4, 2))
+    for row, length in enumerate(lengths):
+        before = 0.0
+        for t in range(length):
+            joints = naive_joints(data, row, t + 1, side_prior, side_density)
+            np.testing.assert_allclose(found.probabilities[row, t], np.exp(joints - logsumexp(joints)), atol=1e-10)
+            np.testing.assert_allclose(found.log_likelihood[row, t], logsumexp(joints) - before, atol=1e-10)
+            before = logsumexp(joints)
+        for padding in found.probabilities[row, length:]:
+            np.testing.assert_array_equal(padding, found.probabilities[row, length - 1])
+        np.testing.assert_array_equal(found.log_likelihood[row, length:], 0.0)
+    one = datum_of(data, 0)
+    after = beliefs(EpisodeFilter(model, 2), one, KEY)[1]  # what acts has the same numbers
+    np.testing.assert_allclose(np.exp(after.state), found.probabilities[0], atol=1e-10)
+    np.testing.assert_allclose(after.log_likelihood, found.log_likelihood[0], atol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
 def test_the_identity_with_the_exact_posterior() -> None:
     """log p(y, z | x) - log p(z | y, x) is log p(y | x) for every z."""
     model, datum = veil.Episodic(Side(jnp.array(0.5))), datum_of(some(missing=True), 0)
@@ -308,6 +332,11 @@ def test_verbs(styles: veil.Fit, tmp_path: Path) -> None:
     away = drawn.query[0] - 0.3 * np.asarray(data.evidence[0])[None]
     signs = 2.0 * drawn.latent[0] - 1.0
     assert np.abs((away - signs[:, None, None]).mean()) < 0.05  # all steps of a draw are on its side
+    so_far, shorter = veil.infer(styles, _styles(), filtered=True), _styles()
+    cut = veil.data.episodes([shorter.query[0, :4]])
+    assert so_far.mean.shape == (len(shorter), shorter.query.shape[1], 2)
+    np.testing.assert_allclose(so_far.mean[0, 3], veil.infer(styles, cut).mean[0], atol=1e-4)
+    np.testing.assert_allclose(so_far.mean[:, -1], veil.infer(styles, shorter).mean, atol=1e-4)
     predicted = veil.predict(side, data.evidence[:2])
     right = 1 / (1 + np.exp(-data.evidence[:2, 0, 0]))
     np.testing.assert_allclose(
@@ -319,8 +348,8 @@ def test_verbs(styles: veil.Fit, tmp_path: Path) -> None:
     veil.save(tmp_path / "fit", styles)
     again = veil.load(tmp_path / "fit")
     np.testing.assert_array_equal(veil.infer(again, _styles()).mean, veil.infer(styles, _styles()).mean)
-    with pytest.raises(ValueError, match=r"filtered: .* one latent an episode"):
-        veil.infer(side, data, filtered=True)
+    with pytest.raises(ValueError, match=r"paths: .* one latent an episode"):
+        veil.infer(side, data, paths=3, key=KEY)
     with pytest.raises(ValueError, match="thorough"):
         veil.evaluate(styles, _styles(), key=KEY, thorough=True)
 

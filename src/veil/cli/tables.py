@@ -76,7 +76,10 @@ def steps(shape: tuple[int, int], mask: Any = None, known: Any = None) -> tuple[
 
 
 def inferred(found: Any, mask: Any, known: Any) -> Columns:
-    """The posterior of each step: of a state, the moments of a vector, or draws of either, a column each."""
+    """The posterior of each step: of a state, the moments of a vector, or draws of either, a column each.
+
+    Of what is filtered step by step last log p(y_t | y_1..t-1), nats.
+    """
     if found.paths is not None:
         there, columns = steps((found.paths.shape[0], found.paths.shape[2]), mask, known)
         for s in range(found.paths.shape[1]):
@@ -93,7 +96,7 @@ def inferred(found: Any, mask: Any, known: Any) -> Columns:
     for name, array in (("mean", found.mean), ("sd", found.standard_deviation)):
         if array is not None:
             columns += [(f"{name}_{i}", column) for i, column in enumerate(np_rows(array, there).T)]
-    return columns
+    return columns if found.log_likelihood is None else [*columns, ("log_prob", found.log_likelihood[there])]
 
 
 def np_rows(array: Any, there: Any) -> Any:

@@ -118,14 +118,16 @@ def infer(
     The columns are row, component_0, component_1, ... and most_likely; of a continuous latent row, mean_0, ... and
     sd_0, ..., of codes their probabilities code_0_0, ... Of sequences they are sequence (as DATA call it), step (from
     0), time if DATA have it, and of each step given the whole sequence state_0, ..., most_likely and path (Viterbi),
-    or mean_0, ... and sd_0, ...; with --paths draws of the whole path, path_0, ..., or path_0_0, ... of vectors.
+    or mean_0, ... and sd_0, ...; with --paths draws of the whole path, path_0, ..., or path_0_0, ... of vectors. With
+    --filtered each step is given those up to it, and log_prob is of it given those before it. A latent that is drawn
+    once an episode has a row an episode, and with --filtered a row a step, what is known of it so far.
     """
     import jax
     import numpy as np
 
     check_file(out, data)
     with runs.opened(run, quiet) as (opened, fit):
-        from veil.model import Stepwise
+        from veil.model import PerEpisode, Stepwise
         from veil.parts.gates import Single
         from veil.verbs.inference import infer as deduce
         from veil.zoo.mixture import Mixture
@@ -135,8 +137,12 @@ def infer(
             raise Refusal(f"{opened.model_name} has no latent variable to infer")
         more: dict[str, Any] = {}
         for option, value in (("--filtered", filtered or None), ("--paths", paths), ("--samples", samples)):
-            if value is not None and not isinstance(model, Stepwise):
-                raise Refusal(f"{option}: {opened.model_name} is a model of single rows; leave it out")
+            if value is None or isinstance(model, Stepwise) or (option == "--filtered" and isinstance(model, PerEpisode)):
+                continue
+            what = "has one latent an episode" if isinstance(model, PerEpisode) else "is a model of single rows"
+            raise Refusal(f"{option}: {opened.model_name} {what}; leave it out")
+        if isinstance(model, PerEpisode):
+            more = {"filtered": filtered}
         if isinstance(model, Stepwise):
             more = {"filtered": filtered, "paths": paths, "samples": samples or 1000, "key": jax.random.key(seed)}
         if filtered and paths is not None:
@@ -144,7 +150,7 @@ def infer(
         rows = runs.data(opened, data, query, evidence, False, stream, episode, time)
         found = deduce(fit, rows, **more)
         known = runs.places(opened, data, stream, episode, time)
-    if isinstance(model, Stepwise):
+    if isinstance(model, Stepwise) or filtered:
         write_table(out, tables.inferred(found, tables.mask_of(rows), known), quiet)
         return
     if found.probabilities is None:

@@ -1,4 +1,4 @@
-"""Whether a posterior is as wide as it should be: ranks of what was drawn among what is inferred."""
+"""Whether a posterior is as wide as it should be: ranks of what was drawn among what is inferred, and shares of hits."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -114,3 +114,43 @@ def calibration(
     p_values = np.asarray(jax.vmap(chi_square_p)(jnp.asarray(counts, jnp.result_type(float))))
     width = np.var(ranks, axis=0) / (samples * (samples + 2) / 12)
     return Calibration(ranks, counts, p_values, width, 2 * np.mean(ranks, 0) / samples - 1, samples)
+
+
+@dataclass(frozen=True, repr=False)
+class Reliability(Shown):
+    """Of what was held most likely with a certain confidence, how often was it true? By groups of confidence.
+
+    ``confidence`` [B] the mean of the largest probability, ``accuracy`` [B] how often that value was true, ``share``
+    [B] of the data (0 where there are none, whose other numbers are NaN). ``error``: the expected calibration error,
+    Σ_b share |accuracy - confidence|.
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    share: np.ndarray
+    error: float
+
+
+def reliability(probabilities: Any, truths: Any, bins: int = 15) -> Reliability:
+    """Reliability of probabilities [N, K] of a discrete latent whose true values [N] are known, as in simulations.
+
+    Groups are of equal width in the largest probability, from 0 to 1. The error of a calibrated posterior is above zero
+    by chance, by about Σ_b √(2 share_b accuracy_b (1 - accuracy_b) / π N). Naeini et al. 2015; Guo et al. 2017, eq. 3.
+
+    Raises ValueError for shapes that are not those, or fewer than one group.
+
+    >>> round(reliability([[0.8, 0.2], [0.3, 0.7]], [0, 0]).error, 3)
+    0.45
+    """
+    checks.whole("bins", bins)
+    table, true = np.asarray(probabilities), np.asarray(truths)
+    if table.ndim != 2 or true.shape != table.shape[:1] or not len(true):
+        raise ValueError(f"probabilities: expected [N, K] for {true.shape} truths; got the shape {table.shape}")
+    top, hit = table.max(-1), table.argmax(-1) == true
+    group = np.minimum((top * bins).astype(int), bins - 1)
+    count = np.bincount(group, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        confidence = np.bincount(group, top, bins) / count
+        accuracy = np.bincount(group, hit, bins) / count
+    share = count / len(true)
+    return Reliability(confidence, accuracy, share, float(np.nansum(share * np.abs(accuracy - confidence))))

@@ -99,6 +99,8 @@ def begin(
 def starts(model: Any, seen: Preprocessing, restarts: int, rng: np.random.Generator) -> Any:
     """Models of standardised data with a leading axis of restarts, summing the fast way."""
     if not isinstance(model, Startable) or (started(model) and restarts == 1):
+        if isinstance(model, Plate) and not isinstance(model, Startable):  # it is not told otherwise
+            model = model.shared_among(seen.total)
         return several(with_expanded_sums(model, True), restarts)
     each = [model.responsibilities(*seen.starting_points(), rng) for _ in range(restarts)]
     default = np.dtype(jnp.result_type(float))

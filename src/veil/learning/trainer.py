@@ -104,6 +104,9 @@ class Trainer:
             model = model.initialise(seen, model.responsibilities(*found.starting_points(), rng), key_model)
             if isinstance(model, Plate):
                 model = model.shared_among(found.total)
+        elif isinstance(model, Plate) and not isinstance(model, Startable):
+            total = float(len(example) if example.weight is None else np.sum(example.weight))
+            model = model.shared_among(total)
         model = with_expanded_sums(model, False)
         if isinstance(posterior, Learned) and not started(posterior):
             one = jax.tree.map(lambda leaf: leaf[0], seen)

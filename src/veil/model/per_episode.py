@@ -143,12 +143,7 @@ class EpisodeFilter(Filter):
         support = distributions.support(prior)
         before = jnp.where(fresh, jax.vmap(prior.log_prob)(support), belief.state)
 
-        def one(latent: Any) -> Float[Array, ""]:
-            return distributions.log_prob(self.model.likelihood_at(latent, datum.evidence), datum.query, datum.observed)
-
-        joints = before + jax.vmap(one)(support)
-        value = log_total(joints)
-        after = jnp.where(value > -jnp.inf, joints - value, before)  # of what cannot be nothing is learned
+        after, value = _told(before, of_values(self.model, support, datum))
         return known(belief, after, value, fresh, there)
 
     def draw(self, belief: Belief, key: PRNGKeyArray) -> Array:
@@ -157,3 +152,39 @@ class EpisodeFilter(Filter):
 
     def marginal(self, belief: Belief) -> Marginal:
         return Marginal(belief.state)
+
+
+def filtered(model: PerEpisode, datum: Datum) -> Marginal:
+    """p(z | y_1..t, x_1..t) of a finite latent for every step of an episode, [T, K], and log p(y_t | y_1..t-1) [T].
+
+    The numbers of an ``EpisodeFilter``; what the model computes for all steps alike it computes once.
+    """
+    prior = model.prior_for(datum)
+    support = distributions.support(prior)
+    steps = jax.vmap(lambda step: of_values(model, support, step))(datum.each_step())
+
+    def step(before: Float[Array, " K"], now: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        likelihoods, there = now
+        after, value = _told(before, likelihoods)
+        after, value = jnp.where(there, after, before), jnp.where(there, value, 0.0)
+        return after, (after, value)
+
+    begin = jax.nn.log_softmax(jax.vmap(prior.log_prob)(support).astype(steps.dtype))
+    _, (beliefs, values) = jax.lax.scan(step, begin, (steps, datum.there))
+    return Marginal(beliefs, log_likelihood=values)
+
+
+def of_values(model: PerEpisode, support: Any, step: Datum) -> Float[Array, " K"]:
+    """log p(y_t | x_t, z) of one step for every value of the latent, nats."""
+
+    def one(latent: Any) -> Float[Array, ""]:
+        return distributions.log_prob(model.likelihood_at(latent, step.evidence), step.query, step.observed)
+
+    return jax.vmap(one)(support)
+
+
+def _told(before: Float[Array, " K"], likelihoods: Float[Array, " K"]) -> tuple[Float[Array, " K"], Float[Array, ""]]:
+    """Bayes' rule: log p(z | ..t) and log p(y_t | ..t-1); of what cannot be nothing is learned."""
+    joints = before + likelihoods
+    value = log_total(joints)
+    return jnp.where(value > -jnp.inf, joints - value, before), value

@@ -28,13 +28,15 @@ from veil.model.datum import Datum
 class Marginal(NamedTuple):
     """Of p(z_t | ·): ``log_probabilities`` [K] of a discrete latent, ``mean`` and ``variance`` [L] of a vector.
 
-    Of whole sequences with a leading axis of steps, and perhaps the most likely ``path`` [T] of states.
+    Of whole sequences with a leading axis of steps, and perhaps the most likely ``path`` [T] of states. Of filters
+    ``log_likelihood`` log p(y_t | y_1..t-1), nats.
     """
 
     log_probabilities: Any = None
     mean: Any = None
     variance: Any = None
     path: Any = None
+    log_likelihood: Any = None
 
 
 class Stepwise(OfSequences):

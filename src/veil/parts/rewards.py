@@ -48,7 +48,7 @@ class LinearReward(Reward):
     weights: Float[Array, "K F"]
 
     def __init__(self, features: Any, kinds: int = 1, *, key: Any = None, weights: Any = None) -> None:
-        self.features = _table(features)
+        self.features = feature_table(features)
         self.weights = _begun((kinds, self.features.numbers.shape[-1]), key) if weights is None else weights
 
     @property
@@ -108,7 +108,7 @@ class NeuralReward(Reward):
         network: MLP | None = None,
         readout: Any = None,
     ) -> None:
-        self.features = _table(features)
+        self.features = feature_table(features)
         if network is None or readout is None:
             if key is None:
                 raise ValueError("key: a network starts at random; give key=jax.random.key(...)")
@@ -156,7 +156,8 @@ class KnownReward(Reward):
         return jnp.exp(self.log_rationality) * self.known.numbers
 
 
-def _table(features: Any) -> FeatureTable:
+def feature_table(features: Any) -> FeatureTable:
+    """Features as a table of them. Raises ValueError for an array of another shape."""
     if isinstance(features, FeatureTable):
         return features
     numbers = jnp.asarray(features, jnp.result_type(float))

@@ -1,6 +1,6 @@
 """The verb ``infer``: what the data say about the latent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +14,7 @@ from veil.data import Data, Stream
 from veil.evaluation.moments import DRAWS, mean_and_variance
 from veil.host.showing import Shown
 from veil.learning.preprocessing import supported
-from veil.model import Datum, Model, PerEpisode, Plate, Stepwise, Tractable, blocks, checks
+from veil.model import Datum, Model, PerEpisode, Plate, Stepwise, Tractable, blocks, checks, per_episode
 from veil.model.abilities import name_of
 from veil.model.chains import without_memory
 from veil.model.filter import ExactChain, beliefs
@@ -37,8 +37,10 @@ class Inference(Shown):
     array-valued one: ``mean`` and ``standard_deviation`` [N, ...] (of codes the mean is the probability of each value).
     Of sequences all have an axis of steps, [N, T, ...] (but for a latent that is drawn once an episode), and ``path``
     [N, T] is the most likely path of states as a whole (Viterbi). ``paths`` [N, S, T, ...], where asked for: S draws of
-    the whole path, whose steps belong together, which those of marginals do not. What a model does not have is None. At
-    padding numbers repeat the last step.
+    the whole path, whose steps belong together, which those of marginals do not. What is filtered step by step comes
+    with ``log_likelihood`` [N, T], log p(y_t | y_1..t-1) in nats, whose sum is that of the sequence (particles
+    estimate it). What a model does not have is None. At padding numbers repeat the last step, and ``log_likelihood`` is
+    0.
     """
 
     kind: str
@@ -49,6 +51,7 @@ class Inference(Shown):
     standard_deviation: Any = None
     path: np.ndarray | None = None
     paths: Any = None
+    log_likelihood: np.ndarray | None = None
 
 
 def infer(
@@ -64,7 +67,9 @@ def infer(
     """The latent of each datum of a model (or a ``Fit``): its ``Inference``.
 
     Of sequences, of each step given the whole sequence. With ``filtered`` each step is given only itself and the steps
-    before it; with ``paths`` it is that many draws of the whole path, for which a ``key`` is needed.
+    before it; with ``paths`` it is that many draws of the whole path, for which a ``key`` is needed. A latent that is
+    drawn once an episode has no path; ``filtered`` says what the steps so far tell of it, [N, T, ...]: exactly of a
+    finite one, and by a network that reads the episode so far where that is its posterior.
 
     Exact where that is known (``HMM``, ``LDS``, mixtures, ...). Any other model needs its posterior: give the ``Fit``,
     or ``posterior``, unless the usual one has nothing to learn (``SwitchingLDS``, ``NonlinearGaussian``). A posterior
@@ -100,14 +105,15 @@ def infer(
         given = given.map(lambda part: (supported(model, part), part)[1])
     if isinstance(model, Stepwise):
         return _of_sequences(model, given, posterior, filtered, paths, key, samples)
-    for name, value in (("filtered", filtered or None), ("paths", paths)):
+    whole = isinstance(model, PerEpisode)
+    for name, value in (("filtered", (filtered and not whole) or None), ("paths", paths)):
         if value is not None:
-            what = "has one latent an episode" if isinstance(model, PerEpisode) else "is a model of single rows"
+            what = "has one latent an episode" if whole else "is a model of single rows"
             raise ValueError(f"{name}: {name_of(model)} {what}, which has no path; leave it out")
     if isinstance(model, Plate):
         raise TypeError("model: all data share its latent, which is in the Fit's posterior; there is none to infer")
     used = chosen(model, posterior)
-    found = blocks.map_blocks(_marginals, model, known_to(used, given), used)
+    found = blocks.map_blocks(_so_far if filtered else _marginals, model, known_to(used, given), used)
     return _inference(found, kind_of(used))
 
 
@@ -118,8 +124,9 @@ def _inference(found: Marginal, kind: str) -> Inference:
         mean, deviation = found.mean, jax.tree.map(np.sqrt, found.variance)
     logs = found.log_probabilities
     if logs is None:
-        return Inference(kind, mean=mean, standard_deviation=deviation)
-    return Inference(kind, np.exp(logs), np.argmax(logs, -1), _entropy(logs), mean, deviation, found.path)
+        return Inference(kind, mean=mean, standard_deviation=deviation, log_likelihood=found.log_likelihood)
+    entropy, likely = _entropy(logs), np.argmax(logs, -1)
+    return Inference(kind, np.exp(logs), likely, entropy, mean, deviation, found.path, None, found.log_likelihood)
 
 
 def _entropy(logs: np.ndarray) -> np.ndarray:
@@ -143,6 +150,23 @@ def _marginal(posterior: Posterior, model: Model, datum: Datum) -> Marginal:
     # the key is for families whose moments are not known; the draws are many and always the same
     mean, variance = mean_and_variance(q, jax.random.key(0))
     return Marginal(None, mean, variance)
+
+
+# -- one latent an episode ---------------------------------------------------------------------------------------------
+
+
+@eqx.filter_jit
+def _so_far(model: Any, block: Datum, posterior: Posterior) -> Marginal:
+    return jax.vmap(lambda datum: _of_beginnings(posterior, model, datum))(block)
+
+
+def _of_beginnings(posterior: Posterior, model: Any, datum: Datum) -> Marginal:
+    """Of a latent that is drawn once an episode, given the steps up to each: [T, ...]."""
+    if isinstance(posterior, Exact):
+        return per_episode.filtered(model, datum)
+    steps, there = jnp.arange(len(datum)), datum.there
+    # a beginning is the episode with the rest of it as padding; one at a time, since each reads all steps
+    return jax.lax.map(lambda t: _marginal(posterior, model, replace(datum, mask=there & (steps <= t))), steps)
 
 
 # -- sequences ---------------------------------------------------------------------------------------------------------
@@ -265,7 +289,8 @@ def _filtered(model: Any, posterior: Any, datum: Datum, key: PRNGKeyArray, sampl
         filter = filter.of(samples)
     elif not isinstance(posterior, Exact | AssumedGaussian):  # moments given all that a network was told so far
         return _marginal(posterior, model, datum)
-    return jax.vmap(filter.marginal)(beliefs(filter, datum, key)[1])
+    after = beliefs(filter, datum, key)[1]
+    return jax.vmap(filter.marginal)(after)._replace(log_likelihood=after.log_likelihood)
 
 
 def _paths(model: Any, posterior: Any, datum: Datum, key: PRNGKeyArray, samples: int, count: int) -> Any:

@@ -100,14 +100,7 @@ class Intent(Enumerable, Sized):
         return Decided(policy, state, self.problem) if self.outcomes else distributions.categoricals(policy[None])
 
     def _decision(self, evidence: Any) -> tuple[Int[Array, ""], Int[Array, ""] | None]:
-        parts = evidence if isinstance(evidence, dict) else {"state": evidence}
-        if "state" not in parts or (self.problem.horizon is not None and "step" not in parts):
-            raise ValueError(
-                'evidence: expected the state, of a problem with a horizon {"state": ..., "step": ...}; got '
-                f"{sorted(parts) if isinstance(evidence, dict) else 'an array'}"
-            )
-        state = _index(parts["state"])
-        return state, None if self.problem.horizon is None else _index(parts["step"])
+        return decision(self.problem, evidence)
 
 
 class Decided(Distribution, Marginals):
@@ -133,6 +126,17 @@ class Decided(Distribution, Marginals):
         of_action = jnp.where(acted | ~jnp.asarray(seen.get("action", True)), self.policy, -jnp.inf)
         arrived = self.problem.transitions.log_probs(self.state, following)
         return log_total(of_action + jnp.where(jnp.asarray(seen.get("next", True)), arrived, 0.0))
+
+
+def decision(problem: MDP, evidence: Any) -> tuple[Int[Array, ""], Int[Array, ""] | None]:
+    """The state in which a decision is taken and, of a problem with a horizon, which decision it is."""
+    parts = evidence if isinstance(evidence, dict) else {"state": evidence}
+    if "state" not in parts or (problem.horizon is not None and "step" not in parts):
+        raise ValueError(
+            'evidence: expected the state, of a problem with a horizon {"state": ..., "step": ...}; got '
+            f"{sorted(parts) if isinstance(evidence, dict) else 'an array'}"
+        )
+    return _index(parts["state"]), None if problem.horizon is None else _index(parts["step"])
 
 
 def _index(number: Array) -> Int[Array, ""]:
