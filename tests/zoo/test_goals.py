@@ -39,7 +39,7 @@ def test_goal_and_rationality_are_inferred_step_by_step() -> None:
     world = grid(MAP, slip=0.1)  # in float64
     scales, logits = (0.3, 1.0, 3.0), np.linspace(-1.0, 1.0, 12)
     model = Intent(world.problem, KnownReward(world.rewards(), rationalities=scales), logits=logits)
-    kinds, data = people(model, KEY, 8, steps=12)
+    _kinds, data = people(model, KEY, 8, steps=12)
     found = veil.infer(veil.Episodic(model), data, filtered=True)
     assert found.probabilities.shape == (8, data.query.shape[1], 12)
     tables = [scale * table for table in world.rewards() for scale in scales]
@@ -77,10 +77,12 @@ def test_kinds_of_walkers_are_recovered_and_told_apart_as_they_go() -> None:
     """Two kinds of people, of whom nothing is known but their walks: latent-class inverse reinforcement learning."""
     world = grid("A.....B\n.......\n...@...", slip=0.1)
     walkers = Intent(world.problem, KnownReward(world.rewards()), logits=jnp.log(jnp.array([0.3, 0.7])))
-    truth, seen = people(walkers, jax.random.key(1), 400, steps=30)
+    _truth, seen = people(walkers, jax.random.key(1), 400, steps=30)
     kinds, new = people(walkers, jax.random.key(2), 400, steps=30)
     states, actions, outcomes = world.problem.transitions.shape
-    reward = LinearReward(np.stack([world.ground[np.asarray(world.problem.transitions.next)] == g for g in "AB."], -1), kinds=2, key=KEY)
+    reward = LinearReward(
+        np.stack([world.ground[np.asarray(world.problem.transitions.next)] == g for g in "AB."], -1), kinds=2, key=KEY
+    )
     assert jax.eval_shape(reward.tables).shape == (2, states, actions, outcomes)
     fit = veil.fit(veil.Episodic(Intent(world.problem, reward)), seen, key=KEY, steps=600, optimiser=optax.adam(5e-2))
     found = veil.infer(fit, new, filtered=True)

@@ -25,7 +25,9 @@ def cut(data: veil.Data, seed: int) -> veil.Data:
     """Of every episode a beginning of random length, so that a network learns to read those."""
     lengths = np.full(len(data), data.query.shape[1]) if data.mask is None else data.mask.sum(1)
     ends = np.random.default_rng(seed).integers(1, lengths + 1)
-    return veil.data.episodes(*jax.tree.map(lambda leaf: [leaf[n, :t] for n, t in enumerate(ends)], (data.query, data.evidence)))
+    return veil.data.episodes(
+        *jax.tree.map(lambda leaf: [leaf[n, :t] for n, t in enumerate(ends)], (data.query, data.evidence))
+    )
 
 
 def rate(steps: int, begin: float = 3e-3):
@@ -70,7 +72,9 @@ def test_a_network_knows_the_goal_as_enumeration_does() -> None:
     )
     exact = veil.infer(veil.Episodic(walkers), new, filtered=True).probabilities
     q = veil.infer(fit, new, filtered=True).mean[:, :, 0]
-    divergence = np.sum(np.where(exact > 0, exact * (np.log(np.maximum(exact, 1e-30)) - np.log(np.maximum(q, 1e-30))), 0), -1)
+    divergence = np.sum(
+        np.where(exact > 0, exact * (np.log(np.maximum(exact, 1e-30)) - np.log(np.maximum(q, 1e-30))), 0), -1
+    )
     there = np.ones(divergence.shape, bool) if new.mask is None else new.mask
     assert divergence[there].mean() < 0.02
 
@@ -126,7 +130,13 @@ def test_one_reward_of_all_data_has_its_exact_posterior() -> None:
         for name, head in (("full", veil.heads.FullGaussian(1e-6)), ("diagonal", veil.heads.DiagonalGaussian(1e-6))):
             objective = veil.ELBO(veil.objective.StickingTheLanding(), samples=8)
             fit = veil.fit(
-                model, data, key=KEY, steps=1500, posterior=Shared(head), objective=objective, optimiser=rate(1500, 3e-2)
+                model,
+                data,
+                key=KEY,
+                steps=1500,
+                posterior=Shared(head),
+                objective=objective,
+                optimiser=rate(1500, 3e-2),
             )
             assert fit.model.shared_by == 200.0
             found[name] = fit.posterior(fit.model, veil.Datum(jnp.zeros(1)))
@@ -139,7 +149,9 @@ def test_one_reward_of_all_data_has_its_exact_posterior() -> None:
 
 def test_what_it_needs_is_said() -> None:
     problem = random_problem(KEY, 5, 3, reward=None)
-    with pytest.raises(ValueError, match=r"features: these are of \(4,\); the problem's states, actions .* \(5, 3, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"features: these are of \(4,\); the problem's states, actions .* \(5, 3, 5\)"
+    ):
         veil.LatentIntent(problem, np.zeros((4, 2)))
     with pytest.raises(ValueError, match="latent: expected 2 numbers, one a feature; got 3"):
         veil.LatentIntent(problem, np.zeros((5, 2)), latent=veil.priors.Codes(1, 3))

@@ -137,7 +137,11 @@ def infer(
             raise Refusal(f"{opened.model_name} has no latent variable to infer")
         more: dict[str, Any] = {}
         for option, value in (("--filtered", filtered or None), ("--paths", paths), ("--samples", samples)):
-            if value is None or isinstance(model, Stepwise) or (option == "--filtered" and isinstance(model, PerEpisode)):
+            if (
+                value is None
+                or isinstance(model, Stepwise)
+                or (option == "--filtered" and isinstance(model, PerEpisode))
+            ):
                 continue
             what = "has one latent an episode" if isinstance(model, PerEpisode) else "is a model of single rows"
             raise Refusal(f"{option}: {opened.model_name} {what}; leave it out")

@@ -1,4 +1,4 @@
-"""Whether a posterior is as wide as it should be: ranks of what was drawn among what is inferred, and shares of hits."""
+"""Calibration: whether credible regions cover the truth as often as they say, and probabilities come true."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.model import Datum, Guided, Plate, Sized
+from veil.model import Guided, Plate, Sized
 from veil.model.abilities import Sizes, parameter
 from veil.parts.decisions import MDP, expected_reward, soft_values
 from veil.parts.nets import positive
@@ -65,8 +65,8 @@ class LatentIntent(WeightedIntent, Guided):
     posterior is a network that reads what the person did (``veil.EpisodeEncoder``), and with ``veil.infer(...,
     filtered=True)`` what they did so far. Train it on episodes of several lengths, or their beginnings, to filter.
 
-    ``features``: of states [S, F], of states and actions [S, A, F], or of outcomes, too [S, A, N, F]; ``latent``: a prior
-    of its own, whose numbers are w, such as ``veil.priors.Codes(1, F)``: one of F goals. For evidence, query and
+    ``features``: of states [S, F], of states and actions [S, A, F], or of outcomes, too [S, A, N, F]; ``latent``: a
+    prior of its own, whose numbers are w, such as ``veil.priors.Codes(1, F)``: one of F goals. For evidence, query and
     ``outcomes`` see ``veil.Intent``.
 
     Ramachandran & Amir 2007, "Bayesian inverse reinforcement learning".

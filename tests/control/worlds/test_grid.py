@@ -24,7 +24,7 @@ def test_a_map_is_a_problem() -> None:
     assert (problem.states, problem.actions, world.goals, world.shape) == (11, 5, ("A", "B"), (3, 4))
     number = {tuple(place): state for state, place in enumerate(world.places.tolist())}
     dense = np.zeros((11, 5, 11))
-    s, a, n = np.indices(problem.transitions.shape)
+    s, a, _n = np.indices(problem.transitions.shape)
     np.add.at(dense, (s, a, np.asarray(problem.transitions.next)), np.asarray(problem.transitions.probabilities))
     here = number[(1, 1)]
     assert dense[here, NORTH, number[(0, 1)]] == pytest.approx(0.8)
@@ -97,4 +97,6 @@ def test_known_problems() -> None:
     started[2] = 1.0
     ended = grid("..A").problem
     with pytest.raises(ValueError, match="start: this problem may begin where an episode has ended"):
-        simulate(solve(type(ended)(ended.transitions, np.zeros(3), start=started, ends=ended.ends, discount=0.9)), KEY, 1)
+        simulate(
+            solve(type(ended)(ended.transitions, np.zeros(3), start=started, ends=ended.ends, discount=0.9)), KEY, 1
+        )

@@ -18,7 +18,9 @@ from veil.zoo.latent_intent import WeightedIntent
 LONGEST = 100  # steps of a walk without a horizon
 
 
-def simulate(solution: Solution, key: PRNGKeyArray, count: int, steps: int = LONGEST, *, outcomes: bool = False) -> Data:
+def simulate(
+    solution: Solution, key: PRNGKeyArray, count: int, steps: int = LONGEST, *, outcomes: bool = False
+) -> Data:
     """``count`` episodes of somebody who follows a policy, as demonstrations for ``veil.Intent``.
 
     Each begins at a draw of p(s_0) and goes on until it ends, or for the problem's horizon, or without one for
@@ -114,7 +116,11 @@ def random_problem(key: PRNGKeyArray, states: int = 16, actions: int = 4, **opti
     (16, 4, 16)
     """
     chances = jax.random.dirichlet(key, jnp.ones(states), (states, actions))
-    given = {"reward": jnp.zeros(states).at[0].set(1.0), "start": jnp.zeros(states).at[1].set(1.0), "discount": 0.9}
+    given: dict[str, Any] = {
+        "reward": jnp.zeros(states).at[0].set(1.0),
+        "start": jnp.zeros(states).at[1].set(1.0),
+        "discount": 0.9,
+    }
     return MDP(DenseTransitions(chances), **(given | options))
 
 

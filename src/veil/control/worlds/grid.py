@@ -91,9 +91,7 @@ def grid(
 
 def _turned(actions: int) -> list[list[int]]:
     """Where each action may go: as meant, to its left, to its right."""
-    return [
-        [action if action == STAY else (action + turn) % 4 for action in range(actions)] for turn in (0, -1, 1)
-    ]
+    return [[action if action == STAY else (action + turn) % 4 for action in range(actions)] for turn in (0, -1, 1)]
 
 
 def _following(cells: np.ndarray, places: np.ndarray, moves: list[int]) -> Int[np.ndarray, "S A"]:
