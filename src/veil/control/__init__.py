@@ -2,6 +2,7 @@
 
 from veil.control.adaptors import Playing, Predicting
 from veil.control.imitation import Imitation, dagger
+from veil.control.kinds import kinds_apart
 from veil.control.optimality import Fixed, Hoped, Solution, solve
 from veil.parts.decisions import MDP, DenseTransitions, SparseTransitions
 from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableReward
@@ -21,5 +22,6 @@ __all__ = [
     "SparseTransitions",
     "TableReward",
     "dagger",
+    "kinds_apart",
     "solve",
 ]
