@@ -85,7 +85,7 @@ POLICIES = {
         "mdn, a latent an episode": Policy(veil.Episodic(mdn(32)), 1000, veil.LowNoise(), EPISODES),
         "cvae": Policy(veil.ConditionalVAE(4, plain), 3000, veil.LowNoise(), CHUNK, 8),
         "codes": Policy(veil.VAE(veil.priors.ResidualCodes(levels=2, codes=16)), 2000, veil.LowNoise(), CHUNK, 8),
-        "flow": Policy(veil.NormalisingFlow(), 2000, veil.Sample(), CHUNK, 8),
+        "flow": Policy(veil.NormalisingFlow(), 2000, veil.Sample(), CHUNK | {"repeat": True}, 8),
         "flow matching": Policy(veil.ContinuousFlow(), 6000, veil.Sample(), CHUNK, 4),
         "diffusion": Policy(veil.Diffusion(draws=16), 6000, veil.Coherent(), CHUNK, 4),
     },
