@@ -1,4 +1,4 @@
-"""Linear-quadratic control as inference: Riccati's recursion, scipy's fixed point, and Bayes' rule on one large normal."""
+"""Linear-quadratic control as inference: Riccati's recursion, scipy, and Bayes' rule on one large normal."""
 
 import jax
 import jax.numpy as jnp

@@ -47,8 +47,8 @@ class LinearQuadratic(eqx.Module):
 class LinearPolicy(eqx.Module):
     """π_t(u | s) = N(-K_t s, Σ_t), and V_t(s) = c_t - ½ sᵀ P_t s, in units of reward.
 
-    ``gain`` K [H, U, S], ``covariance`` Σ [H, U, U] (zero at temperature 0), ``curvature`` P [H + 1, S, S], ``constant``
-    c [H + 1].
+    ``gain`` K [H, U, S], ``covariance`` Σ [H, U, U] (zero at temperature 0), ``curvature`` P [H + 1, S, S],
+    ``constant`` c [H + 1].
     """
 
     gain: Float[Array, "H U S"]
@@ -68,8 +68,8 @@ def solve_linear_quadratic(
 
         P⁺ = P - P B M⁻¹ Bᵀ P      P_t = Q + Aᵀ P⁺ A      K_t = M⁻¹ Bᵀ P A      Σ_t = τ M⁻¹      M = R + Bᵀ P B
 
-    The first is the covariance of Kalman's update, of a prior P that is observed through Bᵀ with noise R, and the second
-    its prediction, through Aᵀ with noise Q: backward messages are a filter of the dual system, and here they are
+    The first is the covariance of Kalman's update, of a prior P that is observed through Bᵀ with noise R, and the
+    second its prediction, through Aᵀ with noise Q: backward messages are a filter of the dual system, and here they are
     computed by it (Kalman 1960; Todorov 2008, "General duality between optimal control and estimation"). ``luck``:
     ``Fixed()`` (None), or ``Hoped()``, which sees P (I + W P / τ)⁻¹ in the place of P: what noise may do, success makes
     likely. In units of reward; actions have the measure du, so c_t counts -½ τ log |M / 2πτ| for each.
