@@ -38,16 +38,9 @@ class Field(eqx.Module):
         """What the field sees of the evidence: the same at every time, so it is made once."""
         return evidence
 
-    def foresee(self, time: Time, given: Any) -> Any:
-        """What it makes of a time and of the evidence, whatever the value: a walk asks for all its times at once.
-
-        It takes the place of ``given`` in calls at that time.
-        """
-        return given
-
     @abstractmethod
     def __call__(self, value: Float[Array, "*event"], time: Time, given: Any) -> Float[Array, "*event"]:
-        """v at z_t = ``value`` and the time; ``given``: what ``read``, or ``foresee``, made of the evidence."""
+        """v at z_t = ``value`` and the time; ``given``: what ``read`` made of the evidence."""
 
     def velocity(self, value: Float[Array, "*event"], time: Time, given: Any) -> Float[Array, "*event"]:
         """u = s v: dz / dt of the probability flow."""
@@ -58,13 +51,6 @@ class Field(eqx.Module):
     ) -> tuple[Float[Array, "*event"], Float[Array, "*event"]]:
         """The data ŷ and the noise ε̂ that a value is taken to be made of."""
         return self.path.split(value, self(value, time, given), time)
-
-
-class Foreseen(eqx.Module):
-    """What a ``NeuralField`` has made of a time: of the evidence what it reads, and what each block adds."""
-
-    given: Any
-    shifts: tuple[Float[Array, " width"], ...]
 
 
 class NeuralField(Field):
@@ -110,30 +96,17 @@ class NeuralField(Field):
     def __call__(self, value: Float[Array, "*event"], time: Time, given: Any) -> Float[Array, "*event"]:
         if self.output is None:
             raise ValueError("this model has no parameters yet: call veil.fit on it first")
-        if isinstance(self.net, Residual):
-            known = given if isinstance(given, Foreseen) else self._foreseen(self.net, time, given)
-            features = self.net.shifted(jnp.concatenate([value.ravel(), *self._known(known.given)]), known.shifts)
-        else:
-            features = self.net(jnp.concatenate([value.ravel(), *_features(time), *self._known(given)]))
-        return self.output(features).reshape(value.shape)
-
-    def foresee(self, time: Time, given: Any) -> Any:
-        return self._foreseen(self.net, time, given) if isinstance(self.net, Residual) else given
-
-    def _foreseen(self, net: Residual, time: Time, given: Any) -> Foreseen:
-        return Foreseen(given, net.shifts(jnp.concatenate([*_features(time), *self._known(given)])))
-
-    def _known(self, given: Any) -> list[Any]:
         if self.inputs and given is None:
             raise ValueError("evidence: this model is p(y | x), and there is none")
-        return [] if given is None else [given]
-
-
-def _features(time: Time) -> list[Float[Array, " F"]]:
-    """What a network sees of the time."""
-    time = jnp.asarray(time, float)
-    phases = jnp.asarray(FREQUENCIES, time.dtype) * time
-    return [time[None], jnp.sin(phases), jnp.cos(phases)]
+        time = jnp.asarray(time, float)
+        phases = jnp.asarray(FREQUENCIES, time.dtype) * time
+        when = [time[None], jnp.sin(phases), jnp.cos(phases)]
+        what = [] if given is None else [given]
+        if isinstance(self.net, Residual):
+            features = self.net(jnp.concatenate([value.ravel(), *what]), jnp.concatenate([*when, *what]))
+        else:
+            features = self.net(jnp.concatenate([value.ravel(), *when, *what]))
+        return self.output(features).reshape(value.shape)
 
 
 def as_field(found: Any, path: Path) -> Field:

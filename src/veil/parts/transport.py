@@ -12,21 +12,18 @@ MOST = 4096  # steps of the solver
 
 
 def carried(field: Field, noise: Float[Array, "*event"], given: Any, steps: int) -> Float[Array, "*event"]:
-    """The data that noise becomes in so many steps: z_s = α_s ŷ + σ_s ε̂ of the field's ŷ, ε̂ at z_t. At the end it is
-    ŷ.
+    """The data that noise becomes in so many steps: z_s = α_s ŷ + σ_s ε̂ of the field's ŷ, ε̂ at z_t. At the end it is ŷ.
 
     DDIM, Song et al. 2021, eq. 12 with η = 0; on a straight path these are Euler's steps.
     """
     times = field.path.grid(steps)
-    foreseen = jax.vmap(lambda time: field.foresee(time, given))(times[:-1])
 
-    def step(value: Array, now: tuple[Array, Array, Any]) -> tuple[Array, None]:
-        clean, noise = field.clean(value, now[0], now[2])
-        return field.path.noisy(clean, noise, now[1]), None
+    def step(value: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
+        clean, noise = field.clean(value, pair[0], given)
+        return field.path.noisy(clean, noise, pair[1]), None
 
-    before, last = (jax.tree.map(lambda leaf, part=part: leaf[part], foreseen) for part in (slice(-1), -1))
-    value, _ = jax.lax.scan(step, noise, (times[:-2], times[1:-1], before))
-    return field.clean(value, times[-2], last)[0]
+    value, _ = jax.lax.scan(step, noise, (times[:-2], times[1:-1]))
+    return field.clean(value, times[-2], given)[0]
 
 
 def solved(

@@ -44,13 +44,8 @@ class Walk(Distribution, Reparameterised):
         mean = self.path.alpha(at) * self.clean
         return distributions.normal(mean, jnp.full_like(mean, self.path.sigma(at)))
 
-    def _foreseen(self) -> Any:
-        """What the field makes of each time before the last, and of the evidence."""
-        field = self.field
-        return None if field is None else jax.vmap(lambda time: field.foresee(time, self.given))(self.times[:-1])
-
-    def _step(self, value: Float[Array, "*event"], time: Array, then: Array, foreseen: Any) -> Distribution:
-        clean: Any = self.clean if self.field is None else self.field.clean(value, time, foreseen)[0]
+    def _step(self, value: Float[Array, "*event"], time: Array, then: Array) -> Distribution:
+        clean: Any = self.clean if self.field is None else self.field.clean(value, time, self.given)[0]
         alpha, sigma = self.path.alpha(time), self.path.sigma(time)
         alpha_then, sigma_then = self.path.alpha(then), self.path.sigma(then)
         ratio = alpha / alpha_then
@@ -63,18 +58,16 @@ class Walk(Distribution, Reparameterised):
         first = self._begin().sample(key_begin)
 
         def step(value: Array, now: Any) -> tuple[Array, Array]:
-            after = self._step(value, *now[:3]).sample(now[3])
+            after = self._step(value, now[0], now[1]).sample(now[2])
             return after, after
 
         keys = jax.random.split(key_steps, len(self.times) - 1)
-        rest = jax.lax.scan(step, first, (self.times[:-1], self.times[1:], self._foreseen(), keys))[1]
+        rest = jax.lax.scan(step, first, (self.times[:-1], self.times[1:], keys))[1]
         return jnp.concatenate([first[None], rest])
 
     def log_prob(self, value: Float[Array, "S *event"]) -> Float[Array, ""]:
-        def one(before: Array, after: Array, *now: Any) -> Float[Array, ""]:
-            return self._step(before, *now).log_prob(after)
-
-        steps = jax.vmap(one)(value[:-1], value[1:], self.times[:-1], self.times[1:], self._foreseen())
+        one = lambda before, time, then, after: self._step(before, time, then).log_prob(after)  # noqa: E731
+        steps = jax.vmap(one)(value[:-1], self.times[:-1], self.times[1:], value[1:])
         return self._begin().log_prob(value[0]) + jnp.sum(steps)
 
 
