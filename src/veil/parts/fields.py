@@ -53,7 +53,23 @@ class Field(eqx.Module):
         return self.path.split(value, self(value, time, given), time)
 
 
-class NeuralField(Field):
+class Separable(eqx.Module):
+    """A field that tells what needs time and evidence alone from what needs the value on its way, too.
+
+    A draw makes the first part for all of its steps at once (``transport.along``): weights in it are then read once and
+    not at every step, which is what the time of a single draw goes into.
+    """
+
+    @abstractmethod
+    def ahead(self, time: Time, given: Any) -> Any:
+        """What it makes of the time and of ``given``: arrays."""
+
+    @abstractmethod
+    def after(self, value: Float[Array, "*event"], ahead: Any) -> Float[Array, "*event"]:
+        """v at z_t = ``value``, given what was made ``ahead``: with it the same as the field's call."""
+
+
+class NeuralField(Field, Separable):
     """v(z_t, t, x) = W net([z_t, time features, encoder(x)]).
 
     ``net``: a network of one vector (a ``Residual`` is conditional on time and evidence in every block); ``encoder``:
@@ -94,18 +110,26 @@ class NeuralField(Field):
         return self.encoder(seen(self.encoder, evidence)) if self.inputs and evidence is not None else None
 
     def __call__(self, value: Float[Array, "*event"], time: Time, given: Any) -> Float[Array, "*event"]:
-        if self.output is None:
-            raise ValueError("this model has no parameters yet: call veil.fit on it first")
+        return self.after(value, self.ahead(time, given))
+
+    def ahead(self, time: Time, given: Any) -> Any:
+        """What goes into the network beside the value, and what its blocks make of their condition."""
         if self.inputs and given is None:
             raise ValueError("evidence: this model is p(y | x), and there is none")
         time = jnp.asarray(time, float)
         phases = jnp.asarray(FREQUENCIES, time.dtype) * time
-        when = [time[None], jnp.sin(phases), jnp.cos(phases)]
         what = [] if given is None else [given]
+        seen = jnp.concatenate([time[None], jnp.sin(phases), jnp.cos(phases), *what])
         if isinstance(self.net, Residual):
-            features = self.net(jnp.concatenate([value.ravel(), *what]), jnp.concatenate([*when, *what]))
-        else:
-            features = self.net(jnp.concatenate([value.ravel(), *when, *what]))
+            return what, self.net.read(seen)
+        return [seen], ()
+
+    def after(self, value: Float[Array, "*event"], ahead: Any) -> Float[Array, "*event"]:
+        if self.output is None:
+            raise ValueError("this model has no parameters yet: call veil.fit on it first")
+        beside, read = ahead
+        x = jnp.concatenate([value.ravel(), *beside])
+        features = self.net.after(x, read) if isinstance(self.net, Residual) else self.net(x)
         return self.output(features).reshape(value.shape)
 
 
