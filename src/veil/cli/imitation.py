@@ -20,8 +20,8 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "flow-matching": ("flow-matching", {"average": 0.999}),
     "diffusion": ("diffusion", {"average": 0.999}),
 }
-# draws of a model that learns by a bound lie between the ways now and then: of several the likeliest does not
-CHOICES = {"cvae": "likeliest:16", "codes": "likeliest:16", "flow": "likeliest:4"}
+# a draw lies between the ways now and then: the likeliest of several, or one with little noise, does not
+CHOICES = {"mdn": "low-noise", "cvae": "likeliest:16", "codes": "likeliest:16", "flow": "likeliest:4"}
 # whose density cannot leave out what is missing: the last action counts again behind an episode (Chi et al. 2023)
 WHOLE = ("flow", "flow-matching", "diffusion")
 MEASURED, COMPILED = 24, 4  # steps whose time is taken, and those of them that a fit takes while it compiles
