@@ -11,6 +11,7 @@ intervals hold the true weight.
 """
 
 import argparse
+import functools
 import time
 from typing import Any
 
@@ -29,7 +30,7 @@ POSTERIORS = {"mean-field": Shared(), "full covariance": Shared(veil.heads.FullG
 
 
 def problem(seed: int) -> tuple[Any, np.ndarray, veil.Data]:
-    """A model, the true weights, and every pair of state and action that was seen with how often."""
+    """A model, the true weights, and every pair of state and action with how often it was seen."""
     key_world, key_features, key_weights, key_walks = jax.random.split(jax.random.key(seed), 4)
     world = random_problem(key_world, reward=None)
     features = jax.random.normal(key_features, (world.states, FEATURES))
@@ -37,8 +38,10 @@ def problem(seed: int) -> tuple[Any, np.ndarray, veil.Data]:
     person = veil.Intent(world, veil.control.LinearReward(features, weights=weights[None]))
     _, walks = people(person, key_walks, EPISODES, steps=LENGTH)
     pairs = np.stack([walks.evidence[..., 0].ravel(), walks.query[..., 0].ravel()], -1)
-    seen, count = np.unique(pairs, axis=0, return_counts=True)
-    data = veil.Data(query=seen[:, 1:], evidence=seen[:, :1], weight=count.astype(float))
+    count = np.zeros((world.states, world.actions))
+    np.add.at(count, tuple(pairs.T.astype(int)), 1.0)
+    state, action = np.indices(count.shape).reshape(2, -1, 1).astype(float)  # all pairs: one shape, one compilation
+    data = veil.Data(query=action, evidence=state, weight=count.ravel())
     return veil.BayesianIntent(world, features), np.asarray(weights), data
 
 
@@ -58,27 +61,35 @@ def approximate(model: Any, data: veil.Data, posterior: Any, steps: int) -> tupl
     return np.asarray(q.mean), np.sqrt(np.asarray(q.variance))
 
 
-def sampled(model: Any, data: veil.Data, samples: int, chains: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, standard deviation and the mean's Monte Carlo error by NUTS on the exact likelihood."""
-    from numpyro.diagnostics import effective_sample_size
+@functools.cache
+def sampler(samples: int) -> Any:
+    """NUTS on the exact likelihood, two chains; compiled once."""
+    import numpyro
+    from numpyro.distributions import Normal
     from numpyro.infer import MCMC, NUTS
 
-    state, action = (jnp.asarray(each[:, 0], int) for each in (data.evidence, data.query))
-    count = jnp.asarray(data.weight)
+    def given(model: Any, count: Any) -> None:
+        weights = numpyro.sample("w", Normal(jnp.zeros(FEATURES), model.scale).to_event(1))
+        numpyro.factor("seen", jnp.sum(count * model.log_policy(weights)))
 
-    def potential(weights: Any) -> Any:
-        return 0.5 * jnp.sum((weights / model.scale) ** 2) - count @ model.log_policy(weights)[state, action]
-
-    chain = MCMC(
-        NUTS(potential_fn=potential),
+    return MCMC(
+        NUTS(given),
         num_warmup=500,
         num_samples=samples,
-        num_chains=chains,
+        num_chains=2,
         chain_method="sequential",
         progress_bar=False,
+        jit_model_args=True,
     )
-    chain.run(jax.random.key(1), init_params=0.1 * jax.random.normal(jax.random.key(2), (chains, FEATURES)))
-    drawn = np.asarray(chain.get_samples(group_by_chain=True), np.float64)
+
+
+def sampled(model: Any, data: veil.Data, samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, standard deviation and the mean's Monte Carlo error."""
+    from numpyro.diagnostics import effective_sample_size
+
+    chain = sampler(samples)
+    chain.run(jax.random.key(1), model, jnp.asarray(data.weight).reshape(model.problem.states, model.problem.actions))
+    drawn = np.asarray(chain.get_samples(group_by_chain=True)["w"], np.float64)
     spread = drawn.reshape(-1, FEATURES).std(0)
     return drawn.reshape(-1, FEATURES).mean(0), spread, spread / np.sqrt(effective_sample_size(drawn))
 

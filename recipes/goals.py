@@ -1,11 +1,11 @@
 """What is somebody trying to do? Goals, rationality and rewards from the steps of simulated walkers on a grid.
 
 A walker on a small map is on the way to one of four goals, acts soft-optimally (maximum causal entropy) and slips in
-one step of ten. Watching, the exact posterior over the goal is Bayes' rule step by step; a picture shows how it
-sharpens. The table says how well it is calibrated on walkers that were not seen, what happens if people are taken for
-three times as rational as they are, and how close a network comes that reads the steps so far (amortized inference).
-Then the other way round: from walkers across swamp and road, the reward of every place (inverse reinforcement
-learning), and two kinds of people told apart without being told who is who. No person walked.
+one step of ten. Watching, the exact posterior over the goal is Bayes' rule step by step; a picture shows how it sharpens.
+The table says how well it is calibrated on walkers that were not seen, what happens if people are taken for three times
+as rational as they are, and how close a network comes that reads the steps so far (amortized inference). Then the
+other way round: from walkers across swamp and road, the reward of every place (inverse reinforcement learning), and
+two kinds of people told apart without being told who is who. No person walked.
 
     python recipes/goals.py --out goals       # about two minutes on two cores
     python recipes/goals.py --quick           # few walkers, few steps
@@ -49,7 +49,7 @@ def there(data: veil.Data) -> np.ndarray:
     return np.ones(data.query.shape[:2], bool) if data.mask is None else data.mask
 
 
-# -- goals, step by step -----------------------------------------------------------------------------------------------
+# -- goals, step by step ----------------------------------------------------------------------------------------------
 
 world = grid(
     """
@@ -84,7 +84,8 @@ table.add_row("goal posterior: expected calibration error", error(found.probabil
 hasty = veil.Episodic(veil.Intent(world.problem, KnownReward(3.0 * goals)))
 table.add_row(" people taken for 3 times as rational", error(veil.infer(hasty, new, filtered=True).probabilities))
 scales = (0.3, 1.0, 3.0)
-both = veil.Episodic(veil.Intent(world.problem, KnownReward(goals, rationalities=scales)))
+pairs_of = veil.Episodic(veil.Intent(world.problem, KnownReward(goals, rationalities=scales)))
+both = veil.fit(pairs_of, seen, key=key_fit, steps=min(steps, 300), optimiser=optax.adam(3e-2))
 pairs = veil.infer(both, new, filtered=True).probabilities
 by_goal = pairs.reshape(*pairs.shape[:2], len(world.goals), len(scales)).sum(-1)
 table.add_row(" rationality inferred with the goal, of .3, 1 and 3", error(by_goal))
@@ -92,9 +93,10 @@ for step in (0, 4, 9):
     share = np.mean(found.probabilities[np.arange(many), step, truth])
     table.add_row(f" probability of the true goal after {step + 1} steps", f"{share:.3f}")
 
-# A network that reads the steps so far, beside enumeration: trained on beginnings of any length.
-ends = np.random.default_rng(arguments.seed).integers(1, there(seen).sum(1) + 1)
-beginnings = veil.data.episodes(*([leaf[n, :t] for n, t in enumerate(ends)] for leaf in (seen.query, seen.evidence)))
+# A network that reads the steps so far, beside enumeration: trained on beginnings of any length of simulated walks.
+_, more = people(walkers, key_fit, 5 * many, steps=40)
+ends = np.random.default_rng(arguments.seed).integers(1, there(more).sum(1) + 1)
+beginnings = veil.data.episodes(*([leaf[n, :t] for n, t in enumerate(ends)] for leaf in (more.query, more.evidence)))
 one_of = veil.LatentIntent(world.problem, np.moveaxis(goals, 0, -1), latent=veil.priors.Codes(1, len(world.goals)))
 reader = veil.fit(
     veil.Episodic(one_of),
@@ -112,7 +114,7 @@ divergence = np.sum(exact * (logs[0] - logs[1]), -1)
 table.add_row("network: KL from the exact posterior (nats a step)", f"{divergence[taken].mean():.4f}")
 table.add_row("network: expected calibration error", error(read))
 
-# -- what places are worth: inverse reinforcement learning -------------------------------------------------------------
+# -- what places are worth: inverse reinforcement learning ------------------------------------------------------------
 
 land = grid(
     """
@@ -141,7 +143,7 @@ recovered += worth.mean() - recovered.mean()  # found up to a constant
 table.add_row("reward map: correlation with the true one", f"{np.corrcoef(worth, recovered)[0, 1]:.3f}")
 table.add_row("reward map: root mean squared difference (nats)", f"{np.sqrt(np.mean((worth - recovered) ** 2)):.3f}")
 
-# -- two kinds of people -----------------------------------------------------------------------------------------------
+# -- two kinds of people ----------------------------------------------------------------------------------------------
 
 shore = grid("A.....B\n.......\n...@...", slip=0.1)
 two = veil.Intent(shore.problem, KnownReward(shore.rewards()), logits=np.log([0.3, 0.7]))
@@ -160,7 +162,7 @@ best = np.mean(veil.log_prob(veil.Episodic(two), others))
 table.add_row(" nats an episode; of the true model", f"{-np.mean(veil.log_prob(classes, others)):.3f}; {-best:.3f}")
 Console(width=100).print(table)
 
-# -- pictures ----------------------------------------------------------------------------------------------------------
+# -- pictures ---------------------------------------------------------------------------------------------------------
 
 arguments.out.mkdir(parents=True, exist_ok=True)
 row = int(np.argmax(np.where(truth == world.goals.index("C"), taken.sum(1), 0)))

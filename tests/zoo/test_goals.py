@@ -39,7 +39,7 @@ def test_goal_and_rationality_are_inferred_step_by_step() -> None:
     world = grid(MAP, slip=0.1)  # in float64
     scales, logits = (0.3, 1.0, 3.0), np.linspace(-1.0, 1.0, 12)
     model = Intent(world.problem, KnownReward(world.rewards(), rationalities=scales), logits=logits)
-    _kinds, data = people(model, KEY, 8, steps=12)
+    _, data = people(model, KEY, 8, steps=12)
     found = veil.infer(veil.Episodic(model), data, filtered=True)
     assert found.probabilities.shape == (8, data.query.shape[1], 12)
     tables = [scale * table for table in world.rewards() for scale in scales]
@@ -77,7 +77,7 @@ def test_kinds_of_walkers_are_recovered_and_told_apart_as_they_go() -> None:
     """Two kinds of people, of whom nothing is known but their walks: latent-class inverse reinforcement learning."""
     world = grid("A.....B\n.......\n...@...", slip=0.1)
     walkers = Intent(world.problem, KnownReward(world.rewards()), logits=jnp.log(jnp.array([0.3, 0.7])))
-    _truth, seen = people(walkers, jax.random.key(1), 400, steps=30)
+    _, seen = people(walkers, jax.random.key(1), 400, steps=30)
     kinds, new = people(walkers, jax.random.key(2), 400, steps=30)
     reward = TableReward(states=world.problem.states, kinds=2, key=KEY)
     start = kinds_apart(Intent(world.problem, reward), seen, key=KEY)

@@ -1,4 +1,4 @@
-"""Calibration: whether credible regions cover the truth as often as they say, and probabilities come true."""
+"""Whether a posterior is as wide as it should be: ranks of draws among what is inferred, and shares of hits."""
 
 from dataclasses import dataclass
 from typing import Any

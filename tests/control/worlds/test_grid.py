@@ -24,7 +24,7 @@ def test_a_map_is_a_problem() -> None:
     assert (problem.states, problem.actions, world.goals, world.shape) == (11, 5, ("A", "B"), (3, 4))
     number = {tuple(place): state for state, place in enumerate(world.places.tolist())}
     dense = np.zeros((11, 5, 11))
-    s, a, _n = np.indices(problem.transitions.shape)
+    s, a, _ = np.indices(problem.transitions.shape)
     np.add.at(dense, (s, a, np.asarray(problem.transitions.next)), np.asarray(problem.transitions.probabilities))
     here = number[(1, 1)]
     assert dense[here, NORTH, number[(0, 1)]] == pytest.approx(0.8)
