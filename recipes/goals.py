@@ -1,11 +1,11 @@
 """What is somebody trying to do? Goals, rationality and rewards from the steps of simulated walkers on a grid.
 
 A walker on a small map is on the way to one of four goals, acts soft-optimally (maximum causal entropy) and slips in
-one step of ten. Watching, the exact posterior over the goal is Bayes' rule step by step; a picture shows how it sharpens.
-The table says how well it is calibrated on walkers that were not seen, what happens if people are taken for three times
-as rational as they are, and how close a network comes that reads the steps so far (amortized inference). Then the
-other way round: from walkers across swamp and road, the reward of every place (inverse reinforcement learning), and
-two kinds of people told apart without being told who is who. No person walked.
+one step of ten. Watching, the exact posterior over the goal is Bayes' rule step by step; a picture shows how it
+sharpens. The table says how well it is calibrated on walkers that were not seen, what happens if people are taken for
+three times as rational as they are, and how close a network comes that reads the steps so far (amortized inference).
+Then the other way round: from walkers across swamp and road, the reward of every place (inverse reinforcement
+learning), and two kinds of people told apart without being told who is who. No person walked.
 
     python recipes/goals.py --out goals       # about two minutes on two cores
     python recipes/goals.py --quick           # few walkers, few steps
