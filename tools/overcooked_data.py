@@ -4,7 +4,7 @@ A pickle runs code when it is read: do this in an environment of its own, as it 
 
     python -m venv overcooked && overcooked/bin/pip install pandas
     overcooked/bin/pip install --no-deps overcooked-ai==1.1.0
-    PYTHONPATH=src overcooked/bin/python benchmarks/overcooked_data.py \
+    PYTHONPATH=src overcooked/bin/python tools/overcooked_data.py \
         overcooked/lib/python3*/site-packages/overcooked_ai_py/data/human_data src/veil/data/bundled/overcooked.npz
 
 It needs numpy and pandas only: ``bundled/overcooked.py`` is read by its path for the kitchens and the numbers of
