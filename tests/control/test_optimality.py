@@ -165,6 +165,8 @@ def test_an_end_is_worth_what_it_is_worth_and_no_more():
     np.testing.assert_allclose(found.values, [1.0, 2.0])
     np.testing.assert_allclose(found.visits.sum(1), [0.5, 0.0])
     np.testing.assert_allclose(found.expected_return, 1.5)
+    by_steps = solve(problem.altered(horizon=4), temperature=0.0).visits
+    np.testing.assert_allclose(by_steps.sum(2), [[0.5, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
 
 
 def test_the_return_of_a_policy_is_that_of_its_visits():
