@@ -5,16 +5,13 @@ soft-optimally for wᵀφ is watched. ``veil.BayesianIntent`` has a Gaussian pos
 (mean-field) or with a full covariance; numpyro's NUTS samples the exact posterior of the same likelihood. The table has
 the differences of the means from NUTS' (and from its own error), the ratio of standard deviations, and how many 90 %
 intervals hold the true weight.
-
-    python benchmarks/reward_posterior.py                # 100 problems, NUTS on the first 10: about 15 minutes
-    python benchmarks/reward_posterior.py --problems 3 --nuts 1
 """
 
-import argparse
 import functools
 import time
 from typing import Any
 
+import common
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +23,7 @@ from veil.posterior import Shared
 
 FEATURES, EPISODES, LENGTH = 4, 20, 25
 Z90 = 1.6448536269514722
-POSTERIORS = {"mean-field": Shared(), "full covariance": Shared(veil.heads.FullGaussian(1e-6))}
+POSTERIORS = {"mean-field": Shared(), "full-covariance": Shared(veil.heads.FullGaussian(1e-6))}
 
 
 def problem(seed: int) -> tuple[Any, np.ndarray, veil.Data]:
@@ -94,54 +91,58 @@ def sampled(model: Any, data: veil.Data, samples: int) -> tuple[np.ndarray, np.n
     return drawn.reshape(-1, FEATURES).mean(0), spread, spread / np.sqrt(effective_sample_size(drawn))
 
 
-def main() -> None:
-    """The table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", type=int, default=100)
-    parser.add_argument("--nuts", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    jax.config.update("jax_enable_x64", True)
-    cpu = {name: 0.0 for name in (*POSTERIORS, "nuts")}
-    held: dict[str, list[np.ndarray]] = {name: [] for name in cpu}
-    away: dict[str, list[np.ndarray]] = {name: [] for name in POSTERIORS}
-    ratio: dict[str, list[np.ndarray]] = {name: [] for name in POSTERIORS}
-    errors, spreads = [], []
-    for number in range(options.problems):
-        model, truth, data = problem(options.seed + number)
-        found = {}
+def run(options: common.Options) -> list[dict[str, Any]]:
+    """What every problem gave: seconds, errors and coverage by posterior."""
+    problems, steps, samples = (2, 60, 100) if options.quick else (100, 1500, 2000)
+    rows = []
+    for number in range(problems):
+        model, truth, data = problem(number)
+        row: dict[str, Any] = {}
         for name, posterior in POSTERIORS.items():
             begin = time.process_time()
-            found[name] = mean, spread = approximate(model, data, posterior, options.steps)
-            cpu[name] += (time.process_time() - begin) / options.problems
-            held[name].append(np.abs(truth - mean) < Z90 * spread)
-        if number < options.nuts:
+            mean, spread = approximate(model, data, posterior, steps)
+            row[name] = {"s": time.process_time() - begin, "mean": mean, "sd": spread}
+        if number < max(1, problems // 10):
             begin = time.process_time()
-            mean, spread, error = sampled(model, data, options.samples)
-            cpu["nuts"] += (time.process_time() - begin) / options.nuts
-            held["nuts"].append(np.abs(truth - mean) < Z90 * spread)
-            errors.append(error)
-            spreads.append(spread)
-            for name, (center, width) in found.items():
-                away[name].append(np.abs(center - mean))
-                ratio[name].append(width / spread)
-        if number % 10 == 9:
-            print(f"{number + 1} problems", flush=True)
-    if errors:
-        worst = np.max(errors)
-        print(f"NUTS: standard deviation {np.mean(spreads):.3f}; the error of its means at most {worst:.4f}")
-    for name in (*POSTERIORS, "nuts"):
-        inside = np.concatenate(held[name]) if held[name] else np.zeros(0)
-        line = f"{name}: {cpu[name]:.1f} CPU s a problem"
-        if len(inside):
-            line += f", 90 % intervals hold {100 * inside.mean():.1f} % of {len(inside)}"
-        if name in POSTERIORS and away[name]:
-            gap, wide = np.concatenate(away[name]), np.concatenate(ratio[name])
-            line += f", means off by {gap.mean():.4f} (at most {gap.max():.4f}), sd x {wide.mean():.3f}"
-        print(line)
+            mean, spread, error = sampled(model, data, samples)
+            row["nuts"] = {"s": time.process_time() - begin, "mean": mean, "sd": spread, "error": error}
+        rows.append(row | {"truth": truth})
+    return rows
 
+
+def case(name: str, options: common.Options) -> common.Case:
+    """One posterior beside NUTS."""
+    rows = found(options)
+    beside = [row for row in rows if "nuts" in row]
+    held = {
+        key: np.concatenate([np.abs(row["truth"] - row[key]["mean"]) < Z90 * row[key]["sd"] for row in some])
+        for key, some in ((name, rows), ("nuts", beside))
+    }
+    away = np.concatenate([np.abs(row[name]["mean"] - row["nuts"]["mean"]) for row in beside])
+    wide = np.concatenate([row[name]["sd"] / row["nuts"]["sd"] for row in beside])
+    ours, nuts = (float(np.median([row[key]["s"] for row in some])) for key, some in ((name, rows), ("nuts", beside)))
+    details = {
+        "90 % intervals that hold the truth": {
+            key: f"{100 * each.mean():.1f} % of {len(each)}" for key, each in held.items()
+        },
+        "distance of means from NUTS'": {"mean": round(float(away.mean()), 4), "most": round(float(away.max()), 4)},
+        "standard deviation over NUTS'": round(float(wide.mean()), 3),
+        "standard error of NUTS' means, most": round(max(float(np.max(row["nuts"]["error"])) for row in beside), 4),
+    }
+    peer = common.Peer(common.version("numpyro"), nuts, nuts / ours)
+    return common.Case(name, "a posterior over rewards", "CPU s", ours, None, {"NUTS": peer}, details)
+
+
+@functools.cache
+def found(options: common.Options) -> list[dict[str, Any]]:
+    jax.config.update("jax_enable_x64", True)
+    return run(options)
+
+
+CASES: dict[str, common.Function] = {
+    "mean-field": lambda options: case("mean-field", options),
+    "full-covariance": lambda options: case("full-covariance", options),
+}
 
 if __name__ == "__main__":
-    main()
+    common.main("reward_posterior", __doc__, CASES, tuple(CASES))

@@ -63,7 +63,7 @@ def mdn(components: int) -> Any:
 
 squared_error = veil.density(veil.Linear(plain), trunk=network)  # its mean is least squares
 cvae = veil.ConditionalVAE(2, plain)
-codes = veil.VAE(veil.priors.ResidualCodes(levels=2, codes=8))
+codes = veil.VAE(veil.priors.ResidualCodes(levels=2, codes=8), plain)
 
 POLICIES = {
     "tree": {
@@ -85,7 +85,7 @@ POLICIES = {
         "mdn, a latent an episode": Policy(veil.Episodic(mdn(32)), 1000, veil.LowNoise(), EPISODES),
         "cvae": Policy(veil.ConditionalVAE(4, plain), 3000, veil.LowNoise(), CHUNK, 8),
         "codes": Policy(veil.VAE(veil.priors.ResidualCodes(levels=2, codes=16)), 2000, veil.LowNoise(), CHUNK, 8),
-        "flow": Policy(veil.NormalisingFlow(), 2000, veil.Sample(), CHUNK, 8),
+        "flow": Policy(veil.NormalisingFlow(), 2000, veil.Sample(), CHUNK | {"repeat": True}, 8),
         "flow matching": Policy(veil.ContinuousFlow(), 6000, veil.Sample(), CHUNK, 4),
         "diffusion": Policy(veil.Diffusion(draws=16), 6000, veil.Coherent(), CHUNK, 4),
     },

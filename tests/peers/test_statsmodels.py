@@ -124,7 +124,8 @@ def test_the_level_of_the_nile() -> None:
         found = theirs.smooth([15099.0, 1469.1])
         model = local_level(15099.0, 1469.1)
         one = Datum(jnp.array(flow), observed=jnp.array(observed))
-        _, mean, variance, _ = model.marginals(one)
+        ours = model.marginals(one)
+        mean, variance = ours.mean, ours.variance
         np.testing.assert_allclose(model.log_marginal(one), found.llf, rtol=1e-10)
         np.testing.assert_allclose(mean, found.smoothed_state.T, rtol=1e-9)
         np.testing.assert_allclose(variance[:, 0], found.smoothed_state_cov[0, 0], rtol=1e-8)

@@ -4,7 +4,19 @@ from typing import Annotated
 
 import typer
 
-from veil.cli import acting, certifying, collecting, exporting, fitting, forecasting, imitating, listing, pages, using
+from veil.cli import (
+    acting,
+    certifying,
+    collecting,
+    exporting,
+    fitting,
+    forecasting,
+    imitating,
+    listing,
+    pages,
+    solving,
+    using,
+)
 from veil.cli.program import Program
 
 app = typer.Typer(cls=Program, add_completion=False, rich_markup_mode="rich")
@@ -20,6 +32,7 @@ app.command("forecast", rich_help_panel=FIT)(forecasting.forecast)
 app.command("imitate", rich_help_panel=ACT)(imitating.imitate)
 app.command("act", rich_help_panel=ACT)(acting.act)
 app.command("certify", rich_help_panel=ACT)(certifying.certify)
+app.command("solve", rich_help_panel=ACT)(solving.solve)
 app.command("collect", rich_help_panel=ACT)(collecting.collect)
 app.command("report", rich_help_panel=LOOK)(pages.report)
 app.command("tour", rich_help_panel=LOOK)(pages.tour)

@@ -257,7 +257,7 @@ def _bayesian_network(head: str = "gaussian", hidden: Sequence[int] = (50,), act
     return BayesianNetwork(tuple(hidden), word, chosen)
 
 
-def _flow(hidden: Sequence[int] = (64, 64), layers: int = 4, knots: int = 8) -> Model:
+def _flow(hidden: Sequence[int] = (64, 64), layers: int = 4, knots: int = 16) -> Model:
     """A normalising flow, of x if there is evidence: splines in coupling layers, exact."""
     return NormalisingFlow(Flow(layers, 64, knots=knots), made_network(hidden, "silu"))
 

@@ -13,12 +13,15 @@ from veil.cli.program import Refusal
 POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gaussian": ("neural", {}),
     "mdn": ("mdn", {}),
-    "cvae": ("cvae", {}),
-    "codes": ("cvae", {"latent": "residual:2:16", "gate": "constant"}),
-    "flow": ("flow", {}),
+    # one noise for all: what one Gaussian could cover its latent must say
+    "cvae": ("cvae", {"covariance": "homoscedastic", "steps": 4000}),
+    "codes": ("cvae", {"latent": "residual:2:8", "gate": "constant", "covariance": "homoscedastic", "steps": 4000}),
+    "flow": ("flow", {"steps": 3000}),
     "flow-matching": ("flow-matching", {"average": 0.999}),
     "diffusion": ("diffusion", {"average": 0.999}),
 }
+# a draw lies between the ways now and then: the likeliest of several, or one with little noise, does not
+CHOICES = {"mdn": "low-noise", "cvae": "likeliest:16", "codes": "likeliest:16", "flow": "likeliest:4"}
 # whose density cannot leave out what is missing: the last action counts again behind an episode (Chi et al. 2023)
 WHOLE = ("flow", "flow-matching", "diffusion")
 MEASURED, COMPILED = 24, 4  # steps whose time is taken, and those of them that a fit takes while it compiles
@@ -102,7 +105,7 @@ def policy_of(fit: Any, act: Mapping[str, Any]) -> Any:
 
     return Policy(
         fit,
-        choice(act.get("choose") or "sample"),
+        choice(act.get("choose") or CHOICES.get(act.get("policy", ""), "sample")),
         execute=act.get("execute"),
         ensemble=Ensemble() if act.get("ensemble") else None,
     )

@@ -3,6 +3,7 @@
 from veil.control.adaptors import Playing, Predicting
 from veil.control.imitation import Imitation, dagger
 from veil.control.kinds import kinds_apart
+from veil.control.linear_quadratic import LinearPolicy, LinearQuadratic, solve_linear_quadratic
 from veil.control.optimality import Fixed, Hoped, Solution, solve
 from veil.parts.decisions import MDP, DenseTransitions, SparseTransitions
 from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableReward
@@ -14,6 +15,8 @@ __all__ = [
     "Hoped",
     "Imitation",
     "KnownReward",
+    "LinearPolicy",
+    "LinearQuadratic",
     "LinearReward",
     "NeuralReward",
     "Playing",
@@ -24,4 +27,5 @@ __all__ = [
     "dagger",
     "kinds_apart",
     "solve",
+    "solve_linear_quadratic",
 ]

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.data import Data
 from veil.learning.gradient import trainable
+from veil.maths import kmeans
 from veil.model.batching import as_datum
 from veil.model.checks import random_key, whole
 from veil.model.datum import Datum
@@ -62,17 +63,13 @@ def _shares(model: Intent, data: Data) -> Float[np.ndarray, "N SA"]:
 
 def _grouped(points: Float[np.ndarray, "N D"], kinds: int, rng: np.random.Generator) -> np.ndarray:
     """The best of some runs of k-means: the group of each point."""
-    best, least = np.zeros(len(points), int), np.inf
+    weights = np.ones(len(points))
+    runs = []
     for _ in range(TRIES):
-        centres = points[rng.choice(len(points), kinds, replace=False)]
-        for _ in range(ROUNDS):
-            apart = np.sum(points**2, 1)[:, None] - 2 * points @ centres.T + np.sum(centres**2, 1)
-            group = np.argmin(apart, 1)
-            members = [points[group == k] for k in range(kinds)]
-            centres = np.stack([m.mean(0) if len(m) else c for m, c in zip(members, centres, strict=True)])
-        if (total := float(np.min(apart, 1).sum())) < least:
-            best, least = group, total
-    return best
+        labels = kmeans.lloyd(points, weights, kmeans.seed(points, weights, kinds, rng), ROUNDS)
+        apart = [np.sum((points[labels == k] - points[labels == k].mean(0)) ** 2) for k in np.unique(labels)]
+        runs.append((float(np.sum(apart)), labels))
+    return min(runs, key=lambda run: run[0])[1]
 
 
 @eqx.filter_jit

@@ -109,8 +109,8 @@ def solve(problem: MDP, temperature: float = 1.0, luck: Luck | None = None) -> S
     found = _solved(problem, float(temperature), Fixed() if luck is None else luck)
     if not bool(jnp.all(jnp.isfinite(found.values))):
         raise ValueError(
-            "horizon: these values have no limit, since without a horizon and with a discount of 1 some policy never "
-            "ends, or earns without end; give MDP(horizon=...) or a discount below 1"
+            "horizon: these values have no limit, since without a horizon some policy never ends, or earns for ever; "
+            "give MDP(horizon=...), or a discount below 1 (which is no help to Hoped() where much is earned)"
         )
     return found
 

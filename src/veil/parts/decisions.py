@@ -210,15 +210,19 @@ class MDP(Untrained):
 
     def rewarded(self, reward: Any) -> "MDP":
         """The same problem with another reward."""
-        return MDP(
-            self.transitions,
-            reward,
-            start=self.start,
-            ends=self.ends,
-            final=self.final,
-            discount=self.discount,
-            horizon=self.horizon,
-        )
+        return self.altered(reward=reward)
+
+    def altered(self, **options: Any) -> "MDP":
+        """The same problem but for some of its arguments."""
+        kept: dict[str, Any] = {
+            "reward": self.reward,
+            "start": self.start,
+            "ends": self.ends,
+            "final": self.final,
+            "discount": self.discount,
+            "horizon": self.horizon,
+        }
+        return MDP(self.transitions, **(kept | options))
 
     @property
     def states(self) -> int:

@@ -38,16 +38,9 @@ class Field(eqx.Module):
         """What the field sees of the evidence: the same at every time, so it is made once."""
         return evidence
 
-    def foresee(self, time: Time, given: Any) -> Any:
-        """What it makes of a time and of the evidence, whatever the value: a walk asks for all its times at once.
-
-        It takes the place of ``given`` in calls at that time.
-        """
-        return given
-
     @abstractmethod
     def __call__(self, value: Float[Array, "*event"], time: Time, given: Any) -> Float[Array, "*event"]:
-        """v at z_t = ``value`` and the time; ``given``: what ``read``, or ``foresee``, made of the evidence."""
+        """v at z_t = ``value`` and the time; ``given``: what ``read`` made of the evidence."""
 
     def velocity(self, value: Float[Array, "*event"], time: Time, given: Any) -> Float[Array, "*event"]:
         """u = s v: dz / dt of the probability flow."""
@@ -60,14 +53,23 @@ class Field(eqx.Module):
         return self.path.split(value, self(value, time, given), time)
 
 
-class Foreseen(eqx.Module):
-    """What a ``NeuralField`` has made of a time: of the evidence what it reads, and what each block adds."""
+class Separable(eqx.Module):
+    """A field that tells what needs time and evidence alone from what needs the value on its way, too.
 
-    given: Any
-    shifts: tuple[Float[Array, " width"], ...]
+    A draw makes the first part for all of its steps at once (``transport.along``): weights in it are then read once and
+    not at every step, which is what the time of a single draw goes into.
+    """
+
+    @abstractmethod
+    def ahead(self, time: Time, given: Any) -> Any:
+        """What it makes of the time and of ``given``: arrays."""
+
+    @abstractmethod
+    def after(self, value: Float[Array, "*event"], ahead: Any) -> Float[Array, "*event"]:
+        """v at z_t = ``value``, given what was made ``ahead``: with it the same as the field's call."""
 
 
-class NeuralField(Field):
+class NeuralField(Field, Separable):
     """v(z_t, t, x) = W net([z_t, time features, encoder(x)]).
 
     ``net``: a network of one vector (a ``Residual`` is conditional on time and evidence in every block); ``encoder``:
@@ -108,32 +110,27 @@ class NeuralField(Field):
         return self.encoder(seen(self.encoder, evidence)) if self.inputs and evidence is not None else None
 
     def __call__(self, value: Float[Array, "*event"], time: Time, given: Any) -> Float[Array, "*event"]:
-        if self.output is None:
-            raise ValueError("this model has no parameters yet: call veil.fit on it first")
-        if isinstance(self.net, Residual):
-            known = given if isinstance(given, Foreseen) else self._foreseen(self.net, time, given)
-            features = self.net.shifted(jnp.concatenate([value.ravel(), *self._known(known.given)]), known.shifts)
-        else:
-            features = self.net(jnp.concatenate([value.ravel(), *_features(time), *self._known(given)]))
-        return self.output(features).reshape(value.shape)
+        return self.after(value, self.ahead(time, given))
 
-    def foresee(self, time: Time, given: Any) -> Any:
-        return self._foreseen(self.net, time, given) if isinstance(self.net, Residual) else given
-
-    def _foreseen(self, net: Residual, time: Time, given: Any) -> Foreseen:
-        return Foreseen(given, net.shifts(jnp.concatenate([*_features(time), *self._known(given)])))
-
-    def _known(self, given: Any) -> list[Any]:
+    def ahead(self, time: Time, given: Any) -> Any:
+        """What goes into the network beside the value, and what its blocks make of their condition."""
         if self.inputs and given is None:
             raise ValueError("evidence: this model is p(y | x), and there is none")
-        return [] if given is None else [given]
+        time = jnp.asarray(time, float)
+        phases = jnp.asarray(FREQUENCIES, time.dtype) * time
+        what = [] if given is None else [given]
+        seen = jnp.concatenate([time[None], jnp.sin(phases), jnp.cos(phases), *what])
+        if isinstance(self.net, Residual):
+            return what, self.net.read(seen)
+        return [seen], ()
 
-
-def _features(time: Time) -> list[Float[Array, " F"]]:
-    """What a network sees of the time."""
-    time = jnp.asarray(time, float)
-    phases = jnp.asarray(FREQUENCIES, time.dtype) * time
-    return [time[None], jnp.sin(phases), jnp.cos(phases)]
+    def after(self, value: Float[Array, "*event"], ahead: Any) -> Float[Array, "*event"]:
+        if self.output is None:
+            raise ValueError("this model has no parameters yet: call veil.fit on it first")
+        beside, read = ahead
+        x = jnp.concatenate([value.ravel(), *beside])
+        features = self.net.after(x, read) if isinstance(self.net, Residual) else self.net(x)
+        return self.output(features).reshape(value.shape)
 
 
 def as_field(found: Any, path: Path) -> Field:

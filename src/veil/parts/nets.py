@@ -313,27 +313,28 @@ class Residual(eqx.Module):
         """The encoder that goes with it as a decoder: another of its kind, without parameters."""
         return Residual(self.width, self.blocks, self.activation)
 
-    def shifts(self, condition: Float[Array, " C"]) -> tuple[Float[Array, " width"], ...]:
-        """C c of every block: all that it makes of a condition; () of a network without one."""
+    def read(self, condition: Float[Array, " C"] | None) -> tuple[Float[Array, " width"], ...]:
+        """C c of every block, which needs no x: of many conditions it is a matrix product. () without a condition."""
         if self.embedding is None:
             return ()
-        first, second = self.embedding
-        seen = activated(self.activation, second(activated(self.activation, first(condition))))
-        return tuple(each(seen) for each in self.conditions)
+        if condition is None:
+            raise ValueError("condition: this network is conditional on one; give it")
+        seen = condition
+        for layer in self.embedding:
+            seen = activated(self.activation, layer(seen))
+        return tuple(layer(seen) for layer in self.conditions)
 
     def __call__(self, x: Float[Array, " in"], condition: Float[Array, " C"] | None = None) -> Float[Array, " out"]:
-        if self.embedding is not None and condition is None:
-            raise ValueError("condition: this network is conditional on one; give it")
-        return self.shifted(x, () if condition is None else self.shifts(condition))
+        return self.after(x, self.read(condition))
 
-    def shifted(self, x: Float[Array, " in"], shifts: tuple[Float[Array, " width"], ...]) -> Float[Array, " out"]:
-        """The same, of what ``shifts`` made of the condition before."""
+    def after(self, x: Float[Array, " in"], read: tuple[Float[Array, " width"], ...]) -> Float[Array, " out"]:
+        """The network's value, given what was ``read`` of the condition."""
         if self.entry is None or self.layers is None:
             raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
         state = self.entry(x)
         for i, (first, second) in enumerate(self.layers):
             inside = first(normalised(state))
-            state = state + second(activated(self.activation, inside + shifts[i] if shifts else inside))
+            state = state + second(activated(self.activation, inside + read[i] if read else inside))
         return normalised(state)
 
 

@@ -1,32 +1,69 @@
 """Along a field from noise to data and back: in a few steps for draws, by an adaptive solver for densities."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from veil.parts.fields import Field
+from veil.parts.fields import Field, Separable
 
 MOST = 4096  # steps of the solver
 
 
 def carried(field: Field, noise: Float[Array, "*event"], given: Any, steps: int) -> Float[Array, "*event"]:
-    """The data that noise becomes in so many steps: z_s = α_s ŷ + σ_s ε̂ of the field's ŷ, ε̂ at z_t. At the end it is
-    ŷ.
+    """The data that noise becomes in so many steps: z_s = α_s ŷ + σ_s ε̂ of the field's ŷ, ε̂ at z_t. At the end it is ŷ.
 
     DDIM, Song et al. 2021, eq. 12 with η = 0; on a straight path these are Euler's steps.
     """
-    times = field.path.grid(steps)
-    foreseen = jax.vmap(lambda time: field.foresee(time, given))(times[:-1])
+    times, path = field.path.grid(steps), field.path
 
-    def step(value: Array, now: tuple[Array, Array, Any]) -> tuple[Array, None]:
-        clean, noise = field.clean(value, now[0], now[2])
-        return field.path.noisy(clean, noise, now[1]), None
+    def walk(direction: Direction, moments: Any) -> Array:
+        def step(state: tuple[Array, Array], now: Any) -> tuple[tuple[Array, Array], None]:
+            time, then, moment = now
+            clean, noise = path.split(state[0], direction(state[0], moment), time)
+            return (path.noisy(clean, noise, then), clean), None
 
-    before, last = (jax.tree.map(lambda leaf, part=part: leaf[part], foreseen) for part in (slice(-1), -1))
-    value, _ = jax.lax.scan(step, noise, (times[:-2], times[1:-1], before))
-    return field.clean(value, times[-2], last)[0]
+        # the last step is in the loop, too: the network is compiled once, and as quick as in the others
+        return jax.lax.scan(step, (noise, jnp.zeros_like(noise)), (times[:-1], times[1:], moments))[0][1]
+
+    return along(field, times[:-1], given, walk)
+
+
+Direction = Callable[[Array, Any], Array]  # v of a value, and of the moment at which it is there
+
+
+def along(field: Field, times: Float[Array, " S"], given: Any, walk: Callable[[Direction, Any], Any]) -> Any:
+    """``walk(direction, moments)``: v is direction(value, moment), and there is a moment for each of the times.
+
+    Moments of one datum are what a ``Separable`` field makes ahead, of all times at once, so that its weights are read
+    once. Of a batch that would gain nothing, as weights are read for many rows anyhow, and take S times the memory:
+    moments are then the times, as they are of other fields.
+    """
+
+    def each(given: Any) -> Any:
+        return walk(lambda value, time: field(value, time, given), times)
+
+    if not isinstance(field, Separable):
+        return each(given)
+
+    def ahead(given: Any) -> Any:
+        return walk(field.after, jax.vmap(lambda time: field.ahead(time, given))(times))
+
+    if given is None:
+        return ahead(given)
+    return jax.lax.cond(_alone(jax.lax.stop_gradient(given)), ahead, each, given)  # a constant to the compiler
+
+
+@jax.custom_batching.custom_vmap
+def _alone(given: Any) -> Array:
+    return jnp.array(True)
+
+
+@_alone.def_vmap
+def _not_alone(size: int, batched: Any, given: Any) -> tuple[Array, bool]:
+    return jnp.array(False), False
 
 
 def solved(

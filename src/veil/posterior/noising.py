@@ -13,6 +13,7 @@ from veil.distributions.protocol import Reparameterised
 from veil.model import Datum
 from veil.parts.fields import Field
 from veil.parts.paths import Path
+from veil.parts.transport import Direction, along
 from veil.posterior.base import Intrinsic
 
 
@@ -44,13 +45,7 @@ class Walk(Distribution, Reparameterised):
         mean = self.path.alpha(at) * self.clean
         return distributions.normal(mean, jnp.full_like(mean, self.path.sigma(at)))
 
-    def _foreseen(self) -> Any:
-        """What the field makes of each time before the last, and of the evidence."""
-        field = self.field
-        return None if field is None else jax.vmap(lambda time: field.foresee(time, self.given))(self.times[:-1])
-
-    def _step(self, value: Float[Array, "*event"], time: Array, then: Array, foreseen: Any) -> Distribution:
-        clean: Any = self.clean if self.field is None else self.field.clean(value, time, foreseen)[0]
+    def _step(self, value: Float[Array, "*event"], time: Array, then: Array, clean: Any) -> Distribution:
         alpha, sigma = self.path.alpha(time), self.path.sigma(time)
         alpha_then, sigma_then = self.path.alpha(then), self.path.sigma(then)
         ratio = alpha / alpha_then
@@ -62,19 +57,29 @@ class Walk(Distribution, Reparameterised):
         key_begin, key_steps = jax.random.split(key)
         first = self._begin().sample(key_begin)
 
-        def step(value: Array, now: Any) -> tuple[Array, Array]:
-            after = self._step(value, *now[:3]).sample(now[3])
-            return after, after
+        times, then = self.times[:-1], self.times[1:]
+        keys = jax.random.split(key_steps, len(times))
 
-        keys = jax.random.split(key_steps, len(self.times) - 1)
-        rest = jax.lax.scan(step, first, (self.times[:-1], self.times[1:], self._foreseen(), keys))[1]
+        def walk(direction: Direction | None, moments: Any) -> Array:
+            def step(value: Array, now: Any) -> tuple[Array, Array]:
+                time, then, key, moment = now
+                clean: Any = self.clean
+                if direction is not None:
+                    clean = self.path.split(value, direction(value, moment), time)[0]
+                after = self._step(value, time, then, clean).sample(key)
+                return after, after
+
+            return jax.lax.scan(step, first, (times, then, keys, moments))[1]
+
+        rest = walk(None, None) if self.field is None else along(self.field, times, self.given, walk)
         return jnp.concatenate([first[None], rest])
 
     def log_prob(self, value: Float[Array, "S *event"]) -> Float[Array, ""]:
-        def one(before: Array, after: Array, *now: Any) -> Float[Array, ""]:
-            return self._step(before, *now).log_prob(after)
+        def one(before: Array, time: Array, then: Array, after: Array) -> Array:
+            clean: Any = self.clean if self.field is None else self.field.clean(before, time, self.given)[0]
+            return self._step(before, time, then, clean).log_prob(after)
 
-        steps = jax.vmap(one)(value[:-1], value[1:], self.times[:-1], self.times[1:], self._foreseen())
+        steps = jax.vmap(one)(value[:-1], self.times[:-1], self.times[1:], value[1:])
         return self._begin().log_prob(value[0]) + jnp.sum(steps)
 
 

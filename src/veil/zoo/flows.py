@@ -83,7 +83,7 @@ class NormalisingFlow(Flowing):
     (272,)
     """
 
-    flow: Flow = Flow(4, 64, knots=8)
+    flow: Flow = Flow(4, 64, knots=16)
     trunk: Any = MLP((64, 64), "silu")
     shape: tuple[int, ...] | None = parameter(static=True)
     inputs: int | None = eqx.field(static=True, default=None)

@@ -46,7 +46,7 @@ class Intent(Enumerable, Sized):
     outcomes: bool = eqx.field(static=True)
     logits: Float[Array, " K"]
 
-    def __init__(self, problem: MDP, reward: Reward, *, outcomes: bool = False, logits: Any = None) -> None:
+    def __init__(self, problem: Any, reward: Any, *, outcomes: bool = False, logits: Any = None) -> None:
         if not isinstance(problem, MDP):
             raise TypeError(f"problem: expected an MDP, with the dynamics; got {problem!r:.80}")
         if not isinstance(reward, Reward):
@@ -62,7 +62,7 @@ class Intent(Enumerable, Sized):
 
     @property
     def sizes(self) -> Sizes:
-        query = {"action": (1,), "next": (1,)} if self.outcomes else (1,)
+        query = (("action", (1,)), ("next", (1,))) if self.outcomes else (1,)
         return Sizes(query, 1 if self.problem.horizon is None else 2, values=self.reward.kinds)
 
     def log_policies(self) -> Float[Array, "K *H S A"]:

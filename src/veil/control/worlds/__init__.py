@@ -1,11 +1,11 @@
-"""Small simulated worlds for imitation, written in JAX, and known to Gymnasium by name once this is imported.
+"""Small simulated worlds, written in JAX; those for imitation are known to Gymnasium by name once this is imported.
 
 ``gymnasium.make("veil.control.worlds:veil/Tree-v0")`` imports it; "veil/Slalom-v0" and "veil/PushT-v0" likewise.
 """
 
 from contextlib import suppress
 
-from veil.control.worlds import slalom, tree
+from veil.control.worlds import overcooked, slalom, tree
 from veil.control.worlds.frame import (
     Drives,
     Ending,
@@ -18,12 +18,14 @@ from veil.control.worlds.frame import (
     drives,
     entropy,
 )
+from veil.control.worlds.overcooked import Overcooked
 from veil.control.worlds.slalom import Slalom
 from veil.control.worlds.tree import Tree
 
 __all__ = [
     "Drives",
     "Ending",
+    "Overcooked",
     "Scene",
     "Slalom",
     "Step",
@@ -34,6 +36,7 @@ __all__ = [
     "drive",
     "drives",
     "entropy",
+    "overcooked",
     "slalom",
     "tree",
 ]

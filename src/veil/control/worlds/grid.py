@@ -86,7 +86,7 @@ def grid(
         discount=discount,
         horizon=horizon,
     )
-    return Grid(problem, places, (cells.shape[0], cells.shape[1]), ground, tuple(sorted(set(ground[ends]))))
+    return Grid(problem, places, (cells.shape[0], cells.shape[1]), ground, tuple(sorted(set(ground[ends].tolist()))))
 
 
 def _turned(actions: int) -> list[list[int]]:

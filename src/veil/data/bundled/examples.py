@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from veil.data.bundled import drives, pusht
+from veil.data.bundled import drives, overcooked, pusht
 from veil.data.bundled.chorales import places, read_chorales
 from veil.data.core.arrays import Data
 from veil.data.core.columns import Columns, suggestion
@@ -19,7 +19,7 @@ from veil.data.formats.idx import find_images, read_images
 from veil.data.recorded.recordings import Recording
 
 _BUNDLED = Path(__file__).parent
-RECORDINGS = ("tree", "slalom", "pusht")  # examples that are recordings of episodes
+RECORDINGS = ("tree", "slalom", "pusht", *overcooked.NAMES)  # examples that are recordings of episodes
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,8 @@ def _missing(entry: Example, folder: Path | None) -> Exception:
 
 
 def _recorder(name: str, folder: Path | None) -> Callable[[], Recording] | None:
+    if name in overcooked.NAMES:
+        return lambda: overcooked.overcooked(name.removeprefix(overcooked.PREFIX))
     if name != "pusht":
         return drives.tree if name == "tree" else drives.slalom
     file = pusht.find(folder)

@@ -25,7 +25,8 @@ def recording(path: str | os.PathLike[str], episodes: str | Sequence[int] | None
 
     A folder that `collect` made; a data set of Minari (or its data folder) or of LeRobot (v2, v3); a replay buffer of
     Diffusion Policy (zarr, a folder or a .zip); an .hdf5 file of Minari's or robomimic's layout. Their packages are not
-    needed. Or an example that is a recording, by name: "tree", "slalom", "pusht" (`load` makes data of them).
+    needed. Or an example that is a recording, by name: "tree", "slalom", "pusht", "overcooked-cramped-room" and the
+    other four kitchens (`load` makes data of them).
     Episodes are read when they are used, a camera's frames when those are; `Recording.data` makes data of them.
 
     Args:
