@@ -215,3 +215,22 @@ def test_pusht_without_its_package(refused, single, monkeypatch):
     monkeypatch.setitem(sys.modules, "gym_pusht", None)
     monkeypatch.setitem(sys.modules, "gym_pusht.envs", None)
     assert "pip install 'veil[pusht]'" in refused("act", single, "pusht", code=1)
+
+
+def test_a_latent_of_an_episode_is_inferred_as_it_goes_on(veil, refused, tmp_path):
+    """A row a step, which ends where the whole episode's posterior is, and whose log p adds up to its own."""
+    run, places = tmp_path / "run", {name: tmp_path / f"{name}.csv" for name in ("steps", "whole", "scores")}
+    words = ("--policy", "mdn", "--components", 2, "--hidden", 8, "--latent", "episode", *QUICK)
+    assert veil("imitate", "tree", *words, "--out", run).code == 0
+    assert veil("infer", run, "tree", "--filtered", "--out", places["steps"]).code == 0
+    assert veil("infer", run, "tree", "--out", places["whole"]).code == 0
+    assert veil("log-prob", run, "tree", "--out", places["scores"]).code == 0
+    steps, whole, scores = (np.genfromtxt(place, delimiter=",", names=True) for place in places.values())
+    assert steps.dtype.names == ("sequence", "step", "state_0", "state_1", "most_likely", "log_prob")
+    last = np.flatnonzero(np.append(steps["step"][1:] == 0, True))
+    assert len(last) == len(whole) == len(scores)
+    np.testing.assert_allclose(steps["state_0"][last], whole["component_0"], atol=1e-4)
+    total = np.bincount(steps["sequence"].astype(int), steps["log_prob"])
+    np.testing.assert_allclose(total, scores["log_prob"], rtol=1e-3, atol=1e-2)
+    told = refused("infer", run, "tree", "--paths", 2, "--out", tmp_path / "p.csv")
+    assert "--paths: mdn has one latent an episode" in told
