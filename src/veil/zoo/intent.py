@@ -5,18 +5,21 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution, Marginals
 from veil.maths.markov import log_total
-from veil.model import Datum, Enumerable
+from veil.model import Datum, Enumerable, SecondOrder
 from veil.model.abilities import Sized, Sizes
 from veil.parts.decisions import MDP, expected_reward, soft_values
-from veil.parts.rewards import Reward
+from veil.parts.rewards import KnownReward, LinearReward, Reward, TableReward
+
+ENDLESS = 100  # decisions that one without a horizon is counted as
 
 
-class Intent(Enumerable, Sized):
+class Intent(Enumerable, SecondOrder, Sized):
     """p(a | s) = Σ_z p(z) π_z(a | s): a person of kind z acts soft-optimally for the reward r_z. Of ONE decision.
 
     π_z(a | s) = exp(Q_z(s, a) - V_z(s)) of the maximum causal entropy policy (``veil.control.solve`` at temperature 1).
@@ -35,10 +38,10 @@ class Intent(Enumerable, Sized):
     >>> import numpy as np, veil
     >>> from veil.control import MDP, SparseTransitions, TableReward
     >>> problem = MDP(SparseTransitions([[0, 1], [1, 0]]), discount=0.9)
-    >>> seen = veil.Data(query=[1, 1, 1, 0], evidence=[0, 0, 0, 1])
-    >>> fit = veil.fit(Intent(problem, TableReward(states=2)), seen, key=jax.random.key(0), steps=300)
+    >>> seen = veil.Data(query=[1, 1, 0, 0], evidence=[0, 0, 0, 1])
+    >>> fit = veil.fit(Intent(problem, TableReward(states=2)), seen, key=jax.random.key(0))
     >>> np.exp(fit.model.log_policies()[0, 0]).round(1).tolist()
-    [0.1, 0.9]
+    [0.3, 0.7]
     """
 
     problem: MDP
@@ -64,6 +67,15 @@ class Intent(Enumerable, Sized):
     def sizes(self) -> Sizes:
         query = (("action", (1,)), ("next", (1,))) if self.outcomes else (1,)
         return Sizes(query, 1 if self.problem.horizon is None else 2, values=self.reward.kinds)
+
+    @property
+    def smooth(self) -> bool:
+        """Of one kind of person: several come apart by small steps, and a network is not concave at all."""
+        return self.reward.kinds == 1 and isinstance(self.reward, LinearReward | TableReward | KnownReward)
+
+    @property
+    def work(self) -> int:
+        return int(np.prod(self.problem.transitions.shape)) * (self.problem.horizon or ENDLESS)
 
     def log_policies(self) -> Float[Array, "K *H S A"]:
         """log π_z(a | s) of every kind, with a horizon at each decision."""
