@@ -17,6 +17,7 @@ The peer pins old packages, so it has an environment of its own (without it the 
 
 import statistics
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -187,8 +188,71 @@ def theirs_at(env: Any, problem: MDP, shown: veil.Data, discount: float) -> np.n
     return np.asarray(learner.demo_state_om) - visited
 
 
+GRID_FIT = """
+import json, sys, time
+import common
+import jax
+import numpy as np
+import veil
+from inverse_rl import land
+from veil.control import LinearReward
+
+with jax.enable_x64(True):
+    world, features, _ = land(int(sys.argv[2]), int(sys.argv[3]))
+    with np.load(sys.argv[1]) as file:
+        data = veil.Data(query=file["action"], evidence=file["decision"])
+    model = veil.Intent(world.problem, LinearReward(features))
+    before, begin = common.peak_memory(), time.perf_counter()
+    fit = veil.fit(model, data, key=jax.random.key(0), progress=False)
+    taken = time.perf_counter() - begin
+print(json.dumps({
+    "seconds": taken, "reason": fit.status.reason, "steps": fit.status.steps, "peak": common.peak_memory(),
+    "before": before, "residual": float(fit.history.metrics["gradient"][-1]),
+    "weights": np.asarray(fit.model.reward.weights[0]).tolist(),
+}))
+"""
+
+
+def land(side: int, horizon: int) -> tuple[Any, np.ndarray, np.ndarray]:
+    """A grid whose ground is of eight kinds here and there, which kind each place is, and what each is worth."""
+    rng = np.random.default_rng(0)
+    cells = rng.choice(list(".abcdefgh"), size=(side, side), p=[0.6] + [0.05] * 8)
+    world = grid("\n".join(map("".join, cells)), slip=0.1, stay=True, discount=1.0, horizon=horizon)
+    return world, world.features("abcdefgh"), rng.normal(size=8)
+
+
+def large(options: common.Options) -> common.Case:
+    """A reward of eight features on a large grid, fitted in a process of its own, whose memory is measured."""
+    side, horizon = (30, 60) if options.quick else (100, 200)
+    with jax.enable_x64(True), tempfile.TemporaryDirectory() as folder:
+        world, features, worth = land(side, horizon)
+        walks = simulate(solve(world.problem.rewarded(features @ worth)), jax.random.key(0), 50)
+        rows = veil.data.steps(walks)
+        decision = np.concatenate([rows.evidence["state"], rows.evidence["step"]], -1)
+        np.savez(f"{folder}/walks.npz", action=rows.query, decision=decision)
+        found = [
+            common.python(GRID_FIT, f"{folder}/walks.npz", str(side), str(horizon))[1]
+            for _ in range(options.repeats or 1)
+        ]
+    seconds = [each["seconds"] for each in found]
+    last = found[-1]
+    off = np.abs(np.array(last["weights"]) - worth).max()
+    return common.Case(
+        "grid-100",
+        f"fit, {side} x {side}, horizon {horizon}, {len(rows)} decisions, compilation included",
+        "s",
+        statistics.median(seconds),
+        details={
+            "ended": f"{last['reason']} after {last['steps']} evaluations",
+            "residual": f"{last['residual']:.2g}, the largest difference of features seen and expected, a decision",
+            "peak memory": f"{last['peak']:.0f} MB, of which {last['before']:.0f} before the fit",
+            "weights": f"off by {off:.3f} at most",
+        },
+    )
+
+
 def main(argv: Any = None) -> dict[str, Any]:
-    cases = {name: step(name) for name in HORIZONS} | {"gradient": gradient}
+    cases = {name: step(name) for name in HORIZONS} | {"gradient": gradient, "grid-100": large}
     return common.main("inverse_rl", __doc__ or "", cases, ["random-16", "gradient"], argv)
 
 

@@ -125,8 +125,6 @@ map_fit = veil.fit(
     veil.Episodic(veil.Intent(land.problem, TableReward(states=land.problem.states))),
     walks,
     key=key_fit,
-    steps=min(steps, 500),
-    optimiser=rate(5e-2, min(steps, 500)),
 )
 recovered = np.array(map_fit.model.model.reward.numbers[0])
 recovered += worth.mean() - recovered.mean()  # found up to a constant

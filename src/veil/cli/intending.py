@@ -126,7 +126,7 @@ def fit(
         people.check(read, opened.problem)
         model = people.begun(model, read, key_start, quiet)
         with unfinished.creating(out, force) as folder:
-            result = _fitted(model, read, folder, steps or STEPS, key, quiet)
+            result = _fitted(model, read, folder, steps, key, quiet)
             with waiting("evaluating", quiet):
                 evaluation = fitting._evaluate(result, read, key_evaluate)
             fitting._finish(folder, result, evaluation)
@@ -239,11 +239,12 @@ def infer(
 # -- fitting -----------------------------------------------------------------------------------------------------------
 
 
-def _fitted(model: Any, data: Any, folder: Path, steps: int, key: Any, quiet: bool) -> Any:
-    from veil.learning.choices import default_optimiser
+def _fitted(model: Any, data: Any, folder: Path, steps: int | None, key: Any, quiet: bool) -> Any:
+    from veil.learning.choices import default_optimiser, usual_curvature
 
-    rate = default_optimiser(steps, RATE)
-    given = {"key": key, "steps": steps, "optimiser": rate, "progress": False if quiet else None}
+    given = {"key": key, "progress": False if quiet else None, "steps": steps}
+    if usual_curvature(model, False) is None:  # several kinds come apart by small steps
+        given |= {"steps": steps or STEPS, "optimiser": default_optimiser(steps or STEPS, RATE)}
     return Running(0.0, False, None, None, None, None, None).fit(model, data, folder, given)
 
 

@@ -79,10 +79,11 @@ class Intent(Enumerable, SecondOrder, Sized):
 
     def log_policies(self) -> Float[Array, "K *H S A"]:
         """log π_z(a | s) of every kind, with a horizon at each decision."""
+        return jax.nn.log_softmax(self._action_values(), -1)
 
+    def _action_values(self) -> Float[Array, "K *H S A"]:
         def one(table: Float[Array, "S *A"]) -> Float[Array, "*H S A"]:
-            reward = expected_reward(self.problem.transitions, table)
-            return jax.nn.log_softmax(soft_values(self.problem, reward)[1], -1)
+            return soft_values(self.problem, expected_reward(self.problem.transitions, table))[1]
 
         return jax.vmap(one)(self.reward.tables())
 
@@ -105,8 +106,8 @@ class Intent(Enumerable, SecondOrder, Sized):
         return jax.nn.log_softmax(self.logits) + self.log_likelihoods(datum)
 
     def _policies(self, state: Int[Array, ""], step: Int[Array, ""] | None) -> Float[Array, "K A"]:
-        found = self.log_policies()  # of no datum: under vmap it is done once
-        return found[:, state] if step is None else found[:, step, state]
+        found = self._action_values()  # of no datum: under vmap it is done once
+        return jax.nn.log_softmax(found[:, state] if step is None else found[:, step, state], -1)
 
     def _given(self, policy: Float[Array, " A"], state: Int[Array, ""]) -> Distribution:
         return Decided(policy, state, self.problem) if self.outcomes else distributions.categoricals(policy[None])

@@ -37,8 +37,6 @@ def run(quick: bool, say: Say) -> Findings:
     pairs = veil.Data(
         query=action, evidence=state, weight=counts[state, action]
     )  # equal decisions are one, with a weight
-    steps = 100 if quick else 400
-    optimiser = veil.learning.choices.default_optimiser(steps, 0.1)
     found, rows = {}, []
     for name, reward in (
         ("a number a place", TableReward(states=land.problem.states)),
@@ -46,7 +44,7 @@ def run(quick: bool, say: Say) -> Findings:
     ):
         say(name)
         model = veil.Intent(land.problem, reward)
-        fit = veil.fit(model, pairs, key=key_fit, steps=steps, optimiser=optimiser, progress=False)
+        fit = veil.fit(model, pairs, key=key_fit, progress=False)
         table = np.asarray(fit.model.reward.tables()[0])
         found[name] = table + worth.mean() - table.mean()  # what is found is found up to a constant
         rows.append(
