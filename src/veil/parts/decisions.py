@@ -37,6 +37,13 @@ class Transitions(eqx.Module):
         """Σ_s' p(s' | s, a) v(s')."""
 
     @abstractmethod
+    def expected_at(self, values: Float[Array, "*H S"], place: tuple[Int[Array, ""], ...]) -> Float[Array, " A"]:
+        """Σ_s' p(s' | s, a) v(s') at a place (s,), or of values of each step at (t, s).
+
+        Of many places, by ``vmap``, what they have in common is worked out once.
+        """
+
+    @abstractmethod
     def pushed(self, flow: Float[Array, "S A"]) -> Float[Array, " S"]:
         """Σ_s,a flow(s, a) p(s' | s, a): where it arrives."""
 
@@ -74,6 +81,10 @@ class DenseTransitions(Transitions):
 
     def expected(self, values: Float[Array, " S"]) -> Float[Array, "S A"]:
         return jnp.matmul(self.probabilities, values, precision=jax.lax.Precision.HIGHEST)
+
+    def expected_at(self, values: Float[Array, "*H S"], place: tuple[Int[Array, ""], ...]) -> Float[Array, " A"]:
+        table = self.expected(values) if values.ndim == 1 else jax.vmap(self.expected)(values)
+        return table[place]
 
     def pushed(self, flow: Float[Array, "S A"]) -> Float[Array, " S"]:
         return jnp.einsum("sa,sat->t", flow, self.probabilities, precision=jax.lax.Precision.HIGHEST)
@@ -129,6 +140,10 @@ class SparseTransitions(Transitions):
 
     def expected(self, values: Float[Array, " S"]) -> Float[Array, "S A"]:
         return jnp.sum(self.probabilities * values[self.next], -1)
+
+    def expected_at(self, values: Float[Array, "*H S"], place: tuple[Int[Array, ""], ...]) -> Float[Array, " A"]:
+        *step, state = place
+        return jnp.sum(self.probabilities[state] * values[(*step, self.next[state])], -1)
 
     def pushed(self, flow: Float[Array, "S A"]) -> Float[Array, " S"]:
         arriving = flow[:, :, None] * self.probabilities
@@ -252,6 +267,15 @@ def soft_values(
 ) -> tuple[Float[Array, "*T S"], Float[Array, "*H S A"]]:
     """V and Q of a reward of state and action, dynamics held fixed: see ``veil.maths.soft``."""
     return messages(problem, reward, lambda value: problem.discount * problem.transitions.expected(value), temperature)
+
+
+def log_policy_at(
+    problem: MDP, reward: Float[Array, "S A"], state: Int[Array, ""], step: Int[Array, ""] | None
+) -> Float[Array, " A"]:
+    """log π(a | s) of one decision: from the values [H, S] alone, whose policy would be A times as many numbers."""
+    values, _ = soft_values(problem, reward)
+    ahead, place = (values, (state,)) if step is None else (values[1:], (step, state))
+    return jax.nn.log_softmax(reward[state] + problem.discount * problem.transitions.expected_at(ahead, place))
 
 
 def messages(

@@ -13,7 +13,7 @@ from veil.distributions import Distribution, Marginals
 from veil.maths.markov import log_total
 from veil.model import Datum, Enumerable, SecondOrder
 from veil.model.abilities import Sized, Sizes
-from veil.parts.decisions import MDP, expected_reward, soft_values
+from veil.parts.decisions import MDP, expected_reward, log_policy_at, soft_values
 from veil.parts.rewards import KnownReward, LinearReward, Reward, TableReward
 
 ENDLESS = 100  # decisions that one without a horizon is counted as
@@ -105,8 +105,10 @@ class Intent(Enumerable, SecondOrder, Sized):
         return jax.nn.log_softmax(self.logits) + self.log_likelihoods(datum)
 
     def _policies(self, state: Int[Array, ""], step: Int[Array, ""] | None) -> Float[Array, "K A"]:
-        found = self.log_policies()  # of no datum: under vmap it is done once
-        return found[:, state] if step is None else found[:, step, state]
+        def one(table: Float[Array, "S *A"]) -> Float[Array, " A"]:  # under vmap over data values are found once
+            return log_policy_at(self.problem, expected_reward(self.problem.transitions, table), state, step)
+
+        return jax.vmap(one)(self.reward.tables())
 
     def _given(self, policy: Float[Array, " A"], state: Int[Array, ""]) -> Distribution:
         return Decided(policy, state, self.problem) if self.outcomes else distributions.categoricals(policy[None])
