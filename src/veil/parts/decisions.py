@@ -38,6 +38,13 @@ class Transitions(eqx.Module):
         """Σ_s' p(s' | s, a) v(s')."""
 
     @abstractmethod
+    def expected_at(self, values: Float[Array, "*H S"], place: tuple[Int[Array, ""], ...]) -> Float[Array, " A"]:
+        """Σ_s' p(s' | s, a) v(s') at a place (s,), or of values of each step at (t, s).
+
+        Of many places, by ``vmap``, what they have in common is worked out once.
+        """
+
+    @abstractmethod
     def pushed(self, flow: Float[Array, "S A"]) -> Float[Array, " S"]:
         """Σ_s,a flow(s, a) p(s' | s, a): where it arrives."""
 
@@ -75,6 +82,10 @@ class DenseTransitions(Transitions):
 
     def expected(self, values: Float[Array, " S"]) -> Float[Array, "S A"]:
         return jnp.tensordot(self.probabilities, values[:, None], 1, precision=jax.lax.Precision.HIGHEST)[..., 0]
+
+    def expected_at(self, values: Float[Array, "*H S"], place: tuple[Int[Array, ""], ...]) -> Float[Array, " A"]:
+        table = self.expected(values) if values.ndim == 1 else jax.vmap(self.expected)(values)
+        return table[place]
 
     def pushed(self, flow: Float[Array, "S A"]) -> Float[Array, " S"]:
         return jnp.tensordot(flow, self.probabilities, ((0, 1), (0, 1)), precision=jax.lax.Precision.HIGHEST)
@@ -136,6 +147,10 @@ class SparseTransitions(Transitions):
             (self.probabilities[..., k] * values[self.next[..., k]] for k in range(self.next.shape[-1])),
             jnp.zeros((), values.dtype),
         )
+
+    def expected_at(self, values: Float[Array, "*H S"], place: tuple[Int[Array, ""], ...]) -> Float[Array, " A"]:
+        *step, state = place
+        return jnp.sum(self.probabilities[state] * values[(*step, self.next[state])], -1)
 
     def pushed(self, flow: Float[Array, "S A"]) -> Float[Array, " S"]:
         arriving = flow[:, :, None] * self.probabilities
@@ -259,6 +274,15 @@ def soft_values(
 ) -> tuple[Float[Array, "*T S"], Float[Array, "*H S A"]]:
     """V and Q of a reward of state and action, dynamics held fixed: see ``veil.maths.soft``."""
     return messages(problem, reward, lambda value: problem.discount * problem.transitions.expected(value), temperature)
+
+
+def log_policy_at(
+    problem: MDP, reward: Float[Array, "S A"], state: Int[Array, ""], step: Int[Array, ""] | None
+) -> Float[Array, " A"]:
+    """log π(a | s) of one decision: from the values [H, S] alone, whose policy would be A times as many numbers."""
+    values, _ = soft_values(problem, reward)
+    ahead, place = (values, (state,)) if step is None else (values[1:], (step, state))
+    return jax.nn.log_softmax(reward[state] + problem.discount * problem.transitions.expected_at(ahead, place))
 
 
 def messages(

@@ -13,7 +13,7 @@ from veil.distributions import Distribution, Marginals
 from veil.maths.markov import log_total
 from veil.model import Datum, Enumerable, SecondOrder
 from veil.model.abilities import Sized, Sizes
-from veil.parts.decisions import MDP, expected_reward, soft_values
+from veil.parts.decisions import MDP, expected_reward, log_policy_at, soft_values
 from veil.parts.rewards import KnownReward, LinearReward, Reward, TableReward
 
 ENDLESS = 100  # decisions that one without a horizon is counted as
@@ -79,11 +79,10 @@ class Intent(Enumerable, SecondOrder, Sized):
 
     def log_policies(self) -> Float[Array, "K *H S A"]:
         """log π_z(a | s) of every kind, with a horizon at each decision."""
-        return jax.nn.log_softmax(self._action_values(), -1)
 
-    def _action_values(self) -> Float[Array, "K *H S A"]:
         def one(table: Float[Array, "S *A"]) -> Float[Array, "*H S A"]:
-            return soft_values(self.problem, expected_reward(self.problem.transitions, table))[1]
+            reward = expected_reward(self.problem.transitions, table)
+            return jax.nn.log_softmax(soft_values(self.problem, reward)[1], -1)
 
         return jax.vmap(one)(self.reward.tables())
 
@@ -106,8 +105,10 @@ class Intent(Enumerable, SecondOrder, Sized):
         return jax.nn.log_softmax(self.logits) + self.log_likelihoods(datum)
 
     def _policies(self, state: Int[Array, ""], step: Int[Array, ""] | None) -> Float[Array, "K A"]:
-        found = self._action_values()  # of no datum: under vmap it is done once
-        return jax.nn.log_softmax(found[:, state] if step is None else found[:, step, state], -1)
+        def one(table: Float[Array, "S *A"]) -> Float[Array, " A"]:  # under vmap over data values are found once
+            return log_policy_at(self.problem, expected_reward(self.problem.transitions, table), state, step)
+
+        return jax.vmap(one)(self.reward.tables())
 
     def _given(self, policy: Float[Array, " A"], state: Int[Array, ""]) -> Distribution:
         return Decided(policy, state, self.problem) if self.outcomes else distributions.categoricals(policy[None])

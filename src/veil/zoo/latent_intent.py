@@ -13,7 +13,7 @@ from veil import distributions
 from veil.distributions import Distribution
 from veil.model import Guided, Plate, Sized
 from veil.model.abilities import Sizes, parameter
-from veil.parts.decisions import MDP, expected_reward, soft_values
+from veil.parts.decisions import MDP, expected_reward, log_policy_at, soft_values
 from veil.parts.nets import positive
 from veil.parts.priors import Prior
 from veil.parts.rewards import FeatureTable, feature_table
@@ -41,13 +41,15 @@ class WeightedIntent(Sized):
 
     def log_policy(self, latent: Array) -> Float[Array, "*H S A"]:
         """log π_w(a | s), with a horizon at each decision."""
-        reward = expected_reward(self.problem.transitions, self.features.numbers @ self.weights(latent))
-        return jax.nn.log_softmax(soft_values(self.problem, reward)[1], -1)
+        return jax.nn.log_softmax(soft_values(self.problem, self._reward(latent))[1], -1)
+
+    def _reward(self, latent: Array) -> Float[Array, "S A"]:
+        return expected_reward(self.problem.transitions, self.features.numbers @ self.weights(latent))
 
     def likelihood(self, latent: Array, evidence: Any) -> Distribution:
         state, step = decision(self.problem, evidence)
-        found = self.log_policy(latent)  # of no decision: under vmap over those of one person it is done once
-        policy = found[state] if step is None else found[step, state]
+        # values are of no decision: under vmap over those of one person they are found once
+        policy = log_policy_at(self.problem, self._reward(latent), state, step)
         return Decided(policy, state, self.problem) if self.outcomes else distributions.categoricals(policy[None])
 
     def _check(self) -> None:
