@@ -2,6 +2,7 @@
 
 from veil.control.adaptors import Playing, Predicting
 from veil.control.continuous.agent import SoftActorCritic
+from veil.control.continuous.objectives import InverseSoftQ, SoftBellman
 from veil.control.continuous.skill import Skill
 from veil.control.continuous.temperatures import FixedTemperature, LearnedTemperature
 from veil.control.imitation import Imitation, dagger
@@ -18,6 +19,7 @@ __all__ = [
     "FixedTemperature",
     "Hoped",
     "Imitation",
+    "InverseSoftQ",
     "KnownReward",
     "LearnedTemperature",
     "LinearPolicy",
@@ -28,6 +30,7 @@ __all__ = [
     "Predicting",
     "Skill",
     "SoftActorCritic",
+    "SoftBellman",
     "Solution",
     "SparseTransitions",
     "TableReward",

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from veil.parts.nets import MLP
 
 import veil
 from aiming import Aim, random_rows, trained
@@ -17,6 +16,7 @@ from veil.control import FixedTemperature, LearnedTemperature, SoftActorCritic
 from veil.control.continuous.learning import Playground
 from veil.control.continuous.networks import drawn
 from veil.control.continuous.transitions import Replay, Transitions
+from veil.parts.nets import MLP
 
 KEY = jax.random.key(0)
 SMALL = MLP((8,), "tanh")

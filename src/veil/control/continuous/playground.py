@@ -12,7 +12,7 @@ from veil.control.collecting import environment
 from veil.control.continuous.transitions import Transitions
 from veil.data.core.packages import needed
 from veil.model.scales import Scale
-from veil.units import Robust, Units
+from veil.units import Deviation, Units
 
 SHOWN = 10  # episodes whose mean return is shown
 
@@ -110,7 +110,7 @@ def units_of(first: Transitions, shown: Transitions | None, played: Playground) 
     """Observations by what was seen at first and what was demonstrated, actions by their bounds."""
     seen = np.concatenate([first.observation, *([] if shown is None else [shown.observation])])
     actions = Scale((played.low + played.high) / 2, (played.high - played.low) / 2)
-    return Units(actions, Robust()(seen, np.ones(len(seen)), None, False))
+    return Units(actions, Deviation()(seen, np.ones(len(seen)), None, False))
 
 
 def standard(rows: Transitions, units: Units) -> Transitions:

@@ -17,7 +17,6 @@ from veil.model.checks import random_key
 from veil.saved.registry import register
 from veil.units import Units, standardised
 
-
 for _choice in (Likeliest, LowNoise, Sample):
     register(_choice, name=f"veil.{_choice.__name__}")
 
