@@ -1,6 +1,10 @@
 """Learning-based control: each use is a choice of roles and a little glue."""
 
 from veil.control.adaptors import Playing, Predicting
+from veil.control.continuous.agent import SoftActorCritic
+from veil.control.continuous.objectives import InverseSoftQ, SoftBellman
+from veil.control.continuous.skill import Skill
+from veil.control.continuous.temperatures import FixedTemperature, LearnedTemperature
 from veil.control.imitation import Imitation, dagger
 from veil.control.kinds import kinds_apart
 from veil.control.linear_quadratic import LinearPolicy, LinearQuadratic, solve_linear_quadratic
@@ -14,9 +18,12 @@ __all__ = [
     "MDP",
     "DenseTransitions",
     "Fixed",
+    "FixedTemperature",
     "Hoped",
     "Imitation",
+    "InverseSoftQ",
     "KnownReward",
+    "LearnedTemperature",
     "LinearPolicy",
     "LinearQuadratic",
     "LinearReward",
@@ -25,6 +32,9 @@ __all__ = [
     "PlanningActor",
     "Playing",
     "Predicting",
+    "Skill",
+    "SoftActorCritic",
+    "SoftBellman",
     "Solution",
     "SparseTransitions",
     "TableReward",
