@@ -7,11 +7,12 @@ Then the dynamics are drawn anew, and the best there is to do for the reward tha
 is right is; a reward of actions says nothing of other dynamics, one of states does (section 7.1 of "Learning robust
 rewards with adversarial inverse reinforcement learning"). The actions themselves, copied, are the third line.
 
-    python recipes/reward_transfer.py                # a minute or two
+    python recipes/reward_transfer.py --out reward_transfer     # a minute or two
     python recipes/reward_transfer.py --quick
 """
 
 import argparse
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,10 @@ import veil
 from veil.control import MDP, TableReward, solve
 from veil.control.optimality import returned
 from veil.control.worlds.finite import random_problem, simulate
+from veil.report import style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--out", type=Path, default=Path("reward_transfer"), help="folder for the picture")
 parser.add_argument("--problems", type=int, default=20, help="pairs of worlds (default: 20)")
 parser.add_argument("--walks", type=int, default=2000, help="demonstrations of 50 steps each (default: 2000)")
 parser.add_argument("--quick", action="store_true", help="three pairs of worlds, few walks")
@@ -82,3 +85,19 @@ for name, each in found.items():
 console = Console(width=110)
 console.print(table)
 console.print(f"reward of states: off the true one by {np.mean(off):.3f} (root mean square, up to a constant)")
+
+arguments.out.mkdir(parents=True, exist_ok=True)
+rng = np.random.default_rng(0)
+with style.figure(2, panel=(3.6, 3.0), sharey=True) as (picture, panels):
+    for side, (panel, title) in enumerate(zip(panels, ("where it was found", "other dynamics"), strict=True)):
+        for place, each in enumerate(found.values()):
+            values = np.array(each)[:, side]
+            panel.plot(
+                place + rng.uniform(-0.15, 0.15, len(values)), values, "o", alpha=0.6, color=style.COLOURS[place]
+            )
+            panel.plot([place - 0.3, place + 0.3], [values.mean()] * 2, color=style.INK)
+        panel.set_xticks(range(len(found)), ["of states", "of states\nand actions", "copied\nactions"])
+        panel.axhline(0.0, color=style.GREY, linestyle=":")
+        style.label(panel, x=("reward", "what is acted for"), y=("of what can be gained", "share"), title=title)
+picture.savefig(arguments.out / "transfer.png")
+console.print(arguments.out / "transfer.png")
