@@ -79,12 +79,13 @@ def standard_errors(model: Any, data: Data | Stream | Any) -> Any:
 @eqx.filter_jit
 def _block(model: Any, at: Float[Array, " P"], block: Datum) -> tuple[Array, Array, Array]:
     back = ravel_pytree(trainable(model))[1]
+    weight = jnp.ones(len(block)) if block.weight is None else block.weight
 
     def value(at: Float[Array, " P"]) -> Float[Array, ""]:
         each = jax.vmap(eqx.combine(back(at), model).log_marginal)(block)
-        return block.weight @ jnp.where(block.weight > 0, each, 0.0)
+        return weight @ jnp.where(weight > 0, each, 0.0)
 
-    return jnp.sum(block.weight), *Newton().seen(value, at)[1:]
+    return jnp.sum(weight), *Newton().seen(value, at)[1:]
 
 
 def _summed(model: Any, at: Float[Array, " P"], data: Data | Stream) -> tuple[Any, np.ndarray, np.ndarray]:

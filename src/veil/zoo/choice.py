@@ -24,8 +24,8 @@ class ConditionalLogit(Enumerable, SecondOrder, Sized):
     "chooser": c [G], what is known of who chooses, and "available": [J], zero or False of what could not be chosen.
 
     * conditional logit: ``ConditionalLogit(attributes=3)`` (McFadden 1974)
-    * multinomial logit: ``ConditionalLogit(alternatives=4, chooser=2)``, where every alternative but the first (v_z0 = 0)
-      has a constant and weights of the chooser; with attributes it is the mixed form
+    * multinomial logit: ``ConditionalLogit(alternatives=4, chooser=2)``, where every alternative but the first has a
+      constant and weights of the chooser, v_z0 = 0; with attributes it is the mixed form
     * latent-class logit: ``ConditionalLogit(attributes=3, classes=2, key=key)``; of several classes c says who belongs
       to which, p(z | c) = softmax_z(u_zᵀ [1, c]) with u_0 = 0, and alternatives have constants (Greene & Hensher 2003)
 
