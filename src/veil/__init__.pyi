@@ -110,10 +110,12 @@ from .verbs.drawing import inference_data as inference_data
 from .verbs.forecasting import Forecast as Forecast
 from .verbs.forecasting import forecast as forecast
 from .verbs.inference import infer as infer
+from .verbs.information import standard_errors as standard_errors
 from .verbs.prediction import predict as predict
 from .verbs.prediction import sample as sample
 from .verbs.selection import select as select
 from .zoo.bayesian import BayesianNetwork as BayesianNetwork
+from .zoo.choice import ConditionalLogit as ConditionalLogit
 from .zoo.diffusion import Diffusion as Diffusion
 from .zoo.episodic import Episodic as Episodic
 from .zoo.factor import PPCA as PPCA

@@ -126,6 +126,10 @@ CASES = {
     "intent of one": plain(lambda: veil.LatentIntent(intent(TableReward(3)).problem, np.eye(3)), q.Bootstrap()),
     "intent of all": plain(lambda: veil.BayesianIntent(intent(TableReward(3)).problem, np.eye(3)), q.Bootstrap()),
     "goals": plain(lambda: intent(KnownReward(np.eye(3), (0.5, 2.0)), ends=[False, False, True]), q.Exact()),
+    "choices": plain(
+        lambda: veil.ConditionalLogit(attributes=2, alternatives=3, chooser=1, classes=2, key=jax.random.key(0)),
+        q.Exact(),
+    ),
     "episodes": lambda: started(veil.Episodic(veil.VAE(2, decoder=SMALL)), SEQUENCES),
     "episodes of a model": plain(lambda: episodic.EpisodicModel(CASES["vae"]().model), q.Bootstrap()),
     **{kind.__name__: plain(lambda kind=kind: kind(step_mixture()), q.Exact()) for kind in EPISODES},
