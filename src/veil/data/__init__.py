@@ -3,6 +3,7 @@
 from veil.data.bundled.examples import Example, available, bishop_inverse, load
 from veil.data.bundled.pendulum import pendulum
 from veil.data.core.arrays import Data
+from veil.data.core.choices import choices
 from veil.data.core.episodes import episodes, grouped, steps
 from veil.data.core.records import BadRecords, DataWarning
 from veil.data.core.windows import windows
@@ -27,6 +28,7 @@ __all__ = [
     "Stream",
     "available",
     "bishop_inverse",
+    "choices",
     "chunks",
     "episodes",
     "grouped",
