@@ -112,8 +112,8 @@ def run(options: common.Options) -> list[common.Case]:
     out.mkdir(parents=True, exist_ok=True)
     everybody = people.seats(1 if options.quick else None)
     learned = [seat for seat in everybody if not seat.held_out]
-    members, epochs = (2, 1) if options.quick else (6, 20)
-    model = people.policy(learned, jax.random.key(0), out, members, epochs)
+    smaller = {"members": 2, "epochs": 1} if options.quick else {}
+    model = people.policy(learned, jax.random.key(0), out, **smaller)
     scale = model[1]
     fold = people.FOLDS[0]
     first, rest = ([seat for seat in learned if (seat.pair in fold) == held] or learned for held in (True, False))

@@ -34,6 +34,8 @@ from veil.parts.nets import Dense
 from veil.report import style
 
 FOLDS = ((3, 19), (2, 22), (4, 18), (11, 16), (12, 20), (13, 15), (14, 17), (1, 10))  # pairs of persons, two each
+STRONG, WEAK = (0.5, 0.8, 0.8), (0.33, 0.65, 0.65)  # noise on what the three layers read
+KINDS = ((128, 20, STRONG),) * 6 + ((96, 15, WEAK),) * 4  # of members: width, epochs, noise
 
 
 # -- games ------------------------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ def data(some, scale):
     return veil.Data(together(some, "action")[:, None].astype(np.float32), evidence=scale(together(some, "seen")))
 
 
-def member(learned, fold, scale, key, epochs, folder=None, width=128, batch=256, spreads=(0.5, 0.8, 0.8)):
+def member(learned, fold, scale, key, epochs, folder, width, spreads, batch=256):
     """One network, from all pairs but those of the fold, which say when it was best."""
     rest = [seat for seat in learned if seat.pair not in fold]
     held_out = [seat for seat in learned if seat.pair in fold] or rest[:2]
@@ -176,11 +178,12 @@ def member(learned, fold, scale, key, epochs, folder=None, width=128, batch=256,
     )
 
 
-def policy(learned, key, out, members=6, epochs=20):
-    """(mixture, scale) of members that are each stopped by other pairs; what has been learned is kept in a folder."""
+def policy(learned, key, out, members=None, epochs=None):
+    """(mixture, scale) of members that each keep what was best on other pairs; ``out`` keeps what has been learned."""
     scale, fits = Scale(together(learned, "seen")), []
-    for i, fold in enumerate(FOLDS[:members]):
-        fits.append(member(learned, fold, scale, jax.random.fold_in(key, i), epochs, out / f"member-{i}"))
+    for i, (width, usual, spreads) in enumerate(KINDS[:members]):
+        folder, each = out / f"member-{i}", jax.random.fold_in(key, i)
+        fits.append(member(learned, FOLDS[i % len(FOLDS)], scale, each, epochs or usual, folder, width, spreads))
     return Members(tuple(fit.model for fit in fits)), scale
 
 
@@ -220,13 +223,15 @@ def main():
         "--out", type=Path, default=Path("overcooked_people"), help="folder of the picture, and of what was learned"
     )
     parser.add_argument("--quick", action="store_true", help="few games, few steps")
-    parser.add_argument("--members", type=int, default=6, help="networks of the mixture (default: 6)")
+    parser.add_argument(
+        "--members", type=int, default=len(KINDS), help=f"networks of the mixture (default: {len(KINDS)})"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default: 0)")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     everybody = seats(1 if arguments.quick else None)
     learned = [seat for seat in everybody if not seat.held_out]
-    members, epochs = (2, 1) if arguments.quick else (arguments.members, 20)
+    members, epochs = (2, 1) if arguments.quick else (arguments.members, None)
     model = policy(learned, jax.random.key(arguments.seed), arguments.out, members, epochs)
     table = Table(title="The next action of held-out pairs (nats an action)")
     for column in (
