@@ -192,6 +192,18 @@ def test_it_is_intent_with_a_horizon_of_one():
     np.testing.assert_allclose(veil.log_prob(one, walks), veil.log_prob(other, choices), atol=1e-6)
 
 
+def test_parameters_may_be_given():
+    attributes, chosen, _ = travellers(20)
+    known = veil.ConditionalLogit(weights=[[-0.006, -0.8, 2.0]])
+    worth = attributes @ [-0.006, -0.8, 2.0]
+    expected = worth[np.arange(20), chosen] - np.log(np.exp(worth).sum(1))
+    np.testing.assert_allclose(
+        veil.log_prob(known, veil.Data(chosen, {"attributes": attributes})), expected, rtol=1e-10
+    )
+    with pytest.raises(ValueError, match="expected 2 and 1 rows"):
+        veil.ConditionalLogit(weights=[[1.0], [2.0]], membership=np.zeros((2, 1)))
+
+
 def test_draws_are_as_often_as_they_say_and_never_of_what_is_not_there():
     fitted = veil.fit(
         veil.ConditionalLogit(attributes=3), veil.Data(travellers()[1], {"attributes": travellers()[0]}), key=KEY

@@ -57,8 +57,25 @@ class ConditionalLogit(Enumerable, SecondOrder, Sized):
         chooser: int = 0,
         classes: int = 1,
         key: PRNGKeyArray | None = None,
+        weights: Any = None,
+        constants: Any = None,
+        membership: Any = None,
     ) -> None:
-        """``attributes`` F; ``alternatives`` J, of which each has a constant (None: no constants); ``chooser`` G."""
+        """``attributes`` F; ``alternatives`` J, of which each has a constant (None: no constants); ``chooser`` G.
+
+        Or the parameters themselves, ``weights`` and what else there is: then numbers and ``key`` are not needed.
+        """
+        if weights is not None:
+            self.weights = jnp.asarray(weights)
+            kinds = len(self.weights)
+            self.constants = jnp.zeros((kinds, 0, 1)) if constants is None else jnp.asarray(constants)
+            self.membership = jnp.zeros((kinds - 1, 1)) if membership is None else jnp.asarray(membership)
+            if len(self.constants) != kinds or len(self.membership) != kinds - 1:
+                raise ValueError(
+                    f"constants, membership: expected {kinds} and {kinds - 1} rows, as weights are of {kinds} classes; "
+                    f"got {len(self.constants)} and {len(self.membership)}"
+                )
+            return
         for name, value in (("classes", classes), ("alternatives", alternatives)):
             if value is not None:
                 positive(name, value)
