@@ -96,8 +96,8 @@ class Playground:
                     f"recording: its {name} has {found} numbers, and that of the environment {expected}; record the "
                     "same environment"
                 )
-        slack = 1e-4 * (self.high - self.low)
-        if not np.all((shown.action >= self.low - slack) & (shown.action <= self.high + slack)):
+        slack, done = 1e-4 * (self.high - self.low), np.asarray(shown.action)
+        if not np.all((done >= self.low - slack) & (done <= self.high + slack)):
             raise ValueError("recording: expected actions between the environment's bounds; some are beyond them")
 
     def words(self, entropy: float) -> str:
