@@ -93,6 +93,28 @@ def test_a_linear_reward_of_one_kind(walked, veil):
     assert "one kind" in outcome.err
 
 
+def test_what_may_change_has_a_posterior_at_each_step(walked, veil):
+    words = "--world", walked / "map.txt", "--changes", "--steps", 30, "--out", walked / "changing"
+    assert veil("intent", "fit", walked / "walks.csv", *words).code == 0
+    veil("intent", "infer", walked / "changing", walked / "walks.csv", "--out", walked / "changing.csv", "-q")
+    found = rows(walked / "changing.csv")
+    assert len(found) == len(rows(walked / "walks.csv"))
+    assert {row["path"] for row in found} == {"A", "B"}
+    np.testing.assert_allclose([float(row["A"]) + float(row["B"]) for row in found], 1.0)
+
+
+def test_sub_goals_of_cooks(walked, veil):
+    words = "overcooked-cramped-room", "--world", "overcooked", "--out", walked / "cooks"
+    outcome = veil("intent", "fit", *words, "--steps", 2)
+    assert (outcome.code, "held-out pairs: -" in outcome.out) == (0, True), outcome.err
+    found = veil("intent", "infer", walked / "cooks", "overcooked-cramped-room", "--json").json
+    assert found["kinds"] == ["counter", "dish", "onion", "pot", "serve"]
+    assert len(found["episodes"]) == 32  # two players of 16 games
+    np.testing.assert_allclose(np.sum(found["episodes"][0]["posterior"], 1), 1.0, atol=1e-6)
+    assert "is of the kitchen" in veil("intent", "infer", walked / "cooks", "overcooked-coordination-ring").err
+    assert "--kinds: with --world overcooked" in veil("intent", "fit", *words, "--force", "--kinds", 2).err
+
+
 def test_a_world_of_tables_with_a_horizon(walked, veil):
     rng = np.random.default_rng(0)
     tables = {"probabilities": rng.dirichlet(np.ones(4), (4, 3)), "horizon": 6, "features": np.eye(4)[:, 1:]}
@@ -112,6 +134,8 @@ def test_a_world_of_tables_with_a_horizon(walked, veil):
         (("--reward", "table", "--rationalities", "1,2"), "it is of --reward goals"),
         (("--rationalities", "0,1"), "positive numbers"),
         (("--kinds", 2), "the kinds are the goals"),
+        (("--changes", "--reward", "table"), "have nothing to change"),
+        (("--world", "overcooked"), "with --world overcooked it is one of"),
         (("--episode", "who"), "has no column 'who'"),
         (("--world", "random"), "--reward goals: only of a map"),
         (("--world", "random", "--reward", "linear"), "need features"),

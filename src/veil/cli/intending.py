@@ -1,12 +1,13 @@
 """``veil intent``: what somebody wants, from what they did: ``fit`` learns it, ``infer`` tells it of each episode."""
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from veil.cli import fitting, options, people, runs, tables, worlds
+from veil.cli import cooking, fitting, options, people, runs, tables, worlds
 from veil.cli.program import COMMAND, Refusal, notes
 from veil.cli.running import Running
 from veil.cli.using import check_file, write_table
@@ -22,12 +23,16 @@ Decisions = Annotated[
     typer.Argument(
         metavar="DATA",
         help="A table with a row a decision: the columns state and action (numbers from 0), of a world with a horizon "
-        "step, too. veil solve --walks makes one.",
+        "step, too; veil solve --walks makes one. With --world overcooked: overcooked-cramped-room, ...",
     ),
 ]
 World = Annotated[
     str,
-    typer.Option("--world", metavar="WORLD", help="What is known: a map (.txt), tables (.npz), rooms: see veil solve."),
+    typer.Option(
+        "--world",
+        metavar="WORLD",
+        help="A map (.txt), tables (.npz), rooms, as in veil solve; or overcooked.",
+    ),
 ]
 Reward = Annotated[
     str,
@@ -38,6 +43,7 @@ Reward = Annotated[
     ),
 ]
 Kinds = Annotated[int, typer.Option("--kinds", help="How many kinds of people there may be.", min=1)]
+Changes = Annotated[bool, typer.Option("--changes", help="What somebody wants may change on the way.")]
 Rationalities = Annotated[
     str | None, typer.Option("--rationalities", help="Of goals, scales to infer with the goal: 0.3,1,3.")
 ]
@@ -54,7 +60,10 @@ File = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="A tabl
 Film = Annotated[
     Path | None, typer.Option("--film", metavar="FILE", help="Of a map, the belief as it sharpens: .gif or .mp4.")
 ]
-Which = Annotated[int, typer.Option("--filmed", help="Which episode of DATA the film shows, from 0.", min=0)]
+Which = Annotated[
+    int | None,
+    typer.Option("--filmed", help="Which episode of DATA (of overcooked: which game) it shows.", min=0),
+]
 
 
 @app.command("fit")
@@ -64,6 +73,7 @@ def fit(
     out: options.RunToMake,
     reward: Reward = "goals",
     kinds: Kinds = 1,
+    changes: Changes = False,
     rationalities: Rationalities = None,
     features: Features = None,
     hidden: Hidden = None,
@@ -89,9 +99,20 @@ def fit(
     veil intent fit walks.csv --world rooms --slip 0.1 --out runs/rooms  and  veil intent infer runs/rooms walks.csv
 
     People act soft-optimally for a reward (maximum causal entropy), and the fit maximises the likelihood of what they
-    did: inverse reinforcement learning. veil evaluate, log-prob, infer, report work on RUN, too.
+    did: inverse reinforcement learning. veil evaluate, log-prob, infer, report work on RUN, too. With --world
+    overcooked it learns which sub-goals (onion, pot, dish, serve, counter) cooks are after from their steps.
     """
     asked = {name: str(value) if isinstance(value, Path) else value for name, value in locals().items()}
+    if world == cooking.WORLD:
+        own = ("data", "world", "out", "steps", "seed", "force", "quiet")
+        usual = {name: option.default for name, option in signature(fit).parameters.items()}
+        for name, value in asked.items():
+            if name not in own and value != usual[name]:
+                raise Refusal(
+                    f"--{name}: with --world {world} everything but --steps and --seed is known; leave it out"
+                )
+        cooking.learn(data, out, steps, seed, force, quiet, asked)
+        return
     from veil.data.core.columns import suggestion
 
     if reward not in people.REWARDS:
@@ -103,6 +124,8 @@ def fit(
     ):
         if value is not None and reward not in where:
             raise Refusal(f"{option}: it is of --reward {' and '.join(where)}; leave it out for {reward}")
+    if changes and reward != "goals" and kinds == 1:
+        raise Refusal("--changes: people of one kind have nothing to change; see --kinds")
     if reward == "goals" and kinds > 1:
         raise Refusal("--kinds: with --reward goals the kinds are the goals; leave it out")
     if picture is not None and (picture.suffix != ".png" or not picture.parent.is_dir()):
@@ -120,7 +143,7 @@ def fit(
     with notes(quiet), jax.enable_x64(True):
         key, key_start, key_evaluate = jax.random.split(jax.random.key(seed), 3)
         opened = worlds.opened(world, discount, horizon, slip, seed)  # once more, in this precision
-        names, model = people.model(opened, reward, kinds, rationalities, features, hidden, key_start)
+        names, model = people.model(opened, reward, kinds, changes, rationalities, features, hidden, key_start)
         with waiting("reading", quiet):
             read, how, columns = people.read(data, model, state, action, weight, episode, time)
         people.check(read, opened.problem)
@@ -173,7 +196,7 @@ def infer(
     out: File = None,
     as_json: options.AsJson = False,
     film: Film = None,
-    filmed: Which = 0,
+    filmed: Which = None,
     query: options.OtherQuery = None,
     evidence: options.OtherEvidence = None,
     episode: options.OtherEpisode = None,
@@ -182,7 +205,8 @@ def infer(
 ) -> None:
     """What each episode's person wants: the exact posterior over goals, or kinds, given all that they did.
 
-    With --online after each decision, given what was done up to it, and log p of the decision given those before it.
+    With --online after each decision, given what was done up to it, and log p of the decision given those before it;
+    of what may change (--changes) without it, too, but given all that was done.
     """
     if out is not None:
         check_file(out, data)
@@ -192,26 +216,34 @@ def infer(
         raise Refusal(f"--film: the folder {film.parent} does not exist; create it first")
     import numpy as np
 
-    from veil.zoo.episodic import Episodes
+    from veil.model import OfSequences
+    from veil.saved import runs as saved
+    from veil.zoo.switching_intent import SwitchingIntent
 
+    if (saved.read(run).config["model"].get("options") or {}).get("world") == cooking.WORLD:
+        cooking.infer(run, data, out, as_json, film, filmed, quiet)
+        return
+    filmed = filmed or 0
     with runs.opened(run, quiet) as (opened, fit):
         kept = opened.config["model"].get("options") or {}
         if opened.model_name != "intent":
             raise Refusal(f"{run} is a {opened.model_name}, and no run of veil intent fit; use veil infer")
-        if not isinstance(fit.model, Episodes):
+        turns = isinstance(fit.model, SwitchingIntent)
+        if not isinstance(fit.model, OfSequences):
             raise Refusal("this run has people of one kind, so that there is nothing to infer; see veil report RUN")
         if film is not None and kept.get("map") is None:
             raise Refusal("--film: only a map has one; leave it out")
         from veil.verbs.inference import infer as deduce
 
         rows = runs.data(opened, data, query, evidence, False, False, episode, time)
-        people.check(rows, fit.model.model.problem)
+        people.check(rows, people.one(fit.model).problem)
         if film is not None and filmed >= len(rows):
             raise Refusal(f"--filmed: {data} has {len(rows)} episodes, numbered from 0; got {filmed}")
         known = runs.places(opened, data, False, episode, time)
         steps = deduce(fit, rows, filtered=True) if online or film is not None else None
         found = steps if online else deduce(fit, rows)
         assert found is not None
+    each_step = online or turns
     names = [str(each) for each in kept["kinds"]]
     mask = tables.mask_of(rows)
     there = np.ones(rows.query.shape[:2], bool) if mask is None else mask
@@ -219,19 +251,20 @@ def infer(
     if film is not None:
         _filmed(film, kept, names, rows, there, steps, filmed)
     if out is not None:
-        if online:
+        if each_step:
             columns = tables.inferred(found, mask, known)
             columns = [(names[int(name[6:])] if name.startswith("state_") else name, each) for name, each in columns]
         else:
             columns = [("sequence", episodes), *zip(names, np.asarray(found.probabilities).T, strict=True)]
             columns.append(("most_likely", found.most_likely))
-        columns = [(name, np.array(names)[each] if name == "most_likely" else each) for name, each in columns]
+        columns = [(name, np.array(names)[each] if name in ("most_likely", "path") else each) for name, each in columns]
         write_table(out, columns, quiet or as_json)
     if as_json:
-        typer.echo(json.dumps(_object(run, names, episodes, found, there, online), allow_nan=False))
+        typer.echo(json.dumps(_object(run, names, episodes, found, there, each_step), allow_nan=False))
         return
     if not quiet:
-        _said(names, episodes, found, there, online)
+        if out is None:
+            _said(names, episodes, found, there, each_step)
         if film is not None:
             typer.echo(f"film written to {film}")
 
@@ -253,9 +286,8 @@ def _found(model: Any, names: list[str], opened: worlds.Opened) -> list[str]:
     import numpy as np
 
     from veil.parts.rewards import KnownReward, LinearReward
-    from veil.zoo.episodic import Episodes
 
-    person = model.model if isinstance(model, Episodes) else model
+    person = people.one(model)
     shares = np.exp(np.asarray(person.logits) - np.logaddexp.reduce(np.asarray(person.logits)))
     lines = []
     if len(names) > 1:
@@ -278,9 +310,8 @@ def _drawn(path: Path, grid: Any, result: Any, names: list[str]) -> None:
     from veil.parts.decisions import expected_reward
     from veil.report import style
     from veil.report.grid_plots import walk
-    from veil.zoo.episodic import Episodes
 
-    person = result.model.model if isinstance(result.model, Episodes) else result.model
+    person = people.one(result.model)
     rewards = [np.asarray(expected_reward(grid.problem.transitions, each)) for each in person.reward.tables()]
     policies = np.exp(np.asarray(person.log_policies()))
     policies = policies if policies.ndim == 3 else policies[:, 0]
@@ -295,19 +326,25 @@ def _drawn(path: Path, grid: Any, result: Any, names: list[str]) -> None:
 # -- inferring ---------------------------------------------------------------------------------------------------------
 
 
-def _object(run: Path, names: list[str], episodes: Any, found: Any, there: Any, online: bool) -> dict[str, Any]:
+def _object(run: Path, names: list[str], episodes: Any, found: Any, there: Any, each_step: bool) -> dict[str, Any]:
     each = []
     for n, episode in enumerate(episodes.tolist()):
-        now = there[n] if online else ...
+        now = there[n] if each_step else ...
         entry = {"episode": episode, "posterior": found.probabilities[n][now].tolist()}
-        entry["most_likely"] = names[int(found.most_likely[n][there[n]][-1] if online else found.most_likely[n])]
-        if online:
+        entry["most_likely"] = names[int(found.most_likely[n][there[n]][-1] if each_step else found.most_likely[n])]
+        if found.log_likelihood is not None:
             entry["log_likelihood"] = found.log_likelihood[n][there[n]].tolist()
         each.append(entry)
-    return {"run": str(run), "kinds": names, "online": online, "unit": "nats", "episodes": each}
+    return {
+        "run": str(run),
+        "kinds": names,
+        "online": found.log_likelihood is not None,
+        "unit": "nats",
+        "episodes": each,
+    }
 
 
-def _said(names: list[str], episodes: Any, found: Any, there: Any, online: bool) -> None:
+def _said(names: list[str], episodes: Any, found: Any, there: Any, each_step: bool) -> None:
     """A table of a few episodes."""
     import numpy as np
     from rich.console import Console
@@ -318,9 +355,9 @@ def _said(names: list[str], episodes: Any, found: Any, there: Any, online: bool)
         table.add_column(name, justify="right")
     for n in range(min(len(episodes), 20)):
         count = int(np.sum(there[n]))
-        moments = sorted({1, max(1, count // 2), count}) if online else [count]
+        moments = sorted({1, max(1, count // 2), count}) if each_step else [count]
         for moment in moments:
-            now = found.probabilities[n][np.flatnonzero(there[n])[moment - 1]] if online else found.probabilities[n]
+            now = found.probabilities[n][np.flatnonzero(there[n])[moment - 1]] if each_step else found.probabilities[n]
             shares = [f"{share:.3f}" for share in now]
             table.add_row(str(episodes[n]), str(moment), *shares, names[int(np.argmax(now))])
     Console().print(table)

@@ -11,19 +11,28 @@ HIDDEN = "32,32"
 
 
 def model(
-    opened: worlds.Opened, reward: str, kinds: int, rationalities: Any, features: Any, hidden: Any, key: Any
+    opened: worlds.Opened,
+    reward: str,
+    kinds: int,
+    changes: bool,
+    rationalities: Any,
+    features: Any,
+    hidden: Any,
+    key: Any,
 ) -> tuple[list[str], Any]:
     """What the kinds are called, and the model."""
     from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableReward
     from veil.zoo.episodic import Episodic
     from veil.zoo.intent import Intent
+    from veil.zoo.switching_intent import SwitchingIntent
 
+    several: Any = SwitchingIntent if changes else Episodic
     problem, grid = opened.problem, opened.grid
     if reward == "goals":
         goals = opened.goals(grid.goals)
         scales = _numbers(rationalities)
         names = [goal if len(scales) == 1 else f"{goal} x {scale:g}" for goal in goals for scale in scales]
-        return names, Episodic(Intent(problem, KnownReward(grid.rewards(), scales)))
+        return names, several(Intent(problem, KnownReward(grid.rewards(), scales)))
     made: Any
     if reward == "table":
         made = TableReward(problem.states, kinds=kinds, key=key)
@@ -37,7 +46,7 @@ def model(
         )
     model = Intent(problem, made)
     names = [f"kind {k}" for k in range(kinds)]
-    return names, Episodic(model) if kinds > 1 else model
+    return names, several(model) if kinds > 1 else model
 
 
 def _features(opened: worlds.Opened, asked: str | None, placed: bool) -> Any:
@@ -78,10 +87,10 @@ def read(
 ) -> tuple[Any, Any, Any]:
     """The decisions, how they are sequences (None: rows), and the columns asked for."""
     from veil.cli import reading
-    from veil.zoo.episodic import Episodes
+    from veil.model import OfSequences
 
     columns = reading.names(action, "--action"), reading.names(state, "--state")
-    if not isinstance(model, Episodes):
+    if not isinstance(model, OfSequences):
         if time is not None:
             raise Refusal("--time: people of one kind decide row by row; leave it out")
         return reading.open_data(source, *columns, weight), None, columns
@@ -120,13 +129,27 @@ def check(data: Any, problem: Any) -> None:
                 )
 
 
+def one(model: Any) -> Any:
+    """The ``Intent`` of a single decision that a model of episodes, or of decisions, is made of."""
+    from veil.zoo.episodic import Episodes
+    from veil.zoo.switching_intent import SwitchingIntent
+
+    if isinstance(model, SwitchingIntent):
+        return model.intent
+    return model.model if isinstance(model, Episodes) else model
+
+
 def begun(model: Any, data: Any, key: Any, quiet: bool) -> Any:
     """The model to start from: kinds whose rewards are unknown begin with a group of episodes each."""
     from veil.control.kinds import kinds_apart
+    from veil.model import OfSequences
     from veil.parts.rewards import KnownReward
-    from veil.zoo.episodic import Episodes, Episodic
+    from veil.zoo.episodic import Episodic
+    from veil.zoo.switching_intent import SwitchingIntent
 
-    if not isinstance(model, Episodes) or isinstance(model.model.reward, KnownReward):
+    person = one(model)
+    if not isinstance(model, OfSequences) or isinstance(person.reward, KnownReward):
         return model
     with waiting("telling kinds apart", quiet):
-        return Episodic(kinds_apart(model.model, data, key=key))
+        apart = kinds_apart(person, data, key=key)
+    return SwitchingIntent(apart) if isinstance(model, SwitchingIntent) else Episodic(apart)

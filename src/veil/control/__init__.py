@@ -1,6 +1,7 @@
 """Learning-based control: each use is a choice of roles and a little glue."""
 
 from veil.control.adaptors import Playing, Predicting
+from veil.control.continuous.adversarial import Adversarial
 from veil.control.continuous.agent import SoftActorCritic
 from veil.control.continuous.objectives import InverseSoftQ, SoftBellman
 from veil.control.continuous.skill import Skill
@@ -16,6 +17,7 @@ from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableRew
 
 __all__ = [
     "MDP",
+    "Adversarial",
     "DenseTransitions",
     "Fixed",
     "FixedTemperature",

@@ -111,7 +111,7 @@ def test_its_maximum_is_maximum_causal_entropy(temperature):
     expert = np.exp(np.asarray(solve(problem, temperature).log_policy))
     other = np.random.default_rng(1).dirichlet(np.ones(ACTIONS), STATES)
     rows = listed(problem, expert, other)
-    table = fitted(InverseSoftQ(alpha, everywhere=False, slowly=False), rows, temperature)
+    table = fitted(InverseSoftQ(alpha, everywhere=False), rows, temperature)
     reward = rewards(problem, table, temperature)
     solution = solve(problem.rewarded(reward), temperature)
     np.testing.assert_allclose(solution.action_values, table, atol=1e-6)
@@ -119,7 +119,7 @@ def test_its_maximum_is_maximum_causal_entropy(temperature):
     np.testing.assert_allclose(mine, theirs * (1 - reward / (2 * alpha)), atol=1e-6)
     assert np.abs(reward).max() > 0.1, "the bound takes something"
     # whatever rows there are beside the expert's: V telescopes
-    again = fitted(InverseSoftQ(alpha, everywhere=False, slowly=False), listed(problem, expert), temperature)
+    again = fitted(InverseSoftQ(alpha, everywhere=False), listed(problem, expert), temperature)
     np.testing.assert_allclose(again, table, atol=1e-6)
 
 
@@ -132,7 +132,7 @@ def test_of_all_transitions_rewards_are_the_difference_of_visits():
     rows = listed(problem, expert, other)
     distance = []
     for alpha in (1.0, 30.0):
-        reward = rewards(problem, fitted(InverseSoftQ(alpha, slowly=False), rows, 1.0), 1.0)
+        reward = rewards(problem, fitted(InverseSoftQ(alpha), rows, 1.0), 1.0)
         found = solve(problem.rewarded(reward), 1.0)
         theirs, every = visited(problem, expert), (visited(problem, expert) + visited(problem, other)) / 2
         np.testing.assert_allclose(found.visits, theirs - reward * every / (2 * alpha), atol=1e-6)
@@ -148,7 +148,7 @@ def test_an_end_is_an_absorbing_state_like_any_other(everywhere):
     problem = world(ends=ends, following=following)
     rng = np.random.default_rng(2)
     policy, table = rng.dirichlet(np.ones(ACTIONS), STATES), jnp.asarray(rng.normal(size=(STATES, ACTIONS)))
-    objective = InverseSoftQ(0.7, everywhere, slowly=False)
+    objective = InverseSoftQ(0.7, everywhere)
     ended, seen = listed(problem, policy, policy, ends=ends), listed(problem, policy, policy)
 
     def as_state(value):

@@ -254,10 +254,19 @@ def test_transitions_say_how_an_episode_was_over_and_never_reach_into_the_next(t
     np.testing.assert_array_equal(goes_on, [True, True, False, True, True, False])
 
 
+class Shown(Aim):
+    """The same, which shows something else."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.observation_space = gymnasium.spaces.Dict(parts)
+
+
 @pytest.mark.parametrize(
     ("env", "options", "error", "words"),
     [
-        ("CartPole-v1", {}, ValueError, r"env: expected actions that are real numbers .* got Discrete\(2\)"),
+        ("CartPole-v1", {}, ValueError, r"env: expected actions that are a vector .* got Discrete\(2\)"),
+        (lambda: Shown({"eye": Aim.observation_space}), {}, ValueError, r"env: expected observations .* got Dict"),
         ("Nothing-v0", {}, ValueError, r"env: .*Nothing"),
         (3, {}, TypeError, r"env: expected a name"),
         (Aim, {"steps": 10}, ValueError, r"steps: expected more than the 1000 random ones"),

@@ -35,7 +35,8 @@ class SoftActorCritic(Learner):
 
     ``critics`` of them learn side by side, of which the least is believed; V̄ is of a slow copy, which a share of
     ``follow`` a step takes after them. ``trunk`` is the network of all. ``rate``: Adam's; ``policy_rate`` that of the
-    policy (None: the same). Haarnoja et al. 2018, "Soft actor-critic algorithms and applications".
+    policy (None: the same). In an environment it learns from the ``newest`` transitions (None: from all that are kept).
+    Haarnoja et al. 2018, "Soft actor-critic algorithms and applications".
 
     >>> agent = SoftActorCritic(trunk=MLP((8,)))
     >>> zeros = jnp.zeros
@@ -54,6 +55,7 @@ class SoftActorCritic(Learner):
     rate: float = eqx.field(static=True, default=1e-3)
     policy_rate: float | None = eqx.field(static=True, default=None)
     follow: float = eqx.field(static=True, default=0.005)
+    newest: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if not 0 < self.discount < 1:

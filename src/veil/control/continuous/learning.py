@@ -22,7 +22,12 @@ from veil.units import Units
 class Learner(eqx.Module):
     """Something that learns to act from transitions. Its steps are pure: jit, scan and vmap them."""
 
-    discount: eqx.AbstractVar[float]
+    newest: eqx.AbstractVar[int | None]  # of how many of the last own transitions it learns; None: of all
+
+    @property
+    @abstractmethod
+    def discount(self) -> float:
+        """γ of a step."""
 
     @property
     @abstractmethod
@@ -151,7 +156,7 @@ def _learned(
 
     def step(arrays: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Any]]:
         key_own, key_shown, key_step = jax.random.split(key, 3)
-        batch = replay.drawn(key_own, own)
+        batch = replay.drawn(key_own, own, learner.newest)
         if shown is not None:
             places = jax.random.randint(key_shown, (batch_size - own,), 0, len(shown.reward))
             batch = batch.together(jax.tree.map(lambda leaf: leaf[places], shown))

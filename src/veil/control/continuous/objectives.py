@@ -62,15 +62,11 @@ class InverseSoftQ(CriticObjective):
     An episode that ended goes on in an absorbing state whose value, and so whose reward, is learned like any other
     (``ended``): for 1 / (1 - γ) discounted steps it counts γ / (1 - γ) times the last one. Taken for zero it would say,
     by the sign that rewards happen to have, that to end is good or bad. What was cut off went on.
-
-    ``slowly``: V(o') is that of the slow critics and has no gradient, as in temporal differences: not the gradient of
-    the above, and what is learned from episodes gets there sooner.
     """
 
     imitates: ClassVar[bool] = True
     bound: float = eqx.field(static=True, default=0.5)
     everywhere: bool = eqx.field(static=True, default=True)
-    slowly: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self) -> None:
         if not self.bound > 0:
@@ -79,8 +75,7 @@ class InverseSoftQ(CriticObjective):
     def __call__(self, values: Values, batch: Transitions, discount: float) -> Float[Array, ""]:
         stays = jnp.where(batch.terminated, discount / (1.0 - discount), 0.0)
         reward_there = (1.0 - discount) * values.ended
-        ahead = values.slow if self.slowly else values.ahead
-        after = discount * jnp.where(batch.terminated, values.ended, ahead)
+        after = discount * jnp.where(batch.terminated, values.ended, values.ahead)
         reward = values.chosen - after
         earned = batch.mean(reward + stays * reward_there, batch.demonstrated)
         soft_return = batch.mean(values.here - after + stays * reward_there)

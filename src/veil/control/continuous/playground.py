@@ -28,16 +28,16 @@ def opened(env: Any) -> Iterator[Any]:
         raise TypeError(f"env: expected a name, a Gymnasium environment or a function that makes one; got a {came}")
     try:
         box, seen, done = gymnasium.spaces.Box, world.observation_space, world.action_space
-        real = isinstance(done, box) and np.issubdtype(done.dtype, np.floating)
+        real = isinstance(done, box) and np.issubdtype(done.dtype, np.floating) and len(done.shape) == 1
         if not real or not np.all(np.isfinite(done.low) & np.isfinite(done.high) & (done.low < done.high)):
             raise ValueError(
-                f"env: expected actions that are real numbers between finite bounds (a Box); got {done}. Finite "
-                "problems are solved by veil.control.solve; choices are imitated by any model with a categorical head"
+                f"env: expected actions that are a vector of real numbers between finite bounds (a Box); got {done}. "
+                "Finite problems are solved by veil.control.solve; choices are imitated, by categorical heads"
             )
-        if not isinstance(seen, box) or (np.issubdtype(seen.dtype, np.uint8) and len(seen.shape) > 2):
+        if not isinstance(seen, box) or len(seen.shape) != 1:
             raise ValueError(
-                f"env: expected observations that are one array of numbers (a Box), no images; got {seen}. Put a "
-                "dictionary's side by side with gymnasium.wrappers.FlattenObservation"
+                f"env: expected observations that are a vector of numbers (a Box); got {seen}. A dictionary's are put "
+                "side by side by gymnasium.wrappers.FlattenObservation"
             )
         yield world
     finally:
@@ -46,12 +46,12 @@ def opened(env: Any) -> Iterator[Any]:
 
 
 class Playground:
-    """Steps of one environment, episode after episode, in its units; observations and actions laid flat."""
+    """Steps of one environment, episode after episode, in its units."""
 
     def __init__(self, world: Any, rng: np.random.Generator) -> None:
         self.world, self.rng = world, rng
-        self.low, self.high = (np.ravel(end) for end in (world.action_space.low, world.action_space.high))
-        self.observations = int(np.prod(world.observation_space.shape))
+        self.low, self.high = world.action_space.low, world.action_space.high
+        (self.observations,) = world.observation_space.shape
         self.returns: list[float] = []
         self.ends: list[int] = []
         self._count, self._total, self._seen = 0, 0.0, self._begun()
@@ -61,10 +61,10 @@ class Playground:
         return self._count
 
     def _begun(self) -> np.ndarray:
-        return self._flat(self.world.reset(seed=int(self.rng.integers(2**31)))[0])
+        return self._finite(self.world.reset(seed=int(self.rng.integers(2**31)))[0])
 
-    def _flat(self, observation: Any) -> np.ndarray:
-        found = np.asarray(observation, np.float32).ravel()
+    def _finite(self, observation: Any) -> np.ndarray:
+        found = np.array(observation, np.float32)
         if not np.all(np.isfinite(found)):
             raise ValueError(f"env: expected finite observations; got {found} at step {self._count}")
         return found
@@ -75,8 +75,8 @@ class Playground:
         space = self.world.action_space
         for _ in range(count):
             action = np.clip(act(self._seen), self.low, self.high).astype(space.dtype)
-            observation, reward, terminated, truncated, _ = self.world.step(action.reshape(space.shape))
-            following = self._flat(observation)
+            observation, reward, terminated, truncated, _ = self.world.step(action)
+            following = self._finite(observation)
             each.append((self._seen, action, np.float32(reward), following, bool(terminated), False))
             self._count, self._total, self._seen = self._count + 1, self._total + float(reward), following
             if terminated or truncated:
@@ -96,8 +96,8 @@ class Playground:
                     f"recording: its {name} has {found} numbers, and that of the environment {expected}; record the "
                     "same environment"
                 )
-        slack = 1e-4 * (self.high - self.low)
-        if not np.all((shown.action >= self.low - slack) & (shown.action <= self.high + slack)):
+        slack, done = 1e-4 * (self.high - self.low), np.asarray(shown.action)
+        if not np.all((done >= self.low - slack) & (done <= self.high + slack)):
             raise ValueError("recording: expected actions between the environment's bounds; some are beyond them")
 
     def words(self, entropy: float) -> str:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.control.actors import Actor
 from veil.control.choices import Choice, Likeliest, LowNoise, Sample
-from veil.control.continuous.networks import Critic, Learnt, drawn
+from veil.control.continuous.networks import Critic, Judge, Learnt, drawn
 from veil.control.policies import Policy
 from veil.model import Model
 from veil.model.checks import random_key
@@ -33,6 +33,7 @@ class Skill(Actor):
     policy: Model
     critics: tuple[Critic, ...]
     units: Units
+    judge: Judge | None
     temperature: Float[Array, ""]
     discount: float = eqx.field(static=True)
     choose: Choice
@@ -44,7 +45,7 @@ class Skill(Actor):
         """Of what was learnt in standardised ``units``."""
         policy, temperature = standardised(learnt.policy, units), jnp.exp(learnt.log_temperature)
         played = np.asarray(returns, np.float32), np.asarray(steps, np.int64)
-        return Skill(policy, learnt.critics, units, temperature, discount, LowNoise(0.0), *played)
+        return Skill(policy, learnt.critics, units, learnt.judge, temperature, discount, LowNoise(0.0), *played)
 
     def init(self, key: PRNGKeyArray) -> tuple[()]:
         return ()
@@ -75,11 +76,14 @@ class Skill(Actor):
         terminated: bool = False,
         draws: int = 64,
     ) -> Float[Array, ""]:
-        """r(o, a, o') = Q(o, a) - γ V(o'): what an actor that acts by these values must be after.
+        """r(o, a, o') = Q(o, a) - γ V(o'): what an actor that acts by these values must be after; of a judge, g(o, a).
 
-        In expectation over o' the soft Bellman equation read backwards; of ``inverse_soft_q`` the reward that was
+        In expectation over o' the soft Bellman equation read backwards; with ``InverseSoftQ()`` the reward that was
         recovered, in which shaping is not told from reward. Garg et al. 2021, section 3.2.
         """
+        if self.judge is not None:
+            seen, done = self.units.given(jnp.asarray(observation)), self.units.asked(jnp.asarray(action))
+            return self.temperature * self.judge.rewarded(seen, done)
         if terminated:
             after = jnp.mean(jnp.stack([critic.ended for critic in self.critics]))
         else:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Float, Int
@@ -24,9 +25,9 @@ from veil.data import Data
 from veil.data.bundled.overcooked import KITCHENS, THINGS, Kitchen, Trial
 from veil.host.films import write_film
 from veil.learning.fitting import fit
-from veil.learning.result import Fit
 from veil.parts.decisions import MDP, SparseTransitions
 from veil.parts.rewards import KnownReward
+from veil.saved.registry import register
 from veil.verbs.inference import infer
 from veil.zoo.intent import Intent
 from veil.zoo.switching_intent import SwitchingIntent
@@ -99,16 +100,24 @@ def problem(kitchen: Kitchen) -> tuple[MDP, Int[np.ndarray, " K"], Float[np.ndar
     return MDP(SparseTransitions(following), start=start, ends=ends, discount=DISCOUNT), cells, rewards
 
 
-@dataclass(frozen=True)
-class Subgoals:
-    """A model of errands in a kitchen for each object in hand (a place in ``fits``; None: no errand with it was seen).
+@register(name="veil.Subgoals")
+class Subgoals(eqx.Module):
+    """Models of errands in a kitchen, one for each object in hand (None: no errand with it was seen).
 
-    ``cells`` [K]: the sub-goals.
+    ``name``: the kitchen's; its cells that can be faced are the sub-goals.
     """
 
-    kitchen: Kitchen
-    cells: Int[np.ndarray, " K"]
-    fits: tuple[Fit | None, ...]
+    name: str = eqx.field(static=True)
+    models: tuple[SwitchingIntent | None, ...]
+
+    @property
+    def kitchen(self) -> Kitchen:
+        return KITCHENS[self.name]
+
+    @property
+    def cells(self) -> Int[np.ndarray, " K"]:
+        """The sub-goals."""
+        return problem(self.kitchen)[1]
 
     @property
     def kinds(self) -> np.ndarray:
@@ -117,10 +126,10 @@ class Subgoals:
 
     def base(self, held: int) -> Float[np.ndarray, " K"]:
         """How common each cell is with an object in hand, before a step is seen."""
-        found = self.fits[held]
+        found = self.models[held]
         if found is None:
             return np.full(len(self.cells), 1.0 / len(self.cells))
-        return np.asarray(jax.nn.softmax(found.model.intent.logits))
+        return np.asarray(jax.nn.softmax(found.intent.logits))
 
     def belief(self, trial: Trial, player: int) -> Float[np.ndarray, "T1 K"]:
         """p(sub-goal | all steps before) at every state of a game, exact and online: nothing is read of what follows.
@@ -133,7 +142,7 @@ class Subgoals:
         for kind in range(len(THINGS)):
             known[held == kind] = self.base(kind)
             some = [each for each in every if each.held == kind]
-            model = self.fits[kind]
+            model = self.models[kind]
             if model is None or not some:
                 continue
             after = infer(model, observed(some), filtered=True).probabilities
@@ -155,10 +164,10 @@ def observed(some: Sequence[Errand]) -> Data:
     return Data(table[0], evidence=table[1], mask=there)
 
 
-def learn(games: Sequence[Trial], *, key: Any, steps: int = 150) -> Subgoals:
+def learn(games: Sequence[Trial], *, key: Any, steps: int = 150, progress: bool | None = None) -> Subgoals:
     """A ``SwitchingIntent`` for each object in hand, by maximum likelihood of the steps of all players of some games.
 
-    ``games``: of one kitchen. ``steps``: of the fit for each object in hand.
+    ``games``: of one kitchen. ``steps``: of the fit for each object in hand; ``progress`` as in ``veil.fit``.
 
     Raises:
         ValueError: no games, or those of several kitchens.
@@ -168,16 +177,17 @@ def learn(games: Sequence[Trial], *, key: Any, steps: int = 150) -> Subgoals:
     names = {game.kitchen for game in games}
     if len(names) != 1:
         raise ValueError(f"games: expected those of one kitchen; got games in {sorted(names) or 'none'}")
-    kitchen = KITCHENS[names.pop()]
-    decisions, cells, rewards = problem(kitchen)
+    name = names.pop()
+    decisions, _, rewards = problem(KITCHENS[name])
     every = [each for game in games for player in range(2) for each in errands(game, player)]
-    fits: list[Fit | None] = []
+    models: list[SwitchingIntent | None] = []
     for held in range(len(THINGS)):
         some = [each for each in every if each.held == held]
         model = SwitchingIntent(Intent(decisions, KnownReward(2.0 * rewards)))
         adam = optax.adam(optax.cosine_decay_schedule(1e-1, steps))
-        fits.append(fit(model, observed(some), key=key, steps=steps, optimiser=adam) if some else None)
-    return Subgoals(kitchen, cells, tuple(fits))
+        learned = fit(model, observed(some), key=key, steps=steps, optimiser=adam, progress=progress) if some else None
+        models.append(None if learned is None else learned.model)
+    return Subgoals(name, tuple(models))
 
 
 def film(model: Subgoals, trial: Trial, path: Path, steps: Sequence[int] | None = None, *, rate: int = 7) -> None:
