@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import common
+import jax
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
+import overcooked_people as people
 
 WIDTH, WINDOW, BEFORE, BATCH = 128, 200, 30, 16
 
@@ -49,8 +51,8 @@ class Reader:
         states, _ = net["unit"](read)
         return torch.log_softmax(net["out"](torch.cat([net["drop"](states), read], -1)), -1)
 
-    def scored(self, some: Any) -> list[np.ndarray]:
-        """log p(action) [T] of every seat."""
+    def log_policies(self, some: Any) -> list[np.ndarray]:
+        """log p(every action | so far) [T, 6] of every seat."""
         import torch
 
         self.parts.eval()
@@ -58,7 +60,7 @@ class Reader:
             found = []
             for seat in some:
                 logs = self.log_probs(torch.from_numpy(self.scale(seat.seen))[None])[0].numpy()
-                found.append(logs[np.arange(len(logs)), seat.action])
+                found.append(logs)
         self.parts.train()
         return found
 
@@ -81,7 +83,7 @@ class Reader:
                 torch.nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
                 tool.step()
                 falling.step()
-            value = -float(np.mean(np.concatenate(self.scored(held_out))))
+            value = people.nats(held_out, people.chosen(held_out, self.log_policies(held_out)))
             print(f"overcooked: GRU, epoch {epoch}: {value:.4f} on held-out pairs to learn from", file=sys.stderr)
             if value < best:
                 best, kept = value, {name: each.clone() for name, each in self.parts.state_dict().items()}
@@ -105,9 +107,6 @@ class Reader:
 
 def run(options: common.Options) -> list[common.Case]:
     """A case a kitchen."""
-    import jax
-    import overcooked_people as people
-
     out = options.out or Path("overcooked_people")
     out.mkdir(parents=True, exist_ok=True)
     everybody = people.seats(1 if options.quick else None)
@@ -125,12 +124,15 @@ def run(options: common.Options) -> list[common.Case]:
         last = sorted({seat.pair for seat in shown})[-2:]
         kept, others = ([seat for seat in shown if (seat.pair in last) == held] or shown for held in (True, False))
         of_one = Reader(people.Scale(people.together(others, "seen"))).learn(others, kept, 1 if options.quick else 30)
-        ours = people.scored(model, here)
+        logs, shared = people.log_policies(model, here), of_all.log_policies(here)
+        ours = people.chosen(here, people.personal(here, logs))
         theirs = {
             "counts": people.counts(shown, here),
-            "GRU of this kitchen": of_one.scored(here),
-            "GRU of all kitchens": of_all.scored(here),
+            "GRU of this kitchen": people.chosen(here, of_one.log_policies(here)),
+            "GRU of all kitchens": people.chosen(here, shared),
         }
+        without = people.chosen(here, logs)
+        lent = people.chosen(here, people.personal(here, shared))
         value, peers, details = people.nats(here, ours), {}, {"games": len(here) // 2}
         for name, logs in theirs.items():
             whole, active = (people.gain(here, ours, logs, part) for part in (False, True))
@@ -141,6 +143,13 @@ def run(options: common.Options) -> list[common.Case]:
             details[f"gain over {name}, not to stay"] = [round(each, 4) for each in active]
             details[f"{name}, not to stay"] = round(people.nats(here, logs, True), 4)
         details["ours, not to stay"] = round(people.nats(here, ours, True), 4)
+        details["ours without the person's latent: all, not to stay"] = [
+            round(people.nats(here, without, part), 4) for part in (False, True)
+        ]
+        details["GRU of all kitchens with our latent of a person: all, not to stay"] = [
+            round(people.nats(here, lent, part), 4) for part in (False, True)
+        ]
+        details["gain over that"] = [round(each, 4) for each in people.gain(here, ours, lent)]
         cases.append(common.Case(kitchen, "an action of held-out pairs", "nats", value, None, peers, details))
     return cases
 
