@@ -219,3 +219,14 @@ def test_a_linear_equation_is_solved_where_it_is_not_flat(x64):
     np.testing.assert_allclose(solved(jnp.asarray(matrix), jnp.asarray(right)), expected, rtol=1e-10)
     flat = np.array([[1.0, -1.0], [-1.0, 1.0]])
     np.testing.assert_allclose(flat @ solved(jnp.asarray(flat), jnp.array([0.3, -0.3])), [0.3, -0.3], rtol=1e-10)
+
+
+@pytest.mark.parametrize("curvature", CURVATURES[:2], ids=["newton", "quasi-newton"])
+def test_restarts_run_side_by_side(x64, curvature):
+    """Each as if alone, and the likeliest is kept, though they end after different numbers of steps."""
+    rng = np.random.default_rng(7)
+    data = veil.Data(np.concatenate([rng.normal(-3.0, 1.0, (60, 1)), rng.normal(3.0, 0.5, (40, 1))]))
+    fit = veil.fit(veil.Mixture(components=2), data, key=KEY, restarts=3, optimiser=curvature)
+    em = veil.fit(veil.Mixture(components=2), data, key=KEY, restarts=3, tolerance=1e-12)
+    np.testing.assert_allclose(fit.history.restarts.max(), veil.evaluate(fit, data).log_likelihood_per_datum, atol=1e-8)
+    np.testing.assert_allclose(fit.history.value[-1], em.history.value[-1] - em.history.penalty[-1], atol=1e-4)

@@ -279,10 +279,10 @@ def soft_values(
 def log_policy_at(
     problem: MDP, reward: Float[Array, "S A"], state: Int[Array, ""], step: Int[Array, ""] | None
 ) -> Float[Array, " A"]:
-    """log π(a | s) of one decision: from the values [H, S] alone, whose policy would be A times as many numbers."""
+    """log π(a | s) of one decision: from the values [H + 1, S] alone, whose policy would be A times as many numbers."""
     values, _ = soft_values(problem, reward)
-    ahead, place = (values, (state,)) if step is None else (values[1:], (step, state))
-    return jax.nn.log_softmax(reward[state] + problem.discount * problem.transitions.expected_at(ahead, place))
+    place = (state,) if step is None else (step + 1, state)  # no slice of the values, which would be a copy
+    return jax.nn.log_softmax(reward[state] + problem.discount * problem.transitions.expected_at(values, place))
 
 
 def messages(
