@@ -38,7 +38,9 @@ parser.add_argument("--out", type=Path, default=Path("inverse_pendulum"), help="
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="repetitions (default: 0 1 2)")
 parser.add_argument("--demonstrations", type=int, default=10, help="episodes of the expert (default: 10)")
 parser.add_argument("--centre", action="store_true", help="the expert does not draw, and shows what it mostly does")
-parser.add_argument("--only", nargs="+", default=(), help="of inverse adversarial cloning (default: all)")
+parser.add_argument(
+    "--only", nargs="+", choices=("inverse", "adversarial", "cloning"), help="some of the learners (default: all)"
+)
 parser.add_argument("--quick", action="store_true", help="some hundred steps, two episodes, one repetition")
 arguments = parser.parse_args()
 WORLD, SMALL = "Pendulum-v1", veil.MLP((64, 64), "relu")
@@ -77,13 +79,6 @@ learners = {
     "cloning, squashed normal": ("cloning", by_likelihood),
     "cloning, least squares": ("cloning", by_squares),
 }
-chosen = {name: learn for name, (kind, learn) in learners.items() if not arguments.only or kind in arguments.only}
-
-
-def timed(make):
-    begin = time.perf_counter(), time.process_time()
-    made = make()
-    return made, time.perf_counter() - begin[0], time.process_time() - begin[1]
 
 
 def follows(seen):
@@ -107,28 +102,34 @@ for column in ("who", "seed", "mean return", "standard error", "minutes", "of a 
     table.add_column(column, justify="left" if column == "who" else "right")
 curves: dict[str, list] = {}
 found: dict[str, veil.Actor] = {}
+
+
+def judge(name, seed, make):
+    """Make an actor, let it play, and write down how it went."""
+    begin = time.perf_counter(), time.process_time()
+    actor = make()
+    wall, processor = (time.perf_counter() - begin[0]) / 60, (time.process_time() - begin[1]) / 60
+    result = trials(WORLD, actor, judged, seed=1000).as_dict()
+    numbers = result["return_mean"], result["return_standard_error"], wall, processor
+    table.add_row(name, str(seed), *(f"{number:.1f}" for number in numbers))
+    print("{}, seed {}: {:.1f} ± {:.1f}, {:.1f} minutes".format(name, seed, *numbers), flush=True)
+    found.setdefault(name, actor)
+    if isinstance(actor, veil.control.Skill):
+        curves.setdefault(name, []).append((actor.steps, actor.returns))
+    return actor
+
+
 for seed in seeds:
     keys = jax.random.split(jax.random.key(seed), 1 + len(learners))
-    place = arguments.out / f"demonstrations_{seed}{'_centre' if arguments.centre else ''}"
-    wise = timed(lambda key=keys[0]: expert.learn(WORLD, steps, key=key, **playing))
-    actor = replace(wise[0], choose=veil.LowNoise(0.0) if arguments.centre else veil.Sample())
-    recording = veil.collect(WORLD, shown, out=place, seed=seed, policy=actor, force=True)
+    wise = judge("expert", seed, lambda key=keys[0]: expert.learn(WORLD, steps, key=key, **playing))
+    showing = replace(wise, choose=veil.LowNoise(0.0) if arguments.centre else veil.Sample())
+    recording = veil.collect(WORLD, shown, out=arguments.out / f"shown_{seed}", seed=seed, policy=showing, force=True)
     returns = np.array([episode.rewards.sum() for episode in recording.episodes])
-    table.add_row("demonstrations", str(seed), f"{returns.mean():.1f}", f"{returns.std() / np.sqrt(shown):.1f}", "", "")
-    rows = {"expert": wise}
-    for key, name in zip(keys[1:], learners, strict=True):
-        if name in chosen:
-            rows[name] = timed(lambda key=key, learn=chosen[name], recording=recording: learn(recording, key))
-    for name, (actor, wall, processor) in rows.items():
-        result = trials(WORLD, actor, judged, seed=1000).as_dict()
-        numbers = result["return_mean"], result["return_standard_error"]
-        table.add_row(name, str(seed), *(f"{number:.1f}" for number in (*numbers, wall / 60, processor / 60)))
-        print(f"{name}, seed {seed}: {numbers[0]:.1f} ± {numbers[1]:.1f}, {wall / 60:.1f} minutes", flush=True)
-        found.setdefault(name, actor)
-        if isinstance(actor, veil.control.Skill):
-            curves.setdefault(name, []).append((actor.steps, actor.returns))
-    if "inverse soft Q" in rows:
-        veil.save(arguments.out / f"inverse_{seed}", rows["inverse soft Q"][0])
+    error = returns.std(ddof=1) / np.sqrt(shown)
+    table.add_row("what was shown", str(seed), f"{returns.mean():.1f}", f"{error:.1f}", "", "")
+    for key, (name, (kind, learn)) in zip(keys[1:], learners.items(), strict=True):
+        if not arguments.only or kind in arguments.only:
+            judge(name, seed, lambda key=key, learn=learn, recording=recording: learn(recording, key))
 Console(width=120).print(table)
 
 angles, speeds = np.linspace(-np.pi, np.pi, 41), np.linspace(-8, 8, 33)

@@ -5,9 +5,9 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from tests.compiled import called
 
 import veil
-from tests.compiled import called
 from veil.control import KnownReward
 from veil.control.worlds.grid import grid
 from veil.zoo.switching_intent import SwitchingIntent
@@ -83,7 +83,7 @@ def test_a_fit_finds_how_often_minds_change():
 
 
 def test_errors():
-    with pytest.raises(TypeError, match="intent: expected a veil.Intent"):
+    with pytest.raises(TypeError, match=r"intent: expected a veil\.Intent"):
         SwitchingIntent(KnownReward(WORLD.rewards()))
     model = SwitchingIntent(intent())
     path, query = called(lambda m, k: m.sample(k, evidence=np.full((3, 1), 5.0)), model, jax.random.key(0))

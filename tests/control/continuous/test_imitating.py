@@ -22,7 +22,7 @@ SMALL = MLP((16,), "tanh")
 @pytest.mark.usefixtures("x64")
 def test_the_judge_is_right_where_f_is_the_log_density_of_the_expert():
     """Expert's steps as often as own ones times exp(f) / π: log-odds are f - log π, and no parameter moves the loss."""
-    learner = Adversarial(trunk=SMALL)
+    learner = Adversarial(trunk=SMALL, bound=np.inf)
     own = replace(random_rows(40), terminated=jnp.zeros(40, bool))
     judge = Judge.initialise(SMALL, 2, 1, KEY)
     policy = learner.start(own, KEY).agent.learnt.policy
@@ -46,19 +46,21 @@ def test_the_judge_is_right_where_f_is_the_log_density_of_the_expert():
 @pytest.mark.usefixtures("x64")
 def test_the_judge_s_loss_is_that_of_plain_numpy_with_the_stay_after_an_end():
     """An end is followed by γ / (1 - γ) discounted steps, at which only the reward of having ended tells who it is."""
-    learner, rows = Adversarial(trunk=SMALL, rate=1e-2), random_rows(12, demonstrated=5)
+    learner, rows = Adversarial(trunk=SMALL, bound=3.0), random_rows(12, demonstrated=5)
     judge = eqx.tree_at(lambda each: each.ended, Judge.initialise(SMALL, 2, 1, KEY), jnp.asarray(0.3))
     log_probs = jnp.asarray(np.random.default_rng(1).normal(size=12))
     score = lambda o, a: float(judge.rewarded(o, a))  # noqa: E731
     shape = lambda o: float(judge.shaping_last(judge.shaping(o))[0])  # noqa: E731
-    expert, own = [], []
+    expert, own, scores = [], [], []
     for n in range(12):
         o, a, following, over = (each[n] for each in (rows.observation, rows.action, rows.following, rows.terminated))
-        odds = score(o, a) + (0.0 if over else 0.99 * shape(following)) - shape(o) - float(log_probs[n])
+        scores.append(score(o, a) + (0.0 if over else 0.99 * shape(following)) - shape(o))
+        odds = scores[-1] - float(log_probs[n])
         sign = -1.0 if n < 5 else 1.0
         each = np.log1p(np.exp(sign * odds)) + float(over) * 99.0 * np.log1p(np.exp(sign * 0.3))
         (expert if n < 5 else own).append(each)
-    np.testing.assert_allclose(learner.loss(judge, rows, log_probs), np.mean(expert) + np.mean(own), rtol=1e-10)
+    expected = np.mean(expert) + np.mean(own) + np.mean(np.square(scores)) / 12.0
+    np.testing.assert_allclose(learner.loss(judge, rows, log_probs), expected, rtol=1e-10)
 
 
 def test_the_agent_is_after_f_and_after_what_is_earned_where_an_episode_has_ended():
@@ -143,5 +145,6 @@ def test_what_cannot_be_is_said(recording):
         Adversarial(SoftActorCritic(temperature=LearnedTemperature()))
     with pytest.raises(ValueError, match=r"agent: expected one that learns from rewards"):
         Adversarial(learner)
-    with pytest.raises(ValueError, match=r"bound: expected a positive size"):
-        InverseSoftQ(0.0)
+    for made in (InverseSoftQ, Adversarial):
+        with pytest.raises(ValueError, match=r"bound: expected a positive size"):
+            made(bound=0.0)

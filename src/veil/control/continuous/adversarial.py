@@ -33,8 +33,9 @@ class Adversarial(Learner):
     Each step lowers the logistic loss of the judge, then gives f as the reward of the batch to a step of the ``agent``,
     whose temperature τ is fixed. Where neither can do better f / τ is the log-density of the expert's actions, and g,
     of ``states_only``, the reward up to a constant, which carries over to other dynamics; else g is of actions, too.
-    One's own steps are the ``newest`` ones. Fu et al. 2018, "Learning robust rewards with adversarial inverse
-    reinforcement learning", section 6.
+    One's own steps are the ``newest`` ones. E[f²] / (4 ``bound``) in the loss of the judge, f in units of τ, keeps a
+    few demonstrations from being learned by heart; infinite, it costs nothing. Fu et al. 2018, "Learning robust rewards
+    with adversarial inverse reinforcement learning", section 6.
 
     An episode that ended goes on in an absorbing state, whose reward is learned like any other: the judge sees it γ /
     (1 - γ) times for each end, and f of the last step has what is earned there. Taken for zero it would make episodes
@@ -45,6 +46,7 @@ class Adversarial(Learner):
     trunk: MLP = MLP((64, 64), "tanh")
     states_only: bool = eqx.field(static=True, default=False)
     rate: float = eqx.field(static=True, default=1e-3)
+    bound: float = eqx.field(static=True, default=25.0)
     newest: int | None = eqx.field(static=True, default=5000)
 
     def __check_init__(self) -> None:
@@ -52,6 +54,8 @@ class Adversarial(Learner):
             raise ValueError(f"agent: expected a fixed temperature, the unit of f; got {self.agent.temperature!r}")
         if self.agent.imitates:
             raise ValueError("agent: expected one that learns from rewards, with objective=SoftBellman()")
+        if not self.bound > 0:
+            raise ValueError(f"bound: expected a positive size of f²; got {self.bound!r}")
 
     @property
     def imitates(self) -> bool:
@@ -85,9 +89,11 @@ class Adversarial(Learner):
         return replace(state.agent.learnt, judge=state.judge)
 
     def loss(self, judge: Judge, batch: Transitions, log_probs: Float[Array, " N"]) -> Float[Array, ""]:
-        """-E_expert[log D] - E_own[log (1 - D)], D = σ(f / τ - log π), nats; the judge's f is in units of τ."""
-        odds = judge.scores(batch, self.discount) - log_probs
+        """-E_expert[log D] - E_own[log (1 - D)], D = σ(f / τ - log π), nats, and what holds f; in units of τ."""
+        scores = judge.scores(batch, self.discount)
+        odds = scores - log_probs
         stays = jnp.where(batch.terminated, self.discount / (1.0 - self.discount), 0.0)
         expert = jax.nn.softplus(-odds) + stays * jax.nn.softplus(-judge.ended)
         own = jax.nn.softplus(odds) + stays * jax.nn.softplus(judge.ended)
-        return batch.mean(expert, batch.demonstrated) + batch.mean(own, ~batch.demonstrated)
+        size = batch.mean(scores**2) / (4.0 * self.bound)
+        return batch.mean(expert, batch.demonstrated) + batch.mean(own, ~batch.demonstrated) + size

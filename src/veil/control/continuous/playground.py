@@ -32,7 +32,8 @@ def opened(env: Any) -> Iterator[Any]:
         if not real or not np.all(np.isfinite(done.low) & np.isfinite(done.high) & (done.low < done.high)):
             raise ValueError(
                 f"env: expected actions that are a vector of real numbers between finite bounds (a Box); got {done}. "
-                "Finite problems are solved by veil.control.solve; choices are imitated, by categorical heads"
+                "Finite problems are solved by veil.control.solve; choices are imitated by a model with a categorical "
+                "head"
             )
         if not isinstance(seen, box) or len(seen.shape) != 1:
             raise ValueError(
