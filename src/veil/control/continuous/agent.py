@@ -34,9 +34,9 @@ class SoftActorCritic(Learner):
         log τ        what its ``temperature`` says
 
     ``critics`` of them learn side by side, of which the least is believed; V̄ is of a slow copy, which a share of
-    ``follow`` a step takes after them. ``trunk`` is the network of all. ``rate``: Adam's; ``policy_rate`` that of the
-    policy (None: the same). In an environment it learns from the ``newest`` transitions (None: from all that are kept).
-    Haarnoja et al. 2018, "Soft actor-critic algorithms and applications".
+    ``follow`` a step takes after them. ``trunk`` is the network of all. ``rate``: Adam's, which falls to zero along a
+    cosine in ``horizon`` steps, if that is given. In an environment it learns from the ``newest`` transitions (None:
+    from all that are kept). Haarnoja et al. 2018, "Soft actor-critic algorithms and applications".
 
     >>> agent = SoftActorCritic(trunk=MLP((8,)))
     >>> zeros = jnp.zeros
@@ -53,7 +53,7 @@ class SoftActorCritic(Learner):
     objective: CriticObjective = SoftBellman()
     temperature: Temperature = LearnedTemperature()
     rate: float = eqx.field(static=True, default=1e-3)
-    policy_rate: float | None = eqx.field(static=True, default=None)
+    horizon: int | None = eqx.field(static=True, default=None)
     follow: float = eqx.field(static=True, default=0.005)
     newest: int | None = eqx.field(static=True, default=None)
 
@@ -69,6 +69,12 @@ class SoftActorCritic(Learner):
     def imitates(self) -> bool:
         return self.objective.imitates
 
+    @property
+    def _optimiser(self) -> optax.GradientTransformation:
+        if self.horizon is None:
+            return optax.adam(self.rate)
+        return optax.adam(optax.cosine_decay_schedule(self.rate, self.horizon))
+
     def start(self, example: Transitions, key: PRNGKeyArray) -> AgentState:
         """The first state, from some transitions: the policy starts as wide as their actions are."""
         key_policy, *keys = jax.random.split(key, 1 + self.critics)
@@ -76,18 +82,14 @@ class SoftActorCritic(Learner):
         inputs = example.observation.shape[-1] + example.action.shape[-1]
         critics = tuple(Critic.initialise(self.trunk, inputs, each) for each in keys)
         learnt = Learnt(policy, critics, jnp.log(jnp.asarray(self.temperature.start, float)))
-        return AgentState(learnt, critics, optax.adam(self.rate).init(eqx.filter(learnt, eqx.is_inexact_array)))
+        return AgentState(learnt, critics, self._optimiser.init(eqx.filter(learnt, eqx.is_inexact_array)))
 
     def step(
         self, state: AgentState, batch: Transitions, key: PRNGKeyArray
     ) -> tuple[AgentState, dict[str, Float[Array, ""]]]:
         grad = eqx.filter_grad(self.loss, has_aux=True)
         slopes, info = grad(state.learnt, state.slow, batch, key)
-        updates, optimiser = optax.adam(self.rate).update(slopes, state.optimiser)
-        if self.policy_rate is not None:
-            share = self.policy_rate / self.rate
-            slower = jax.tree.map(lambda leaf: share * leaf, updates.policy)
-            updates = eqx.tree_at(lambda each: each.policy, updates, slower)
+        updates, optimiser = self._optimiser.update(slopes, state.optimiser)
         learnt = eqx.apply_updates(state.learnt, updates)
         follow = lambda old, new: old + self.follow * (new - old)  # noqa: E731
         return AgentState(learnt, jax.tree.map(follow, state.slow, learnt.critics), optimiser), info
