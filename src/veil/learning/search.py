@@ -63,8 +63,11 @@ class Newton(Curvature):
 
     def seen(self, value: Value, at: Float[Array, " P"]) -> tuple[Float[Array, ""], Float[Array, " P"], Array]:
         (total, gradient), push = jax.linearize(jax.value_and_grad(value), at)
-        units = jnp.eye(len(at), dtype=at.dtype)
-        return total, gradient, jax.lax.map(lambda unit: push(unit)[1], units, batch_size=min(COLUMNS, len(at)))
+        count = len(at)
+        turns = -(-count // COLUMNS)
+        units = jnp.eye(turns * -(-count // turns), count, dtype=at.dtype)  # of turns that are all alike
+        columns = jax.lax.map(jax.vmap(lambda unit: push(unit)[1]), units.reshape(turns, -1, count))
+        return total, gradient, columns.reshape(-1, count)[:count]
 
     def begin(self, at: Float[Array, " P"]) -> None:
         return None
@@ -170,7 +173,11 @@ class LineSearch(Learner):
         noise = 8 * jnp.finfo(value.dtype).eps * jnp.maximum(1.0, jnp.abs(state.value))
         risen = value >= state.value + RISE * state.size * promised
         near = (value >= state.value - noise) & (_largest(gradient) < _largest(state.gradient))
-        taken = running & searching & finite & (first | risen | near)
+        # behind convergence: as far as the slopes here and there say that there is a maximum
+        root = jnp.where(slope < promised, jnp.clip(promised / (promised - slope), 1.0, 10.0), 4.0)
+        rising = slope > jnp.where(state.stage == LINE, 0.01, STILL) * promised
+        better = jnp.where(searching, first | risen | near, (state.stage == LINE) & ~rising & near)
+        taken = running & finite & better
 
         at = self._tried(state)
         step, memory = self.curvature.step(state.memory, at, gradient, seen)
@@ -179,7 +186,7 @@ class LineSearch(Learner):
         memory = where_each(upwards, memory, self.curvature.begin(at))
         settled = _largest(gradient) <= self.tolerance
         small = _largest(gradient) <= 1e-3 * self.tolerance  # what is left is rounding: nothing runs off
-        stage, code = _either(settled, LINE, SEARCH), _either(small, CONVERGED, RUNNING)
+        stage, code = _either(settled, LINE, SEARCH), _either(small | ~searching, CONVERGED, RUNNING)
         new = SearchState(_moved(state.model, at), value, gradient, step, jnp.ones_like(value), memory, stage, code)
         # of a step not taken as much as the parabola says that goes through value and slope here and the value there
         bend = promised * state.size - (value - state.value)
@@ -187,9 +194,6 @@ class LineSearch(Learner):
         shorter = jnp.where(jnp.isfinite(value), shorter, 0.1 * state.size)
         ended = _either(_largest(state.gradient) <= 100 * self.tolerance, ROUNDED, STUCK)
         code = _either(shorter < SHORTEST, ended, RUNNING)
-        # behind convergence: as far as the slopes here and there say that there is a maximum
-        root = jnp.where(slope < promised, jnp.clip(promised / (promised - slope), 1.0, 10.0), 4.0)
-        rising = slope > jnp.where(state.stage == LINE, 0.01, STILL) * promised
         found = _either(rising, _either(state.stage == LINE, RUNNING, UNBOUNDED), CONVERGED)
         code = _either(first & ~finite, NOT_FINITE, _either(searching, code, found))
         changed = (
