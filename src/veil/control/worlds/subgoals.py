@@ -140,7 +140,7 @@ class Subgoals:
             assert after is not None
             for each, probabilities in zip(some, after, strict=True):
                 for i, step in enumerate(each.steps):
-                    stop = each.steps[i + 1] + 1 if i + 1 < len(each.steps) else each.end
+                    stop = each.steps[i + 1] + 1 if i + 1 < len(each.steps) else each.end + (each.goal is None)
                     known[step + 1 : stop] = probabilities[i]
         return known
 
