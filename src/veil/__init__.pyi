@@ -34,6 +34,8 @@ from .host.metrics import TensorBoard as TensorBoard
 from .learning.fitting import fit as fit
 from .learning.gradient import Optimiser as Optimiser
 from .learning.result import Fit as Fit
+from .learning.search import Newton as Newton
+from .learning.search import QuasiNewton as QuasiNewton
 from .learning.trainer import Trainer as Trainer
 from .model import ClosedForm as ClosedForm
 from .model import Datum as Datum
@@ -42,6 +44,7 @@ from .model import Guided as Guided
 from .model import Model as Model
 from .model import PerEpisode as PerEpisode
 from .model import Plate as Plate
+from .model import SecondOrder as SecondOrder
 from .model import Startable as Startable
 from .model import Stepwise as Stepwise
 from .model import Tractable as Tractable

@@ -5,6 +5,8 @@ from veil.control.imitation import Imitation, dagger
 from veil.control.kinds import kinds_apart
 from veil.control.linear_quadratic import LinearPolicy, LinearQuadratic, solve_linear_quadratic
 from veil.control.optimality import Fixed, Hoped, Solution, solve
+from veil.control.planning import PathIntegral, PlanningActor
+from veil.control.success import WentWell, successes
 from veil.parts.decisions import MDP, DenseTransitions, SparseTransitions
 from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableReward
 
@@ -19,13 +21,17 @@ __all__ = [
     "LinearQuadratic",
     "LinearReward",
     "NeuralReward",
+    "PathIntegral",
+    "PlanningActor",
     "Playing",
     "Predicting",
     "Solution",
     "SparseTransitions",
     "TableReward",
+    "WentWell",
     "dagger",
     "kinds_apart",
     "solve",
     "solve_linear_quadratic",
+    "successes",
 ]

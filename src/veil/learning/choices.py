@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from veil.data import Data, Stream, windows
-from veil.learning.gradient import Optimiser
-from veil.model import Model, PerEpisode, Stepwise, Tractable, checks
+from veil.learning.gradient import Optimiser, trainable
+from veil.learning.search import Curvature, Newton, QuasiNewton
+from veil.model import Model, PerEpisode, SecondOrder, Stepwise, Tractable, checks
 from veil.model.abilities import Local, name_of, started
 from veil.objective import (
     ELBO,
@@ -35,6 +36,7 @@ from veil.zoo.vae import VAE
 
 DRAWS = 5  # of the latent of a conditional VAE, for each datum and step
 RATE_OF_WAYS = 3e-2  # of its learning
+MANY, DEAR = 300, 1e7  # parameters, and numbers worked out for a Hessian, beyond which it is not taken
 
 
 def usual_objective(model: Model, posterior: Posterior, by_sums: bool) -> Objective:
@@ -99,6 +101,28 @@ def usual_optimiser(model: Model, steps: int, objective: Objective | None = None
         return default_optimiser(steps, 4e-3)
     drawn = not isinstance(model, Tractable) and not isinstance(objective, Quantising | PriorOnly)
     return default_optimiser(steps, 3e-3 if drawn or isinstance(model, PerEpisode) else 1e-2)
+
+
+def usual_curvature(model: Any, batched: bool) -> Curvature | None:
+    """How a model's likelihood is raised by its curvature; None: by its gradient, on batches."""
+    if batched or not isinstance(model, SecondOrder) or not model.smooth:
+        return None
+    count = sum(leaf.size for leaf in jax.tree.leaves(trainable(model)))
+    return Newton() if count <= MANY and count * model.work <= DEAR else QuasiNewton()
+
+
+def check_search(posterior: Posterior, objective: Objective | None, batch_size: Any, window: Any, look: Any) -> None:
+    """Raise TypeError or ValueError where steps along the curvature cannot be what a fit does."""
+    if not isinstance(posterior, Exact) or not isinstance(objective, Marginal | None):
+        raise TypeError(
+            "optimiser: Newton() and QuasiNewton() raise the exact likelihood, Marginal() with Exact(); got "
+            f"{type(objective).__name__} with {type(posterior).__name__}: choose an optax optimiser for others"
+        )
+    for name, value in (("batch_size", batch_size), ("window", window), ("look", look)):
+        if value is not None:
+            raise ValueError(
+                f"{name}: it is of fits by gradients, and this one sees all data at every step; leave it out"
+            )
 
 
 def as_optimiser(optimiser: Any) -> Optimiser:

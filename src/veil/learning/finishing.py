@@ -14,7 +14,7 @@ from veil.evaluation.likelihood import evaluate
 from veil.evaluation.objective import values as objective_values
 from veil.learning import notes
 from veil.learning.em import EMState
-from veil.learning.learner import CONVERGED, FELL, NOT_FINITE, ROUNDED, Learner, told
+from veil.learning.learner import CONVERGED, FELL, NOT_FINITE, ROUNDED, STUCK, UNBOUNDED, Learner, told
 from veil.learning.preprocessing import Preprocessing
 from veil.learning.result import Fit, History, Status
 from veil.learning.starting import cast, chosen
@@ -138,6 +138,8 @@ def finished(
     if posteriors is not None and not isinstance(posterior, Exact):
         posterior = standardised_posterior(chosen(posteriors, winner), seen.units)
         remarks += _unused(model, posterior, data)
+    if int(last["code"][-1][winner]) == UNBOUNDED:
+        remarks += [notes.UNBOUNDED]
     if skipped:
         remarks += [
             f"{skipped} steps were skipped because a value, gradient or update was not finite: lower learning rates "
@@ -172,6 +174,10 @@ def _ending(code: int, taken: int, allowed: int) -> tuple[bool, str]:
         return True, "converged"
     if code == ROUNDED:
         return True, "converged to the last digit of its precision"
+    if code == UNBOUNDED:
+        return False, "stopped: the likelihood has no maximum"
+    if code == STUCK:
+        return False, "stopped: no step along the curvature raises the likelihood, and the gradient is not zero"
     if code == FELL:
         return False, "stopped: the likelihood fell, and the step was undone"
     if code == NOT_FINITE:

@@ -21,8 +21,10 @@ from veil.learning.choices import (
     as_optimiser,
     check_arguments,
     check_parts,
+    check_search,
     in_windows,
     numbered,
+    usual_curvature,
     usual_objective,
     usual_optimiser,
 )
@@ -34,9 +36,10 @@ from veil.learning.loop import train
 from veil.learning.preprocessing import Preprocessing
 from veil.learning.result import Fit, unit_of
 from veil.learning.resuming import Resuming
-from veil.learning.starting import begin, careful, cast, finite, frozen_units, guesses, seeds, source_of
+from veil.learning.search import Curvature, LineSearch
+from veil.learning.starting import begin, careful, cast, finite, first_of, frozen_units, guesses, seeds, source_of
 from veil.learning.watch import Watch
-from veil.model import ClosedForm, Tractable, checks
+from veil.model import ClosedForm, SecondOrder, Tractable, checks
 from veil.model.abilities import name_of, started
 from veil.objective import ExpectedLogLikelihood, Marginal, Objective
 from veil.posterior import Exact, Expecting, Posterior
@@ -73,12 +76,12 @@ def fit(
     """Fit a model to data; returns ``Fit(model, posterior, history, status)``.
 
     With the defaults a model whose M-step is closed-form learns by expectation maximisation
-    (``ExpectedLogLikelihood``), any other with a latent that can be summed out by gradient ascent on the exact
-    log-likelihood (``Marginal``), and the rest on a lower bound of it (``ELBO``; of a conditional VAE
-    ``ImportanceWeighted(5)``), together with the model's usual posterior. Model, posterior and objective are chosen
-    independently. Data are standardised inside, robustly, and the model comes back in the user's units (see
-    ``veil.units``). A model or posterior that was
-    learned before goes on in the units it began with.
+    (``ExpectedLogLikelihood``), a ``SecondOrder`` one by Newton's or quasi-Newton steps on the exact log-likelihood
+    (``Marginal``), any other with a latent that can be summed out by gradient ascent on it, and the rest on a lower
+    bound of it (``ELBO``; of a conditional VAE ``ImportanceWeighted(5)``), together with the model's usual posterior.
+    Model, posterior and objective are chosen independently. Data are standardised inside, robustly, and the model comes
+    back in the user's units (see ``veil.units``). A model or posterior that was learned before goes on in the units it
+    began with.
 
     Arguments:
         model: with or without parameters; one with parameters starts from them, unless ``restarts`` asks for new ones.
@@ -90,17 +93,20 @@ def fit(
             ``objective.WakeSleep(...)``.
         optimiser: an optax optimiser, or ``veil.Optimiser(optax.adam(1e-3), clip=10.0, average=0.999)``;
             choosing one means learning by gradients. Default Adam, its rate decaying to zero from 0.01 (0.003 for
-            bounds, 0.03 for a conditional VAE's).
-        steps: at most this many (default: 1000 of EM, 2000 of gradients). One step of full-batch EM sees all data.
+            bounds, 0.03 for a conditional VAE's). Or ``veil.Newton()``, ``veil.QuasiNewton()``: steps along the
+            curvature of the exact log-likelihood of all data, in float64.
+        steps: at most this many (default: 2000 of gradients, 1000 of others). One step of full-batch EM, and one along
+            the curvature, sees all data.
         batch_size: rows a step sees (default: all for EM, up to 256 for gradients); with EM it makes it stepwise EM.
         window: train on windows of so many steps of long sequences, each going on from where the posterior was at the
             end of the one before it (truncated backpropagation through time): the sum of a sequence's windows is its
             bound, only gradients stop at the cuts. A batch is ``batch_size`` sequences side by side (default: up to
             16), and values in the history are of windows. For ``StateSpace`` models with ``Sequential`` posteriors.
         restarts: this many starts, run as one batch; the best final value wins.
-        tolerance: EM stops when less than this many nats per datum are still to be gained, by extrapolation.
+        tolerance: EM stops when less than this many nats per datum are still to be gained, by extrapolation; steps
+            along the curvature when no entry of the gradient is larger, in nats per datum.
         held_out: other data, or the fraction of ``data`` to hold out, scored from time to time. Gradients keep the
-            model that was best on them and stop after ``patience`` checks without improvement; EM does neither.
+            model that was best on them and stop after ``patience`` checks without improvement; others do neither.
         fixed: leave the model as it is and learn the posterior only.
         units: ``veil.Units.of(data, model, by=veil.units.Deviation())``, made once and kept, in the place of those that
             are measured here, robustly. A model that was learned before keeps its own, which these must be.
@@ -131,14 +137,15 @@ def fit(
     data = data if isinstance(data, Stream) else as_data(data)
     check_arguments(model, data, steps, batch_size, restarts, tolerance, held_out, patience)
     check_parts(key, posterior, objective)
-    optimiser = None if optimiser is None else as_optimiser(optimiser)
+    curvature = optimiser if isinstance(optimiser, Curvature) else None
+    optimiser = None if optimiser is None or curvature is not None else as_optimiser(optimiser)
     place = placement(mesh)
     asked = dict(
         model=model,
         key=np.asarray(jax.random.key_data(key)),
         posterior=posterior,
         objective=objective,
-        optimiser=optimiser and replace(optimiser, horizon=None),
+        optimiser=curvature or (optimiser and replace(optimiser, horizon=None)),
         batch_size=batch_size,
         window=window,
         restarts=restarts,
@@ -165,8 +172,13 @@ def fit(
         batch_size = batch_size or min(int(np.sum(data.fields()["reset"][:, 0])), 16)
     begun, seen = begin(model, data, units, restarts, rng)
     seed = seeds(rng, 1)[0]
+    if curvature is not None:
+        check_search(posterior, objective, batch_size, window, look)
+        objective = objective or Marginal()
     closed = isinstance(begun, ClosedForm) and begun.closed_form and isinstance(posterior, Expecting)
     objective = objective or usual_objective(begun, posterior, closed and optimiser is None and not fixed)
+    if curvature is None and optimiser is None and isinstance(objective, Marginal) and look is None:
+        curvature = usual_curvature(first_of(begun), batch_size is not None)
     if per_datum(posterior) is not None:
         data = numbered(data, held_out)
     asked["precision"] = str(jnp.result_type(float))  # here: the first checkpoint may be written amid sums in float64
@@ -176,9 +188,11 @@ def fit(
     by_sums = closed and optimiser is None and not fixed and isinstance(objective, ExpectedLogLikelihood)
     if by_sums and look is not None:
         raise ValueError("look: it is of fits by gradients, and this one is EM; leave it out, or choose an optimiser")
-    steps = steps or (1000 if by_sums else 2000)
+    steps = steps or (2000 if not by_sums and curvature is None else 1000)
     learner: Any
-    if by_sums:
+    if curvature is not None:
+        learner = LineSearch(curvature, float(tolerance))
+    elif by_sums:
         stepwise = batch_size is not None and (isinstance(data, Stream) or batch_size < len(data))
         stochastic = stepwise or objective.samples is not None  # type: ignore[attr-defined]
         learner = ExpectationMaximisation(objective, posterior, tolerance, stochastic, stepwise)  # type: ignore[arg-type]
@@ -194,7 +208,10 @@ def fit(
             watch.hold_out(score, patience)
         if look is not None:
             watch.look(looking(look, seen, posterior, watch, learner, data))
-        if by_sums:
+        if curvature is not None:
+            watch.may_stop = False
+            state = _searched(learner, begun, data, seen, steps, seed, watch, memory, place)
+        elif by_sums:
             watch.may_stop = False  # EM goes on to its optimum; held-out data are scored on the way
             state = _by_sums(learner, begun, data, seen, steps, batch_size, seed, watch, memory, place)
         else:
@@ -205,6 +222,30 @@ def fit(
             state = train(learner, pairs, source, steps, seed, watch, watch.period(steps), memory)
             state = watch.best_state if watch.best_state is not None else state
     return finished(learner, state, posterior, seen, watch, steps, data)
+
+
+def _searched(
+    learner: LineSearch,
+    models: Any,
+    data: Data | Stream,
+    seen: Preprocessing,
+    steps: int,
+    seed: np.ndarray,
+    watch: Watch,
+    memory: Resuming | None,
+    place: Placement,
+) -> Any:
+    """Steps along the curvature, in float64: a gradient of 1e-6 of what data differ by is beyond float32.
+
+    What is worked out once for all data is worked out once for each block: all are one.
+    """
+    watch.limit, watch.stage = steps, 1
+    model = first_of(models)
+    once = isinstance(model, SecondOrder) and model.work > 0
+    with jax.enable_x64(True):
+        exact = careful(cast(models, np.float64))
+        source = source_of(data, seen, None, seed, place, rows=len(data) if once and isinstance(data, Data) else None)
+        return train(learner, exact, source, steps, seed, watch, None, memory)
 
 
 def _by_sums(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.model import Datum
 
-RUNNING, CONVERGED, ROUNDED, FELL, NOT_FINITE, UNSAFE = range(6)
+RUNNING, CONVERGED, ROUNDED, FELL, NOT_FINITE, UNSAFE, STUCK, UNBOUNDED = range(8)
 DENSITIES = "elbo", "reconstruction"  # metrics that are log-densities of the query, which change with its units
 
 

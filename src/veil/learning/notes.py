@@ -24,6 +24,10 @@ COMPARED = 1000  # data
 MOST = 10  # notes on components
 FEW = 4  # columns by name
 MANY = 300  # components beyond which pairs are not compared
+UNBOUNDED = (
+    "the likelihood goes on rising while parameters run off to infinity, as where data are separable: theirs are those "
+    "at which the tolerance ended it; use more data, fewer parameters, or a posterior over them"
+)
 
 
 def columns(seen: Preprocessing, isotropic: bool) -> list[str]:

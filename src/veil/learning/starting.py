@@ -143,9 +143,10 @@ def source_of(
     seed: np.ndarray,
     place: Placement,
     lanes: bool = False,
+    rows: int | None = None,
 ) -> InMemory | Streamed:
-    """The data as the loop wants them, standardised, at JAX's present precision."""
-    rows = block_rows(seen.sample, seen.sequential, seen.values)
+    """The data as the loop wants them, standardised, at JAX's present precision; ``rows`` in a block."""
+    rows = rows or block_rows(seen.sample, seen.sequential, seen.values)
     if isinstance(data, Data):
         return InMemory(
             as_datum(data, seen.units, seen.missing, space=seen.space), batch_size, rows, seed, place, lanes
@@ -176,6 +177,11 @@ def several(tree: Any, restarts: int) -> Any:
     """A tree with a leading axis of restarts, all alike."""
     wide = lambda leaf: np.broadcast_to(np.asarray(leaf), (restarts, *np.shape(leaf)))  # noqa: E731
     return jax.tree.map(lambda leaf: wide(leaf) if eqx.is_array_like(leaf) else leaf, tree)
+
+
+def first_of(tree: Any) -> Any:
+    """The first restart's model, on the host."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0] if eqx.is_array_like(leaf) else leaf, tree)
 
 
 def chosen(tree: Any, winner: int) -> Any:

@@ -68,6 +68,23 @@ class Enumerable(Tractable):
         return distributions.categorical(jnp.where(jnp.max(joints) > -jnp.inf, joints, before))
 
 
+class SecondOrder(Tractable):
+    """Its exact log-likelihood is smooth and best raised by steps along its curvature, over all data at once."""
+
+    @property
+    @abstractmethod
+    def smooth(self) -> bool:
+        """Whether that holds of it, and of all its parts; others are raised by gradients on batches."""
+
+    @property
+    @abstractmethod
+    def work(self) -> int:
+        """About how many numbers are worked out once for all data, whatever their number (0: none).
+
+        A second derivative in each parameter is dear where they are many; then curvature is learned from gradients.
+        """
+
+
 class ClosedForm(Model):
     """Expectation maximisation has a closed-form M-step: sums over data of expected statistics, then ``maximise``.
 
@@ -307,6 +324,7 @@ __all__ = [
     "RealLine",
     "Redundant",
     "Rescalable",
+    "SecondOrder",
     "Sized",
     "Sizes",
     "Space",

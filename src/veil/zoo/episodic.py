@@ -16,7 +16,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from veil import distributions
 from veil.distributions import Distribution
 from veil.maths.markov import log_total
-from veil.model import ClosedForm, Datum, Enumerable, Guided, Model, OfSequences, PerEpisode, Plate, Rescalable, Sized
+from veil.model import (
+    ClosedForm,
+    Datum,
+    Enumerable,
+    Guided,
+    Model,
+    OfSequences,
+    PerEpisode,
+    Plate,
+    Rescalable,
+    SecondOrder,
+    Sized,
+)
 from veil.model.abilities import Sizes, Space, Startable, Wrapped, name_of
 from veil.model.per_episode import first_step, over_steps
 from veil.model.scales import Scale
@@ -58,8 +70,16 @@ class Inferred(Episodes, Guided):
         return EpisodeEncoder(usual.net if isinstance(usual, Amortized) and not usual.shared else MLP())
 
 
-class Listed(Episodes, Enumerable):
+class Listed(Episodes, Enumerable, SecondOrder):
     """The latent has a finite list of values: log p(z | x_1) + Σ_t log p(y_t | x_t, z) of every one."""
+
+    @property
+    def smooth(self) -> bool:
+        return isinstance(self.model, SecondOrder) and self.model.smooth
+
+    @property
+    def work(self) -> int:
+        return self.model.work if isinstance(self.model, SecondOrder) else 0
 
     def log_joints(self, datum: Datum) -> Float[Array, " K"]:
         prior = self.prior_for(datum)

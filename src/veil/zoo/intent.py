@@ -5,18 +5,21 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution, Marginals
 from veil.maths.markov import log_total
-from veil.model import Datum, Enumerable
+from veil.model import Datum, Enumerable, SecondOrder
 from veil.model.abilities import Sized, Sizes
 from veil.parts.decisions import MDP, expected_reward, soft_values
-from veil.parts.rewards import Reward
+from veil.parts.rewards import KnownReward, LinearReward, Reward, TableReward
+
+ENDLESS = 100  # decisions that one without a horizon is counted as
 
 
-class Intent(Enumerable, Sized):
+class Intent(Enumerable, SecondOrder, Sized):
     """p(a | s) = Σ_z p(z) π_z(a | s): a person of kind z acts soft-optimally for the reward r_z. Of ONE decision.
 
     π_z(a | s) = exp(Q_z(s, a) - V_z(s)) of the maximum causal entropy policy (``veil.control.solve`` at temperature 1).
@@ -25,20 +28,20 @@ class Intent(Enumerable, Sized):
     with several kinds that is latent-class inverse reinforcement learning, with ``KnownReward`` goals their
     posterior.
 
-    ``problem``: an ``MDP``, whose own reward, if it has one, is not read. Evidence: the state, as one number, or a
-    dictionary {"state", "step"} where the problem has a horizon, decisions counted from 0. Query: the action; with
-    ``outcomes=True`` {"action", "next"}, p(a, s' | s) = π(a | s) p(s' | s, a), so that actions that nobody saw may be
-    missing: they are summed out. All values are exact, in nats. ``logits`` [K] of p(z).
+    ``problem``: an ``MDP``, whose own reward, if it has one, is not read. Evidence: the state, as one number, and where
+    the problem has a horizon the step, too, decisions counted from 0: {"state", "step"}, or two numbers. Query: the
+    action; with ``outcomes=True`` {"action", "next"}, p(a, s' | s) = π(a | s) p(s' | s, a), so that actions that nobody
+    saw may be missing: they are summed out. All values are exact, in nats. ``logits`` [K] of p(z).
 
     Ziebart 2010, "Modeling purposeful adaptive behavior with the principle of maximum causal entropy", chapter 6.
 
     >>> import numpy as np, veil
     >>> from veil.control import MDP, SparseTransitions, TableReward
     >>> problem = MDP(SparseTransitions([[0, 1], [1, 0]]), discount=0.9)
-    >>> seen = veil.Data(query=[1, 1, 1, 0], evidence=[0, 0, 0, 1])
-    >>> fit = veil.fit(Intent(problem, TableReward(states=2)), seen, key=jax.random.key(0), steps=300)
+    >>> seen = veil.Data(query=[1, 1, 0, 0], evidence=[0, 0, 0, 1])
+    >>> fit = veil.fit(Intent(problem, TableReward(states=2)), seen, key=jax.random.key(0))
     >>> np.exp(fit.model.log_policies()[0, 0]).round(1).tolist()
-    [0.1, 0.9]
+    [0.3, 0.7]
     """
 
     problem: MDP
@@ -65,12 +68,22 @@ class Intent(Enumerable, Sized):
         query = (("action", (1,)), ("next", (1,))) if self.outcomes else (1,)
         return Sizes(query, 1 if self.problem.horizon is None else 2, values=self.reward.kinds)
 
+    @property
+    def smooth(self) -> bool:
+        """Of one kind of person: several come apart by small steps, and a network is not concave at all."""
+        return self.reward.kinds == 1 and isinstance(self.reward, LinearReward | TableReward | KnownReward)
+
+    @property
+    def work(self) -> int:
+        return int(np.prod(self.problem.transitions.shape)) * (self.problem.horizon or ENDLESS)
+
     def log_policies(self) -> Float[Array, "K *H S A"]:
         """log π_z(a | s) of every kind, with a horizon at each decision."""
+        return jax.nn.log_softmax(self._action_values(), -1)
 
+    def _action_values(self) -> Float[Array, "K *H S A"]:
         def one(table: Float[Array, "S *A"]) -> Float[Array, "*H S A"]:
-            reward = expected_reward(self.problem.transitions, table)
-            return jax.nn.log_softmax(soft_values(self.problem, reward)[1], -1)
+            return soft_values(self.problem, expected_reward(self.problem.transitions, table))[1]
 
         return jax.vmap(one)(self.reward.tables())
 
@@ -93,8 +106,8 @@ class Intent(Enumerable, Sized):
         return jax.nn.log_softmax(self.logits) + self.log_likelihoods(datum)
 
     def _policies(self, state: Int[Array, ""], step: Int[Array, ""] | None) -> Float[Array, "K A"]:
-        found = self.log_policies()  # of no datum: under vmap it is done once
-        return found[:, state] if step is None else found[:, step, state]
+        found = self._action_values()  # of no datum: under vmap it is done once
+        return jax.nn.log_softmax(found[:, state] if step is None else found[:, step, state], -1)
 
     def _given(self, policy: Float[Array, " A"], state: Int[Array, ""]) -> Distribution:
         return Decided(policy, state, self.problem) if self.outcomes else distributions.categoricals(policy[None])
@@ -130,13 +143,19 @@ class Decided(Distribution, Marginals):
 
 def decision(problem: MDP, evidence: Any) -> tuple[Int[Array, ""], Int[Array, ""] | None]:
     """The state in which a decision is taken and, of a problem with a horizon, which decision it is."""
-    parts = evidence if isinstance(evidence, dict) else {"state": evidence}
-    if "state" not in parts or (problem.horizon is not None and "step" not in parts):
+    timed = problem.horizon is not None
+    if not isinstance(evidence, dict):
+        numbers = jnp.ravel(jnp.asarray(evidence))
+        if numbers.size != 1 + timed:
+            wanted = "the state and the step, two numbers," if timed else "the state, one number,"
+            raise ValueError(f"evidence: expected {wanted} of each decision; got {numbers.size}")
+        return _index(numbers[0]), _index(numbers[1]) if timed else None
+    if "state" not in evidence or (timed and "step" not in evidence):
         raise ValueError(
-            'evidence: expected the state, of a problem with a horizon {"state": ..., "step": ...}; got '
-            f"{sorted(parts) if isinstance(evidence, dict) else 'an array'}"
+            f"evidence: expected {'state and step' if timed else 'state'} of each decision; got "
+            f"{', '.join(sorted(evidence))}"
         )
-    return _index(parts["state"]), None if problem.horizon is None else _index(parts["step"])
+    return _index(evidence["state"]), _index(evidence["step"]) if timed else None
 
 
 def _index(number: Array) -> Int[Array, ""]:
