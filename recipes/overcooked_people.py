@@ -13,7 +13,7 @@ did lately (``veil.control.worlds.cooks``). Who is held out in one kitchen may b
 does unlike others is a latent of the episode, weights of the last actions and of what is in hand, inferred from step to
 step (``veil.maths.adapting``).
 
-    python recipes/overcooked_people.py --out overcooked_people   # about ... on two cores
+    python recipes/overcooked_people.py --out overcooked_people   # about 15 minutes on two cores
     python recipes/overcooked_people.py --quick                   # few games, few steps
 """
 
@@ -289,7 +289,8 @@ def main():
             more = "{:.3f} [{:.3f}, {:.3f}]".format(*gain(here, ours, base, active))
             table.add_row(kitchen, str(len(here) // 2), "not to stay" if active else "all", *each, more)
         bars.append([nats(here, some) for some in (base, plain, ours)])
-        minutes.append([-np.mean([logs[t : t + 200].mean() for logs in ours]) for t in range(0, 1100, 200)])
+        more = [b - a for a, b in zip(plain, ours, strict=True)]
+        minutes.append([np.mean([each[t : t + 200].mean() for each in more]) for t in range(0, 1100, 200)])
     Console(width=140).print(table)
     with style.figure(2, panel=(4.2, 3.0)) as (picture, (left, right)):
         place = np.arange(len(KITCHENS))
@@ -297,10 +298,10 @@ def main():
             left.bar(place + 0.27 * (i - 1), [each[i] for each in bars], 0.27, label=name)
         left.set_xticks(place, [name.replace("-", "\n") for name in KITCHENS], fontsize=7)
         style.label(left, x=("kitchen", "name"), y=("held-out loss", "nats an action"))
-        style.legend(left)
+        style.legend(left, room=0.2)
         for name, values in zip(KITCHENS, minutes, strict=True):
             right.plot(np.arange(len(values)) * 200 * SECONDS, values, marker=".", label=name)
-        style.label(right, x=("time in the game", "s"), y=("held-out loss of the policy", "nats an action"))
+        style.label(right, x=("time in the game", "s"), y=("gain by the person", "nats an action"))
         style.legend(right)
     picture.savefig(arguments.out / "people.png")
     print(arguments.out / "people.png")

@@ -33,7 +33,7 @@ def test_the_floor_is_that_of_the_game(name):
 
 
 def test_distances_by_hand():
-    """In the cramped room, whose pot is above the middle: turn, walk and turn, walk twice; a corner never."""
+    """In the cramped room, whose pot is above the middle: turn; walk and turn; come from below; a corner never."""
     floor = Floor(KITCHENS["cramped-room"])
     pot = floor.distances[2]
     assert [pot[floor.state(*where)] for where in ((7, NORTH), (7, WEST), (6, NORTH), (11, NORTH))] == [0, 1, 2, 2]

@@ -74,9 +74,9 @@ def picture(kitchen: Kitchen, state: State, side: int = 48, aims: Any = None) ->
         disc(middle + 0.36 * cell * ahead, 0.09, DARK)
         thing(int(held), middle + 0.12 * cell * ahead, 0.9)
     for shares, colour, side_of in zip([] if aims is None else aims, PLAYERS, (-1, 1), strict=False):
-        for aim in np.flatnonzero(np.asarray(shares) >= SEEN).tolist():
-            middle = where(aim) + 0.05 * side_of * cell
-            pen.ellipse(_box(middle, 0.44 * float(shares[aim]) ** 0.5 * cell), outline=colour, width=4 * FINE)
+        for target in np.flatnonzero(np.asarray(shares) >= SEEN).tolist():
+            middle = where(target) + 0.05 * side_of * cell
+            pen.ellipse(_box(middle, 0.44 * float(shares[target]) ** 0.5 * cell), outline=colour, width=4 * FINE)
     width, height = image.size
     return np.asarray(image.resize((width // FINE, height // FINE), Image.Resampling.BOX))
 

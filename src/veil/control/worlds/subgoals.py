@@ -149,8 +149,7 @@ class Subgoals(eqx.Module):
             assert after is not None
             for each, probabilities in zip(some, after, strict=True):
                 for i, step in enumerate(each.steps):
-                    over = each.end + (each.goal is None)  # what a game cut short knows at its end
-                    stop = each.steps[i + 1] + 1 if i + 1 < len(each.steps) else over
+                    stop = each.steps[i + 1] + 1 if i + 1 < len(each.steps) else each.end + (each.goal is None)
                     known[step + 1 : stop] = probabilities[i]
         return known
 
