@@ -112,7 +112,8 @@ def run(options: common.Options) -> list[common.Case]:
     everybody = people.seats(1 if options.quick else None)
     learned = [seat for seat in everybody if not seat.held_out]
     smaller = {"members": 2, "epochs": 1} if options.quick else {}
-    model = people.policy(learned, jax.random.key(0), out, **smaller)
+    kept = out / ("quick" if options.quick else "seed-0")  # as the recipe keeps them
+    model = people.policy(learned, jax.random.key(0), kept, **smaller)
     scale = model[1]
     fold = people.FOLDS[0]
     first, rest = ([seat for seat in learned if (seat.pair in fold) == held] or learned for held in (True, False))

@@ -272,7 +272,8 @@ def main():
     everybody = seats(1 if arguments.quick else None)
     learned = [seat for seat in everybody if not seat.held_out]
     members, epochs = (2, 1) if arguments.quick else (arguments.members, None)
-    model = policy(learned, jax.random.key(arguments.seed), arguments.out, members, epochs)
+    kept = arguments.out / ("quick" if arguments.quick else f"seed-{arguments.seed}")
+    model = policy(learned, jax.random.key(arguments.seed), kept, members, epochs)
     table = Table(
         title="The next action of held-out pairs (nats an action; gains over counts with 95 %, games drawn again)"
     )

@@ -112,13 +112,11 @@ Console(width=140).print(table)
 for name, model in models.items():
     game = next(game for game in trials(name) if game.held_out)
     some = range(0, 40) if arguments.quick else range(300, 500)
-    subgoals.film(model, game, arguments.out / f"{name}.gif", some)
+    subgoals.film(game, model.beliefs(game), arguments.out / f"{name}.gif", some)
     print(arguments.out / f"{name}.gif")
 name, model = next(iter(models.items()))
 game = next(game for game in trials(name) if game.held_out)
-beliefs = np.zeros((len(game) + 1, 2, len(model.kitchen.tiles)))
-for player in range(2):
-    beliefs[:, player, model.cells] = model.belief(game, player)
+beliefs = model.beliefs(game)
 errand = [each for each in subgoals.errands(game, 0) if each.goal is not None and len(each.steps) >= 4][-1]
 moments = np.linspace(errand.begin, errand.end - 1, 4).astype(int)
 states = logged(game)

@@ -95,11 +95,18 @@ class Intent(Enumerable, SecondOrder, Sized):
 
     def log_likelihoods(self, datum: Datum) -> Float[Array, " K"]:
         state, step = self._decision(datum.evidence)
+        return self._log_probs(self._policies(state, step), state, datum)
 
+    def log_likelihoods_under(self, policies: Float[Array, "K *H S A"], datum: Datum) -> Float[Array, " K"]:
+        """The same, of ``log_policies`` that were found before."""
+        state, step = self._decision(datum.evidence)
+        return self._log_probs(policies[:, state] if step is None else policies[:, step, state], state, datum)
+
+    def _log_probs(self, policies: Float[Array, "K A"], state: Int[Array, ""], datum: Datum) -> Float[Array, " K"]:
         def one(policy: Float[Array, " A"]) -> Float[Array, ""]:
             return distributions.log_prob(self._given(policy, state), datum.query, datum.observed)
 
-        return jax.vmap(one)(self._policies(state, step))
+        return jax.vmap(one)(policies)
 
     def log_joints(self, datum: Datum) -> Float[Array, " K"]:
         return jax.nn.log_softmax(self.logits) + self.log_likelihoods(datum)

@@ -95,7 +95,7 @@ class SwitchingIntent(ExactChain, Sized):
     # -- one step at a time --------------------------------------------------------------------------------------------
 
     def filter(self) -> "IntentFilter":
-        return IntentFilter(self)
+        return IntentFilter(self, self.intent.log_policies())
 
     def carry(self, evidence: Any) -> Before:
         return Before(jnp.zeros((), int), jnp.array(True))
@@ -117,16 +117,20 @@ class SwitchingIntent(ExactChain, Sized):
 
 
 class IntentFilter(Filter):
-    """The forward recursion of a ``SwitchingIntent``: its state is log p(z_t | a_1..t, s_1..t) [K]."""
+    """The forward recursion of a ``SwitchingIntent``: its state is log p(z_t | a_1..t, s_1..t) [K].
+
+    ``policies``: log π_z(a | s), solved for once and not at every step.
+    """
 
     model: SwitchingIntent
+    policies: Float[Array, "K *H S A"]
 
     def init(self) -> Belief:
         return Belief(jnp.zeros(self.model.states), jnp.array(True), jnp.zeros(()))
 
     def update(self, belief: Belief, datum: Datum, key: PRNGKeyArray) -> Belief:
         fresh, there = started_anew(belief, datum)
-        parts = self.model.first(), self.model.moves(), self.model.intent.log_likelihoods(datum)
+        parts = self.model.first(), self.model.moves(), self.model.intent.log_likelihoods_under(self.policies, datum)
         first, move, seen = map(markov.floored, parts)
         logits, value = markov.update(belief.state, first, move, seen, fresh, there)
         return Belief(logits, fresh & ~there, markov.possible(value))

@@ -9,7 +9,8 @@ import pytest
 
 from veil.control.worlds import Overcooked, cooks, subgoals
 from veil.control.worlds.floor import Floor
-from veil.control.worlds.overcooked import INTERACT, STAY
+from veil.control.worlds.kitchens import picture
+from veil.control.worlds.overcooked import INTERACT, STAY, State, logged
 from veil.data.bundled.overcooked import KITCHENS, trials
 
 NORTH, SOUTH, EAST, WEST = range(4)
@@ -112,7 +113,15 @@ def test_a_film(tmp_path):
 
     games = [each for each in trials("cramped-room") if not each.held_out][:1]
     model = subgoals.learn(games, key=jax.random.key(0), steps=2)
-    subgoals.film(model, games[0], tmp_path / "game.gif", range(20, 24))
+    beliefs = model.beliefs(games[0])
+    np.testing.assert_allclose(beliefs.sum(-1), 1, atol=1e-4)
+    subgoals.film(games[0], beliefs, tmp_path / "game.gif", range(20, 24))
+    with pytest.raises(ValueError, match="beliefs: expected"):
+        subgoals.film(games[0], beliefs[1:], tmp_path / "game.gif")
+    drawn = picture(model.kitchen, State(*(np.asarray(part[30]) for part in logged(games[0]))), aims=beliefs[30])
+    plain = picture(model.kitchen, State(*(np.asarray(part[30]) for part in logged(games[0]))))
+    aimed = (drawn != plain).any(-1).reshape(4, 48, 5, 48).any((1, 3)).ravel()
+    assert aimed[beliefs[30].argmax(1)].all(), "a ring around what each is likeliest to be about"
     with Image.open(tmp_path / "game.gif") as film:
         assert film.n_frames >= 2
         assert film.size == (5 * 48, 4 * 48)

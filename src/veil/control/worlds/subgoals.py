@@ -153,6 +153,13 @@ class Subgoals(eqx.Module):
                     known[step + 1 : stop] = probabilities[i]
         return known
 
+    def beliefs(self, trial: Trial) -> Float[np.ndarray, "T1 2 cells"]:
+        """``belief`` of both players, laid on all cells of the kitchen: for ``film`` and ``kitchens.picture``."""
+        found = np.zeros((len(trial) + 1, 2, len(self.kitchen.tiles)))
+        for player in range(2):
+            found[:, player, self.cells] = self.belief(trial, player)
+        return found
+
 
 def observed(some: Sequence[Errand]) -> Data:
     """Errands as data for ``veil.SwitchingIntent``: an episode each, padded to a power of two, so that few compile."""
@@ -190,15 +197,27 @@ def learn(games: Sequence[Trial], *, key: Any, steps: int = 150, progress: bool 
     return Subgoals(name, tuple(models))
 
 
-def film(model: Subgoals, trial: Trial, path: Path, steps: Sequence[int] | None = None, *, rate: int = 7) -> None:
+def film(
+    trial: Trial,
+    beliefs: Float[np.ndarray, "T1 2 cells"],
+    path: Path,
+    steps: Sequence[int] | None = None,
+    *,
+    rate: int = 7,
+) -> None:
     """A game with what both are about to do drawn over it, as .gif or .mp4: rings around cells, the surer the larger.
 
+    ``beliefs``: of every state and player a probability of every cell of the kitchen, such as ``Subgoals.beliefs``.
     ``steps``: which states to show (default: all, some 1,200); ``rate`` pictures a second: a game has 1 / 0.15 s.
+
+    Raises:
+        ValueError: beliefs of another shape, or a path that ends neither in .gif nor in .mp4.
     """
-    beliefs = np.zeros((len(trial) + 1, 2, len(model.kitchen.tiles)))
-    for player in range(2):
-        beliefs[:, player, model.cells] = model.belief(trial, player)
-    write_film(path, kitchens.film(model.kitchen, logged(trial), steps, aims=beliefs), rate)
+    kitchen = KITCHENS[trial.kitchen]
+    shape = (len(trial) + 1, 2, len(kitchen.tiles))
+    if beliefs.shape != shape:
+        raise ValueError(f"beliefs: expected [states, players, cells] of this game, {shape}; got {beliefs.shape}")
+    write_film(path, kitchens.film(kitchen, logged(trial), steps, aims=beliefs), rate)
 
 
 __all__ = ["Errand", "Subgoals", "errands", "film", "learn", "observed", "problem"]
