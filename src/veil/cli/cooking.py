@@ -102,14 +102,16 @@ def infer(
         if number >= len(games):
             raise Refusal(f"--filmed: {source} has {len(games)} games, numbered from 0; got {number}")
         if film is not None:
-            subgoals.film(model, games[number], film, range(0, len(games[number]) + 1, 2), rate=round(0.5 / SECONDS))
+            game = games[number]
+            every_other = range(0, len(game) + 1, 2)
+            subgoals.film(game, model.beliefs(game), film, every_other, rate=round(0.5 / SECONDS))
         rows: list[dict[str, Any]] = []
         wanted = range(len(games)) if out is not None or as_json else ()
-        for game in wanted:
+        for each in wanted:
             for player in range(2):
-                belief = model.belief(games[game], player)
+                belief = model.belief(games[each], player)
                 shares = np.stack([belief[:, model.kinds == word].sum(1) for word in words], 1)
-                rows.append({"game": game, "player": player, "posterior": shares})
+                rows.append({"game": each, "player": player, "posterior": shares})
     if out is not None:
         columns = {"game": "game", "player": "player"}
         table: list[tuple[str, Any]] = [
