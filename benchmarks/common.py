@@ -85,12 +85,13 @@ def python(source: str, *arguments: str, environment: Mapping[str, str] | None =
     """A new interpreter that runs ``source`` and prints one JSON object last: its wall-clock seconds and the object."""
     # an installed package has its bytecode on disk, and so shall one that runs from its sources
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), inherited.get("PYTHONPATH")]))
     begin = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", source, *arguments],
         capture_output=True,
         text=True,
-        env={**inherited, "PYTHONPATH": str(Path(__file__).parent), **(environment or {})},
+        env={**inherited, "PYTHONPATH": path, **(environment or {})},
     )
     taken = time.perf_counter() - begin
     if done.returncode != 0:

@@ -6,8 +6,7 @@ episodes. Two agents learn rewards and dynamics from what they see (posterior me
 all places of the next row count as one visit) and act soft-optimally for them (``veil.maths.soft``):
 
 * soft Q: the means are taken for the truth, at a fixed temperature. It is optimal control for what is believed, and
-what
-  is not known is worth nothing.
+  what is not known is worth nothing.
 * K-learning: the temperature falls as 1 / √episode, and a reward that is known only up to s² / (n + 1) is worth s² /
   (2 τ (n + 1)) more: the soft value of a random reward, log E exp(r / τ) τ. The same recursion, risk-seeking towards
   its own ignorance (O'Donoghue, Osband & Ionescu 2020, "Making sense of reinforcement learning and probabilistic

@@ -23,9 +23,9 @@ from rich.table import Table
 import veil
 from veil.control import KnownReward, LinearReward, TableReward, kinds_apart
 from veil.control.worlds.finite import people
-from veil.control.worlds.grid import grid
+from veil.control.worlds.grid import ROOMS, grid
 from veil.evaluation.calibration import reliability
-from veil.report import style
+from veil.report import grid_plots, style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("goals"), help="folder for the pictures (default: goals)")
@@ -51,17 +51,7 @@ def there(data: veil.Data) -> np.ndarray:
 
 # -- goals, step by step ----------------------------------------------------------------------------------------------
 
-world = grid(
-    """
-    A....B..
-    .##.....
-    ...#..#.
-    .@.#..#C
-    ......#.
-    D.......
-    """,
-    slip=0.1,
-)
+world = grid(ROOMS, slip=0.1)
 goals = world.rewards(cost=2.0, worth=20.0)
 walkers = veil.Intent(world.problem, KnownReward(goals))
 _, seen = people(walkers, key_seen, many, steps=40)
@@ -135,8 +125,6 @@ map_fit = veil.fit(
     veil.Episodic(veil.Intent(land.problem, TableReward(states=land.problem.states))),
     walks,
     key=key_fit,
-    steps=min(steps, 500),
-    optimiser=rate(5e-2, min(steps, 500)),
 )
 recovered = np.array(map_fit.model.model.reward.numbers[0])
 recovered += worth.mean() - recovered.mean()  # found up to a constant
@@ -168,19 +156,10 @@ arguments.out.mkdir(parents=True, exist_ok=True)
 row = int(np.argmax(np.where(truth == world.goals.index("C"), taken.sum(1), 0)))
 path = world.places[new.evidence[row, taken[row], 0].astype(int)]
 moments = np.unique(np.linspace(0, len(path) - 1, 4).astype(int))
-walls = np.isnan(world.laid(np.zeros(world.problem.states)))
 with style.figure(2, (len(moments) + 1) // 2, panel=(3.0, 2.8)) as (picture, panels):
     for panel, moment in zip(panels, moments, strict=True):
-        panel.imshow(np.where(walls, 1.0, np.nan), cmap="Greys", vmin=0, vmax=1.6)
-        panel.plot(path[: moment + 1, 1], path[: moment + 1, 0], color="C0", marker=".")
-        for goal, probability in zip(world.goals, found.probabilities[row, moment], strict=True):
-            (place,) = world.places[world.ground == goal]
-            panel.scatter(place[1], place[0], s=1200 * probability + 1, color="C1", alpha=0.6)
-            panel.annotate(f"{goal} {probability:.2f}", place[::-1], ha="center", va="center", fontsize=8)
-        panel.grid(False)
-        panel.set_xlim(-0.9, world.shape[1] - 0.1)
-        panel.set_ylim(world.shape[0] - 0.1, -0.9)
-        style.label(panel, x=("column", "1"), y=("row", "1"), title=f"after {moment + 1} steps")
+        shown = dict(zip(world.goals, found.probabilities[row, moment].tolist(), strict=True))
+        grid_plots.belief(panel, world, path[: moment + 1], shown, f"after {moment + 1} steps")
 picture.savefig(arguments.out / "goals.png")
 with style.figure(2, panel=(3.6, 2.6)) as (picture, panels):
     for panel, values, title in zip(panels, (worth, recovered), ("true reward", "recovered"), strict=True):

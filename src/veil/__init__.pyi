@@ -135,5 +135,6 @@ from .zoo.state_space import dmm as dmm
 from .zoo.state_space import rssm as rssm
 from .zoo.state_space import vrnn as vrnn
 from .zoo.switching import SwitchingLDS as SwitchingLDS
+from .zoo.switching_intent import SwitchingIntent as SwitchingIntent
 from .zoo.vae import VAE as VAE
 from .zoo.vae import ConditionalVAE as ConditionalVAE

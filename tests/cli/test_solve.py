@@ -60,6 +60,8 @@ def test_worlds_by_name(veil):
         (("deep-sea:3", "--temperature", 0, "--hoped"), "all that is hoped for"),
         (("random", "--discount", 1.0), "have no limit"),
         (("{odd}",), "it has other"),
+        (("{world}", "--goal", "A,B"), "several are for --walks"),
+        (("{world}", "--walks", 3), "give both or none"),
     ],
 )
 def test_what_is_wrong_is_said(veil, world, words, said):

@@ -125,6 +125,9 @@ CASES = {
     "intent of a network": plain(lambda: intent(NeuralReward(np.ones((3, 2)), (4,), key=jax.random.key(0))), q.Exact()),
     "intent of one": plain(lambda: veil.LatentIntent(intent(TableReward(3)).problem, np.eye(3)), q.Bootstrap()),
     "intent of all": plain(lambda: veil.BayesianIntent(intent(TableReward(3)).problem, np.eye(3)), q.Bootstrap()),
+    "intent that switches": plain(
+        lambda: veil.SwitchingIntent(intent(TableReward(3, kinds=2, key=jax.random.key(0)))), q.Exact()
+    ),
     "goals": plain(lambda: intent(KnownReward(np.eye(3), (0.5, 2.0)), ends=[False, False, True]), q.Exact()),
     "choices": plain(
         lambda: veil.ConditionalLogit(attributes=2, alternatives=3, chooser=1, classes=2, key=jax.random.key(0)),

@@ -218,3 +218,19 @@ def test_what_does_not_fit_is_refused(make, words):
     problem = MDP(DenseTransitions(dynamics()), horizon=3)
     with pytest.raises((ValueError, TypeError), match=words):
         make(problem)
+
+
+@pytest.mark.parametrize("horizon", [None, HORIZON])
+def test_a_problem_made_in_float32_is_taken_in_float64(horizon):
+    with jax.enable_x64(False):
+        made = MDP(DenseTransitions(dynamics(8)), discount=0.9, horizon=horizon)
+    reward = jnp.asarray(np.random.default_rng(8).normal(size=(1, STATES)))
+    coarse, fine = (
+        veil.Intent(each, TableReward(numbers=reward)).log_policies()
+        for each in (made, MDP(DenseTransitions(dynamics(8)), discount=0.9, horizon=horizon))
+    )
+    assert coarse.dtype == jnp.float64
+    np.testing.assert_allclose(coarse, fine, atol=1e-6)
+    np.testing.assert_allclose(
+        solve(made.rewarded(reward[0])).visits.sum(), 1 / 0.1 if horizon is None else HORIZON, rtol=1e-5
+    )

@@ -12,6 +12,7 @@ from veil.cli import (
     fitting,
     forecasting,
     imitating,
+    intending,
     listing,
     pages,
     solving,
@@ -33,6 +34,7 @@ app.command("imitate", rich_help_panel=ACT)(imitating.imitate)
 app.command("act", rich_help_panel=ACT)(acting.act)
 app.command("certify", rich_help_panel=ACT)(certifying.certify)
 app.command("solve", rich_help_panel=ACT)(solving.solve)
+app.add_typer(intending.app, name="intent", rich_help_panel=ACT)
 app.command("collect", rich_help_panel=ACT)(collecting.collect)
 app.command("report", rich_help_panel=LOOK)(pages.report)
 app.command("tour", rich_help_panel=LOOK)(pages.tour)

@@ -126,12 +126,10 @@ def choose(model: Any, asked: Asked, evidence: bool = False) -> Learning:
     if asked.average is not None and not 0 <= asked.average < 1:
         raise Refusal(f"--average: expected a decay from 0 to below 1, such as 0.999; got {asked.average:g}")
     if rate is not None or asked.mixed_precision or asked.average is not None:
-        from veil.learning.choices import RATE_OF_WAYS, default_optimiser, usual_objective, usual_optimiser
+        from veil.learning.choices import default_optimiser, usual_objective, usual_optimiser
         from veil.posterior.choice import usual as usual_posterior
 
         steps = asked.steps or 2000
-        if rate is None and ways and name == "importance-weighted":
-            rate = RATE_OF_WAYS
         aim = objective or usual_objective(model, posterior or usual_posterior(model), False)
         chosen = usual_optimiser(model, steps, aim) if rate is None else default_optimiser(steps, rate)
         made["optimiser"] = replace(chosen, mixed_precision=bool(asked.mixed_precision), average=asked.average)

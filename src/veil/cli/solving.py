@@ -6,24 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from veil.cli import options
+from veil.cli import options, worlds
 from veil.cli.program import Refusal
+from veil.cli.using import check_file, write_table
 
-World = Annotated[
-    str,
-    typer.Argument(
-        metavar="WORLD",
-        help="A map drawn with characters (FILE.txt), tables (FILE.npz), random:STATES, or deep-sea:ROWS.",
-    ),
+Goal = Annotated[
+    str | None,
+    typer.Option("--goal", help="Of a map, the letter that is wanted; of walks several (A,B). Default: the first."),
 ]
-Goal = Annotated[str | None, typer.Option("--goal", help="Of a map, the letter that is wanted; default: the first.")]
+Walks = Annotated[
+    int | None, typer.Option("--walks", help="Draw so many episodes of those who act like this, into --out.", min=1)
+]
+WalksFile = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Where --walks are written, a table.")]
 Temperature = Annotated[float, typer.Option("--temperature", help="In units of reward; 0: the best action.", min=0.0)]
 Hoped = Annotated[
     bool, typer.Option("--hoped", help="Infer luck, too, as Bayes' rule does, instead of holding it fixed.")
 ]
-Discount = Annotated[float | None, typer.Option("--discount", help="In (0, 1]; default: the world's own.")]
-Horizon = Annotated[int | None, typer.Option("--horizon", help="Decisions; default: the world's own.", min=1)]
-Slip = Annotated[float, typer.Option("--slip", help="Of a map, the chance that a step goes astray.", min=0.0, max=1.0)]
 Picture = Annotated[
     Path | None, typer.Option("--picture", metavar="FILE", help="Of a map, values and actions: a .png to write.")
 ]
@@ -32,39 +30,55 @@ SHOWN = 20  # states that a table lists
 
 
 def solve(
-    world: World,
+    world: worlds.World,
     goal: Goal = None,
     temperature: Temperature = 1.0,
     hoped: Hoped = False,
-    discount: Discount = None,
-    horizon: Horizon = None,
-    slip: Slip = 0.0,
+    discount: worlds.Discount = None,
+    horizon: worlds.Horizon = None,
+    slip: worlds.Slip = 0.0,
     seed: options.Seed = 0,
     picture: Picture = None,
+    walks: Walks = None,
+    out: WalksFile = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Solve a finite decision problem exactly, by control as inference: soft values, and the policy that follows.
 
     A map has walls (#), floor (.), a start (@) and goals (capital letters): a step costs 2, a goal is worth 20. A .npz
     file has next [S, A, N] and probabilities [S, A, N] (or probabilities [S, A, S] alone), reward, and, if it likes,
-    start, ends, final, discount and horizon.
+    start, ends, final, discount and horizon. --walks simulates, for veil intent, those who act by the policy: a row a
+    decision, with the columns episode, step, state and action, and of a map row, column and goal.
     """
     if picture is not None and picture.suffix != ".png":
         raise Refusal(f"--picture: expected a file that ends in .png; got {picture.name!r}")
     if picture is not None and not picture.parent.is_dir():
         raise Refusal(f"--picture: the folder {picture.parent} does not exist; create it first")
+    if (walks is None) != (out is None):
+        raise Refusal("--walks, --out: how many episodes to draw, and the file they are for: give both or none")
+    wanted = [None] if goal is None else [each.strip() for each in goal.split(",")]
+    if len(wanted) > 1 and walks is None:
+        raise Refusal(f"--goal {goal}: one is solved for; several are for --walks, each walker having one of them")
+    if out is not None:
+        check_file(out, world)
     import numpy as np
 
     from veil.control.optimality import Fixed, Hoped, returned
     from veil.control.optimality import solve as solved
 
+    opened = worlds.opened(world, discount, horizon, slip, seed)
+    luck = Hoped() if hoped else Fixed()
     try:
-        problem, grid = _opened(world, goal, discount, horizon, slip, seed)
-        found = solved(problem, temperature, Hoped() if hoped else Fixed())
+        solutions = [solved(opened.wanting(each), temperature, luck) for each in wanted]
     except ValueError as error:
         raise Refusal(str(error)) from error
+    found, grid = solutions[0], opened.grid
+    problem = found.problem
     if picture is not None and grid is None:
         raise Refusal("--picture: only a map has one; leave it out")
+    if out is not None and walks is not None:
+        names = [each or ("" if grid is None else grid.goals[0]) for each in wanted]
+        write_table(out, _walked(solutions, grid, names, walks, seed), quiet=as_json)
     values = np.asarray(found.values if problem.horizon is None else found.values[0])
     policy = np.exp(np.asarray(found.log_policy if problem.horizon is None else found.log_policy[0]))
     start = float(np.asarray(problem.start) @ values)
@@ -102,71 +116,6 @@ def solve(
             typer.echo(f"and {problem.states - SHOWN} more; --json prints all of them")
 
 
-def _opened(
-    word: str, goal: str | None, discount: float | None, horizon: int | None, slip: float, seed: int
-) -> tuple[Any, Any]:
-    """The problem, and the map that it is of, or None."""
-    import jax
-
-    from veil.control.worlds import finite
-    from veil.control.worlds.grid import grid
-
-    name, _, number = word.partition(":")
-    given = {"discount": discount, "horizon": horizon}
-    changed: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    if name in ("random", "deep-sea"):
-        if number and not number.isdecimal():
-            raise Refusal(f"WORLD: expected a number of states or rows behind {name}:; got {word!r}")
-        if name == "random":
-            return finite.random_problem(jax.random.key(seed), int(number or 16), **changed), None
-        return finite.deep_sea(int(number or 10)).altered(**changed), None
-    path = Path(word)
-    if not path.is_file():
-        raise Refusal(f"WORLD: there is no file {word!r}; give a map (.txt), tables (.npz), random:16 or deep-sea:10")
-    if path.suffix == ".npz":
-        return _tables(path).altered(**changed), None
-    try:
-        world = grid(path.read_text(), slip=slip)
-    except UnicodeDecodeError as error:
-        raise Refusal(f"WORLD: {word!r} is no text; a map is drawn with characters") from error
-    if not world.goals:
-        raise Refusal("WORLD: this map has no goal, a capital letter")
-    wanted = goal or world.goals[0]
-    if wanted not in world.goals:
-        raise Refusal(f"--goal: this map has {', '.join(world.goals)}; got {wanted!r}")
-    reward = world.rewards()[world.goals.index(wanted)]
-    return world.problem.altered(reward=reward, **changed), world
-
-
-def _tables(path: Path) -> Any:
-    import numpy as np
-
-    from veil.parts.decisions import MDP, DenseTransitions, SparseTransitions
-
-    known = {"next", "probabilities", "reward", "start", "ends", "final", "discount", "horizon"}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise Refusal(f"WORLD: {path.name} cannot be read as .npz: {error}") from error
-    wrong = sorted(found.keys() - known)
-    if wrong or "reward" not in found or not found.keys() & {"next", "probabilities"}:
-        rest = ", ".join(sorted(known - {"next", "probabilities", "reward"}))
-        raise Refusal(
-            f"WORLD: expected the arrays next and probabilities (or one of them), reward, and any of {rest}; it has "
-            f"{', '.join(sorted(found)) or 'none'}"
-        )
-    moves: Any = (
-        SparseTransitions(found["next"], found.get("probabilities"))
-        if "next" in found
-        else DenseTransitions(found["probabilities"])
-    )
-    given: dict[str, Any] = {name: found[name] for name in ("start", "ends", "final") if name in found}
-    numbers = {"discount": float, "horizon": int}
-    given |= {name: kind(found[name]) for name, kind in numbers.items() if name in found}
-    return MDP(moves, found["reward"], **given)
-
-
 def _map(grid: Any, policy: Any) -> str:
     """The map, an arrow where one would go."""
     import numpy as np
@@ -176,6 +125,37 @@ def _map(grid: Any, policy: Any) -> str:
     for state, (row, column) in enumerate(grid.places):
         rows[row, column] = grid.ground[state] if ends[state] else ARROWS[int(np.argmax(policy[state]))]
     return "\n".join("".join(row) for row in rows)
+
+
+def _walked(solutions: Any, grid: Any, goals: list[str], count: int, seed: int) -> list[tuple[str, Any]]:
+    """Columns of simulated decisions: each walker has one of the goals, all alike likely."""
+    import jax
+    import numpy as np
+
+    from veil.control.worlds.finite import simulate
+    from veil.data import steps
+
+    which = np.random.default_rng(seed).integers(len(goals), size=count)
+    parts: list[tuple[Any, ...]] = []
+    for k, solution in enumerate(solutions):
+        numbers = np.flatnonzero(which == k)
+        if not len(numbers):
+            continue
+        seen = simulate(solution, jax.random.fold_in(jax.random.key(seed), k), len(numbers))
+        there = np.ones(seen.query.shape[:2], bool) if seen.mask is None else seen.mask
+        row, step = np.nonzero(there)
+        rows = steps(seen)
+        state = rows.evidence["state"] if isinstance(rows.evidence, dict) else rows.evidence
+        acted = rows.query[:, 0].astype(int)
+        parts.append((numbers[row], step, state[:, 0].astype(int), acted, np.full(len(row), k)))
+    whole = [np.concatenate(each) for each in zip(*parts, strict=True)]
+    order = np.lexsort((whole[1], whole[0]))
+    episode, step, state, action, kind = (each[order] for each in whole)
+    named: list[tuple[str, Any]] = [("episode", episode), ("step", step), ("state", state), ("action", action)]
+    if grid is not None:
+        place = grid.places[state]
+        named += [("row", place[:, 0]), ("column", place[:, 1]), ("goal", np.array(goals)[kind])]
+    return named
 
 
 def _drawn(path: Path, grid: Any, values: Any, policy: Any) -> None:

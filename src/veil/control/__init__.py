@@ -1,31 +1,49 @@
 """Learning-based control: each use is a choice of roles and a little glue."""
 
 from veil.control.adaptors import Playing, Predicting
+from veil.control.continuous.adversarial import Adversarial
+from veil.control.continuous.agent import SoftActorCritic
+from veil.control.continuous.objectives import InverseSoftQ, SoftBellman
+from veil.control.continuous.skill import Skill
+from veil.control.continuous.temperatures import FixedTemperature, LearnedTemperature
 from veil.control.imitation import Imitation, dagger
 from veil.control.kinds import kinds_apart
 from veil.control.linear_quadratic import LinearPolicy, LinearQuadratic, solve_linear_quadratic
 from veil.control.optimality import Fixed, Hoped, Solution, solve
+from veil.control.planning import PathIntegral, PlanningActor
+from veil.control.success import WentWell, successes
 from veil.parts.decisions import MDP, DenseTransitions, SparseTransitions
 from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableReward
 
 __all__ = [
     "MDP",
+    "Adversarial",
     "DenseTransitions",
     "Fixed",
+    "FixedTemperature",
     "Hoped",
     "Imitation",
+    "InverseSoftQ",
     "KnownReward",
+    "LearnedTemperature",
     "LinearPolicy",
     "LinearQuadratic",
     "LinearReward",
     "NeuralReward",
+    "PathIntegral",
+    "PlanningActor",
     "Playing",
     "Predicting",
+    "Skill",
+    "SoftActorCritic",
+    "SoftBellman",
     "Solution",
     "SparseTransitions",
     "TableReward",
+    "WentWell",
     "dagger",
     "kinds_apart",
     "solve",
     "solve_linear_quadratic",
+    "successes",
 ]

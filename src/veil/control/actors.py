@@ -145,13 +145,17 @@ class FilteringActor(Actor):
         return Knowing(self.filter.init(), self.nothing)
 
     def act(self, memory: Knowing, observation: Any, key: PRNGKeyArray) -> tuple[Any, Knowing]:
-        refuse_nan(observation)
         key_filter, key_state, key_action = jax.random.split(key, 3)
+        belief, seen = self.updated(memory, observation, key_filter)
+        action = or_nan(self.policy(self.filter.draw(belief, key_state), key_action), seen)
+        return action if self.view is None else self.view.action(action, jnp), Knowing(belief, action)
+
+    def updated(self, memory: Any, observation: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
+        """The belief after an observation, which the ``action`` of the memory led to, and what of it the model sees."""
+        refuse_nan(observation)
         query, observed = (observation, None) if self.view is None else self.view.seen(observation, jnp)
         datum = Datum(on_device(query), memory.action, observed=jax.tree.map(jnp.asarray, observed))
-        belief = self.filter.update(memory.belief, datum, key_filter)
-        action = or_nan(self.policy(self.filter.draw(belief, key_state), key_action), datum.query)
-        return action if self.view is None else self.view.action(action, jnp), Knowing(belief, action)
+        return self.filter.update(memory.belief, datum, key), datum.query
 
 
 class RandomActor(Actor):

@@ -18,6 +18,7 @@ from veil.data.core.packages import needed
 from veil.data.recorded import folders
 from veil.data.recorded.views import join, named
 
+SEED = "seed"  # where the info of a reset says which it was, if not the one that was asked for
 MUJOCO = "pip install 'gymnasium[mujoco]'"
 CONTROL = "pip install 'veil[control]'"
 
@@ -212,7 +213,7 @@ def _play(
     if actor is not None:
         key_begin, key = jax.random.split(jax.random.key(np.uint32(draw)))
         memory = begin(actor, key_begin)
-    observation, _ = world.reset(seed=reset)
+    observation, said = world.reset(seed=reset)
     seen: dict[str, list[Any]] = {}
     done: dict[str, list[Any]] = {}
     rewards: list[float] = []
@@ -247,7 +248,7 @@ def _play(
         np.array(rewards),
         bool(terminated),
         bool(truncated),
-        seed=reset,
+        seed=said.get(SEED, reset),
     )
 
 

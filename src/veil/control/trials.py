@@ -15,7 +15,7 @@ import numpy as np
 
 from veil.control import worlds
 from veil.control.actors import Actor
-from veil.control.collecting import collect, environment, shown
+from veil.control.collecting import SEED, collect, environment, shown
 from veil.control.policies import Policy
 from veil.control.worlds.drawing import draw
 from veil.control.worlds.frame import Drives, World, drives, entropy
@@ -208,14 +208,14 @@ def _looking(world: Any, protocol: bool, film: bool) -> Any:
 
         def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
             from_protocol = 100000 + len(self.total) if protocol else seed
-            begun = self.env.reset(seed=from_protocol, options=options)
+            observation, info = self.env.reset(seed=from_protocol, options=options)
             self.total.append(0.0)
             self.best.append(-np.inf)
             self.success.append(None)
             if film and len(self.frames) < FILMED:
                 self.frames.append([])
             self._look()
-            return begun
+            return observation, {**info, SEED: from_protocol}
 
         def step(self, action: Any) -> Any:
             observation, reward, terminated, truncated, info = self.env.step(action)

@@ -95,7 +95,7 @@ def usual_optimiser(model: Model, steps: int, objective: Objective | None = None
     A choice among ways is sharp, and takes larger weights than small steps ever reach; that of a whole episode is so
     sharp that one way takes all episodes at the first large steps (5 of 8 fits to drives at 0.01, none at 0.003).
     """
-    if isinstance(objective, ImportanceWeighted) and conditional(model):
+    if isinstance(objective, ImportanceWeighted) and conditional(model) and not isinstance(model, PerEpisode):
         return default_optimiser(steps, RATE_OF_WAYS)
     if isinstance(model, Transporting | NormalisingFlow):
         return default_optimiser(steps, 4e-3)

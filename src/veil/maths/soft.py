@@ -60,6 +60,7 @@ def finite(
         return before, (before, scores)
 
     steps = reward if reward.ndim == 3 else None
+    final = final.astype(jnp.result_type(final, reward))  # the finer of the two, as of a problem made before x64
     _, (values, scores) = jax.lax.scan(step, final, steps, horizon, reverse=True)
     return jnp.concatenate([values, final[None]]), scores
 
@@ -76,6 +77,8 @@ def forever(
     There is one where values ahead are discounted, or every policy ends for certain. Derivatives are those of the fixed
     point (implicit): one linear equation in the same dynamics, whatever the number of iterations.
     """
+
+    final = final.astype(jnp.result_type(final, reward))
 
     def back(value: Values) -> Values:
         return jnp.where(ends, final, soft_maximum(reward + ahead(value), temperature))
@@ -123,7 +126,7 @@ def visits(
         flow = jnp.where(ends, 0.0, here)[:, None] * now
         return pushed(flow), flow
 
-    return jax.lax.scan(step, start, policy)[1]
+    return jax.lax.scan(step, start.astype(jnp.result_type(start, policy)), policy)[1]
 
 
 def visits_forever(
@@ -133,5 +136,6 @@ def visits_forever(
     ends: Bool[Array, " S"],
 ) -> Float[Array, "S A"]:
     """Σ_t γ^t p(s_t = s, a_t = a) without a horizon; the discount is in ``pushed``."""
+    start = start.astype(jnp.result_type(start, policy))
     decided = lambda here: jnp.where(ends, 0.0, here)[:, None] * policy  # noqa: E731
     return decided(settled(lambda here: start + pushed(decided(here)), start))

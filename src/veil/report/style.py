@@ -92,6 +92,16 @@ def figure(
         picture.draw_without_rendering()  # the style is settled here, not where the figure is written
 
 
+def pixels(picture: Any) -> Any:
+    """A figure as an array of bytes [height, width, 3], for a film."""
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(picture)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def label(panel: Any, *, x: Quantity, y: Quantity, title: str = "") -> None:
     """Name the axes of a panel: each a quantity and its unit."""
     for side, (quantity, unit) in (("x", x), ("y", y)):

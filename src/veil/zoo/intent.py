@@ -28,10 +28,10 @@ class Intent(Enumerable, SecondOrder, Sized):
     with several kinds that is latent-class inverse reinforcement learning, with ``KnownReward`` goals their
     posterior.
 
-    ``problem``: an ``MDP``, whose own reward, if it has one, is not read. Evidence: the state, as one number, or a
-    dictionary {"state", "step"} where the problem has a horizon, decisions counted from 0. Query: the action; with
-    ``outcomes=True`` {"action", "next"}, p(a, s' | s) = π(a | s) p(s' | s, a), so that actions that nobody saw may be
-    missing: they are summed out. All values are exact, in nats. ``logits`` [K] of p(z).
+    ``problem``: an ``MDP``, whose own reward, if it has one, is not read. Evidence: the state, as one number, and where
+    the problem has a horizon the step, too, decisions counted from 0: {"state", "step"}, or two numbers. Query: the
+    action; with ``outcomes=True`` {"action", "next"}, p(a, s' | s) = π(a | s) p(s' | s, a), so that actions that nobody
+    saw may be missing: they are summed out. All values are exact, in nats. ``logits`` [K] of p(z).
 
     Ziebart 2010, "Modeling purposeful adaptive behavior with the principle of maximum causal entropy", chapter 6.
 
@@ -144,13 +144,19 @@ class Decided(Distribution, Marginals):
 
 def decision(problem: MDP, evidence: Any) -> tuple[Int[Array, ""], Int[Array, ""] | None]:
     """The state in which a decision is taken and, of a problem with a horizon, which decision it is."""
-    parts = evidence if isinstance(evidence, dict) else {"state": evidence}
-    if "state" not in parts or (problem.horizon is not None and "step" not in parts):
+    timed = problem.horizon is not None
+    if not isinstance(evidence, dict):
+        numbers = jnp.ravel(jnp.asarray(evidence))
+        if numbers.size != 1 + timed:
+            wanted = "the state and the step, two numbers," if timed else "the state, one number,"
+            raise ValueError(f"evidence: expected {wanted} of each decision; got {numbers.size}")
+        return _index(numbers[0]), _index(numbers[1]) if timed else None
+    if "state" not in evidence or (timed and "step" not in evidence):
         raise ValueError(
-            'evidence: expected the state, of a problem with a horizon {"state": ..., "step": ...}; got '
-            f"{sorted(parts) if isinstance(evidence, dict) else 'an array'}"
+            f"evidence: expected {'state and step' if timed else 'state'} of each decision; got "
+            f"{', '.join(sorted(evidence))}"
         )
-    return _index(parts["state"]), None if problem.horizon is None else _index(parts["step"])
+    return _index(evidence["state"]), _index(evidence["step"]) if timed else None
 
 
 def _index(number: Array) -> Int[Array, ""]:

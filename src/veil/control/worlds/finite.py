@@ -89,12 +89,13 @@ def _walked(
 
     def one(kind: Int[Array, ""], key: PRNGKeyArray) -> Any:
         key_start, key_steps = jax.random.split(key)
-        policy = policies[kind]
 
         def step(state: Int[Array, ""], now: tuple[Int[Array, ""], PRNGKeyArray]) -> Any:
             t, key = now
             key_action, key_next = jax.random.split(key)
-            action = jax.random.categorical(key_action, policy[state] if policy.ndim == 2 else policy[t, state])
+            # at once: a policy for each walker would be copied
+            log_policy = policies[kind, state] if policies.ndim == 3 else policies[kind, t, state]
+            action = jax.random.categorical(key_action, log_policy)
             arrives = jax.random.categorical(key_next, problem.transitions.log_prob_of(state, action))
             ended = problem.ends[state]
             following = jnp.where(ended, state, arrives)

@@ -12,6 +12,14 @@ from veil.parts.decisions import MDP, SparseTransitions
 NORTH, EAST, SOUTH, WEST, STAY = range(5)
 MOVES = np.array([[-1, 0], [0, 1], [1, 0], [0, -1], [0, 0]])  # rows and columns
 WALL, FLOOR, START = "#", ".", "@"
+ROOMS = """
+A....B..
+.##.....
+...#..#.
+.@.#..#C
+......#.
+D.......
+"""  # four goals, a wall or two on the way
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +44,11 @@ class Grid(Shown):
     def features(self, characters: str) -> Float[np.ndarray, "S F"]:
         """Which states are of which ground, 1 or 0: features for ``LinearReward``."""
         return np.stack([(self.ground == each).astype(float) for each in characters], -1)
+
+    def arrivals(self, characters: str) -> Float[np.ndarray, "S A N F"]:
+        """Which outcomes lead onto which ground, and 1 for every step behind them: features for ``LinearReward``."""
+        arrived = self.ground[np.asarray(self.problem.transitions.next)]  # type: ignore[attr-defined]
+        return np.stack([(arrived == each).astype(float) for each in characters] + [np.ones(arrived.shape)], -1)
 
     def laid(self, values: Any) -> Float[np.ndarray, "rows columns"]:
         """Numbers of states on the map, NaN on walls."""

@@ -15,13 +15,15 @@ Colour = tuple[int, int, int]
 FLOOR, COUNTER, EDGE, STEEL, DARK = (244, 240, 232), (196, 160, 116), (168, 132, 92), (150, 156, 163), (52, 56, 62)
 WHITE, YELLOW, ORANGE, GREEN = (252, 252, 252), (240, 200, 90), (224, 130, 40), (120, 180, 140)
 PLAYERS: tuple[Colour, Colour] = ((0, 114, 178), (213, 94, 0))
+SEEN = 0.04  # the least probability that is drawn
 FINE = 2  # pixels drawn for each pixel shown, a side
 
 
-def picture(kitchen: Kitchen, state: State, side: int = 48) -> UInt8[np.ndarray, "height width 3"]:
+def picture(kitchen: Kitchen, state: State, side: int = 48, aims: Any = None) -> UInt8[np.ndarray, "height width 3"]:
     """One state of a game; a cell has ``side`` pixels. The first player is blue, the second red; both look ahead.
 
-    A pot shows its onions, and how long its soup has been cooking as a ring that closes when it is done.
+    A pot shows its onions, and how long its soup has been cooking as a ring that closes when it is done. ``aims``
+    [2, cells]: with which probability a cell is what a player is about, a ring around it, whose area is that.
     """
     needed("drawing needs Pillow", "control", "PIL.Image", "PIL.ImageDraw")
     from PIL import Image, ImageDraw
@@ -71,15 +73,25 @@ def picture(kitchen: Kitchen, state: State, side: int = 48) -> UInt8[np.ndarray,
         disc(middle, 0.36, colour, DARK)
         disc(middle + 0.36 * cell * ahead, 0.09, DARK)
         thing(int(held), middle + 0.12 * cell * ahead, 0.9)
+    for shares, colour, side_of in zip([] if aims is None else aims, PLAYERS, (-1, 1), strict=False):
+        for target in np.flatnonzero(np.asarray(shares) >= SEEN).tolist():
+            middle = where(target) + 0.05 * side_of * cell
+            pen.ellipse(_box(middle, 0.44 * float(shares[target]) ** 0.5 * cell), outline=colour, width=4 * FINE)
     width, height = image.size
     return np.asarray(image.resize((width // FINE, height // FINE), Image.Resampling.BOX))
 
 
-def film(kitchen: Kitchen, states: State, steps: Sequence[int] | None = None, side: int = 48) -> list[Any]:
-    """A picture of each of the states [T, ...], or of those at ``steps``: for ``veil.host.films.gif``."""
+def film(
+    kitchen: Kitchen, states: State, steps: Sequence[int] | None = None, side: int = 48, aims: Any = None
+) -> list[Any]:
+    """A picture of each of the states [T, ...], with ``aims`` [T, 2, cells], or of those at ``steps``: for
+
+    ``veil.host.films.gif``.
+    """
     chosen = range(len(states.place)) if steps is None else steps
     whole: Any = jax.tree.map(np.asarray, states)
-    return [picture(kitchen, jax.tree.map(lambda part, t=t: part[t], whole), side) for t in chosen]
+    at = lambda t: jax.tree.map(lambda part: part[t], whole)  # noqa: E731
+    return [picture(kitchen, at(t), side, None if aims is None else aims[t]) for t in chosen]
 
 
 def _box(middle: np.ndarray, half: float) -> tuple[float, float, float, float]:
