@@ -49,9 +49,7 @@ shown = 2 if arguments.quick else arguments.demonstrations
 playing = {"begin": 400, "batch_size": 32} if arguments.quick else {}
 
 expert = SoftActorCritic(trunk=SMALL)
-inverse = SoftActorCritic(
-    0.95, SMALL, objective=InverseSoftQ(), temperature=FixedTemperature(0.05), horizon=max(1, steps - 1000)
-)
+inverse = SoftActorCritic(0.95, SMALL, objective=InverseSoftQ(), temperature=FixedTemperature(0.05), horizon=steps)
 adversarial = Adversarial(SoftActorCritic(trunk=SMALL, temperature=FixedTemperature(1.0)), rate=3e-4)
 
 
