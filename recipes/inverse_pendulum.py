@@ -49,9 +49,8 @@ shown = 2 if arguments.quick else arguments.demonstrations
 playing = {"begin": 400, "batch_size": 32} if arguments.quick else {}
 
 expert = SoftActorCritic(trunk=SMALL)
-# A saddle is gone round, not into: what is returned is the average of the policies of some 1,500 steps.
-inverse = SoftActorCritic(0.95, SMALL, objective=InverseSoftQ(), temperature=FixedTemperature(0.05), settle=7e-4)
-adversarial = Adversarial(SoftActorCritic(trunk=SMALL, temperature=FixedTemperature(1.0), settle=7e-4), rate=3e-4)
+inverse = SoftActorCritic(0.95, SMALL, objective=InverseSoftQ(), temperature=FixedTemperature(0.05), horizon=steps)
+adversarial = Adversarial(SoftActorCritic(trunk=SMALL, temperature=FixedTemperature(1.0)), rate=3e-4)
 
 
 def playing_with(learner, recording, key):

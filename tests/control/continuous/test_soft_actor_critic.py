@@ -156,21 +156,6 @@ def test_the_temperature_finds_the_entropy_that_is_asked_for():
     np.testing.assert_allclose(info["temperature"], 10.0 * np.exp(2 * -0.5 - 1) / (2 * np.pi), rtol=0.3)
 
 
-def test_slow_critics_and_the_average_policy_go_a_share_of_the_way_each_step():
-    agent, rows = SoftActorCritic(trunk=SMALL, follow=0.1, settle=0.25), random_rows(12)
-    before = agent.start(rows, KEY)
-    after, _ = jax.jit(agent.step)(before, rows, KEY)
-    pairs = (
-        (0.1, before.slow, after.learnt.critics, after.slow),
-        (0.25, before.average, after.learnt.policy, after.average),
-    )
-    for share, old, new, found in pairs:
-        for one, other, each in zip(*map(jax.tree.leaves, (old, new, found)), strict=True):
-            np.testing.assert_allclose(each, one + share * (other - one), rtol=1e-5, atol=1e-7)
-    assert agent.settled(after).policy is after.average
-    assert agent.learnt(after).policy is after.learnt.policy
-
-
 # -- the ring ----------------------------------------------------------------------------------------------------------
 
 

@@ -88,9 +88,6 @@ class Adversarial(Learner):
     def learnt(self, state: AdversarialState) -> Learnt:
         return replace(state.agent.learnt, judge=state.judge)
 
-    def settled(self, state: AdversarialState) -> Learnt:
-        return replace(self.agent.settled(state.agent), judge=state.judge)
-
     def loss(self, judge: Judge, batch: Transitions, log_probs: Float[Array, " N"]) -> Float[Array, ""]:
         """-E_expert[log D] - E_own[log (1 - D)], D = σ(f / τ - log π), nats, and what holds f; in units of τ."""
         scores = judge.scores(batch, self.discount)

@@ -1,6 +1,5 @@
 """Soft actor-critic: soft-optimal control of continuous actions by two networks, one pure step at a time."""
 
-from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -14,19 +13,14 @@ from veil.control.continuous.networks import Critic, Learnt, drawn, policy_like
 from veil.control.continuous.objectives import CriticObjective, SoftBellman, Values
 from veil.control.continuous.temperatures import LearnedTemperature, Temperature
 from veil.control.continuous.transitions import Transitions
-from veil.model import Model
 from veil.parts.nets import MLP
 
 
 class AgentState(eqx.Module):
-    """All that must be carried from step to step: what is ``learnt``, the ``slow`` critics, the ``average`` of the
-
-    policies, and the optimiser's own.
-    """
+    """All that must be carried from step to step: what is ``learnt``, the ``slow`` critics, and the optimiser's own."""
 
     learnt: Learnt
     slow: tuple[Critic, ...]
-    average: Model
     optimiser: Any
 
 
@@ -41,9 +35,8 @@ class SoftActorCritic(Learner):
 
     ``critics`` of them learn side by side, of which the least is believed; V̄ is of a slow copy, which a share of
     ``follow`` a step takes after them. ``trunk`` is the network of all. ``rate``: Adam's, which falls to zero along a
-    cosine in ``horizon`` steps, if that is given. What is returned in the end has the average of the policies, which a
-    share of ``settle`` a step takes after them (1: the last). In an environment it learns from the ``newest``
-    transitions (None: from all that are kept). Haarnoja et al. 2018, "Soft actor-critic algorithms and applications".
+    cosine in ``horizon`` steps, if that is given. In an environment it learns from the ``newest`` transitions (None:
+    from all that are kept). Haarnoja et al. 2018, "Soft actor-critic algorithms and applications".
 
     >>> agent = SoftActorCritic(trunk=MLP((8,)))
     >>> zeros = jnp.zeros
@@ -60,7 +53,6 @@ class SoftActorCritic(Learner):
     objective: CriticObjective = SoftBellman()
     temperature: Temperature = LearnedTemperature()
     rate: float = eqx.field(static=True, default=1e-3)
-    settle: float = eqx.field(static=True, default=1.0)
     horizon: int | None = eqx.field(static=True, default=None)
     follow: float = eqx.field(static=True, default=0.005)
     newest: int | None = eqx.field(static=True, default=None)
@@ -68,9 +60,8 @@ class SoftActorCritic(Learner):
     def __check_init__(self) -> None:
         if not 0 < self.discount < 1:
             raise ValueError(f"discount: expected a number above 0 and below 1; got {self.discount!r}")
-        for name, share in (("follow", self.follow), ("settle", self.settle)):
-            if not 0 < share <= 1:
-                raise ValueError(f"{name}: expected a share above 0 and up to 1; got {share!r}")
+        if not 0 < self.follow <= 1:
+            raise ValueError(f"follow: expected a share above 0 and up to 1; got {self.follow!r}")
         if isinstance(self.critics, bool) or not isinstance(self.critics, int) or self.critics < 1:
             raise ValueError(f"critics: expected a positive whole number; got {self.critics!r}")
 
@@ -91,7 +82,7 @@ class SoftActorCritic(Learner):
         inputs = example.observation.shape[-1] + example.action.shape[-1]
         critics = tuple(Critic.initialise(self.trunk, inputs, each) for each in keys)
         learnt = Learnt(policy, critics, jnp.log(jnp.asarray(self.temperature.start, float)))
-        return AgentState(learnt, critics, policy, self._optimiser.init(eqx.filter(learnt, eqx.is_inexact_array)))
+        return AgentState(learnt, critics, self._optimiser.init(eqx.filter(learnt, eqx.is_inexact_array)))
 
     def step(
         self, state: AgentState, batch: Transitions, key: PRNGKeyArray
@@ -100,14 +91,11 @@ class SoftActorCritic(Learner):
         slopes, info = grad(state.learnt, state.slow, batch, key)
         updates, optimiser = self._optimiser.update(slopes, state.optimiser)
         learnt = eqx.apply_updates(state.learnt, updates)
-        slow = followed(state.slow, learnt.critics, self.follow)
-        return AgentState(learnt, slow, followed(state.average, learnt.policy, self.settle), optimiser), info
+        follow = lambda old, new: old + self.follow * (new - old)  # noqa: E731
+        return AgentState(learnt, jax.tree.map(follow, state.slow, learnt.critics), optimiser), info
 
     def learnt(self, state: AgentState) -> Learnt:
         return state.learnt
-
-    def settled(self, state: AgentState) -> Learnt:
-        return replace(state.learnt, policy=state.average)
 
     def loss(
         self, learnt: Learnt, slow: tuple[Critic, ...], batch: Transitions, key: PRNGKeyArray
@@ -139,9 +127,3 @@ class SoftActorCritic(Learner):
         policy = -temperature * entropy - batch.mean(worth)
         info = {"critic": total, "entropy": entropy, "temperature": temperature, "value": batch.mean(worth)}
         return total + policy + self.temperature.loss(learnt.log_temperature, still(entropy), action.shape[-1]), info
-
-
-def followed(old: Any, new: Any, share: float) -> Any:
-    """A share of the way from the old to the new numbers."""
-    step = lambda one, other: one + share * (other - one) if eqx.is_inexact_array(one) else one  # noqa: E731
-    return jax.tree.map(step, old, new)

@@ -46,10 +46,6 @@ class Learner(eqx.Module):
     def learnt(self, state: Any) -> Learnt:
         """The policy and the critics as they are now."""
 
-    @abstractmethod
-    def settled(self, state: Any) -> Learnt:
-        """The same as they are returned in the end: with the average of the policies."""
-
     def learn(
         self,
         env: Any,
@@ -120,7 +116,7 @@ class Learner(eqx.Module):
                 for told in (bar.update, watch):
                     if told is not None:
                         told(len(played), steps, words)
-        return Skill.of(self.settled(state), units, self.discount, played.returns, played.ends)
+        return Skill.of(self.learnt(state), units, self.discount, played.returns, played.ends)
 
     def _shown(self, recording: Recording | None) -> Transitions | None:
         """What is demonstrated. Raises ValueError if it is missing, or its rewards are where they are needed."""
