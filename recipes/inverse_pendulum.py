@@ -49,7 +49,7 @@ shown = 2 if arguments.quick else arguments.demonstrations
 playing = {"begin": 400, "batch_size": 32} if arguments.quick else {}
 
 expert = SoftActorCritic(trunk=SMALL)
-inverse = SoftActorCritic(0.95, SMALL, objective=InverseSoftQ(), temperature=FixedTemperature(0.05), horizon=steps)
+inverse = SoftActorCritic(trunk=SMALL, objective=InverseSoftQ(), temperature=FixedTemperature(0.01), policy_rate=1e-4)
 adversarial = Adversarial(SoftActorCritic(trunk=SMALL, temperature=FixedTemperature(1.0)), rate=3e-4)
 
 

@@ -34,9 +34,10 @@ class SoftActorCritic(Learner):
         log τ        what its ``temperature`` says
 
     ``critics`` of them learn side by side, of which the least is believed; V̄ is of a slow copy, which a share of
-    ``follow`` a step takes after them. ``trunk`` is the network of all. ``rate``: Adam's, which falls to zero along a
-    cosine in ``horizon`` steps, if that is given. In an environment it learns from the ``newest`` transitions (None:
-    from all that are kept). Haarnoja et al. 2018, "Soft actor-critic algorithms and applications".
+    ``follow`` a step takes after them. ``trunk`` is the network of all. ``rate``: Adam's; ``policy_rate``: the
+    policy's (None: the same). Imitation wants it ten times smaller: a policy that runs after critics that have not
+    settled goes round the expert's, and not into it. In an environment it learns from the ``newest`` transitions
+    (None: from all that are kept). Haarnoja et al. 2018, "Soft actor-critic algorithms and applications".
 
     >>> agent = SoftActorCritic(trunk=MLP((8,)))
     >>> zeros = jnp.zeros
@@ -53,13 +54,17 @@ class SoftActorCritic(Learner):
     objective: CriticObjective = SoftBellman()
     temperature: Temperature = LearnedTemperature()
     rate: float = eqx.field(static=True, default=1e-3)
-    horizon: int | None = eqx.field(static=True, default=None)
+    policy_rate: float | None = eqx.field(static=True, default=None)
     follow: float = eqx.field(static=True, default=0.005)
     newest: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if not 0 < self.discount < 1:
             raise ValueError(f"discount: expected a number above 0 and below 1; got {self.discount!r}")
+        for name in ("rate", "policy_rate"):
+            value = vars(self)[name]
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}: expected a positive learning rate; got {value!r}")
         if not 0 < self.follow <= 1:
             raise ValueError(f"follow: expected a share above 0 and up to 1; got {self.follow!r}")
         if isinstance(self.critics, bool) or not isinstance(self.critics, int) or self.critics < 1:
@@ -69,12 +74,6 @@ class SoftActorCritic(Learner):
     def imitates(self) -> bool:
         return self.objective.imitates
 
-    @property
-    def _optimiser(self) -> optax.GradientTransformation:
-        if self.horizon is None:
-            return optax.adam(self.rate)
-        return optax.adam(optax.cosine_decay_schedule(self.rate, self.horizon))
-
     def start(self, example: Transitions, key: PRNGKeyArray) -> AgentState:
         """The first state, from some transitions: the policy starts as wide as their actions are."""
         key_policy, *keys = jax.random.split(key, 1 + self.critics)
@@ -82,14 +81,18 @@ class SoftActorCritic(Learner):
         inputs = example.observation.shape[-1] + example.action.shape[-1]
         critics = tuple(Critic.initialise(self.trunk, inputs, each) for each in keys)
         learnt = Learnt(policy, critics, jnp.log(jnp.asarray(self.temperature.start, float)))
-        return AgentState(learnt, critics, self._optimiser.init(eqx.filter(learnt, eqx.is_inexact_array)))
+        return AgentState(learnt, critics, optax.adam(self.rate).init(eqx.filter(learnt, eqx.is_inexact_array)))
 
     def step(
         self, state: AgentState, batch: Transitions, key: PRNGKeyArray
     ) -> tuple[AgentState, dict[str, Float[Array, ""]]]:
         grad = eqx.filter_grad(self.loss, has_aux=True)
         slopes, info = grad(state.learnt, state.slow, batch, key)
-        updates, optimiser = self._optimiser.update(slopes, state.optimiser)
+        updates, optimiser = optax.adam(self.rate).update(slopes, state.optimiser)
+        if self.policy_rate is not None:
+            share = self.policy_rate / self.rate  # Adam's steps are in proportion to its rate
+            slower = jax.tree.map(lambda leaf: share * leaf, updates.policy)
+            updates = eqx.tree_at(lambda each: each.policy, updates, slower)
         learnt = eqx.apply_updates(state.learnt, updates)
         follow = lambda old, new: old + self.follow * (new - old)  # noqa: E731
         return AgentState(learnt, jax.tree.map(follow, state.slow, learnt.critics), optimiser), info
