@@ -89,6 +89,23 @@ def test_losses_and_their_gradients_are_those_of_plain_numpy():
         np.testing.assert_allclose(along, (up - down) / (2 * size), rtol=1e-5, atol=1e-8)
 
 
+def test_the_policy_has_a_rate_of_its_own():
+    """A tenth of the step, of the policy alone."""
+    rows, key = random_rows(12), jax.random.key(3)
+
+    def moved(agent):
+        state = agent.start(rows, KEY)
+        after = agent.step(state, rows, key)[0].learnt
+        flat = lambda tree: jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)])  # noqa: E731
+        pairs = (state.learnt.policy, after.policy), (state.learnt.critics, after.critics)
+        return [flat(new) - flat(old) for old, new in pairs]
+
+    same, slow = (moved(SoftActorCritic(0.9, SMALL, rate=1e-2, policy_rate=rate)) for rate in (None, 1e-3))
+    assert np.abs(same[0]).max() > 1e-3
+    np.testing.assert_allclose(slow[0], 0.1 * same[0], atol=1e-6)
+    np.testing.assert_array_equal(slow[1], same[1])
+
+
 def test_densities_of_actions_keep_their_digits_at_the_ends():
     """A policy far out: log π and its gradient in float32 are those of float64; from the action they are lost."""
     rows = jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(leaf.dtype, jnp.float32)), random_rows(4))
