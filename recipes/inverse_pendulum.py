@@ -53,8 +53,8 @@ inverse = SoftActorCritic(trunk=SMALL, objective=InverseSoftQ(), temperature=Fix
 adversarial = Adversarial(SoftActorCritic(trunk=SMALL, temperature=FixedTemperature(1.0)), rate=3e-4)
 
 
-def playing_with(learner, recording, key):
-    return learner.learn(WORLD, steps, key=key, recording=recording, **playing)
+def playing_with(learner, count, recording, key):
+    return learner.learn(WORLD, count, key=key, recording=recording, **playing)
 
 
 def cloned(head, recording, key):
@@ -74,8 +74,8 @@ def by_squares(recording, key):
 
 
 learners = {
-    "inverse soft Q": ("inverse", partial(playing_with, inverse)),
-    "adversarial": ("adversarial", partial(playing_with, adversarial)),
+    "inverse soft Q": ("inverse", partial(playing_with, inverse, 2 * steps)),
+    "adversarial": ("adversarial", partial(playing_with, adversarial, steps)),
     "cloning, squashed normal": ("cloning", by_likelihood),
     "cloning, least squares": ("cloning", by_squares),
 }
