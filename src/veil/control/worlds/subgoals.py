@@ -60,7 +60,7 @@ def errands(trial: Trial, player: int) -> list[Errand]:
 
     >>> from veil.data.bundled.overcooked import trials
     >>> first = errands(trials("cramped-room")[0], 0)[0]
-    >>> THINGS[first.held], KITCHENS["cramped-room"].tiles[first.goal]
+    >>> THINGS[first.held], str(KITCHENS["cramped-room"].tiles[first.goal])
     ('nothing', 'O')
     """
     floor = Floor(KITCHENS[trial.kitchen])
