@@ -50,7 +50,7 @@ playing = {"begin": 400, "batch_size": 32} if arguments.quick else {}
 
 expert = SoftActorCritic(trunk=SMALL)
 inverse = SoftActorCritic(trunk=SMALL, objective=InverseSoftQ(), temperature=FixedTemperature(0.01), policy_rate=1e-4)
-adversarial = Adversarial(SoftActorCritic(trunk=SMALL, temperature=FixedTemperature(1.0)), rate=3e-4)
+adversarial = Adversarial(SoftActorCritic(trunk=SMALL, temperature=FixedTemperature(1.0), policy_rate=1e-4), rate=3e-4)
 
 
 def playing_with(learner, count, recording, key):
