@@ -83,9 +83,7 @@ class SoftActorCritic(Learner):
         learnt = Learnt(policy, critics, jnp.log(jnp.asarray(self.temperature.start, float)))
         return AgentState(learnt, critics, optax.adam(self.rate).init(eqx.filter(learnt, eqx.is_inexact_array)))
 
-    def step(
-        self, state: AgentState, batch: Transitions, key: PRNGKeyArray
-    ) -> tuple[AgentState, dict[str, Float[Array, ""]]]:
+    def step(self, state: AgentState, batch: Transitions, key: PRNGKeyArray) -> tuple[Any, dict[str, Float[Array, ""]]]:
         grad = eqx.filter_grad(self.loss, has_aux=True)
         slopes, info = grad(state.learnt, state.slow, batch, key)
         updates, optimiser = optax.adam(self.rate).update(slopes, state.optimiser)
