@@ -1,10 +1,12 @@
 """The exact filters, one step at a time: of hidden Markov models and of linear-Gaussian chains."""
 
+from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from veil.maths import kalman, linear, markov
 from veil.model import Datum
@@ -15,21 +17,20 @@ from veil.parts.nets import with_one
 
 
 class DiscreteFilter(Filter):
-    """The forward recursion of an ``HMM``: its state is log p(z_t | y_1..t) [K]."""
+    """The forward recursion of a hidden Markov chain of K states: its state is log p(z_t | y_1..t) [K].
 
-    model: Any
+    ``parts`` of a datum that is one step: log p(z_1) [K], log p(z_t | z_t-1) [K, K], log p(y_t | z_t) [K].
+    """
+
+    states: int = eqx.field(static=True)
+    parts: Callable[[Datum], tuple[Array, Array, Array]]
 
     def init(self) -> Belief:
-        return Belief(jnp.zeros(self.model.states), jnp.array(True), jnp.zeros(()))
+        return Belief(jnp.zeros(self.states), jnp.array(True), jnp.zeros(()))
 
     def update(self, belief: Belief, datum: Datum, key: PRNGKeyArray) -> Belief:
-        model = self.model
         fresh, there = started_anew(belief, datum)
-        features = with_one(datum.evidence)
-        seen = model.experts.log_probs(datum.query, features, datum.observed)
-        move = model._moves(features[None])
-        parts = model.initial.logits(jnp.ones(1)), move.reshape(move.shape[-2:]), seen
-        first, move, seen = map(markov.floored, parts)
+        first, move, seen = map(markov.floored, self.parts(datum))
         logits, value = markov.update(belief.state, first, move, seen, fresh, there)
         return Belief(logits, fresh & ~there, markov.possible(value))
 

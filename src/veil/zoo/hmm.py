@@ -141,7 +141,13 @@ class HMM(ExactChain, ClosedForm, Rescalable):
 
     def filter(self) -> DiscreteFilter:
         """log p(z_t | y_1..t), exact: the numbers of the forward recursion."""
-        return DiscreteFilter(self)
+        return DiscreteFilter(self.states, self._step_parts)
+
+    def _step_parts(self, datum: Datum) -> tuple[Array, Array, Array]:
+        features = with_one(datum.evidence)
+        move = self._moves(features[None])
+        seen = self.experts.log_probs(datum.query, features, datum.observed)
+        return self.initial.logits(jnp.ones(1)), move.reshape(move.shape[-2:]), seen
 
     def carry(self, evidence: Any) -> Before:
         """No state before."""

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from veil import distributions
 from veil.distributions import Distribution
@@ -12,8 +13,9 @@ from veil.maths import markov
 from veil.model import Datum
 from veil.model.abilities import Sized, Sizes
 from veil.model.chains import DiscreteChain, Emissions
-from veil.model.filter import Belief, ExactChain, Filter, started_anew
+from veil.model.filter import ExactChain
 from veil.model.stepwise import Before, Marginal
+from veil.zoo.filters import DiscreteFilter
 from veil.zoo.intent import Intent
 
 UNLIKELY = -4.0  # the log-odds of a change at a decision, before anything is learned
@@ -94,8 +96,12 @@ class SwitchingIntent(ExactChain, Sized):
 
     # -- one step at a time --------------------------------------------------------------------------------------------
 
-    def filter(self) -> "IntentFilter":
-        return IntentFilter(self, self.intent.log_policies())
+    def filter(self) -> DiscreteFilter:
+        policies = self.intent.log_policies()  # solved for once, and not at every step
+        return DiscreteFilter(self.states, eqx.Partial(self._step_parts, policies))
+
+    def _step_parts(self, policies: Float[Array, "K *H S A"], datum: Datum) -> tuple[Array, Array, Array]:
+        return self.first(), self.moves(), self.intent.log_likelihoods_under(policies, datum)
 
     def carry(self, evidence: Any) -> Before:
         return Before(jnp.zeros((), int), jnp.array(True))
@@ -114,29 +120,3 @@ class SwitchingIntent(ExactChain, Sized):
 
     def step_posterior(self, carry: Before, datum: Datum) -> Distribution:
         return distributions.categorical(self._next(carry) + self.intent.log_likelihoods(datum))
-
-
-class IntentFilter(Filter):
-    """The forward recursion of a ``SwitchingIntent``: its state is log p(z_t | a_1..t, s_1..t) [K].
-
-    ``policies``: log π_z(a | s), solved for once and not at every step.
-    """
-
-    model: SwitchingIntent
-    policies: Float[Array, "K *H S A"]
-
-    def init(self) -> Belief:
-        return Belief(jnp.zeros(self.model.states), jnp.array(True), jnp.zeros(()))
-
-    def update(self, belief: Belief, datum: Datum, key: PRNGKeyArray) -> Belief:
-        fresh, there = started_anew(belief, datum)
-        parts = self.model.first(), self.model.moves(), self.model.intent.log_likelihoods_under(self.policies, datum)
-        first, move, seen = map(markov.floored, parts)
-        logits, value = markov.update(belief.state, first, move, seen, fresh, there)
-        return Belief(logits, fresh & ~there, markov.possible(value))
-
-    def draw(self, belief: Belief, key: PRNGKeyArray) -> Before:
-        return Before(jax.random.categorical(key, belief.state), belief.fresh)
-
-    def marginal(self, belief: Belief) -> Marginal:
-        return Marginal(belief.state)
