@@ -111,7 +111,11 @@ def test_sub_goals_of_cooks(walked, veil):
     assert found["kinds"] == ["counter", "dish", "onion", "pot", "serve"]
     assert len(found["episodes"]) == 32  # two players of 16 games
     np.testing.assert_allclose(np.sum(found["episodes"][0]["posterior"], 1), 1.0, atol=1e-6)
-    assert "is of the kitchen" in veil("intent", "infer", walked / "cooks", "overcooked-coordination-ring").err
+    assert (
+        "is of the kitchen" in veil("intent", "infer", walked / "cooks", "overcooked-coordination-ring", "--json").err
+    )
+    assert "say where" in veil("intent", "infer", walked / "cooks", "overcooked-cramped-room").err
+    assert "holds a run already" in veil("intent", "fit", *words).err
     assert "--kinds: with --world overcooked" in veil("intent", "fit", *words, "--force", "--kinds", 2).err
 
 

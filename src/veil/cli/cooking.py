@@ -37,6 +37,7 @@ def learn(
     from veil.saved import folders, runs, unfinished
 
     name = kitchen_of(source)
+    unfinished.check_free(out, force)  # before anything is learned
     games = trials(name)
     count = steps or 150
     with jax.enable_x64(True), waiting("learning", quiet):
@@ -84,6 +85,8 @@ def infer(
     run: Path, source: str, out: Path | None, as_json: bool, film: Path | None, filmed: int | None, quiet: bool
 ) -> None:
     """Which sub-goal each player is after at every step of every game, given the steps before."""
+    if not (quiet or as_json) and out is None and film is None:
+        raise Refusal("--out, --film, --json: say where what is inferred of all steps shall go")
     import jax
     import numpy as np
 
@@ -113,10 +116,9 @@ def infer(
                 shares = np.stack([belief[:, model.kinds == word].sum(1) for word in words], 1)
                 rows.append({"game": each, "player": player, "posterior": shares})
     if out is not None:
-        columns = {"game": "game", "player": "player"}
         table: list[tuple[str, Any]] = [
-            (column, np.concatenate([np.full(len(each["posterior"]), each[part]) for each in rows]))
-            for column, part in columns.items()
+            (part, np.concatenate([np.full(len(each["posterior"]), each[part]) for each in rows]))
+            for part in ("game", "player")
         ]
         table.append(("step", np.concatenate([np.arange(len(each["posterior"])) for each in rows])))
         whole = np.concatenate([each["posterior"] for each in rows])
@@ -128,8 +130,5 @@ def infer(
             for each in rows
         ]
         typer.echo(json.dumps({"run": str(run), "kinds": words, "online": True, "episodes": found}, allow_nan=False))
-    elif not quiet:
-        if film is not None:
-            typer.echo(f"film of game {number} written to {film}")
-        if out is None and film is None:
-            raise Refusal("--out, --film, --json: say where what is inferred of all steps shall go")
+    elif not quiet and film is not None:
+        typer.echo(f"film of game {number} written to {film}")
