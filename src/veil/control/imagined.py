@@ -59,7 +59,7 @@ class Rewarded(Outcomes):
 
 
 class Imagined(eqx.Module):
-    """A problem of control inside a model: p(z' | past, u) of ``model``, what ``outcomes`` say of it, actions in bounds.
+    """A problem of control inside a model: p(z' | past, u) of ``model``, what its ``outcomes`` are, bounds of actions.
 
     ``low``, ``high`` [U]: the model gets actions cut off at these (None: as they are). ``discount``: γ a step, beside
     the chance that the episode goes on. ``value(state)``: what is still to come behind the last step, given the state
