@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from veil.control.actors import Actor, Taught, act, begin
+from veil.control.rendering import picture
 from veil.data import Episode, Recording
 from veil.data.core.arrays import check_rows
 from veil.data.core.packages import needed
@@ -107,11 +108,9 @@ def collect(
         folders.check_place(folder, about, force)
         if frames is not None and world.render_mode != "rgb_array":
             raise ValueError(f'env: frames need an environment with render_mode="rgb_array"; got {world.render_mode!r}')
-        categories = {
-            **_categories(gymnasium, world.observation_space, "observation"),
-            **_categories(gymnasium, world.action_space, "action"),
-            **(_categories(gymnasium, world.action_space, "played") if isinstance(policy, Taught) else {}),
-        }
+        categories = categories_of(gymnasium, world)
+        if isinstance(policy, Taught):
+            categories |= _categories(gymnasium, world.action_space, "played")
         folders.begin(folder, {**about, "categories": categories}, force)
         for number in range(episodes):
             if not folders.place_of(folder, number).exists():
@@ -131,12 +130,12 @@ def collect(
 # -- the environment ---------------------------------------------------------------------------------------------------
 
 
-def environment(name: str, *, render: bool = False) -> Any:
-    """A Gymnasium environment by its name, which draws itself if it is to ``render``.
+def environment(name: str, *, render: bool = False, frames: int | None = None, max_steps: int | None = None) -> Any:
+    """A Gymnasium environment by its name, which draws itself if it is to ``render``, or for ``frames`` of this side.
 
     Raises ValueError for an unknown one, ModuleNotFoundError, with the command, for what it needs.
     """
-    return _make(needed("environments need gymnasium", "control", "gymnasium"), name, None, None, render)
+    return _make(needed("environments need gymnasium", "control", "gymnasium"), name, frames, max_steps, render)
 
 
 def _make(gymnasium: Any, name: str, frames: int | None, max_steps: int | None, render: bool = False) -> Any:
@@ -184,6 +183,12 @@ def _missing(error: BaseException) -> ModuleNotFoundError:
     return ModuleNotFoundError(f"env: {text}")
 
 
+def categories_of(gymnasium: Any, world: Any) -> dict[str, Any]:
+    """The values of the parts of an environment that are choices."""
+    seen, done = world.observation_space, world.action_space
+    return {**_categories(gymnasium, seen, "observation"), **_categories(gymnasium, done, "action")}
+
+
 def _categories(gymnasium: Any, space: Any, name: str) -> dict[str, Any]:
     """The values of the parts that are choices: the first and the one behind the last, of several a list of them."""
     if isinstance(space, gymnasium.spaces.Discrete):
@@ -217,7 +222,7 @@ def _play(
     seen: dict[str, list[Any]] = {}
     done: dict[str, list[Any]] = {}
     rewards: list[float] = []
-    _keep(seen, observation, "observation")
+    kept(seen, observation, "observation")
     _look(seen, world, frames)
     terminated = truncated = False
     while not (terminated or truncated):
@@ -229,16 +234,16 @@ def _play(
                 if np.any(np.isnan(each)):
                     raise ValueError(f"env: the observation {name!r} holds NaN at {where}; a policy needs numbers")
             chosen, memory = act(actor, memory, shown(observation), key, len(rewards))
-            action = _wanted(gymnasium, world.action_space, chosen, where)
+            action = accepted(gymnasium, world.action_space, chosen, where)
         observation, reward, terminated, truncated, _ = world.step(action)
         if isinstance(actor, Taught):
             wanted, by_expert = actor.lesson(memory)
-            _keep(done, _wanted(gymnasium, world.action_space, wanted, where), "action")
-            _keep(done, action, "played")
-            _keep(done, by_expert, "expert")
+            kept(done, accepted(gymnasium, world.action_space, wanted, where), "action")
+            kept(done, action, "played")
+            kept(done, by_expert, "expert")
         else:
-            _keep(done, action, "action")
-        _keep(seen, observation, "observation")
+            kept(done, action, "action")
+        kept(seen, observation, "observation")
         _look(seen, world, frames)
         rewards.append(float(reward))
         truncated = truncated or (max_steps is not None and len(rewards) >= max_steps)
@@ -261,12 +266,12 @@ def shown(observation: Any) -> Any:
     return np.asarray(observation)
 
 
-def _wanted(gymnasium: Any, space: Any, action: Any, where: str) -> Any:
+def accepted(gymnasium: Any, space: Any, action: Any, where: str) -> Any:
     """An actor's action as the environment wants it. Raises ValueError for NaN, another shape, what is no choice."""
     if isinstance(space, gymnasium.spaces.Dict):
-        return {name: _wanted(gymnasium, each, action[name], where) for name, each in space.spaces.items()}
+        return {name: accepted(gymnasium, each, action[name], where) for name, each in space.spaces.items()}
     if isinstance(space, gymnasium.spaces.Tuple):
-        return tuple(_wanted(gymnasium, each, part, where) for each, part in zip(space.spaces, action, strict=True))
+        return tuple(accepted(gymnasium, each, part, where) for each, part in zip(space.spaces, action, strict=True))
     found = np.asarray(action)
     if found.shape != space.shape and (space.shape or found.size != 1):
         raise ValueError(
@@ -282,7 +287,7 @@ def _wanted(gymnasium: Any, space: Any, action: Any, where: str) -> Any:
     return int(found) if isinstance(space, gymnasium.spaces.Discrete) else found
 
 
-def _keep(kept: dict[str, list[Any]], value: Any, name: str) -> None:
+def kept(kept: dict[str, list[Any]], value: Any, name: str) -> None:
     """One entry more of each part; text is left out."""
     for part, each in named(value, name):
         # a copy: some environments give the same array again and again
@@ -290,12 +295,5 @@ def _keep(kept: dict[str, list[Any]], value: Any, name: str) -> None:
 
 
 def _look(kept: dict[str, list[Any]], world: Any, frames: int | None) -> None:
-    if frames is None:
-        return
-    image = world.render()
-    if image.shape[:2] != (frames, frames):
-        pillow = needed("frames need Pillow", "control", "PIL.Image").Image
-        image = np.asarray(
-            pillow.fromarray(image).resize((frames, frames), pillow.Resampling.BILINEAR, reducing_gap=2.0)
-        )
-    kept.setdefault("frame", []).append(np.array(image, np.uint8))
+    if frames is not None:
+        kept.setdefault("frame", []).append(picture(world, frames))

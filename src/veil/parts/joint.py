@@ -214,15 +214,22 @@ def seen_sizes(net: Any, evidence: Any) -> Any:
 class Readers(eqx.Module):
     """An encoder for each part of a tree, by name: what they make, side by side, and behind it the other parts.
 
-    Of a query, as an encoder reads it, evidence is such a part; of evidence they are a model's trunk.
+    Of a query, as an encoder reads it, evidence is such a part; of evidence they are a model's trunk. Without ``rest``
+    the other parts are not read: an actor's encoder must not learn from rewards, which nobody shows it as it acts.
     """
 
     parts: dict[str, Any]
+    rest: bool = eqx.field(static=True, default=True)
 
     def initialise(self, inputs: dict[str, int], key: PRNGKeyArray) -> "Readers":
         """``inputs``: how many numbers each part has."""
         keys = dict(zip(sorted(self.parts), jax.random.split(key, len(self.parts)), strict=True))
-        return Readers({name: part.initialise(inputs[name], keys[name]) for name, part in self.parts.items()})
+        parts = {name: part.initialise(inputs[name], keys[name]) for name, part in self.parts.items()}
+        return Readers(parts, self.rest)
+
+    def only(self) -> "Readers":
+        """These without the rest."""
+        return Readers(self.parts, rest=False)
 
     @property
     def inputs(self) -> None:
@@ -231,9 +238,10 @@ class Readers(eqx.Module):
 
     def outputs(self, inputs: dict[str, int]) -> int:
         """How many numbers they make, and what has no network has."""
-        rest = sum(size for name, size in inputs.items() if name not in self.parts)
+        rest = sum(size for name, size in inputs.items() if name not in self.parts) if self.rest else 0
         return rest + sum(part.outputs(inputs[name]) for name, part in self.parts.items())
 
     def __call__(self, x: dict[str, Float[Array, " in"]]) -> Float[Array, " out"]:
         read = [self.parts[name](x[name]) for name in sorted(self.parts)]
-        return jnp.concatenate([*read, *(flat(x[name]) for name in sorted(x) if name not in self.parts)])
+        others = sorted(name for name in x if name not in self.parts) if self.rest else []
+        return jnp.concatenate([*read, *(flat(x[name]) for name in others)])

@@ -16,7 +16,7 @@ from veil.data.recorded.recordings import Episode, OnDisk, Recording, json_objec
 
 ABOUT = "collection.json"
 FORMAT, VERSION = "veil collection", 1
-OBSERVATIONS, ACTIONS = "observations/", "actions/"
+OBSERVATIONS, ACTIONS, INFOS = "observations/", "actions/", "infos/"
 
 
 def is_here(path: Path) -> bool:
@@ -38,7 +38,7 @@ def read(folder: Path) -> Recording:
         categories = {name: _ranges(pairs) for name, pairs in about.get("categories", {}).items()}
     except (TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{folder / ABOUT}: categories must be pairs of numbers by name: {error}") from None
-    return Recording(OnDisk(files, _episode), categories, folder.resolve().name, about)
+    return Recording(OnDisk(files, read_episode), categories, folder.resolve().name, about)
 
 
 def _ranges(pairs: Any) -> Any:
@@ -96,6 +96,7 @@ def write_episode(folder: Path, number: int, episode: Episode) -> None:
     """One episode, atomically: whoever stops the process leaves it whole or not there."""
     arrays: dict[str, Any] = {OBSERVATIONS + name: array for name, array in episode.observations.items()}
     arrays |= {ACTIONS + name: array for name, array in episode.actions.items()}
+    arrays |= {INFOS + name: array for name, array in episode.infos.items()}
     arrays |= {
         "rewards": episode.rewards,
         "terminated": np.array(episode.terminated),
@@ -106,7 +107,8 @@ def write_episode(folder: Path, number: int, episode: Episode) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def _episode(file: Path) -> Episode:
+def read_episode(file: Path) -> Episode:
+    """The episode of a file. Raises ValueError if it is damaged."""
     try:
         # opened here, as numpy leaves a damaged file open
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
@@ -118,6 +120,7 @@ def _episode(file: Path) -> Episode:
             arrays["rewards"],
             bool(arrays["terminated"]),
             bool(arrays["truncated"]),
+            {name.removeprefix(INFOS): arrays[name] for name in arrays if name.startswith(INFOS)},
             seed=None if seed < 0 else seed,
         )
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -211,7 +211,7 @@ class Recording:
         >>> Recording([one]).data("observation", "action")
         Data('recording': N=1, query [3, 1], evidence [3, 1])
         """
-        view = replace(self._view(query, evidence), observations=check_rows(observations, "observations"))
+        view = replace(self.seen_as(query, evidence), observations=check_rows(observations, "observations"))
         if horizon is not None:
             view = replace(view, horizon=check_rows(horizon, "horizon"))
         if (observations > 1 or horizon is not None or repeat) and not (view.taken and view.evidence):
@@ -221,7 +221,7 @@ class Recording:
             )
         if sequences is None:
             sequences = not view.taken
-        rows = [self._steps(episode, view, number) for number, episode in enumerate(self.episodes)]
+        rows = [stepped(episode, view, number) for number, episode in enumerate(self.episodes)]
         flat = {role: trees.map(lambda *each: np.concatenate(each), *(each[role] for each in rows)) for role in rows[0]}
         lengths = [len(trees.first(each["query"])) for each in rows]
         if weight is not None:
@@ -234,7 +234,8 @@ class Recording:
     def _name(self, view: View) -> str:
         return self.name + (", actions taken" if view.taken else "")
 
-    def _view(self, query: Any, evidence: Any) -> View:
+    def seen_as(self, query: Any = None, evidence: Any = None) -> View:
+        """The view by which ``data`` are made of these parts."""
         plain = [name for name, array in self._first.observations.items() if array.dtype.kind in "biuf"]
         wanted = {"query": self._wanted(query or (self.images if len(self.images) == 1 else plain), "query")}
         wanted |= {"evidence": self._wanted(evidence, "evidence")} if evidence else {}
@@ -289,21 +290,26 @@ class Recording:
         made = () if values is None else choices(values)
         return Part(name, kind, array.shape[1:], _is_image(array), made, turning)
 
-    def _steps(self, episode: Episode, view: View, number: int) -> dict[str, Tree]:
-        """The arrays of query and evidence: [T+1, ...] each, of actions taken [T, ...]."""
-
-        def numbers(part: Part, flat: bool, role: str) -> np.ndarray:
-            found = part.numbers(_entries(episode, part, role, number), flat)
-            if part.kind != OBSERVED and not (view.taken and role == "query"):
-                # what belongs to an action stands at the step that it led to: zero at the first, which none led to
-                found = np.concatenate([np.zeros_like(found[:1]), found])
-            return found[: len(episode)] if view.taken else found
-
-        roles = ("query", "evidence")[: 2 if view.evidence else 1]
-        return {role: view.arrays(role, partial(numbers, role=role)) for role in roles}
-
     def __repr__(self) -> str:
         return f"Recording({self.name!r}: {len(self)} episodes, {', '.join(self.parts)})"
+
+
+def stepped(episode: Episode, view: View, number: int = 0, raw: bool = False) -> dict[str, Tree]:
+    """The arrays of query and evidence of an episode: [T+1, ...] each, of actions taken [T, ...].
+
+    ``raw``: images stay the bytes that they are.
+    """
+
+    def numbers(part: Part, flat: bool, role: str) -> np.ndarray:
+        found = _entries(episode, part, role, number)
+        found = found if raw and part.image else part.numbers(found, flat)
+        if part.kind != OBSERVED and not (view.taken and role == "query"):
+            # what belongs to an action stands at the step that it led to: zero at the first, which none led to
+            found = np.concatenate([np.zeros_like(found[:1]), found])
+        return found[: len(episode)] if view.taken else found
+
+    roles = ("query", "evidence")[: 2 if view.evidence else 1]
+    return {role: view.arrays(role, partial(numbers, role=role)) for role in roles}
 
 
 def _entries(episode: Episode, part: Part, role: str, number: int) -> np.ndarray:

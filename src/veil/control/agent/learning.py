@@ -1,0 +1,80 @@
+"""One step of learning: the model from windows of what was seen, and a behaviour in what the model imagines."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from veil.control.agent.behaviour import Behaviour
+from veil.control.agent.replay import numbers
+from veil.control.imagined import Imagined, Outcomes
+from veil.learning.trainer import Trainer, TrainerState
+from veil.model import Datum
+from veil.model.chains import without_memory
+from veil.model.datum import frozen
+from veil.model.stepwise import same_types, where
+from veil.units import in_user_units
+
+
+class AgentState(eqx.Module):
+    """All that an agent carries from step to step: what a checkpoint holds."""
+
+    trained: TrainerState
+    learned: Any
+
+
+class Curriculum:
+    """What stays the same in all steps: who trains the model, who learns in it, and the problem that they have."""
+
+    def __init__(self, trainer: Trainer, behaviour: Behaviour, outcomes: Outcomes, low: Any, high: Any) -> None:
+        self.trainer, self.behaviour = trainer, behaviour
+        self.outcomes = outcomes
+        self._bounds = low, high
+        self.step = jax.jit(self._step)
+
+    def problem(self, model: Any) -> Imagined:
+        """What is imagined with a model in the user's units."""
+        return Imagined(model, self.outcomes, *self._bounds)
+
+    def start(self, data: Any, key: PRNGKeyArray) -> AgentState:
+        """The state before the first step, from some data."""
+        key_model, key_behaviour = jax.random.split(key)
+        trained = self.trainer.start(data, key_model)
+        model = trained.learned.model
+        nothing = None if data.evidence is None else jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[2:]), data.evidence)
+        state = jax.tree.map(jnp.asarray, model.carry(nothing))
+        problem = self.problem(in_user_units(model, self.trainer.units))
+        return AgentState(trained, self.behaviour.start(problem, state, key_behaviour))
+
+    def _step(self, state: AgentState, raw: Datum, key: PRNGKeyArray) -> tuple[AgentState, dict[str, Any]]:
+        """One step on a batch of windows as a replay has them, and what may be looked at."""
+        key_states, key_behaviour = jax.random.split(key)
+        batch = numbers(raw)
+        trained, seen = self.trainer.step(state.trained, batch)
+        pair = frozen((trained.learned.model, trained.learned.posterior))
+        standard = jax.vmap(self.trainer.units.standard)(batch)
+        keys = jax.random.split(key_states, len(batch))
+        found = jax.vmap(lambda datum, key: inferred(*pair, datum, key))(standard, keys)
+        states = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), found)
+        problem = self.problem(in_user_units(pair[0], self.trainer.units))
+        learned, more = self.behaviour.step(state.learned, problem, states, key_behaviour)
+        info = {"value": seen.value, "skipped": seen.skipped, **seen.metrics, **more}
+        return AgentState(trained, learned), info
+
+
+def inferred(model: Any, posterior: Any, datum: Datum, key: PRNGKeyArray) -> Any:
+    """States of the model (carries) after every step of a sequence [T, ...], drawn from the posterior."""
+    path = posterior(model, datum).sample(key)
+    begin = jax.tree.map(jnp.asarray, model.carry(datum.evidence))
+
+    def again(carry: Any, now: tuple[Any, ...]) -> tuple[Any, Any]:
+        latent, step, start, real = now
+        before = where(start, begin, carry)
+        after = same_types(model.advance(before, latent, step.query, step.evidence, step.observed), before)
+        after = where(real, after, carry)
+        return after, after
+
+    steps = without_memory(path), datum.each_step(), datum.starts, datum.there
+    return jax.lax.scan(again, begin, steps)[1]

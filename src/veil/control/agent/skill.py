@@ -1,0 +1,64 @@
+"""What has learned to act by imagining: a world model, its posterior, and the behaviour that acts in them."""
+
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from veil.control.actors import Actor, FilteringActor
+from veil.control.agent.behaviour import Behaviour
+from veil.control.imagined import Imagined, Outcomes
+from veil.data.recorded.views import View
+from veil.model.batching import on_device
+from veil.posterior import Online
+from veil.posterior.arguments import parts
+from veil.saved.registry import register
+
+
+@register(name="veil.control.ImaginingSkill")
+class ImaginingSkill(Actor):
+    """What ``ModelBased.learn`` returns: an actor of the environment's own observations and actions.
+
+    ``model`` and ``posterior`` are of the environment's units, and everything that takes models takes them;
+    ``learned`` is the behaviour's own. ``exploring``: whether it acts as it does to learn from (the noise of a planner,
+    a policy that is drawn from), by default not. ``returns``: of the episodes that were played while it learned, which
+    explored; ``steps``: how many of the environment's steps had been taken when each was over.
+    """
+
+    model: Any
+    posterior: Any
+    behaviour: Behaviour
+    learned: Any
+    outcomes: Outcomes
+    low: Any
+    high: Any
+    view: View = eqx.field(static=True)
+    returns: np.ndarray
+    steps: np.ndarray
+    exploring: bool = eqx.field(static=True, default=False)
+
+    @property
+    def problem(self) -> Imagined:
+        """What it imagines in."""
+        return Imagined(self.model, self.outcomes, self.low, self.high)
+
+    @property
+    def actor(self) -> Actor:
+        """The actor behind it, with a memory of its own."""
+        model, posterior = parts(self.model, self.posterior)
+        assert isinstance(posterior, Online)
+        seer = FilteringActor(posterior.filter(model), _undecided, on_device(self.view.nothing()), self.view)
+        return self.behaviour.actor(self.learned, self.problem, seer, self.exploring)
+
+    def init(self, key: PRNGKeyArray) -> Any:
+        return self.actor.init(key)
+
+    def act(self, memory: Any, observation: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
+        return self.actor.act(memory, observation, key)
+
+
+def _undecided(state: Any, key: PRNGKeyArray) -> Any:
+    raise TypeError("policy: the behaviour decides")
+
+
