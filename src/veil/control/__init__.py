@@ -12,7 +12,16 @@ from veil.control.imitation import Imitation, dagger
 from veil.control.kinds import kinds_apart
 from veil.control.linear_quadratic import LinearPolicy, LinearQuadratic, solve_linear_quadratic
 from veil.control.optimality import Fixed, Hoped, Solution, solve
-from veil.control.planning import CrossEntropy, PathIntegral, Plan, Planner, PlanningActor, Shooting
+from veil.control.planning import (
+    CrossEntropy,
+    GradientPlanner,
+    PathIntegral,
+    Plan,
+    Planner,
+    PlanningActor,
+    Quadratic,
+    Shooting,
+)
 from veil.control.success import WentWell, successes
 from veil.parts.decisions import MDP, DenseTransitions, SparseTransitions
 from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableReward
@@ -24,6 +33,7 @@ __all__ = [
     "DenseTransitions",
     "Fixed",
     "FixedTemperature",
+    "GradientPlanner",
     "Hoped",
     "Imagined",
     "Imitation",
@@ -44,6 +54,7 @@ __all__ = [
     "Playing",
     "Predicted",
     "Predicting",
+    "Quadratic",
     "Rewarded",
     "Several",
     "Shooting",

@@ -86,8 +86,12 @@ class Imagined(eqx.Module):
     draws: int = eqx.field(static=True, default=1)
 
     def cut(self, actions: Any) -> Any:
-        """Actions as the model gets them."""
-        return actions if self.low is None and self.high is None else jnp.clip(actions, self.low, self.high)
+        """Actions [..., U] as the model gets them."""
+        if self.low is None and self.high is None:
+            return actions
+        each = (self.low, self.high)
+        low, high = (None if one is None else jnp.broadcast_to(jnp.asarray(one), jnp.shape(actions)) for one in each)
+        return jnp.clip(actions, low, high)
 
     def future(self, state: Any, act: Any, horizon: int, key: PRNGKeyArray) -> tuple[Rollout, Outcome]:
         """A draw of the next steps, and what each comes to. ``act``: actions [H, U], or a policy (state, key) -> u."""
