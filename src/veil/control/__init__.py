@@ -1,16 +1,27 @@
 """Learning-based control: each use is a choice of roles and a little glue."""
 
+from veil.control.actors import Noise
 from veil.control.adaptors import Playing, Predicting
 from veil.control.continuous.adversarial import Adversarial
 from veil.control.continuous.agent import SoftActorCritic
 from veil.control.continuous.objectives import InverseSoftQ, SoftBellman
 from veil.control.continuous.skill import Skill
 from veil.control.continuous.temperatures import FixedTemperature, LearnedTemperature
+from veil.control.imagined import Imagined, Outcome, Outcomes, Predicted, Rewarded, Several
 from veil.control.imitation import Imitation, dagger
 from veil.control.kinds import kinds_apart
 from veil.control.linear_quadratic import LinearPolicy, LinearQuadratic, solve_linear_quadratic
 from veil.control.optimality import Fixed, Hoped, Solution, solve
-from veil.control.planning import PathIntegral, PlanningActor
+from veil.control.planning import (
+    CrossEntropy,
+    GradientPlanner,
+    PathIntegral,
+    Plan,
+    Planner,
+    PlanningActor,
+    Quadratic,
+    Shooting,
+)
 from veil.control.success import WentWell, successes
 from veil.parts.decisions import MDP, DenseTransitions, SparseTransitions
 from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableReward
@@ -18,10 +29,13 @@ from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableRew
 __all__ = [
     "MDP",
     "Adversarial",
+    "CrossEntropy",
     "DenseTransitions",
     "Fixed",
     "FixedTemperature",
+    "GradientPlanner",
     "Hoped",
+    "Imagined",
     "Imitation",
     "InverseSoftQ",
     "KnownReward",
@@ -30,10 +44,20 @@ __all__ = [
     "LinearQuadratic",
     "LinearReward",
     "NeuralReward",
+    "Noise",
+    "Outcome",
+    "Outcomes",
     "PathIntegral",
+    "Plan",
+    "Planner",
     "PlanningActor",
     "Playing",
+    "Predicted",
     "Predicting",
+    "Quadratic",
+    "Rewarded",
+    "Several",
+    "Shooting",
     "Skill",
     "SoftActorCritic",
     "SoftBellman",

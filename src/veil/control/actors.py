@@ -100,8 +100,23 @@ def or_nan(action: Any, observation: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.nan) if real(leaf) else leaf, action)
 
 
+class Noise(eqx.Module):
+    """What is added to actions to explore: N(0, spread²), cut at ``low`` and ``high``, in the model's numbers.
+
+    ``spread``: a number, or one for each entry of an action.
+    """
+
+    spread: Any
+    low: Any = None
+    high: Any = None
+
+    def __call__(self, action: Any, key: PRNGKeyArray) -> Any:
+        """An action with noise."""
+        return clipped(action + self.spread * jax.random.normal(key, jnp.shape(action)), self.low, self.high)
+
+
 class Knowing(eqx.Module):
-    """The memory of a ``FilteringActor``: its belief, and the last action (zero before the first)."""
+    """The memory of a ``FilteringActor``: its belief, and the last action as it was done (zero before the first)."""
 
     belief: Any
     action: Any
@@ -113,16 +128,24 @@ class FilteringActor(Actor):
     The model's query is the observation, its evidence the action that led to it, at the first step ``nothing`` (an
     action of zeros, usually), which says of what shape it is: no model reads it. What it knows is what the batch
     posterior says of the same steps. Of a ``Fit`` to a recording's data observations and actions are the environment's
-    own (its ``view`` translates), and ``policy`` chooses among the numbers of the model's evidence.
+    own (its ``view`` translates), and ``policy`` chooses among the numbers of the model's evidence. ``noise`` is added
+    to the policy's actions, as in collecting data; what is remembered is what was done.
     """
 
     filter: Filter
     policy: Callable[[Any, PRNGKeyArray], Any]
     nothing: Any
     view: View | None = eqx.field(static=True, default=None)
+    noise: Noise | None = None
 
     @staticmethod
-    def of(model: Any, policy: Callable[[Any, PRNGKeyArray], Any], nothing: Any = None, posterior: Any = None) -> Any:
+    def of(
+        model: Any,
+        policy: Callable[[Any, PRNGKeyArray], Any],
+        nothing: Any = None,
+        posterior: Any = None,
+        noise: Noise | None = None,
+    ) -> Any:
         """From a ``Fit``, or a model and its posterior. Raises TypeError, ValueError for one that cannot filter."""
         from veil.posterior.choice import chosen
 
@@ -139,16 +162,24 @@ class FilteringActor(Actor):
                 f"posterior: {type(used).__name__} sees whole sequences and cannot filter; fit one that sees the past, "
                 "veil.Sequential(sees=veil.posterior.Past()), or give veil.Bootstrap()"
             )
-        return FilteringActor(used.filter(model), policy, on_device(nothing), view)
+        return FilteringActor(used.filter(model), policy, on_device(nothing), view, noise)
 
     def init(self, key: PRNGKeyArray) -> Knowing:
         return Knowing(self.filter.init(), self.nothing)
 
     def act(self, memory: Knowing, observation: Any, key: PRNGKeyArray) -> tuple[Any, Knowing]:
-        key_filter, key_state, key_action = jax.random.split(key, 3)
+        key_filter, key_state, key_action, key_noise = jax.random.split(key, 4)
         belief, seen = self.updated(memory, observation, key_filter)
-        action = or_nan(self.policy(self.filter.draw(belief, key_state), key_action), seen)
-        return action if self.view is None else self.view.action(action, jnp), Knowing(belief, action)
+        chosen = self.policy(self.filter.draw(belief, key_state), key_action)
+        action, done = self.done(chosen, seen, key_noise)
+        return action, Knowing(belief, done)
+
+    def done(self, chosen: Any, seen: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
+        """What is done of what was chosen: the environment's action, and the same as the model will be told of it."""
+        if self.noise is not None:
+            chosen = self.noise(chosen, key)
+        done = or_nan(chosen, seen)
+        return done if self.view is None else self.view.action(done, jnp), done
 
     def updated(self, memory: Any, observation: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
         """The belief after an observation, which the ``action`` of the memory led to, and what of it the model sees."""

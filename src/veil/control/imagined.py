@@ -58,6 +58,17 @@ class Rewarded(Outcomes):
         return Outcome(reward, jnp.ones_like(reward))
 
 
+class Several(eqx.Module):
+    """Several states in the place of one, as draws of a belief: ``states``, carries with a leading axis."""
+
+    states: Any
+
+
+def each_of(state: Any) -> Any:
+    """States with a leading axis, of ``Several`` or of one."""
+    return state.states if isinstance(state, Several) else jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state)
+
+
 class Imagined(eqx.Module):
     """A problem of control inside a model: p(z' | past, u) of ``model``, what its ``outcomes`` are, bounds of actions.
 
@@ -75,8 +86,12 @@ class Imagined(eqx.Module):
     draws: int = eqx.field(static=True, default=1)
 
     def cut(self, actions: Any) -> Any:
-        """Actions as the model gets them."""
-        return actions if self.low is None and self.high is None else jnp.clip(actions, self.low, self.high)
+        """Actions [..., U] as the model gets them."""
+        if self.low is None and self.high is None:
+            return actions
+        each = (self.low, self.high)
+        low, high = (None if one is None else jnp.broadcast_to(jnp.asarray(one), jnp.shape(actions)) for one in each)
+        return jnp.clip(actions, low, high)
 
     def future(self, state: Any, act: Any, horizon: int, key: PRNGKeyArray) -> tuple[Rollout, Outcome]:
         """A draw of the next steps, and what each comes to. ``act``: actions [H, U], or a policy (state, key) -> u."""
@@ -87,10 +102,13 @@ class Imagined(eqx.Module):
     def returns(self, state: Any, actions: Float[Array, "H U"], key: PRNGKeyArray) -> Float[Array, ""]:
         """E[Σ_t γ^t r_t Π_s<t c_s + γ^H V(z_H) Π_s c_s] of a sequence of actions, on average over ``draws`` futures.
 
+        ``state``: a carry, or ``Several``, over which it is averaged, too: what is not known of the state counts.
         Given the same key all sequences meet the same noise.
         """
+        states = each_of(state)
+        count = jax.tree.leaves(states)[0].shape[0]
 
-        def one(key: PRNGKeyArray) -> Float[Array, ""]:
+        def one(state: Any, key: PRNGKeyArray) -> Float[Array, ""]:
             steps, outcome = self.future(state, actions, len(actions), key)
             going = jnp.cumprod(self.discount * outcome.going)
             earned = outcome.reward[0] + jnp.sum(going[:-1] * outcome.reward[1:])
@@ -98,4 +116,5 @@ class Imagined(eqx.Module):
                 return earned
             return earned + going[-1] * self.value(jax.tree.map(lambda leaf: leaf[-1], steps.after))
 
-        return jnp.mean(jax.vmap(one)(jax.random.split(key, self.draws)))
+        keys = jax.random.split(key, (count, self.draws))
+        return jnp.mean(jax.vmap(lambda state, keys: jax.vmap(lambda key: one(state, key))(keys))(states, keys))

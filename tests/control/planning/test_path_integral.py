@@ -10,9 +10,11 @@ import veil
 from veil import distributions
 from veil.control import (
     Hoped,
+    Imagined,
     LinearQuadratic,
     PathIntegral,
     PlanningActor,
+    Rewarded,
     WentWell,
     solve_linear_quadratic,
     successes,
@@ -70,6 +72,7 @@ def exact(noise, luck=None):
     return value / TEMPERATURE - whole, -found.gain[0] @ START, found
 
 
+NOTHING = np.zeros((HORIZON, 1))
 PRIOR = float(np.sqrt(TEMPERATURE / PRICE[0, 0]))
 
 
@@ -98,11 +101,12 @@ def test_it_is_a_model_that_the_bounds_take():
 
 
 def test_path_integrals_are_the_posterior_over_actions():
-    planner = PathIntegral(earned, HORIZON, PRIOR, TEMPERATURE, candidates=20_000, rounds=3)
-    plan = planner.plan(Linear(spread=1e-6), jnp.asarray(START), jax.random.key(0))
+    planner = PathIntegral(HORIZON, PRIOR, TEMPERATURE, candidates=20_000, rounds=3)
+    problem = Imagined(Linear(spread=1e-6), Rewarded(earned))
+    plan = planner.plan(problem, jnp.asarray(START), jax.random.key(0), NOTHING)
     evidence, _, found = exact(1e-6)
-    assert abs(plan.log_evidence - evidence) < 0.02
-    assert plan.effective > 2000
+    assert abs(plan.metrics["log_evidence"] - evidence) < 0.02
+    assert plan.metrics["effective"] > 2000
     state, expected = START, []
     for gain in found.gain:  # the linear-quadratic regulator, open loop
         expected.append(-gain @ state)
@@ -110,15 +114,34 @@ def test_path_integrals_are_the_posterior_over_actions():
     np.testing.assert_allclose(plan.mean, expected, atol=0.03)
 
 
+def towards(state, key):
+    """A policy that knows roughly what to do."""
+    return -0.8 * state[1:] + 0.1 * jax.random.normal(key, (1,))
+
+
+def test_candidates_of_a_policy_leave_the_weights_exact():
+    """Few of the prior's draws are of use under a small temperature: the policy's are, at their true weights."""
+    problem = Imagined(Linear(spread=1e-6), Rewarded(earned))
+    evidence, *_ = exact(1e-6)
+    plans = [
+        PathIntegral(HORIZON, PRIOR, TEMPERATURE, 4000, 1, towards, share).plan(
+            problem, jnp.asarray(START), jax.random.key(1), NOTHING
+        )
+        for share in (0.02, 0.5)
+    ]
+    for plan in plans:
+        assert abs(plan.metrics["log_evidence"] - evidence) < 0.06
+
+
 def test_returns_are_averages_over_luck():
-    many = PathIntegral(earned, HORIZON, PRIOR, TEMPERATURE, draws=20_000)
+    many = Imagined(Linear(spread=0.2), Rewarded(earned), draws=20_000)
     actions, state, still = jnp.ones((HORIZON, 1)), START, 0.0
     for action in np.asarray(actions):
         state = MOVED @ state + STEERED @ action
         still -= 0.5 * state @ COST @ state
     powers = [np.linalg.matrix_power(MOVED, k) for k in range(HORIZON)]
     lost = 0.5 * 0.2**2 * sum(np.trace(COST @ powers[k] @ powers[k].T) for t in range(1, HORIZON + 1) for k in range(t))
-    found = many.returns(Linear(spread=0.2), jnp.asarray(START), actions, jax.random.key(0))
+    found = many.returns(jnp.asarray(START), actions, jax.random.key(0))
     assert abs(found - (still - lost)) < 0.07  # four of its standard errors
     assert lost > 0.2
 
@@ -156,8 +179,9 @@ def swung(step):
 def test_an_actor_plans_a_pendulum_up():
     import gymnasium
 
-    planner = PathIntegral(swung, 25, 2.0, 1.0, candidates=256, rounds=2, low=-2.0, high=2.0)
-    actor = PlanningActor.of(Pendulum(), planner, jnp.zeros(1), veil.posterior.Bootstrap())
+    planner = PathIntegral(25, 2.0, 1.0, candidates=256, rounds=2)
+    problem = Imagined(Pendulum(), Rewarded(swung), low=-2.0, high=2.0)
+    actor = PlanningActor.of(Pendulum(), planner, problem, jnp.zeros(1), veil.posterior.Bootstrap())
     env = gymnasium.make("Pendulum-v1")
     observation, _ = env.reset(seed=1)
     memory, act, total = actor.init(jax.random.key(0)), jax.jit(actor.act), 0.0
@@ -171,9 +195,11 @@ def test_an_actor_plans_a_pendulum_up():
 
 def test_what_is_wrong_is_said():
     with pytest.raises(ValueError, match="horizon: expected a positive integer"):
-        PathIntegral(earned, 0, 1.0)
-    with pytest.raises(ValueError, match="expected positive numbers"):
-        PathIntegral(earned, 3, 0.0)
+        PathIntegral(0, 1.0)
+    with pytest.raises(ValueError, match="spread: expected positive numbers"):
+        PathIntegral(3, 0.0)
+    with pytest.raises(ValueError, match="share: expected the part"):
+        PathIntegral(3, 1.0, share=1.0)
     vrnn = veil.vrnn(latent=1, memory=2)
     with pytest.raises(TypeError, match="needs its queries"):
         WentWell(vrnn, earned, distributions.normal(jnp.zeros(1), jnp.ones(1)), jnp.zeros(2))

@@ -1,0 +1,56 @@
+"""A model without its noise: each step is what is expected of it."""
+
+from typing import Any
+
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil import distributions
+from veil.distributions import Distribution, Moments
+from veil.model import Stepwise
+from veil.model.stepwise import Marginal
+
+
+class Expected(Distribution, Moments):
+    """All draws are the mean of a distribution ``of``; densities are its own."""
+
+    of: Distribution
+
+    def sample(self, key: PRNGKeyArray) -> Any:
+        return self.mean
+
+    def log_prob(self, value: Any) -> Float[Array, ""]:
+        return self.of.log_prob(value)
+
+    @property
+    def mean(self) -> Any:
+        return distributions.moments(self.of)[0]
+
+    @property
+    def variance(self) -> Any:
+        return distributions.moments(self.of)[1]
+
+
+class Still(Stepwise):
+    """z_t = E[z_t | past, x_t], with the states of ``model``; so is a query that it remembers."""
+
+    model: Stepwise
+
+    @property
+    def remembers(self) -> bool:
+        return self.model.remembers
+
+    def carry(self, evidence: Any) -> Any:
+        return self.model.carry(evidence)
+
+    def advance(self, carry: Any, latent: Any, query: Any, evidence: Any, observed: Any) -> Any:
+        return self.model.advance(carry, latent, query, evidence, observed)
+
+    def step_prior(self, carry: Any, evidence: Any) -> Expected:
+        return Expected(self.model.step_prior(carry, evidence))
+
+    def step_likelihood(self, carry: Any, latent: Array, evidence: Any) -> Distribution:
+        found = self.model.step_likelihood(carry, latent, evidence)
+        return Expected(found) if self.remembers else found
+
+    def latent_of(self, carry: Any) -> Marginal:
+        return self.model.latent_of(carry)
