@@ -47,6 +47,8 @@ EVERY_HEAD = HEADS | {  # the models below have the heads above: one more is a d
     "von-mises": heads.VonMises(),
     "squashed": heads.Squashed(low=-1.0, high=2.0),
     "beta-between": heads.Beta(-1.0, 2.0),
+    "symlog": heads.Symlog(),
+    "two-hot": heads.TwoHot(-3.0, 3.0, 9),
 }
 TRUNK = veil.MLP((4,))
 
@@ -253,6 +255,13 @@ def head_log_prob(head, vector, y, seen=None):
         scale = np.exp(vector[size:])
         mean, scale = (head.low if np.isfinite(head.low) else head.high) + vector[:size] * scale, scale + head.floor
         each = stats.truncnorm.logpdf(y, (head.low - mean) / scale, (head.high - mean) / scale, mean, scale)
+    elif isinstance(head, heads.Symlog):
+        scale = np.exp(vector[size:]) + head.head.floor
+        each = stats.norm.logpdf(np.sign(y) * np.log1p(abs(y)), vector[:size], scale) - np.log1p(abs(y))
+    elif isinstance(head, heads.TwoHot):
+        places = np.linspace(head.low, head.high, head.bins)
+        grid, logs = np.sign(places) * np.expm1(abs(places)), np.log(oracles.softmax(vector.reshape(size, -1)))
+        each = np.array([np.interp(value, grid, row) for value, row in zip(y, logs, strict=True)])
     elif isinstance(head, heads.VonMises):
         each = stats.vonmises.logpdf(y, np.hypot(*vector.reshape(2, size)), np.arctan2(vector[size:], vector[:size]))
     else:

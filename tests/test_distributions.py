@@ -141,6 +141,12 @@ def built():
     yield "chained to coins", two, {d.Central}, pair, total
     pushed, after = lambda: d.Pushed(normal(), Flow()), gaussian((real - 1) / 2).sum() - 3 * np.log(2)
     yield "pushed", pushed, {d.Central, d.Reparameterised}, real, after
+    size, slopes = np.sign(real) * np.log1p(abs(real)), np.log1p(abs(real))
+    yield "symlog", lambda: d.Symlog(normal()), drop | {d.Central, d.Reparameterised}, real, gaussian(size) - slopes
+    bins = np.expm1(1.0) * np.array([0.2, 0.0, 1.0])
+    shares = np.array([[0, 0.8, 0.2, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    two = lambda: d.TwoHot(jnp.array(LOGITS), -1.0, 2.0)  # noqa: E731
+    yield "two-hot", two, moments | {d.Entries}, bins, np.sum(shares * category, 1)
     yield "stranger", lambda: Own(jnp.array(M)), set(), real, laplace(real).sum()
     yield "own", lambda: Able(jnp.array(M)), moments | {d.Entries, d.Reparameterised}, real, laplace(real)
     moved, logs, always = SHIFT + SCALE * real, np.log(np.abs(SCALE)), {d.Marginals, d.Central, d.Divergence}
@@ -187,7 +193,9 @@ def test_who_can_what(name):
     # finite lists and closed-form moments are what a distribution and all that it is made of have
     found = {ability for ability in (*ABILITIES, d.Reparameterised) if d.has(distribution, ability)}
     unchecked = (
-        {d.Marginals, d.Central, d.Divergence} if name.startswith(("affine", "joint", "chained", "push")) else set()
+        {d.Marginals, d.Central, d.Divergence}
+        if name.startswith(("affine", "joint", "chained", "push", "symlog"))
+        else set()
     )
     assert found - unchecked == able - unchecked
     assert isinstance(distribution, d.Distribution)

@@ -70,8 +70,8 @@ Head = Annotated[
         "--head",
         "--likelihood",
         "gaussian, student-t, log-normal, truncated-normal:LOW:HIGH, squashed:LOW:HIGH[:MARGIN], beta:LOW:HIGH, "
-        "von-mises, bernoulli, soft-bernoulli, poisson, negative-binomial, zero-inflated:poisson, "
-        "categorical or categorical:COUNT, multinomial:TOTAL, discretised-logistic or "
+        "von-mises, symlog, two-hot:BINS, bernoulli, soft-bernoulli, poisson, negative-binomial, "
+        "zero-inflated:poisson, categorical or categorical:COUNT, multinomial:TOTAL, discretised-logistic or "
         "discretised-logistic:LEVELS:LOW:HIGH; by part: frame=bernoulli,reward=gaussian.",
     ),
 ]

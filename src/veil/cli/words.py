@@ -22,7 +22,9 @@ from veil.parts.heads import (
     Poisson,
     Squashed,
     StudentT,
+    Symlog,
     TruncatedNormal,
+    TwoHot,
     VonMises,
     ZeroInflated,
 )
@@ -84,6 +86,8 @@ HEADS: dict[str, Head] = {
     "truncated-normal": TruncatedNormal(),
     "squashed": Squashed(),
     "von-mises": VonMises(),
+    "symlog": Symlog(),
+    "two-hot": TwoHot(),
     "categorical": Categorical(),
     "discretised-logistic": DiscretisedLogistic(),
 }
@@ -112,8 +116,8 @@ def by_part(option: str, words: str) -> dict[str, str]:
 def made_head(word: str, covariance: str | None) -> Head:
     """A head from ``name`` or ``name:numbers``: categorical:COUNT, discretised-logistic:LEVELS[:LOW:HIGH], ...
 
-    multinomial:TOTAL, truncated-normal:LOW:HIGH, squashed:LOW:HIGH[:MARGIN], beta:LOW:HIGH[:MARGIN],
-    zero-inflated:HEAD.
+    multinomial:TOTAL, two-hot:BINS[:LOW:HIGH], truncated-normal:LOW:HIGH, squashed:LOW:HIGH[:MARGIN],
+    beta:LOW:HIGH[:MARGIN], zero-inflated:HEAD.
 
     For the parts of a dictionary part=name[:numbers], with commas between them; the covariance is that of its normals.
     """
@@ -143,6 +147,9 @@ def made_head(word: str, covariance: str | None) -> Head:
     if name == "discretised-logistic":
         levels, low, high = numbers(word, rest, [256, 0.0, None], "discretised-logistic:256:0:255")
         return made(DiscretisedLogistic, low, low + levels - 1 if high is None else high, int(levels))
+    if name == "two-hot":
+        bins, low, high = numbers(word, rest, [255, -20.0, 20.0], "two-hot:255:-20:20")
+        return made(TwoHot, low, high, int(bins))
     if name == "multinomial":
         (total,) = numbers(word, rest, [1], "multinomial:20")
         return made(Multinomial, int(total))

@@ -67,4 +67,5 @@ from veil.distributions.simple import (
     Point,
     ZeroInflated,
 )
+from veil.distributions.sizes import Symlog, TwoHot
 from veil.distributions.supports import Support

@@ -24,3 +24,4 @@ from veil.parts.heads.real import (
     StudentT,
     VonMises,
 )
+from veil.parts.heads.sizes import Symlog, TwoHot
