@@ -147,10 +147,13 @@ def _make(gymnasium: Any, name: str, frames: int | None, max_steps: int | None, 
     if name.startswith("veil/"):
         import_module("veil.control.worlds")  # which makes them known
     try:
-        physical = "mujoco" in str(gymnasium.spec(name).entry_point)
+        spec = gymnasium.spec(name)
+        physical = "mujoco" in str(spec.entry_point)
         if frames is not None:
             needed("frames need Pillow", "control", "PIL.Image")
             options["render_mode"] = "rgb_array"
+            if "render_size" in spec.kwargs:  # it draws in the size that is wanted
+                options["render_size"] = frames
             if physical:
                 # "track" is by custom the camera that follows the body; without one in the model it is the default
                 options |= {"width": frames, "height": frames, "camera_name": "track"}

@@ -1,11 +1,13 @@
 """Small simulated worlds, written in JAX; those for imitation are known to Gymnasium by name once this is imported.
 
-``gymnasium.make("veil.control.worlds:veil/Tree-v0")`` imports it; "veil/Slalom-v0" and "veil/PushT-v0" likewise.
+``gymnasium.make("veil.control.worlds:veil/Tree-v0")`` imports it; "veil/Slalom-v0", "veil/PushT-v0",
+"veil/CartPoleSwingUp-v0", "veil/CartPoleSwingUpSparse-v0", "veil/CartPoleBalance-v0", "veil/CartPolePETS-v0" likewise.
 """
 
 from contextlib import suppress
 
-from veil.control.worlds import overcooked, slalom, tree
+from veil.control.worlds import cartpole, overcooked, slalom, tree
+from veil.control.worlds.cartpole import CartPole
 from veil.control.worlds.frame import (
     Drives,
     Ending,
@@ -19,18 +21,22 @@ from veil.control.worlds.frame import (
     entropy,
 )
 from veil.control.worlds.overcooked import Overcooked
+from veil.control.worlds.physics import Physics
 from veil.control.worlds.slalom import Slalom
 from veil.control.worlds.tree import Tree
 
 __all__ = [
+    "CartPole",
     "Drives",
     "Ending",
     "Overcooked",
+    "Physics",
     "Scene",
     "Slalom",
     "Step",
     "Tree",
     "World",
+    "cartpole",
     "demonstrate",
     "demonstrations",
     "drive",
@@ -52,6 +58,19 @@ def _register() -> None:
     ):
         if f"veil/{name}-v0" not in gymnasium.registry:
             gymnasium.register(f"veil/{name}-v0", f"veil.control.worlds.{place}", max_episode_steps=limit)
+    for name, place, limit in (
+        ("SwingUp", "swing_up", 1000),
+        ("SwingUpSparse", "swing_up_sparse", 1000),
+        ("Balance", "balance", 1000),
+        ("PETS", "pets", 200),
+    ):
+        if f"veil/CartPole{name}-v0" not in gymnasium.registry:
+            gymnasium.register(
+                f"veil/CartPole{name}-v0",
+                f"veil.control.worlds.moved:{place}",
+                max_episode_steps=limit,
+                kwargs={"render_size": 256},  # which says that it draws in any size
+            )
 
 
 with suppress(ModuleNotFoundError):  # without gymnasium the worlds are there all the same
