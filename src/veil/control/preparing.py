@@ -16,9 +16,9 @@ def prepared(
     """An environment by its name, or one that is there, whose observations have a "frame", and whose actions last.
 
     With ``frames`` the observation is a dictionary: what the environment says, "observation" or its own parts, and
-    "frame", 8-bit [S, S, 3], what it renders, with ``grey`` [S, S, 1]. With ``repeat`` an action is done so many times, or until the episode is
-    over, in every episode; the reward is the sum. Its info says under "steps" how many of the environment's own steps
-    that were.
+    "frame", 8-bit [S, S, 3], what it renders; with ``grey`` [S, S, 1], the mean of the colours. With ``repeat`` an
+    action is done so many times, or until the episode is over, in every episode; the reward is the sum. Its info says
+    under "steps" how many of the environment's own steps that were.
 
     Raises:
         ValueError: an unknown environment, one that cannot render, numbers out of range.
@@ -42,7 +42,7 @@ def prepared(
 
 
 def _wrapped(gymnasium: Any, world: Any, frames: int | None, channels: int, repeat: int) -> Any:
-    class Prepared(gymnasium.Wrapper):  # type: ignore[name-defined]
+    class Prepared(gymnasium.Wrapper):
         """Frames beside what the environment says, and actions that last."""
 
         def __init__(self) -> None:

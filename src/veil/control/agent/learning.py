@@ -28,15 +28,16 @@ class AgentState(eqx.Module):
 class Curriculum:
     """What stays the same in all steps: who trains the model, who learns in it, and the problem that they have."""
 
-    def __init__(self, trainer: Trainer, behaviour: Behaviour, outcomes: Outcomes, low: Any, high: Any) -> None:
-        self.trainer, self.behaviour = trainer, behaviour
-        self.outcomes = outcomes
-        self._bounds = low, high
+    def __init__(
+        self, trainer: Trainer, behaviour: Behaviour, outcomes: Outcomes, discount: float, low: Any, high: Any
+    ) -> None:
+        self.trainer, self.behaviour, self.outcomes = trainer, behaviour, outcomes
+        self._rest = low, high, discount
         self.step = jax.jit(self._step)
 
     def problem(self, model: Any) -> Imagined:
         """What is imagined with a model in the user's units."""
-        return Imagined(model, self.outcomes, *self._bounds)
+        return Imagined(model, self.outcomes, *self._rest)
 
     def start(self, data: Any, key: PRNGKeyArray) -> AgentState:
         """The state before the first step, from some data."""
@@ -53,12 +54,12 @@ class Curriculum:
         key_states, key_behaviour = jax.random.split(key)
         batch = numbers(raw)
         trained, seen = self.trainer.step(state.trained, batch)
-        pair = frozen((trained.learned.model, trained.learned.posterior))
+        model, posterior = frozen((trained.learned.model, trained.learned.posterior))
         standard = jax.vmap(self.trainer.units.standard)(batch)
         keys = jax.random.split(key_states, len(batch))
-        found = jax.vmap(lambda datum, key: inferred(*pair, datum, key))(standard, keys)
+        found = jax.vmap(lambda datum, key: inferred(model, posterior, datum, key))(standard, keys)
         states = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), found)
-        problem = self.problem(in_user_units(pair[0], self.trainer.units))
+        problem = self.problem(in_user_units(model, self.trainer.units))
         learned, more = self.behaviour.step(state.learned, problem, states, key_behaviour)
         info = {"value": seen.value, "skipped": seen.skipped, **seen.metrics, **more}
         return AgentState(trained, learned), info

@@ -14,16 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from veil.control.agent.behaviour import Behaviour
-from veil.control.agent.learning import AgentState, Curriculum
+from veil.control.agent.learning import Curriculum
 from veil.control.agent.playing import play
 from veil.control.agent.replay import Replay, Sampling, Uniform
 from veil.control.agent.skill import ImaginingSkill
 from veil.control.collecting import categories_of
 from veil.control.imagined import Outcomes, Predicted
-from veil.data import Episode, Recording
+from veil.data import Episode
 from veil.data.core.packages import needed
 from veil.data.recorded import folders
-from veil.data.recorded.views import View
 from veil.host.checkpoints import Checkpoints, Keeper, filled, fingerprint, named_leaves
 from veil.host.progress import Progress
 from veil.learning.trainer import Trainer
@@ -42,7 +41,7 @@ class ModelBased:
     its query are parts of what an environment shows (``query``, as ``Recording.data`` takes it) and what comes of
     actions, "reward" and "terminated"; its evidence are actions. ``behaviour``: ``Planned(planner)``,
     ``Dreamt(actor_critic)``. ``outcomes``: what an imagined step earns; None: what the model says of "reward", and of
-    "terminated" if it is in the query.
+    "terminated" if it is in the query; ``discount``: γ of a decision.
 
     The time line of an iteration: play ``together`` episodes side by side, exploring; write them; take ``updates``
     steps of learning for each decision that was made, on ``batch_size`` windows of ``window`` steps; write a
@@ -55,6 +54,7 @@ class ModelBased:
     behaviour: Behaviour
     query: Any
     outcomes: Outcomes | None = None
+    discount: float = 0.99
     objective: Any = None
     optimiser: Any = None
     batch_size: int = 16
@@ -150,7 +150,7 @@ class _Run:
         units = Units.of(data, agent.model)
         trainer = Trainer(agent.model, agent.posterior, agent.objective, agent.optimiser, units)
         outcomes = agent.outcomes or Predicted(terminated="terminated" if "terminated" in agent.query else None)
-        self.curriculum = Curriculum(trainer, agent.behaviour, outcomes, self.low, self.high)
+        self.curriculum = Curriculum(trainer, agent.behaviour, outcomes, agent.discount, self.low, self.high)
         self.replay = Replay(self.view)
         self._seen(first)
         self.state = self.curriculum.start(data, self._key(0))
@@ -160,9 +160,7 @@ class _Run:
         self.keeper = Keeper(Checkpoints(out / CHECKPOINTS, every=0.0), lambda: asked)
         self._resume()
 
-    def to(
-        self, episodes: int, progress: bool | None, watch: Callable[[Progressed], None] | None
-    ) -> ImaginingSkill:
+    def to(self, episodes: int, progress: bool | None, watch: Callable[[Progressed], None] | None) -> ImaginingSkill:
         begun = time.perf_counter()
         with Progress(progress, "learning") as bar:
             if self.done == 0:
@@ -187,7 +185,7 @@ class _Run:
         model, posterior = self.curriculum.trainer.result(self.state.trained)
         history = np.asarray(self.returns, np.float32), np.asarray(self.steps, np.int64)
         behaviour, outcomes = self.agent.behaviour, self.curriculum.outcomes
-        inside = behaviour, self.state.learned, outcomes, self.low, self.high
+        inside = behaviour, self.state.learned, outcomes, self.agent.discount, self.low, self.high
         return ImaginingSkill(model, posterior, *inside, self.view, *history)
 
     def _played(self, skill: ImaginingSkill | None, numbers: range) -> list[Episode]:
@@ -229,7 +227,10 @@ class _Run:
         if saved is None:
             return
         self.done, self.updates = saved.number("done"), saved.number("updates")
-        shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in named_leaves(self.state, "state").items()}
+        shapes = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+            for name, leaf in named_leaves(self.state, "state").items()
+        }
         self.state = jax.tree.map(jnp.asarray, filled(self.state, "state", saved.arrays(shapes)))
         self._seen(self._played(None, range(self.agent.random, self.done)))
 
@@ -243,5 +244,7 @@ def limits(gymnasium: Any, space: Any) -> tuple[Any, Any]:
         return jnp.zeros(int(space.n)), jnp.ones(int(space.n))
     real = isinstance(space, gymnasium.spaces.Box) and np.issubdtype(space.dtype, np.floating)
     if not real or not np.all(np.isfinite(space.low) & np.isfinite(space.high) & (space.low < space.high)):
-        raise ValueError(f"env: expected actions that are real numbers between finite bounds, or one choice; got {space}")
+        raise ValueError(
+            f"env: expected actions that are real numbers between finite bounds, or one choice; got {space}"
+        )
     return jnp.asarray(space.low.ravel(), float), jnp.asarray(space.high.ravel(), float)

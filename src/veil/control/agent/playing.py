@@ -97,4 +97,6 @@ def _together(worlds: Sequence[Any], actor: Actor | None, numbers: Sequence[int]
 def _check(observation: Any, step: int, number: int) -> None:
     for leaf in jax.tree.leaves(observation):
         if leaf.dtype.kind == "f" and np.any(np.isnan(leaf)):
-            raise ValueError(f"env: an observation holds NaN at step {step} of episode {number}; an actor needs numbers")
+            raise ValueError(
+                f"env: an observation holds NaN at step {step} of episode {number}; an actor needs numbers"
+            )

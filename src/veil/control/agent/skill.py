@@ -31,6 +31,7 @@ class ImaginingSkill(Actor):
     behaviour: Behaviour
     learned: Any
     outcomes: Outcomes
+    discount: float = eqx.field(static=True)
     low: Any
     high: Any
     view: View = eqx.field(static=True)
@@ -41,7 +42,7 @@ class ImaginingSkill(Actor):
     @property
     def problem(self) -> Imagined:
         """What it imagines in."""
-        return Imagined(self.model, self.outcomes, self.low, self.high)
+        return Imagined(self.model, self.outcomes, self.low, self.high, self.discount)
 
     @property
     def actor(self) -> Actor:
@@ -60,5 +61,3 @@ class ImaginingSkill(Actor):
 
 def _undecided(state: Any, key: PRNGKeyArray) -> Any:
     raise TypeError("policy: the behaviour decides")
-
-
