@@ -6,6 +6,10 @@ from veil.control.continuous.agent import SoftActorCritic
 from veil.control.continuous.objectives import InverseSoftQ, SoftBellman
 from veil.control.continuous.skill import Skill
 from veil.control.continuous.temperatures import FixedTemperature, LearnedTemperature
+from veil.control.imagination.actions import OneOf, Within
+from veil.control.imagination.agent import ImaginedActorCritic
+from veil.control.imagination.gradients import Pathwise, Reinforce
+from veil.control.imagined import Imagined, Predicted, Rewarded
 from veil.control.imitation import Imitation, dagger
 from veil.control.kinds import kinds_apart
 from veil.control.linear_quadratic import LinearPolicy, LinearQuadratic, solve_linear_quadratic
@@ -22,6 +26,8 @@ __all__ = [
     "Fixed",
     "FixedTemperature",
     "Hoped",
+    "Imagined",
+    "ImaginedActorCritic",
     "Imitation",
     "InverseSoftQ",
     "KnownReward",
@@ -30,10 +36,15 @@ __all__ = [
     "LinearQuadratic",
     "LinearReward",
     "NeuralReward",
+    "OneOf",
     "PathIntegral",
+    "Pathwise",
     "PlanningActor",
     "Playing",
+    "Predicted",
     "Predicting",
+    "Reinforce",
+    "Rewarded",
     "Skill",
     "SoftActorCritic",
     "SoftBellman",
@@ -41,6 +52,7 @@ __all__ = [
     "SparseTransitions",
     "TableReward",
     "WentWell",
+    "Within",
     "dagger",
     "kinds_apart",
     "solve",
