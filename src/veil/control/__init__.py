@@ -2,11 +2,22 @@
 
 from veil.control.actors import Noise
 from veil.control.adaptors import Playing, Predicting
+from veil.control.agent.behaviour import Behaviour
+from veil.control.agent.dreaming import Dreaming, Guided
+from veil.control.agent.model_based import ModelBased
+from veil.control.agent.models import world_model
+from veil.control.agent.planning import Planning
+from veil.control.agent.playing import play
+from veil.control.agent.replay import Recent, Uniform
+from veil.control.agent.skill import ImaginingSkill
 from veil.control.continuous.adversarial import Adversarial
 from veil.control.continuous.agent import SoftActorCritic
 from veil.control.continuous.objectives import InverseSoftQ, SoftBellman
 from veil.control.continuous.skill import Skill
 from veil.control.continuous.temperatures import FixedTemperature, LearnedTemperature
+from veil.control.imagination.actions import OneOf, Within
+from veil.control.imagination.agent import ImaginedActorCritic
+from veil.control.imagination.gradients import Pathwise, Reinforce
 from veil.control.imagined import Imagined, Outcome, Outcomes, Predicted, Rewarded, Several
 from veil.control.imitation import Imitation, dagger
 from veil.control.kinds import kinds_apart
@@ -22,6 +33,7 @@ from veil.control.planning import (
     Quadratic,
     Shooting,
 )
+from veil.control.preparing import prepared
 from veil.control.success import WentWell, successes
 from veil.parts.decisions import MDP, DenseTransitions, SparseTransitions
 from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableReward
@@ -29,13 +41,18 @@ from veil.parts.rewards import KnownReward, LinearReward, NeuralReward, TableRew
 __all__ = [
     "MDP",
     "Adversarial",
+    "Behaviour",
     "CrossEntropy",
     "DenseTransitions",
+    "Dreaming",
     "Fixed",
     "FixedTemperature",
     "GradientPlanner",
+    "Guided",
     "Hoped",
     "Imagined",
+    "ImaginedActorCritic",
+    "ImaginingSkill",
     "Imitation",
     "InverseSoftQ",
     "KnownReward",
@@ -43,18 +60,24 @@ __all__ = [
     "LinearPolicy",
     "LinearQuadratic",
     "LinearReward",
+    "ModelBased",
     "NeuralReward",
     "Noise",
+    "OneOf",
     "Outcome",
     "Outcomes",
     "PathIntegral",
+    "Pathwise",
     "Plan",
     "Planner",
+    "Planning",
     "PlanningActor",
     "Playing",
     "Predicted",
     "Predicting",
     "Quadratic",
+    "Recent",
+    "Reinforce",
     "Rewarded",
     "Several",
     "Shooting",
@@ -64,10 +87,15 @@ __all__ = [
     "Solution",
     "SparseTransitions",
     "TableReward",
+    "Uniform",
     "WentWell",
+    "Within",
     "dagger",
     "kinds_apart",
+    "play",
+    "prepared",
     "solve",
     "solve_linear_quadratic",
     "successes",
+    "world_model",
 ]

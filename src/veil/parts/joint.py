@@ -98,7 +98,10 @@ class Joint(Head):
         return dict(zip([name for name, _, _ in pairs], jnp.split(vector, ends), strict=True))
 
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
-        numbers = self.split(vector, shape)
+        return self.of_parts(self.split(vector, shape), shape)
+
+    def of_parts(self, numbers: dict[str, Float[Array, " part"]], shape: Shape) -> Distribution:
+        """The distribution that the numbers of each part stand for."""
         return distributions.Joint({name: head(numbers[name], each) for name, head, each in self._pairs(shape)})
 
     def features(self, query: Any, observed: Any) -> Any:
@@ -182,16 +185,19 @@ class Branches(eqx.Module):
         """The encoder that goes with it."""
         return Readers({name: part.mirrored() for name, part in self.parts.items()})
 
-    def numbers(self, x: Float[Array, " in"], head: Joint) -> Float[Array, " size"]:
-        """What the head makes a distribution of, but for its constant part."""
+    def numbers(self, x: Float[Array, " in"], head: Joint) -> dict[str, Float[Array, " part"]]:
+        """What the head makes a distribution of, but for its constant part; by part, so that one that nobody asks for
+
+        need not be computed (compilers do not look through one vector of all).
+        """
         if self.outputs is None:
             raise ValueError("this network has no parameters yet: call veil.fit, or initialise it first")
-        shapes, pieces = dict(self.shape), []
+        shapes, pieces = dict(self.shape), {}
         for name in sorted(self.parts):
             made, output = self.parts[name](x), self.outputs[name]
             part = head.parts[name]
-            pieces.append(part.arranged(made.reshape(*shapes[name], -1)) if output is None else output(made))
-        return jnp.concatenate(pieces)
+            pieces[name] = part.arranged(made.reshape(*shapes[name], -1)) if output is None else output(made)
+        return pieces
 
 
 def seen(net: Any, evidence: Any) -> Any:

@@ -107,6 +107,9 @@ def found(kind: str, name: str) -> type:
     """The class that a structure names. Raises ValueError if there is none."""
     classes: dict[str, dict[str, type]] = {OWN: _own(), REGISTERED: _REGISTERED, RESULT: RESULTS}
     cls = classes[kind].get(name)
+    if cls is None and kind == REGISTERED and name.startswith("veil.control."):
+        importlib.import_module("veil.control")  # which registers what it learns, and is not needed for other models
+        cls = _REGISTERED.get(name)
     if cls is None and kind == REGISTERED:
         line = f"@veil.register(name={name!r:.200})"
         raise ValueError(f"{name!r:.200} is not registered; import it first, with {line} above the class")

@@ -45,7 +45,9 @@ def emitted(output: Linear | None, decoder: Any, inputs: Float[Array, " D"]) -> 
         raise ValueError("this model has no parameters yet: call veil.fit on it first")
     if isinstance(decoder, Branches):
         joint: Any = output.head
-        return output.plus(decoder.numbers(inputs, joint))
+        constant = joint.split(output.constant(), output.shape)
+        moved = {name: constant[name] + made for name, made in decoder.numbers(inputs, joint).items()}
+        return joint.of_parts(moved, output.shape)
     if isinstance(decoder, Decoder):
         return output.moved_by(decoder(inputs))
     return output.distribution(0, jnp.concatenate([jnp.ones(1), decoder(inputs)]))

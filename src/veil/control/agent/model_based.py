@@ -39,8 +39,8 @@ class ModelBased:
 
     ``model``: any model of sequences that runs step by step and whose ``posterior`` filters (``veil.rssm``, ``dmm``);
     its query are parts of what an environment shows (``query``, as ``Recording.data`` takes it) and what comes of
-    actions, "reward" and "terminated"; its evidence are actions. ``behaviour``: ``Planned(planner)``,
-    ``Dreamt(actor_critic)``. ``outcomes``: what an imagined step earns; None: what the model says of "reward", and of
+    actions, "reward" and "terminated"; its evidence are actions. ``behaviour``: ``Planning(planner)``,
+    ``Dreaming(actor_critic)``. ``outcomes``: what an imagined step earns; None: what the model says of "reward", and of
     "terminated" if it is in the query; ``discount``: γ of a decision.
 
     The time line of an iteration: play ``together`` episodes side by side, exploring; write them; take ``updates``
@@ -71,7 +71,7 @@ class ModelBased:
         if not self.updates > 0:
             raise ValueError(f"updates: expected a positive number of learning steps a decision; got {self.updates!r}")
         if not isinstance(self.behaviour, Behaviour):
-            raise TypeError(f"behaviour: expected one, such as Planned(CrossEntropy(12)); got {self.behaviour!r}")
+            raise TypeError(f"behaviour: expected one, such as Planning(CrossEntropy(12)); got {self.behaviour!r}")
 
     def learn(
         self,

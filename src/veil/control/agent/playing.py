@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key
 
 from veil.control.actors import Actor
 from veil.control.collecting import accepted, kept, shown
@@ -15,12 +15,12 @@ from veil.data.core.packages import needed
 
 
 @eqx.filter_jit
-def _begun(actor: Actor, keys: PRNGKeyArray) -> Any:
+def _begun(actor: Actor, keys: Key[Array, " B"]) -> Any:
     return jax.vmap(actor.init)(keys)
 
 
 @eqx.filter_jit
-def _acted(actor: Actor, memory: Any, observation: Any, keys: PRNGKeyArray, step: Any) -> tuple[Any, Any]:
+def _acted(actor: Actor, memory: Any, observation: Any, keys: Key[Array, " B"], step: Any) -> tuple[Any, Any]:
     each = lambda memory, seen, key: actor.act(memory, seen, jax.random.fold_in(key, step))  # noqa: E731
     return jax.vmap(each)(memory, observation, keys)
 

@@ -8,12 +8,17 @@ from jaxtyping import PRNGKeyArray
 
 from veil.control.actors import Actor, FilteringActor
 from veil.control.agent.behaviour import Behaviour
-from veil.control.imagined import Imagined, Outcomes
+from veil.control.agent.planning import Planning
+from veil.control.imagined import Imagined, Outcomes, Predicted, Rewarded
+from veil.control.planning import CrossEntropy, GradientPlanner, PathIntegral, Quadratic, Shooting
 from veil.data.recorded.views import View
 from veil.model.batching import on_device
 from veil.posterior import Online
 from veil.posterior.arguments import parts
 from veil.saved.registry import register
+
+for _part in (Planning, Predicted, Rewarded, CrossEntropy, GradientPlanner, PathIntegral, Quadratic, Shooting):
+    register(_part, name=f"veil.control.{_part.__name__}")
 
 
 @register(name="veil.control.ImaginingSkill")

@@ -27,7 +27,7 @@ class Skill(Actor):
 
     ``policy``: the model π(a | o), which everything that takes models takes; ``choose``: how an action is chosen, by
     default its centre, with ``replace(skill, choose=veil.Sample())`` a draw. ``returns``: of the episodes that were
-    played while it learned, and ``steps``: when they ended. To load one, import ``veil.control`` first.
+    played while it learned, and ``steps``: when they ended.
     """
 
     policy: Model

@@ -85,7 +85,11 @@ class Linear(Experts):
 
     def plus(self, vector: Float[Array, " S"]) -> Distribution:
         """p(y) of the one constant vector plus another."""
-        return self.head(self._weight()[0, :, 0] + vector, self.shape)
+        return self.head(self.constant() + vector, self.shape)
+
+    def constant(self) -> Float[Array, " S"]:
+        """The one constant vector."""
+        return self._weight()[0, :, 0]
 
     def log_probs(self, query: Any, features: Float[Array, " P"], observed: Observed) -> Float[Array, " K"]:
         return self.head.log_probs(self._vectors(features), self.shape, query, observed)

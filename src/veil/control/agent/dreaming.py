@@ -9,14 +9,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.control.actors import Actor, FilteringActor
 from veil.control.agent.behaviour import Behaviour
-from veil.control.agent.planned import Planned
-from veil.control.imagination import ActorCriticState, ImaginedActorCritic
+from veil.control.agent.planning import Planning
+from veil.control.imagination.agent import ActorCriticState, ImaginedActorCritic
 from veil.control.imagined import Imagined
 from veil.control.planning import CrossEntropy
 from veil.model.checks import whole
 
 
-class Dreamt(Behaviour):
+class Dreaming(Behaviour):
     """A policy and its values learn in dreams that begin at ``starts`` of the states of a batch: Dreamer.
 
     It explores by drawing from the policy, and is judged by what is central in it. Hafner et al. 2020, algorithm 1.
@@ -45,29 +45,29 @@ class Dreamt(Behaviour):
 
 
 class Guided(Behaviour):
-    """It learns as ``dreamt`` does, and plans as ``planned`` does: the policy proposes, and V values what is beyond.
+    """It learns as ``dreaming`` does, and plans as ``planning`` does: the policy proposes, and V values what is beyond.
 
     Temporal-difference learning for model predictive control (Hansen et al. 2022), in a model that was fitted to what
     is seen. The planner is a ``CrossEntropy`` of a short horizon.
     """
 
-    dreamt: Dreamt
-    planned: Planned
+    dreaming: Dreaming
+    planning: Planning
 
     def __check_init__(self) -> None:
-        if not isinstance(self.planned.planner, CrossEntropy):
-            raise TypeError(f"planned: expected a CrossEntropy planner; got {self.planned.planner!r}")
+        if not isinstance(self.planning.planner, CrossEntropy):
+            raise TypeError(f"planning: expected a CrossEntropy planner; got {self.planning.planner!r}")
 
     def start(self, problem: Imagined, state: Any, key: PRNGKeyArray) -> ActorCriticState:
-        return self.dreamt.start(problem, state, key)
+        return self.dreaming.start(problem, state, key)
 
     def step(
         self, learned: ActorCriticState, problem: Imagined, states: Any, key: PRNGKeyArray
     ) -> tuple[ActorCriticState, dict[str, Float[Array, ""]]]:
-        return self.dreamt.step(learned, problem, states, key)
+        return self.dreaming.step(learned, problem, states, key)
 
     def actor(self, learned: ActorCriticState, problem: Imagined, seer: FilteringActor, exploring: bool) -> Actor:
-        learner = self.dreamt.actor_critic
-        planner = replace(self.planned.planner, policy=learner.policy(learned))
+        learner = self.dreaming.actor_critic
+        planner = replace(self.planning.planner, policy=learner.policy(learned))
         valued = replace(problem, value=learner.value(learned))
-        return replace(self.planned, planner=planner).actor((), valued, seer, exploring)
+        return replace(self.planning, planner=planner).actor((), valued, seer, exploring)

@@ -13,7 +13,7 @@ from veil.control.planning import Planner, PlanningActor
 from veil.model.checks import whole
 
 
-class Planned(Behaviour):
+class Planning(Behaviour):
     """It plans by ``planner`` from ``particles`` states drawn of its belief, and does the plan's first action.
 
     ``noise``: the spread of what is added to actions while it explores, as a share of half the width between their

@@ -1,0 +1,67 @@
+"""A world model whose futures are differentiable: where its latents are codes, straight through their draws."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil import distributions
+from veil.control.imagination.actions import through
+from veil.distributions import Codes, Distribution
+from veil.model import Stepwise
+from veil.model.abilities import name_of
+from veil.model.stepwise import Marginal
+
+
+class Differentiable(Stepwise):
+    """The same ``model``, the gradient of whose draws is of E[f(z)]: exact where they are reparameterised, else biased.
+
+    Of codes a draw has the gradient of its probabilities (Bengio et al. 2013, section 4; Hafner et al. 2021,
+    algorithm 1). Nothing else about it is other.
+
+    Raises:
+        TypeError: latents of which neither is known (at the first step).
+    """
+
+    model: Stepwise
+
+    @property
+    def remembers(self) -> bool:
+        return self.model.remembers
+
+    def carry(self, evidence: Any) -> Any:
+        return self.model.carry(evidence)
+
+    def advance(self, carry: Any, latent: Any, query: Any, evidence: Any, observed: Any) -> Any:
+        return self.model.advance(carry, latent, query, evidence, observed)
+
+    def step_prior(self, carry: Any, evidence: Any) -> Distribution:
+        found = self.model.step_prior(carry, evidence)
+        if isinstance(found, Codes):
+            return StraightCodes(found)
+        if not distributions.reparameterised(found):
+            raise TypeError(
+                f"gradient: Pathwise() differentiates the model's draws, and those of {name_of(self.model)} are of "
+                f"{type(found).__name__}; use Reinforce(), or latents that are normal or veil.priors.Codes"
+            )
+        return found
+
+    def step_likelihood(self, carry: Any, latent: Any, evidence: Any) -> Distribution:
+        return self.model.step_likelihood(carry, latent, evidence)
+
+    def latent_of(self, carry: Any) -> Marginal:
+        return self.model.latent_of(carry)
+
+
+class StraightCodes(Distribution):
+    """Codes whose draws are one-hot, with the gradient of their probabilities."""
+
+    codes: Codes
+
+    def sample(self, key: PRNGKeyArray) -> Float[Array, "L C"]:
+        drawn = jnp.argmax(self.codes.sample(key), -1)
+        return through(drawn, jax.nn.log_softmax(self.codes.logits))
+
+    def log_prob(self, value: Float[Array, "L C"]) -> Float[Array, ""]:
+        return self.codes.log_prob(value)

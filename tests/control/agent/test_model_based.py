@@ -1,0 +1,161 @@
+"""The agent's loop: what it keeps, that it goes on as if it had never stopped, and what acts in the end."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import veil
+from veil.control.agent.behaviour import Behaviour
+from veil.control.agent.learning import inferred
+from veil.control.agent.model_based import ModelBased
+from veil.control.agent.models import query, world_model
+from veil.control.agent.planning import Planning
+from veil.control.agent.playing import play
+from veil.control.planning import CrossEntropy
+from veil.control.preparing import prepared
+from veil.data import recording
+
+pytest.importorskip("gymnasium")
+pytest.importorskip("orbax.checkpoint")
+
+SHOWS = {"observation": (3,)}
+
+
+def env() -> Any:
+    return prepared("Pendulum-v1", repeat=2, max_steps=20)
+
+
+def small(behaviour: Any = None, **options: Any) -> ModelBased:
+    model, posterior = world_model(SHOWS, latent=2, memory=8, width=8)
+    behaviour = behaviour or Planning(CrossEntropy(3, candidates=8, elites=2, rounds=2))
+    options = {"batch_size": 2, "window": 6, "updates": 0.3, "random": 2, "first": 2} | options
+    return ModelBased(model, posterior, behaviour, query(SHOWS), optimiser=optax.adam(1e-3), **options)
+
+
+def digest(folder: Path, skill: Any) -> str:
+    found = hashlib.sha256()
+    for file in sorted((folder / "episodes").glob("*.npz")):
+        with np.load(file) as arrays:
+            for name in sorted(arrays.files):
+                found.update(np.ascontiguousarray(arrays[name]).data)
+    for leaf in jax.tree.leaves(skill):
+        found.update(np.ascontiguousarray(leaf).data if isinstance(leaf, jax.Array | np.ndarray) else b"")
+    return found.hexdigest()
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped between an episode and learning from it, amid learning, and while a checkpoint is written."""
+    agent = small()
+    wanted = digest(tmp_path / "whole", agent.learn(env, 5, out=tmp_path / "whole", seed=1))
+    from veil.control.agent import model_based
+
+    class Stopped(Exception):
+        pass
+
+    def stopping(place: Any, name: str, after: int) -> None:
+        real, calls = getattr(place, name), iter(range(10**9))
+
+        def sometimes(*args: Any, **options: Any) -> Any:
+            if next(calls) == after:
+                raise Stopped
+            return real(*args, **options)
+
+        monkeypatch.setattr(place, name, sometimes)
+
+    run = model_based._Run
+    for place, name, after in ((run, "_learn", 1), (run, "_keep", 1), (model_based.Replay, "windows", 4)):
+        with monkeypatch.context() as patched:
+            monkeypatch = patched
+            stopping(place, name, after)
+            with pytest.raises(Stopped):
+                agent.learn(env, 5, out=tmp_path / "part", seed=1)
+    assert digest(tmp_path / "part", agent.learn(env, 5, out=tmp_path / "part", seed=1)) == wanted
+    assert digest(tmp_path / "part", agent.learn(env, 5, out=tmp_path / "part", seed=1)) == wanted  # nothing to do
+    with pytest.raises(ValueError, match="seed 1 in place of 2"):
+        agent.learn(env, 5, out=tmp_path / "part", seed=2)
+    with pytest.raises(ValueError, match="checkpoints of another fit: it differs in agent"):
+        replace(agent, updates=0.5).learn(env, 5, out=tmp_path / "part", seed=1)
+    found = recording(tmp_path / "whole" / "episodes")
+    assert [len(each) for each in found.episodes] == [10] * 5
+    assert found.data("observation", "action").query.shape == (5, 11, 3)
+
+
+def test_what_it_learned_acts_and_is_saved(tmp_path: Path) -> None:
+    skill = small(together=2).learn(env, 4, out=tmp_path / "run", seed=0)
+    assert skill.returns.shape == (4,)
+    assert skill.steps.tolist() == [20, 40, 60, 80]
+    again = veil.load(veil.save(tmp_path / "skill", skill))
+    played = [play([env()], each, [7], 3)[0] for each in (skill, again)]
+    np.testing.assert_array_equal(played[0].actions["action"], played[1].actions["action"])
+    exploring = play([env()], replace(skill, exploring=True), [7], 3)[0]
+    assert np.std(exploring.actions["action"] - played[0].actions["action"]) > 0.05
+    assert np.all(np.abs(exploring.actions["action"]) <= 2)
+
+
+class Watching(Behaviour):
+    """A behaviour as a user would write it: it counts, and always pushes to the right."""
+
+    def start(self, problem: Any, state: Any, key: Any) -> Any:
+        return jnp.zeros(())
+
+    def step(self, learned: Any, problem: Any, states: Any, key: Any) -> Any:
+        return learned + 1.0, {"spread": jnp.std(states.memory)}
+
+    def actor(self, learned: Any, problem: Any, seer: Any, exploring: bool) -> Any:
+        return replace(seer, policy=lambda state, key: problem.high)
+
+
+def test_a_behaviour_of_ones_own(tmp_path: Path) -> None:
+    seen: list[Any] = []
+    skill = small(Watching()).learn(env, 3, out=tmp_path / "run", seed=0, watch=seen.append)
+    assert float(skill.learned) == 2 + 3  # the first steps, and .3 of ten decisions
+    assert (seen[0].done, seen[0].episodes, len(seen[0].returns)) == (3, 3, 3)
+    assert seen[0].info["spread"] > 0
+    assert np.all(play([env()], seen[0].skill(), [0], 0)[0].actions["action"] == 2.0)
+
+
+def test_states_are_those_of_the_filter() -> None:
+    """What is imagined from is what the filter knows, step by step, at the ends of episodes too."""
+    model, posterior = world_model(SHOWS, latent=2, memory=4, width=4)
+    rng = np.random.default_rng(0)
+    seen = {"observation": rng.normal(size=(1, 7, 3)), "reward": rng.normal(size=(1, 7, 1))}
+    seen["terminated"] = np.zeros((1, 7, 1))
+    data = veil.Data(seen, evidence=rng.normal(size=(1, 7, 1)), reset=np.arange(7)[None] % 4 == 0)
+    trainer = veil.Trainer(model, posterior)
+    state = trainer.start(data, jax.random.key(0))
+    model, posterior = state.learned.model, state.learned.posterior
+    datum = jax.tree.map(lambda leaf: leaf[0], trainer.batch(data))
+    states = inferred(model, posterior, datum, jax.random.key(1))
+    filter, belief = posterior.filter(model), posterior.filter(model).init()
+    for t in range(7):
+        one = jax.tree.map(lambda leaf, t=t: leaf[t], (datum.query, datum.evidence, datum.starts))
+        belief = filter.update(belief, veil.Datum(*one[:2], reset=one[2]), jax.random.key(5))
+        if t in (0, 4):  # nothing was drawn before them
+            np.testing.assert_allclose(states.memory[t], belief.state.path.memory, atol=1e-6)
+    found = jax.vmap(lambda state, x: model.advance(state, state.latent, None, x, None).memory)(
+        jax.tree.map(lambda leaf: leaf[:-1], states), datum.evidence[1:]
+    )
+    np.testing.assert_allclose(found[:3], states.memory[1:4], atol=1e-6)
+    np.testing.assert_allclose(found[4:], states.memory[5:], atol=1e-6)
+
+
+def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="episodes: expected more than the 2 random ones"):
+        small().learn(env, 2, out=tmp_path / "run", seed=0)
+    with pytest.raises(ValueError, match="updates: expected a positive number"):
+        small(updates=0.0)
+    with pytest.raises(TypeError, match="behaviour: expected one, such as Planning"):
+        ModelBased(*world_model(SHOWS), CrossEntropy(3), query(SHOWS))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="real numbers between finite bounds, or one choice"):
+        from gymnasium.spaces import MultiBinary
+
+        from veil.control.agent.model_based import limits
+
+        limits(pytest.importorskip("gymnasium"), MultiBinary(3))
