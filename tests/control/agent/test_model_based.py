@@ -14,7 +14,7 @@ import pytest
 import veil
 from veil.control.agent.behaviour import Behaviour
 from veil.control.agent.learning import inferred
-from veil.control.agent.model_based import ModelBased
+from veil.control.agent.model_based import ModelBased, limits
 from veil.control.agent.models import query, world_model
 from veil.control.agent.planning import Planning
 from veil.control.agent.playing import play
@@ -51,9 +51,9 @@ def digest(folder: Path, skill: Any) -> str:
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped between an episode and learning from it, amid learning, and while a checkpoint is written."""
+    """Stopped before a checkpoint, when an episode had been written that would be played again, and amid learning."""
     agent = small()
-    wanted = digest(tmp_path / "whole", agent.learn(env, 5, out=tmp_path / "whole", seed=1))
+    wanted = digest(tmp_path / "whole", agent.learn(env, 4, out=tmp_path / "whole", seed=1))
     from veil.control.agent import model_based
 
     class Stopped(Exception):
@@ -70,21 +70,21 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, monkeyp
         monkeypatch.setattr(place, name, sometimes)
 
     run = model_based._Run
-    for place, name, after in ((run, "_learn", 1), (run, "_keep", 1), (model_based.Replay, "windows", 4)):
+    for place, name, after in ((run, "_keep", 1), (model_based.Replay, "windows", 4)):
         with monkeypatch.context() as patched:
             monkeypatch = patched
             stopping(place, name, after)
             with pytest.raises(Stopped):
-                agent.learn(env, 5, out=tmp_path / "part", seed=1)
-    assert digest(tmp_path / "part", agent.learn(env, 5, out=tmp_path / "part", seed=1)) == wanted
-    assert digest(tmp_path / "part", agent.learn(env, 5, out=tmp_path / "part", seed=1)) == wanted  # nothing to do
+                agent.learn(env, 4, out=tmp_path / "part", seed=1)
+    assert digest(tmp_path / "part", agent.learn(env, 4, out=tmp_path / "part", seed=1)) == wanted
+    assert digest(tmp_path / "part", agent.learn(env, 4, out=tmp_path / "part", seed=1)) == wanted  # nothing to do
     with pytest.raises(ValueError, match="seed 1 in place of 2"):
-        agent.learn(env, 5, out=tmp_path / "part", seed=2)
+        agent.learn(env, 4, out=tmp_path / "part", seed=2)
     with pytest.raises(ValueError, match="checkpoints of another fit: it differs in agent"):
-        replace(agent, updates=0.5).learn(env, 5, out=tmp_path / "part", seed=1)
+        replace(agent, updates=0.5).learn(env, 4, out=tmp_path / "part", seed=1)
     found = recording(tmp_path / "whole" / "episodes")
-    assert [len(each) for each in found.episodes] == [10] * 5
-    assert found.data("observation", "action").query.shape == (5, 11, 3)
+    assert [len(each) for each in found.episodes] == [10] * 4
+    assert found.data("observation", "action").query.shape == (4, 11, 3)
 
 
 def test_what_it_learned_acts_and_is_saved(tmp_path: Path) -> None:
@@ -153,9 +153,6 @@ def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
         small(updates=0.0)
     with pytest.raises(TypeError, match="behaviour: expected one, such as Planning"):
         ModelBased(*world_model(SHOWS), CrossEntropy(3), query(SHOWS))  # type: ignore[arg-type]
+    gymnasium = pytest.importorskip("gymnasium")
     with pytest.raises(ValueError, match="real numbers between finite bounds, or one choice"):
-        from gymnasium.spaces import MultiBinary
-
-        from veil.control.agent.model_based import limits
-
-        limits(pytest.importorskip("gymnasium"), MultiBinary(3))
+        limits(gymnasium, gymnasium.spaces.MultiBinary(3))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -220,18 +221,23 @@ class _Run:
 
     def _keep(self, done: int) -> None:
         self.done = done
-        self.keeper.save(done, named_leaves(self.state, "state"), {"done": done, "updates": self.updates}, wait=True)
+        numbers = {"done": done, "updates": self.updates}
+        self.keeper.save(done, named_leaves(self._arrays(), "state"), numbers, wait=True)
+
+    def _arrays(self) -> Any:
+        """The state without its key, which follows from the seed."""
+        return eqx.tree_at(lambda state: state.trained.key, self.state, None)
 
     def _resume(self) -> None:
         saved = self.keeper.latest()
         if saved is None:
             return
         self.done, self.updates = saved.number("done"), saved.number("updates")
-        shapes = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-            for name, leaf in named_leaves(self.state, "state").items()
-        }
-        self.state = jax.tree.map(jnp.asarray, filled(self.state, "state", saved.arrays(shapes)))
+        arrays, key = self._arrays(), self.state.trained.key
+        named = named_leaves(arrays, "state").items()
+        shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in named}
+        found = jax.tree.map(jnp.asarray, filled(arrays, "state", saved.arrays(shapes)))
+        self.state = eqx.tree_at(lambda state: state.trained.key, found, key, is_leaf=lambda leaf: leaf is None)
         self._seen(self._played(None, range(self.agent.random, self.done)))
 
 
