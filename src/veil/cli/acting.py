@@ -81,7 +81,7 @@ def act(
                 raise
             raise Refusal(f"ENV: {str(error).removeprefix('env: ')}") from error
         if film is not None:
-            _film(film, found)
+            write_picture(film, found)
     told = found.as_dict()
     if as_json:
         from veil.host.files import plain
@@ -123,7 +123,8 @@ def _check_run(opened: Any, fit: Any, execute: int | None, ensemble: bool) -> No
         raise Refusal(f"--execute: a chunk of this policy has {horizon} actions; got {execute}")
 
 
-def _film(place: Path, found: Any) -> None:
+def write_picture(place: Path, found: Any) -> None:
+    """The film of some trials, or a picture of how they went, by the file's ending."""
     if place.suffix in PICTURES:
         from veil.data.core.packages import needed
 

@@ -6,6 +6,7 @@ import typer
 
 from veil.cli import (
     acting,
+    agents,
     certifying,
     collecting,
     exporting,
@@ -36,6 +37,8 @@ app.command("certify", rich_help_panel=ACT)(certifying.certify)
 app.command("solve", rich_help_panel=ACT)(solving.solve)
 app.add_typer(intending.app, name="intent", rich_help_panel=ACT)
 app.command("collect", rich_help_panel=ACT)(collecting.collect)
+app.command("train-agent", rich_help_panel=ACT)(agents.train_agent)
+app.command("play", rich_help_panel=ACT)(agents.play)
 app.command("report", rich_help_panel=LOOK)(pages.report)
 app.command("tour", rich_help_panel=LOOK)(pages.tour)
 app.command("export", rich_help_panel=LOOK)(exporting.export)

@@ -11,14 +11,20 @@ from veil.data.core.packages import needed
 
 
 def prepared(
-    env: Any, *, frames: int | None = None, grey: bool = False, repeat: int = 1, max_steps: int | None = None
+    env: Any,
+    *,
+    frames: int | None = None,
+    grey: bool = False,
+    repeat: int = 1,
+    max_steps: int | None = None,
+    render: bool = False,
 ) -> Any:
     """An environment by its name, or one that is there, whose observations have a "frame", and whose actions last.
 
     With ``frames`` the observation is a dictionary: what the environment says, "observation" or its own parts, and
     "frame", 8-bit [S, S, 3], what it renders; with ``grey`` [S, S, 1], the mean of the colours. With ``repeat`` an
     action is done so many times, or until the episode is over, in every episode; the reward is the sum. Its info says
-    under "steps" how many of the environment's own steps that were.
+    under "steps" how many of the environment's own steps that were. ``render``: it can draw itself, without frames too.
 
     Raises:
         ValueError: an unknown environment, one that cannot render, numbers out of range.
@@ -33,7 +39,7 @@ def prepared(
     for name, number in (("frames", frames), ("repeat", repeat), ("max_steps", max_steps)):
         if number is not None:
             check_rows(number, name)
-    world = environment(env, frames=frames, max_steps=max_steps) if isinstance(env, str) else env
+    world = environment(env, frames=frames, max_steps=max_steps, render=render) if isinstance(env, str) else env
     if not isinstance(world, gymnasium.Env):
         raise TypeError(f"env: expected a name or a Gymnasium environment; got a {type(world).__name__}")
     if frames is not None and world.render_mode != "rgb_array":

@@ -17,6 +17,7 @@ from veil.control import worlds
 from veil.control.actors import Actor
 from veil.control.collecting import SEED, collect, environment, shown
 from veil.control.policies import Policy
+from veil.control.preparing import prepared
 from veil.control.worlds.drawing import draw
 from veil.control.worlds.frame import Drives, World, drives, entropy
 from veil.data.core.checks import check_rows
@@ -78,6 +79,9 @@ def trials(
     out: str | os.PathLike[str] | None = None,
     force: bool = False,
     film: bool = False,
+    frames: int | None = None,
+    grey: bool = False,
+    repeat: int = 1,
     watch: Callable[[int, int, str], None] | None = None,
 ) -> Trials:
     """Let an actor play so many episodes of an environment, and see what comes of them.
@@ -93,6 +97,8 @@ def trials(
         out: a folder to keep the episodes in, as ``veil.collect`` does.
         force: delete episodes that are there.
         film: keep pictures of the first episodes.
+        frames, grey, repeat: what the actor sees of a Gymnasium environment, and how long its actions last, as in
+            ``veil.control.prepared``.
         watch: called as (done, total, words) after each episode that is played alone.
 
     Raises:
@@ -110,7 +116,8 @@ def trials(
     key = jax.random.key(seed)
     if out is not None and not force and Path(out).exists() and folders.is_here(Path(out)):
         raise FileExistsError(f"out: {out} holds episodes; choose another place, or begin anew with force")
-    if name in OURS:
+    plain = frames is None and repeat == 1
+    if name in OURS and plain:
         world = OURS[name]()
         _check(env, _view(actor), np.zeros(world.bounds()[0].shape), world.limits()[0].shape)
         found = drives(world, actor, episodes, key)
@@ -121,9 +128,9 @@ def trials(
         return Trials(
             env, found.rewards.sum(1, dtype=float), found.success, found.outcome, world.outcomes, frames, picture
         )
-    world = environment(name, render=film)
+    world = prepared(name, frames=frames, grey=grey, repeat=repeat, render=film)
     _check(env, _view(actor), shown(world.observation_space.sample()), world.action_space.shape)
-    if name == PUSHT and not film and out is None:
+    if name == PUSHT and plain and not film and out is None:
         from veil.control.worlds.pusht import SEEDS, pusht_scores
 
         world.close()

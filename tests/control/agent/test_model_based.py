@@ -151,8 +151,6 @@ def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
         small().learn(env, 2, out=tmp_path / "run", seed=0)
     with pytest.raises(ValueError, match="updates: expected a positive number"):
         small(updates=0.0)
-    with pytest.raises(TypeError, match="behaviour: expected one, such as Planning"):
-        ModelBased(*world_model(SHOWS), CrossEntropy(3), query(SHOWS))  # type: ignore[arg-type]
     gymnasium = pytest.importorskip("gymnasium")
     with pytest.raises(ValueError, match="real numbers between finite bounds, or one choice"):
         limits(gymnasium, gymnasium.spaces.MultiBinary(3))
