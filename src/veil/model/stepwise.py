@@ -66,7 +66,7 @@ class Stepwise(OfSequences):
         """p(y_t | the past, z_t, x_t); ``carry`` is the one that ``step_prior`` was given."""
 
     def likelihood_after(self, carry: Any, latent: Any, evidence: Any, after: Any) -> Distribution:
-        """``step_likelihood`` for those who have the carry ``after`` the step, too, from which it may be known sooner."""
+        """``step_likelihood`` for those who have the carry ``after`` the step, too, by which it may be known sooner."""
         return self.step_likelihood(carry, latent, evidence)
 
     @property
