@@ -41,7 +41,7 @@ class Predicted(Outcomes):
     terminated: str | None = eqx.field(static=True, default=None)
 
     def __call__(self, model: Stepwise, step: Rollout) -> Outcome:
-        mean = distributions.moments(model.step_likelihood(step.before, step.latent, step.evidence))[0]
+        mean = distributions.moments(model.likelihood_after(step.before, step.latent, step.evidence, step.after))[0]
         reward = jnp.sum(mean[self.reward])
         if self.terminated is None:
             return Outcome(reward, jnp.ones_like(reward))

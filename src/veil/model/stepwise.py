@@ -65,6 +65,10 @@ class Stepwise(OfSequences):
     def step_likelihood(self, carry: Any, latent: Any, evidence: Any) -> Distribution:
         """p(y_t | the past, z_t, x_t); ``carry`` is the one that ``step_prior`` was given."""
 
+    def likelihood_after(self, carry: Any, latent: Any, evidence: Any, after: Any) -> Distribution:
+        """``step_likelihood`` for those who have the carry ``after`` the step, too, by which it may be known sooner."""
+        return self.step_likelihood(carry, latent, evidence)
+
     @property
     def remembers(self) -> bool:
         """Whether the carry depends on the queries, not only on latents and evidence."""
@@ -143,7 +147,7 @@ class Rollout(eqx.Module):
 
     def emissions(self, model: Stepwise, function: Callable[..., Any], *more: Any) -> Any:
         """``function(p(y_t | past, z_t, x_t), *more_t)`` of every step."""
-        return _emissions(model, self.before, self.latent, self.evidence, function, *more)
+        return _emissions(model, self.before, self.latent, self.evidence, self.after, function, *more)
 
 
 def rollout(model: Stepwise, state: Any, act: Any, horizon: int, key: PRNGKeyArray) -> Rollout:
@@ -171,15 +175,15 @@ def rollout(model: Stepwise, state: Any, act: Any, horizon: int, key: PRNGKeyArr
     before, latent, query, evidence, after = jax.lax.scan(step, begin, (given, jax.random.split(key_path, horizon)))[1]
     if not model.remembers:
         draw = lambda seen, key: as_floats(seen.sample(key))  # noqa: E731
-        query = _emissions(model, before, latent, evidence, draw, jax.random.split(key_query, horizon))
+        query = _emissions(model, before, latent, evidence, after, draw, jax.random.split(key_query, horizon))
     return Rollout(before, latent, query, evidence, after)
 
 
-def _emissions(model: Stepwise, before: Any, latent: Any, evidence: Any, function: Any, *more: Any) -> Any:
-    def one(before: Any, latent: Any, evidence: Any, *more: Any) -> Any:
-        return function(model.step_likelihood(before, latent, evidence), *more)
+def _emissions(model: Stepwise, before: Any, latent: Any, evidence: Any, after: Any, function: Any, *more: Any) -> Any:
+    def one(before: Any, latent: Any, evidence: Any, after: Any, *more: Any) -> Any:
+        return function(model.likelihood_after(before, latent, evidence, after), *more)
 
-    return jax.vmap(one)(before, latent, evidence, *more)
+    return jax.vmap(one)(before, latent, evidence, after, *more)
 
 
 def replayed(model: Stepwise, path: Any, datum: Datum) -> tuple[Any, Any]:

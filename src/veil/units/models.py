@@ -108,6 +108,9 @@ class ScaledSteps(Scaled, Stepwise):
     def step_likelihood(self, carry: Any, latent: Any, evidence: Any) -> Distribution:
         return self.units.distribution(self.model.step_likelihood(carry, latent, self.units.given(evidence)))
 
+    def likelihood_after(self, carry: Any, latent: Any, evidence: Any, after: Any) -> Distribution:
+        return self.units.distribution(self.model.likelihood_after(carry, latent, self.units.given(evidence), after))
+
     def latent_of(self, carry: Any) -> Marginal:
         return self.model.latent_of(carry)
 

@@ -119,6 +119,9 @@ class StateSpace(Stepwise, Startable, Guided):
         """p(y_t | z_t, past, x_t)."""
         return self.emission(self.dynamics.recalled(carry, evidence), latent)
 
+    def likelihood_after(self, carry: State, latent: Array, evidence: Any, after: State) -> Distribution:
+        return self.emission(after.memory, latent)
+
     # -- draws and learning --------------------------------------------------------------------------------------------
 
     def sample(self, key: PRNGKeyArray, evidence: Any = None, steps: int | None = None) -> tuple[Path, Any]:

@@ -33,7 +33,7 @@ from veil.parts.nets import MLP
 
 
 class ActorCriticState(eqx.Module):
-    """All that must be carried from step to step: what is ``learnt``, a ``slow`` critic, the size of returns, Adam's."""
+    """All that must be carried from step to step: what is ``learnt``, a ``slow`` critic, sizes of returns, Adam's."""
 
     learnt: Learnt
     slow: Net
@@ -63,24 +63,27 @@ class ImaginedActorCritic(eqx.Module):
 
     >>> import veil
     >>> from veil.control import Imagined, Rewarded, Within
-    >>> data = veil.data.episodes([[[0.0], [1.0], [0.0]]], evidence=[[[0.0], [1.0], [-1.0]]])
-    >>> world = veil.fit(veil.rssm(latent=2, memory=4), data, key=jax.random.key(0), steps=1).model
+    >>> noise = veil.Diagonal(scale=jnp.full((1, 1), 0.1))
+    >>> world = veil.NonlinearGaussian(  # a point that is pushed
+    ...     lambda z, u: z + u, lambda z, u: z, 0.1 * jnp.eye(1), noise, jnp.zeros(1), jnp.eye(1)
+    ... )
     >>> problem = Imagined(world, Rewarded(lambda step: -(step.latent[0] ** 2)), discount=0.9)
     >>> agent = ImaginedActorCritic(Within([-1.0], [1.0]), trunk=MLP((8,)), horizon=3)
-    >>> states = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), world.carry(None))
-    >>> state = agent.start(world.carry(None), jax.random.key(1))
-    >>> state, info = agent.step(state, problem, states, jax.random.key(2))
+    >>> state = agent.start(world.carry(None), jax.random.key(0))
+    >>> places = jax.random.normal(jax.random.key(1), (5, 1))
+    >>> states = jax.vmap(lambda place: veil.Before(place, jnp.array(False)))(places)
+    >>> state, info = eqx.filter_jit(agent.step)(state, problem, states, jax.random.key(2))
     >>> sorted(info)
     ['critic', 'entropy', 'going', 'return', 'size', 'temperature', 'value']
     >>> agent.policy(state)(world.carry(None), jax.random.key(3)).shape
     (1,)
     """
 
-    actions: Actions
+    actions: Any
     trunk: Any = MLP((128, 128), "silu")
     horizon: int = eqx.field(static=True, default=15)
     mixing: float = eqx.field(static=True, default=0.95)
-    gradient: Gradient | None = None
+    gradient: Any = None
     temperature: Temperature = FixedTemperature(3e-4)
     soft: bool = eqx.field(static=True, default=False)
     critic: Head = TwoHot(-15.0, 15.0, 61)
@@ -89,7 +92,7 @@ class ImaginedActorCritic(eqx.Module):
     critic_rate: float = eqx.field(static=True, default=3e-4)
     clip: float = eqx.field(static=True, default=100.0)
     follow: float = eqx.field(static=True, default=0.02)
-    steady: float = eqx.field(static=True, default=1.0)
+    steady: float = eqx.field(static=True, default=0.0)
     decay: float = eqx.field(static=True, default=0.99)
 
     def __check_init__(self) -> None:
@@ -117,7 +120,7 @@ class ImaginedActorCritic(eqx.Module):
         return Pathwise() if self.actions.continuous else Reinforce()
 
     def start(self, state: Any, key: PRNGKeyArray) -> ActorCriticState:
-        """The first state, for carries like this one; the policy is about as wide as it may be, all values are alike."""
+        """The first state, for carries like this one: a policy about as wide as may be, values that are all alike."""
         key_actor, key_critic = jax.random.split(key)
         inputs = jax.eval_shape(self.features, state).size
         actor = Net.initialise(self.trunk, inputs, jnp.zeros(self.actions.numbers), key_actor)
@@ -142,8 +145,8 @@ class ImaginedActorCritic(eqx.Module):
     ) -> tuple[ActorCriticState, dict[str, Float[Array, ""]]]:
         """The state after a step from a batch of ``states`` (carries, leaves [B, ...]), and what may be looked at.
 
-        ``weight``: how much each start counts (None: once); 0 for one behind which nothing is. Pure, to be jitted whole:
-        then what no outcome asks for, such as pictures, is not computed.
+        ``weight``: how much each start counts (None: once); 0 for one behind which nothing is. Pure, and to be jitted
+        whole: then what no outcome asks for, such as pictures, is not computed.
         """
         problem, states = frozen((problem, states))
         slopes, (spread, info) = eqx.filter_grad(self.loss, has_aux=True)(
@@ -188,7 +191,7 @@ class ImaginedActorCritic(eqx.Module):
         returns = paid.returns(values, discount, self.mixing)
         spread = spread.updated(still(returns), self.decay)
         signal = Signal(
-            returns / spread.size, values[:, :-1] / spread.size, log_probs, entropy, temperature, self.mixing
+            returns / spread.size, values[:, :-1] / spread.size, log_probs, entropy, temperature, self.mixing, self.soft
         )
         raised = teaching.objective(dream, signal)
         critic = self._critic_loss(learnt.critic, still(seen), still(returns), still(values[:, :-1]), dream.weight)
@@ -207,7 +210,7 @@ class ImaginedActorCritic(eqx.Module):
         return critic - raised + turned, (spread, still(info))
 
     def _decided(self, actor: Net, dream: Dream, key: PRNGKeyArray) -> tuple[Float[Array, "B H"], Float[Array, "B H"]]:
-        """Entropy of π at each step, and log π of what was done there, as functions of the policy alone, unless soft."""
+        """Entropy of π at each step, and log π of what was done there: functions of the policy alone, unless soft."""
         seen = dream.seen[:, :-1] if self.soft and self.teaching.through else frozen(dream.seen[:, :-1])
         keys = jax.random.split(key, seen.shape[:2])
 

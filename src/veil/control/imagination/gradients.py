@@ -17,7 +17,8 @@ from veil.control.imagined import Imagined
 class Signal(NamedTuple):
     """Of imagined steps, rewards in units of their usual size: λ-``returns`` R_h, critic's ``values`` V_h,
 
-    ``log_probs`` log π(a_h | s_h) and ``entropy`` H[π(· | s_h)], whose gradients are the policy's; ``mixing``: λ.
+    ``log_probs`` log π(a_h | s_h) and ``entropy`` H[π(· | s_h)], whose gradients are the policy's; ``mixing``: λ;
+    ``soft``: returns and values have the entropy of their steps in them.
     """
 
     returns: Float[Array, "B H"]
@@ -26,6 +27,7 @@ class Signal(NamedTuple):
     entropy: Float[Array, "B H"]
     temperature: Float[Array, ""]
     mixing: float
+    soft: bool
 
 
 class Gradient(eqx.Module):
@@ -62,10 +64,12 @@ class Pathwise(Gradient):
         return replace(problem, model=Differentiable(problem.model))
 
     def objective(self, dream: Dream, signal: Signal) -> Float[Array, ""]:
-        start, horizon = dream.weight[:, 0], dream.weight.shape[1]
-        mixed = dream.weight * (signal.mixing ** jnp.arange(horizon, dtype=start.dtype))[None]
-        surprise = jnp.sum(mixed * signal.entropy, 1)
-        return jnp.mean(start * signal.returns[:, 0] + signal.temperature * surprise)
+        raised = dream.weight[:, 0] * signal.returns[:, 0]
+        if not signal.soft:
+            steps = jnp.arange(dream.weight.shape[1], dtype=raised.dtype)
+            mixed = dream.weight * (signal.mixing**steps)[None]
+            raised = raised + signal.temperature * jnp.sum(mixed * signal.entropy, 1)
+        return jnp.mean(raised)
 
 
 class Reinforce(Gradient):

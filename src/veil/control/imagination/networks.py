@@ -29,6 +29,7 @@ class Flattened(eqx.Module):
         return jnp.concatenate(leaves)
 
 
+@register(name="veil.control.Net")
 class Net(eqx.Module):
     """A trunk and a linear layer."""
 

@@ -50,6 +50,9 @@ class Differentiable(Stepwise):
     def step_likelihood(self, carry: Any, latent: Any, evidence: Any) -> Distribution:
         return self.model.step_likelihood(carry, latent, evidence)
 
+    def likelihood_after(self, carry: Any, latent: Any, evidence: Any, after: Any) -> Distribution:
+        return self.model.likelihood_after(carry, latent, evidence, after)
+
     def latent_of(self, carry: Any) -> Marginal:
         return self.model.latent_of(carry)
 
