@@ -9,6 +9,7 @@ import pytest
 import veil
 from veil import distributions
 from veil.control import CrossEntropy, GradientPlanner, Imagined, Predicted, Quadratic, Rewarded, Several
+from veil.control.planning.base import proposals
 
 KEY = jax.random.key(0)
 
@@ -131,3 +132,12 @@ def test_a_plan_is_good_on_average_over_what_may_be_the_case():
         np.testing.assert_allclose(plan.mean[:, 0], [-0.5, 0.0], atol=tolerance)
         plan = planner.plan(problem, Several(jnp.array([-1.0])), KEY, start)
         np.testing.assert_allclose(plan.mean[:, 0], [1.0, 0.0], atol=tolerance)
+
+
+def test_a_policy_s_candidates_are_futures_of_every_state_in_turn():
+    problem = Imagined(Walk(), Predicted(), low=-0.6, high=0.6)
+    halfway = lambda state, key: -0.5 * state[None]  # noqa: E731
+    found = proposals(problem, Several(jnp.array([-1.0, 2.0])), halfway, 5, 2, KEY)
+    one, other = [0.5, 0.25], [-0.6, -0.6]  # within the bounds
+    np.testing.assert_allclose(found[:, :, 0], [one, other, one, other, one], rtol=1e-12)
+    assert proposals(problem, jnp.zeros(()), None, 5, 2, KEY) is None
