@@ -9,16 +9,16 @@ from veil.control import Imagined, Rewarded
 MOVED, STEERED = np.array([[1.0, 0.3], [-0.1, 0.9]]), np.array([[0.1], [0.5]])
 COST, PRICE = np.array([[1.0, 0.1], [0.1, 0.3]]), np.array([[0.4]])
 SEEN = np.array([[1.0, 0.0]])
-START = np.array([1.5, -0.5])
+START, BEGUN = np.array([1.5, -0.5]), 0.3  # where episodes begin, and how far from there
 
 
 def world(noise=0.0, seen=0.1):
-    """The state moves by MOVED and STEERED, and its first entry is seen."""
+    """The state moves by MOVED and STEERED, and its first entry is seen; it begins near START."""
     return veil.LDS(
         2,
         veil.Diagonal(scale=jnp.full((1, 1), seen)),
-        mean=jnp.zeros(2),
-        factor=jnp.eye(2),
+        mean=jnp.asarray(START),
+        factor=BEGUN * jnp.eye(2),
         transition=jnp.asarray(MOVED),
         drift=jnp.asarray(np.concatenate([np.zeros((2, 1)), STEERED], 1)),
         process=noise * jnp.eye(2),

@@ -13,7 +13,7 @@ from veil.control.planning.base import Actions, Candidates, Plan, Planner, propo
 from veil.control.planning.numbers import as_spread, check_numbers, share_of
 from veil.maths.coloured import coloured
 
-Found = tuple[Actions, Actions, Candidates, Float[Array, ""]]  # mean, spread, elites (best first), what the best earns
+Found = tuple[Actions, Actions, Float[Array, "E H U"], Float[Array, ""]]  # mean, spread, elites, what the best earns
 
 
 class CrossEntropy(Planner):
@@ -84,7 +84,7 @@ class CrossEntropy(Planner):
         key_policy, key_kept, key = jax.random.split(key, 3)
         count = share_of(self.candidates, self.share, self.policy)
         proposed = proposals(problem, state, self.policy, count, self.horizon, key_policy)
-        spread = jnp.broadcast_to(self.spread[None], start.shape)
+        spread = jnp.broadcast_to(self.spread[None].astype(start.dtype), start.shape)
         draws = self._drawn(self.elites, start, spread, key_kept)  # nothing was kept before the first round
         found: Found = start, spread, problem.cut(draws), jnp.full((), -jnp.inf, start.dtype)
         keys = jax.random.split(key, self.rounds)
@@ -131,7 +131,12 @@ class CrossEntropy(Planner):
         actions = jnp.concatenate([drawn, *others])
         earned, chosen = jax.lax.top_k(scores(problem, state, actions, key_future), self.elites)
         elites = actions[chosen]
-        return jnp.mean(elites, 0), jnp.maximum(jnp.std(elites, 0), self.least[None]), elites, earned[0]
+        return (
+            jnp.mean(elites, 0),
+            jnp.maximum(jnp.std(elites, 0), self.least[None].astype(mean.dtype)),
+            elites,
+            earned[0],
+        )
 
 
 def _grouped(each: list[Any]) -> list[tuple[Any, int]]:

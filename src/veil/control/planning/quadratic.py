@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil.control.imagined import Imagined, each_of
 from veil.control.planning.base import Actions, Plan, Planner
@@ -15,7 +15,7 @@ from veil.control.planning.numbers import check_numbers
 from veil.control.planning.still import Still
 from veil.maths import linear
 
-LEAST, FACTOR = 1e-4, 10.0  # of the damping: the smallest but zero, and by how much it grows and falls
+LEAST, FACTOR = 1e-3, 10.0  # of the damping: the smallest but zero, and by how much it grows and falls
 
 
 class Path(NamedTuple):
@@ -32,9 +32,10 @@ class Quadratic(Planner):
     Dynamics are those of the model's means (``Still``: certainty equivalence), linear about the path, and what steps
     are expected to earn is quadratic there. The correction is u = ū + α k + K (s - s̄), cut at the bounds, with α the
     best of 1, ½, ... (``searched`` of them, side by side), and none where none is better; then the next round is damped
-    (Levenberg and Marquardt's λ on the curvature by actions grows tenfold, and falls where it was better). On linear
-    dynamics and a quadratic reward the first round is exact. The state is all that is real in the model's carry, of
-    ``Several`` of them side by side, and beside it the chance that the episode still goes on.
+    (Levenberg and Marquardt's λ on the curvature by actions grows tenfold, and falls where it was better). What is at a
+    bound and wants past it stays there. On linear dynamics and a quadratic reward the first round is exact. The state
+    is all that is real in the model's carry, of ``Several`` of them side by side, and beside it the chance that the
+    episode still goes on.
 
     Li & Todorov 2004; Tassa, Erez & Todorov 2012, section II. Metrics: ``best``, what the plan earns without noise, and
     ``damping``, λ of the last round.
@@ -145,20 +146,30 @@ class Vectors(eqx.Module):
         slopes = jax.vmap(jax.jacfwd(moved))(both, rest), jax.vmap(jax.grad(earned))(both, rest)
         bends = jax.vmap(jax.hessian(earned))(both, rest)
 
-        def step(ahead: tuple[Array, Array], now: tuple[Array, Array, Array]) -> tuple[Any, Any]:
-            (slope, bend), (move, gradient, curvature) = ahead, now
+        def step(ahead: tuple[Array, Array], now: tuple[Array, ...]) -> tuple[Any, Any]:
+            (slope, bend), (move, gradient, curvature, action) = ahead, now
             gradient = gradient + move.T @ slope
             curvature = linear.symmetric(curvature + move.T @ bend @ move)
             by_action, crossed = curvature[size:, size:], curvature[size:, :size]
-            factor = linear.cholesky(_positive(-by_action, damping))
-            found = linear.solve_positive(factor, jnp.concatenate([gradient[size:, None], crossed], 1))
+            free = self._free(action, gradient[size:])
+            inside = jnp.where(free[:, None] & free[None, :], -by_action, jnp.diag(jnp.max(jnp.abs(by_action), 1)))
+            wanted = jnp.concatenate([gradient[size:, None], crossed], 1)
+            factor = linear.cholesky(_positive(inside, damping))
+            found = linear.solve_positive(factor, jnp.where(free[:, None], wanted, 0.0))
             shift, gain = found[:, 0], found[:, 1:]
             slope = gradient[:size] + gain.T @ (by_action @ shift + gradient[size:]) + crossed.T @ shift
             bend = curvature[:size, :size] + gain.T @ by_action @ gain + gain.T @ crossed + crossed.T @ gain
             return (slope, linear.symmetric(bend)), (shift, gain)
 
         begin = jax.grad(self.worth)(*last), jax.hessian(self.worth)(*last)
-        return jax.lax.scan(step, begin, (*slopes, bends), reverse=True)[1]
+        return jax.lax.scan(step, begin, (*slopes, bends, path.action), reverse=True)[1]
+
+    def _free(self, action: Float[Array, " U"], gradient: Float[Array, " U"]) -> Bool[Array, " U"]:
+        """Which entries are not held at a bound that they want to get past."""
+        low, high = self.problem.low, self.problem.high
+        free = jnp.ones(action.shape, bool)
+        free = free if low is None else free & ((action > low) | (gradient > 0))
+        return free if high is None else free & ((action < high) | (gradient < 0))
 
 
 def _positive(matrix: Float[Array, "U U"], damping: Float[Array, ""]) -> Float[Array, "U U"]:
