@@ -21,7 +21,7 @@ from veil.model.stepwise import Marginal, Stepwise
 
 
 class Reached(eqx.Module):
-    """The carry: the last ``state`` [D], the ``member`` that led there, if one did; ``fresh``: there is no state yet."""
+    """The carry: the last ``state`` [D], the ``member`` that led there, if one did; ``fresh``: no state yet."""
 
     state: Float[Array, " D"]
     member: Int[Array, ""]
