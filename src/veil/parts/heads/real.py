@@ -124,8 +124,8 @@ class SoftplusGaussian(Head):
 class BoundedGaussian(Head):
     """Independent normals from a vector [m, s]: mean m, and a deviation that stays between ``low`` and ``high``.
 
-    log σ = b + softplus(a - softplus(a - s) - b) between b = log low and a = log high (to log(1 + low / high) above):
-    what a network says far from its data is bounded. Chua et al. 2018, appendix A.1, where the bounds are learned.
+    log σ = b + softplus(t - b), t = a - softplus(a - s), with a = log high, b = log low: what a network says far from
+    its data is bounded. Chua et al. 2018, appendix A.1, where the bounds are learned.
     """
 
     real: ClassVar[bool] = True
@@ -138,15 +138,18 @@ class BoundedGaussian(Head):
             raise ValueError(f"low: expected deviations, 0 < low < high; got {self.low!r} and {self.high!r}")
 
     def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
-        mean, scale = vector.reshape(2, *shape)
+        mean, number = vector.reshape(2, *shape)
         low, high = np.log(self.low), np.log(self.high)
-        return distributions.normal(
-            mean, self.low * jnp.exp(jax.nn.softplus(high - jax.nn.softplus(high - scale) - low))
-        )
+        below = high - jax.nn.softplus(high - number)
+        return distributions.normal(mean, self.low * jnp.exp(jax.nn.softplus(below - low)))
 
     def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        """Not at the bounds, where its slope is small: a fit starts there."""
         mean, scale = moments(sums)
-        return jnp.concatenate([mean.ravel(), jnp.log(jnp.clip(scale, self.low, self.high)).ravel()])
+        low, high = np.log(self.low), np.log(self.high)
+        away = min(0.5, (high - low) / 4)
+        below = low + jnp.log(jnp.expm1(jnp.clip(jnp.log(scale), low + away, high - away) - low))
+        return jnp.concatenate([mean.ravel(), (high - jnp.log(jnp.expm1(high - below))).ravel()])
 
 
 class LogNormal(Head):
