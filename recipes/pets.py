@@ -95,7 +95,7 @@ def work(inputs, outputs, horizon):
 
 
 def learn_and_play(which, seed):
-    """Returns of the random episode and of all trials, minutes of this call on the wall and of a processor, the work."""
+    """Returns of the random episode and all trials, minutes of this call on the wall and of a processor, the work."""
     world = WORLDS[which]
     folder = arguments.out / f"{which}_{seed}"
     (folder / "learned").mkdir(parents=True, exist_ok=True)
