@@ -41,6 +41,7 @@ EVERY_HEAD = HEADS | {  # the models below have the heads above: one more is a d
     "zeros": heads.ZeroInflated(),
     "more-zeros": heads.ZeroInflated(heads.NegativeBinomial()),
     "multinomial": heads.Multinomial(4),
+    "bounded": heads.BoundedGaussian(0.01, 20.0),
     "log-normal": heads.LogNormal(),
     "truncated": heads.TruncatedNormal(-1.0, 2.0),
     "positive": heads.TruncatedNormal(),
@@ -209,6 +210,10 @@ def head_log_prob(head, vector, y, seen=None):
     if isinstance(head, heads.DiagonalGaussian):
         mean, scale = vector[:size], np.exp(vector[size:]) + head.floor
         each = stats.norm.logpdf(y, mean, scale)
+    elif isinstance(head, heads.BoundedGaussian):
+        below = np.log(head.high) - np.log1p(np.exp(np.log(head.high) - vector[size:]))
+        scale = head.low + np.exp(below)  # exp(b + log(1 + exp(t - b)))
+        each = stats.norm.logpdf(y, vector[:size], scale)
     elif isinstance(head, heads.HomoscedasticGaussian):
         each = stats.norm.logpdf(y, vector, np.exp(np.asarray(head.log_scale)))
     elif isinstance(head, heads.StudentT):

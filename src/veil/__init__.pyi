@@ -117,6 +117,7 @@ from .verbs.selection import select as select
 from .zoo.bayesian import BayesianNetwork as BayesianNetwork
 from .zoo.choice import ConditionalLogit as ConditionalLogit
 from .zoo.diffusion import Diffusion as Diffusion
+from .zoo.ensemble import DynamicsEnsemble as DynamicsEnsemble
 from .zoo.episodic import Episodic as Episodic
 from .zoo.factor import PPCA as PPCA
 from .zoo.factor import FactorAnalysis as FactorAnalysis

@@ -87,7 +87,7 @@ def test_from_sums_gives_the_data_s_moments(name):
         wanted = np.array([[np.exp(np.mean(np.log(data[o, j]))) for j, o in enumerate(observed.T)]] * 2)
         mean = variance = np.exp(np.asarray(vector[:2]))
     np.testing.assert_allclose(mean, wanted[0], atol=0.15 if name == "logistic" else 1e-6)
-    if name in ("diagonal", "full", "beta", "beta-between", "student", "logistic", "negative"):
+    if name in ("diagonal", "full", "bounded", "beta", "beta-between", "student", "logistic", "negative"):
         np.testing.assert_allclose(np.sqrt(variance), np.sqrt(wanted[1]), rtol=0.15)
     if head.closed_form:
         rows = [(jnp.array(y), given(jnp.array(o))) for y, o in zip(data[:40], observed[:40], strict=True)]

@@ -15,6 +15,7 @@ from veil.model.abilities import Local, name_of, started
 from veil.objective import (
     ELBO,
     FIVO,
+    Bagging,
     Estimator,
     ExpectedLogLikelihood,
     FlowMatching,
@@ -29,7 +30,7 @@ from veil.objective import (
 )
 from veil.parts.fields import Transporting
 from veil.parts.priors import Codes, ResidualCodes
-from veil.posterior import Bootstrap, Continuing, Exact, Optimal, Posterior, Quantised
+from veil.posterior import Bootstrap, Continuing, Exact, Optimal, Posterior, Quantised, Undecided
 from veil.zoo.episodic import Episodes
 from veil.zoo.flows import NormalisingFlow
 from veil.zoo.vae import VAE
@@ -47,6 +48,8 @@ def usual_objective(model: Model, posterior: Posterior, by_sums: bool) -> Object
         return FlowMatching()
     if isinstance(posterior, Exact):
         return Marginal()
+    if isinstance(posterior, Undecided):
+        return Bagging()
     if isinstance(posterior, Bootstrap | Optimal):
         return FIVO()
     if isinstance(posterior, Quantised):

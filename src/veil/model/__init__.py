@@ -14,6 +14,7 @@ from veil.model.abilities import (
 )
 from veil.model.contract import Model
 from veil.model.datum import Datum, frozen
+from veil.model.members import Members, NewMember, SameMember
 from veil.model.per_episode import PerEpisode
 from veil.model.stepwise import Stepwise
 
@@ -22,11 +23,14 @@ __all__ = [
     "Datum",
     "Enumerable",
     "Guided",
+    "Members",
     "Model",
+    "NewMember",
     "OfSequences",
     "PerEpisode",
     "Plate",
     "Rescalable",
+    "SameMember",
     "SecondOrder",
     "Sized",
     "Startable",

@@ -1,5 +1,6 @@
 """Objectives, always maximised: in nats per datum, unless they say what else they count."""
 
+from veil.objective.bagging import Bagging
 from veil.objective.base import Estimate, Objective
 from veil.objective.elbo import ELBO, Binarised, ImportanceWeighted, WakeSleep
 from veil.objective.em import ExpectedLogLikelihood
@@ -29,6 +30,7 @@ __all__ = [
     "FIVO",
     "Annealed",
     "AtNoise",
+    "Bagging",
     "Balanced",
     "Beta",
     "BetaTimes",

@@ -78,10 +78,10 @@ class Lowerable(eqx.Module):
 
 
 class Dense(Lowerable):
-    """W x + b; weight [out, in], bias [out]."""
+    """W x + b; weight [out, in], bias [out]. Of members of an ensemble with an axis in front; each is called alone."""
 
-    weight: Float[Array, "out in"]
-    bias: Float[Array, " out"]
+    weight: Float[Array, "*members out in"]
+    bias: Float[Array, "*members out"]
 
     @staticmethod
     def initialise(inputs: int, outputs: int, key: PRNGKeyArray) -> "Dense":

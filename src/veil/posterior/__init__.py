@@ -25,6 +25,7 @@ from veil.posterior.resampled import Resampled
 from veil.posterior.sequential import Sequential
 from veil.posterior.summaries import Both, Future, Now, Past
 from veil.posterior.table import Table
+from veil.posterior.undecided import Undecided
 
 __all__ = [
     "Amortized",
@@ -56,6 +57,7 @@ __all__ = [
     "Sequential",
     "Shared",
     "Table",
+    "Undecided",
     "Unscented",
     "Vectorial",
 ]

@@ -16,6 +16,7 @@ from veil.parts.heads.discrete import (
     ZeroInflated,
 )
 from veil.parts.heads.real import (
+    BoundedGaussian,
     DiagonalGaussian,
     FullGaussian,
     HomoscedasticGaussian,

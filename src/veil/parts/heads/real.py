@@ -121,6 +121,37 @@ class SoftplusGaussian(Head):
         return jnp.concatenate([mean.ravel(), jnp.log(jnp.expm1(jnp.maximum(scale - self.floor, 1e-3))).ravel()])
 
 
+class BoundedGaussian(Head):
+    """Independent normals from a vector [m, s]: mean m, and a deviation that stays between ``low`` and ``high``.
+
+    log σ = b + softplus(t - b), t = a - softplus(a - s), with a = log high, b = log low: what a network says far from
+    its data is bounded. Chua et al. 2018, appendix A.1, where the bounds are learned.
+    """
+
+    real: ClassVar[bool] = True
+    per_entry: ClassVar[int] = 2
+    low: float = eqx.field(static=True, default=0.01)
+    high: float = eqx.field(static=True, default=1.0)
+
+    def __check_init__(self) -> None:
+        if not 0 < self.low < self.high:
+            raise ValueError(f"low: expected deviations, 0 < low < high; got {self.low!r} and {self.high!r}")
+
+    def __call__(self, vector: Float[Array, " size"], shape: Shape) -> Distribution:
+        mean, number = vector.reshape(2, *shape)
+        low, high = np.log(self.low), np.log(self.high)
+        below = high - jax.nn.softplus(high - number)
+        return distributions.normal(mean, self.low * jnp.exp(jax.nn.softplus(below - low)))
+
+    def from_sums(self, sums: Float[Array, "S *event"]) -> Float[Array, " size"]:
+        """Not at the bounds, where its slope is small: a fit starts there."""
+        mean, scale = moments(sums)
+        low, high = np.log(self.low), np.log(self.high)
+        away = min(0.5, (high - low) / 4)
+        below = low + jnp.log(jnp.expm1(jnp.clip(jnp.log(scale), low + away, high - away) - low))
+        return jnp.concatenate([mean.ravel(), (high - jnp.log(jnp.expm1(high - below))).ravel()])
+
+
 class LogNormal(Head):
     """Independent log-normals: mean m and scale exp(s) + floor of log y from a vector [m, s]. For positive numbers."""
 
