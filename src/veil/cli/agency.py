@@ -36,8 +36,7 @@ def agent_of(asked: dict[str, Any]) -> Any:
     try:
         shows = shown_by(world, asked["frames"])
         sizes = {"latent": asked["latent"], "memory": asked["memory"], "width": asked["width"]}
-        levels = {} if asked["frames"] is None else {"levels": LEVELS[asked["frames"]]}
-        model, posterior = world_model(shows, **sizes, **levels)
+        model, posterior = world_model(shows, levels=LEVELS.get(asked["frames"], ()), **sizes)
         behaviour = behaviour_of(asked, world)
     finally:
         world.close()

@@ -123,10 +123,10 @@ def trials(
         found = drives(world, actor, episodes, key)
         if out is not None:
             _keep(found, Path(out), {"environment": name, "seed": seed, "policy": type(actor).__name__}, force)
-        frames = [_frames(found, i) for i in range(min(FILMED, episodes))] if film else []
+        films = [_frames(found, i) for i in range(min(FILMED, episodes))] if film else []
         picture = draw(world.scene(), *found.paths[:DRAWN]) if film else None
         return Trials(
-            env, found.rewards.sum(1, dtype=float), found.success, found.outcome, world.outcomes, frames, picture
+            env, found.rewards.sum(1, dtype=float), found.success, found.outcome, world.outcomes, films, picture
         )
     world = prepared(name, frames=frames, grey=grey, repeat=repeat, render=film)
     _check(env, _view(actor), shown(world.observation_space.sample()), world.action_space.shape)

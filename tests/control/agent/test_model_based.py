@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import veil
-from veil.control.agent.behaviour import Behaviour
+from veil.control.agent.behaviour import Acting, Behaviour
 from veil.control.agent.learning import inferred
 from veil.control.agent.model_based import ModelBased, limits
 from veil.control.agent.models import query, world_model
@@ -99,6 +99,15 @@ def test_what_it_learned_acts_and_is_saved(tmp_path: Path) -> None:
     assert np.all(np.abs(exploring.actions["action"]) <= 2)
 
 
+class Rightwards(Acting):
+    """How it acts."""
+
+    count: Any
+
+    def actor(self, problem: Any, seer: Any, exploring: bool) -> Any:
+        return replace(seer, policy=lambda state, key: problem.high)
+
+
 class Watching(Behaviour):
     """A behaviour as a user would write it: it counts, and always pushes to the right."""
 
@@ -108,14 +117,14 @@ class Watching(Behaviour):
     def step(self, learned: Any, problem: Any, states: Any, key: Any) -> Any:
         return learned + 1.0, {"spread": jnp.std(states.memory)}
 
-    def actor(self, learned: Any, problem: Any, seer: Any, exploring: bool) -> Any:
-        return replace(seer, policy=lambda state, key: problem.high)
+    def acting(self, learned: Any) -> Any:
+        return Rightwards(learned)
 
 
 def test_a_behaviour_of_ones_own(tmp_path: Path) -> None:
     seen: list[Any] = []
     skill = small(Watching()).learn(env, 3, out=tmp_path / "run", seed=0, watch=seen.append)
-    assert float(skill.learned) == 2 + 3  # the first steps, and .3 of ten decisions
+    assert float(skill.acting.count) == 2 + 3  # the first steps, and .3 of ten decisions
     assert (seen[0].done, seen[0].episodes, len(seen[0].returns)) == (3, 3, 3)
     assert seen[0].info["spread"] > 0
     assert np.all(play([env()], seen[0].skill(), [0], 0)[0].actions["action"] == 2.0)

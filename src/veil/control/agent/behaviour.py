@@ -10,6 +10,14 @@ from veil.control.actors import Actor, FilteringActor
 from veil.control.imagined import Imagined
 
 
+class Acting(eqx.Module):
+    """How one acts in a world model. It is saved with what was learned."""
+
+    @abstractmethod
+    def actor(self, problem: Imagined, seer: FilteringActor, exploring: bool) -> Actor:
+        """Who acts. ``seer`` filters as it acts; ``exploring``: to learn from, and not to be judged by."""
+
+
 class Behaviour(eqx.Module):
     """A planner, or something that learns a policy. ``learned`` is what it carries from step to step, a tree."""
 
@@ -24,5 +32,5 @@ class Behaviour(eqx.Module):
         """After one more step, and what may be looked at. ``states`` [N, ...]: what was inferred of a batch of data."""
 
     @abstractmethod
-    def actor(self, learned: Any, problem: Imagined, seer: FilteringActor, exploring: bool) -> Actor:
-        """Who acts. ``seer`` filters as it acts; ``exploring``: to learn from, and not to be judged by."""
+    def acting(self, learned: Any) -> Acting:
+        """How it acts by what it has learned."""

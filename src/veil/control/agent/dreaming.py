@@ -8,12 +8,36 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.control.actors import Actor, FilteringActor
-from veil.control.agent.behaviour import Behaviour
+from veil.control.agent.behaviour import Acting, Behaviour
 from veil.control.agent.planning import Planning
 from veil.control.imagination.agent import ActorCriticState, ImaginedActorCritic
+from veil.control.imagination.networks import StatePolicy, StateValue
 from veil.control.imagined import Imagined
 from veil.control.planning import CrossEntropy
 from veil.model.checks import whole
+from veil.saved.registry import register
+
+
+@register(name="veil.control.Dreamt")
+class Dreamt(Acting):
+    """By a policy: to explore by draws of it, else by what is central in it."""
+
+    policy: StatePolicy
+
+    def actor(self, problem: Imagined, seer: FilteringActor, exploring: bool) -> Actor:
+        return replace(seer, policy=replace(self.policy, settled=not exploring))
+
+
+@register(name="veil.control.GuidedPlanning")
+class GuidedPlanning(Acting):
+    """By planning a short way, with V for what is beyond."""
+
+    planning: Planning
+    value: StateValue
+
+    def actor(self, problem: Imagined, seer: FilteringActor, exploring: bool) -> Actor:
+        valued = replace(problem, value=self.value)
+        return self.planning.actor(valued, seer, exploring)
 
 
 class Dreaming(Behaviour):
@@ -23,7 +47,7 @@ class Dreaming(Behaviour):
     """
 
     actor_critic: ImaginedActorCritic
-    starts: int = eqx.field(static=True, default=256)
+    starts: int = eqx.field(static=True, default=128)
 
     def __check_init__(self) -> None:
         whole("starts", self.starts)
@@ -39,13 +63,12 @@ class Dreaming(Behaviour):
         chosen = jax.random.choice(key_starts, there, (min(self.starts, there),), replace=False)
         return self.actor_critic.step(learned, problem, jax.tree.map(lambda leaf: leaf[chosen], states), key_step)
 
-    def actor(self, learned: ActorCriticState, problem: Imagined, seer: FilteringActor, exploring: bool) -> Actor:
-        policy = self.actor_critic.policy(learned)
-        return replace(seer, policy=policy if exploring else policy.settled)
+    def acting(self, learned: ActorCriticState) -> Dreamt:
+        return Dreamt(self.actor_critic.policy(learned))
 
 
 class Guided(Behaviour):
-    """It learns as ``dreaming`` does, and plans as ``planning`` does: the policy proposes, and V values what is beyond.
+    """It learns as ``dreaming`` does, and acts by ``planning``: the policy proposes, and V values what is beyond.
 
     Temporal-difference learning for model predictive control (Hansen et al. 2022), in a model that was fitted to what
     is seen. The planner is a ``CrossEntropy`` of a short horizon.
@@ -56,7 +79,7 @@ class Guided(Behaviour):
 
     def __check_init__(self) -> None:
         if not isinstance(self.planning.planner, CrossEntropy):
-            raise TypeError(f"planning: expected a CrossEntropy planner; got {self.planning.planner!r}")
+            raise TypeError(f"planning: expected one by CrossEntropy; got {self.planning.planner!r}")
 
     def start(self, problem: Imagined, state: Any, key: PRNGKeyArray) -> ActorCriticState:
         return self.dreaming.start(problem, state, key)
@@ -66,8 +89,8 @@ class Guided(Behaviour):
     ) -> tuple[ActorCriticState, dict[str, Float[Array, ""]]]:
         return self.dreaming.step(learned, problem, states, key)
 
-    def actor(self, learned: ActorCriticState, problem: Imagined, seer: FilteringActor, exploring: bool) -> Actor:
-        learner = self.dreaming.actor_critic
-        planner = replace(self.planning.planner, policy=learner.policy(learned))
-        valued = replace(problem, value=learner.value(learned))
-        return replace(self.planning, planner=planner).actor((), valued, seer, exploring)
+    def acting(self, learned: ActorCriticState) -> GuidedPlanning:
+        learner, planner = self.dreaming.actor_critic, self.planning.planner
+        assert isinstance(planner, CrossEntropy)
+        proposing = replace(self.planning, planner=replace(planner, policy=learner.policy(learned)))
+        return GuidedPlanning(proposing, learner.value(learned))

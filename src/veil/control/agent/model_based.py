@@ -185,8 +185,8 @@ class _Run:
         """What it has learned so far."""
         model, posterior = self.curriculum.trainer.result(self.state.trained)
         history = np.asarray(self.returns, np.float32), np.asarray(self.steps, np.int64)
-        behaviour, outcomes = self.agent.behaviour, self.curriculum.outcomes
-        inside = behaviour, self.state.learned, outcomes, self.agent.discount, self.low, self.high
+        acting = self.agent.behaviour.acting(self.state.learned)
+        inside = acting, self.curriculum.outcomes, self.agent.discount, self.low, self.high
         return ImaginingSkill(model, posterior, *inside, self.view, *history)
 
     def _played(self, skill: ImaginingSkill | None, numbers: range) -> list[Episode]:

@@ -7,13 +7,15 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.control.actors import Actor, FilteringActor, Noise
-from veil.control.agent.behaviour import Behaviour
+from veil.control.agent.behaviour import Acting, Behaviour
 from veil.control.imagined import Imagined
 from veil.control.planning import Planner, PlanningActor
 from veil.model.checks import whole
+from veil.saved.registry import register
 
 
-class Planning(Behaviour):
+@register(name="veil.control.Planning")
+class Planning(Behaviour, Acting):
     """It plans by ``planner`` from ``particles`` states drawn of its belief, and does the plan's first action.
 
     ``noise``: the spread of what is added to actions while it explores, as a share of half the width between their
@@ -39,7 +41,10 @@ class Planning(Behaviour):
     ) -> tuple[Any, dict[str, Float[Array, ""]]]:
         return (), {}
 
-    def actor(self, learned: Any, problem: Imagined, seer: FilteringActor, exploring: bool) -> Actor:
+    def acting(self, learned: Any) -> "Planning":
+        return self
+
+    def actor(self, problem: Imagined, seer: FilteringActor, exploring: bool) -> Actor:
         if exploring and self.noise > 0:
             spread = self.noise * (problem.high - problem.low) / 2
             seer = replace(seer, noise=Noise(spread, problem.low, problem.high))

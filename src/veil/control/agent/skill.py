@@ -1,4 +1,4 @@
-"""What has learned to act by imagining: a world model, its posterior, and the behaviour that acts in them."""
+"""What has learned to act by imagining: a world model, its posterior, and how one acts by them."""
 
 from typing import Any
 
@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from veil.control.actors import Actor, FilteringActor
-from veil.control.agent.behaviour import Behaviour
-from veil.control.agent.planning import Planning
+from veil.control.agent.behaviour import Acting
 from veil.control.imagined import Imagined, Outcomes, Predicted, Rewarded
 from veil.control.planning import CrossEntropy, GradientPlanner, PathIntegral, Quadratic, Shooting
 from veil.data.recorded.views import View
@@ -17,7 +16,7 @@ from veil.posterior import Online
 from veil.posterior.arguments import parts
 from veil.saved.registry import register
 
-for _part in (Planning, Predicted, Rewarded, CrossEntropy, GradientPlanner, PathIntegral, Quadratic, Shooting):
+for _part in (Predicted, Rewarded, CrossEntropy, GradientPlanner, PathIntegral, Quadratic, Shooting):
     register(_part, name=f"veil.control.{_part.__name__}")
 
 
@@ -25,16 +24,15 @@ for _part in (Planning, Predicted, Rewarded, CrossEntropy, GradientPlanner, Path
 class ImaginingSkill(Actor):
     """What ``ModelBased.learn`` returns: an actor of the environment's own observations and actions.
 
-    ``model`` and ``posterior`` are of the environment's units, and everything that takes models takes them;
-    ``learned`` is the behaviour's own. ``exploring``: whether it acts as it does to learn from (the noise of a planner,
+    ``model`` and ``posterior`` are of the environment's units, and everything that takes models takes them. ``acting``:
+    how it acts by them. ``exploring``: whether it acts as it does to learn from (the noise of a planner,
     a policy that is drawn from), by default not. ``returns``: of the episodes that were played while it learned, which
     explored; ``steps``: how many of the environment's steps had been taken when each was over.
     """
 
     model: Any
     posterior: Any
-    behaviour: Behaviour
-    learned: Any
+    acting: Acting
     outcomes: Outcomes
     discount: float = eqx.field(static=True)
     low: Any
@@ -55,7 +53,7 @@ class ImaginingSkill(Actor):
         model, posterior = parts(self.model, self.posterior)
         assert isinstance(posterior, Online)
         seer = FilteringActor(posterior.filter(model), _undecided, on_device(self.view.nothing()), self.view)
-        return self.behaviour.actor(self.learned, self.problem, seer, self.exploring)
+        return self.acting.actor(self.problem, seer, self.exploring)
 
     def init(self, key: PRNGKeyArray) -> Any:
         return self.actor.init(key)
