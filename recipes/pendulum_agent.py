@@ -1,0 +1,124 @@
+"""A pendulum that is swung up by what it looks like: a world model of 32 x 32 pictures, and a policy that dreams in it.
+
+Gymnasium's Pendulum-v1, each action done twice. Five episodes of random torques, then a recurrent state-space model of
+pictures, rewards and ends is learned, and in its dreams a policy and its values (Dreamer's actor-critic), while the
+policy plays on, an episode at a time. It is told neither angle nor speed. In the end 100 episodes without exploration,
+whose starts no learner saw. Up to -200 on average is a pendulum that swings up and stays; about -150 is the best there
+is. A run that was stopped goes on where it was.
+
+    python recipes/pendulum_agent.py --seeds 0 1 2 3 4 --out agents      # about a quarter of an hour a seed on one core
+    python recipes/pendulum_agent.py --quick                             # small and short, for a first look
+    python recipes/pendulum_agent.py --agent planner                     # the cross-entropy method in the same model
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import optax
+from rich.console import Console
+from rich.table import Table
+
+import veil
+from veil.control import (
+    CrossEntropy,
+    Dreaming,
+    FixedTemperature,
+    ImaginedActorCritic,
+    ModelBased,
+    Planning,
+    Within,
+    play,
+    prepared,
+    world_model,
+)
+from veil.control.agent.models import query
+from veil.objective import Balanced
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--out", type=Path, default=Path("agents"), help="folder, with one for each seed")
+parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+parser.add_argument("--agent", choices=("actor", "planner"), default="actor")
+parser.add_argument(
+    "--episodes", type=int, default=30, help="to learn from, 200 frames each, the random ones among them"
+)
+parser.add_argument("--judged", type=int, default=100, help="episodes in the end")
+parser.add_argument("--quick", action="store_true", help="a small version of the experiment, for a first look")
+arguments = parser.parse_args()
+
+# The settings of the world model and its training, all of them.
+latent, memory, width, rate, batch, window, first, updates = 16, 128, 128, 6e-4, 8, 50, 500, 1.0
+# Those of what acts.
+discount, horizon, starts = 0.98, 15, 128
+episodes, judged, random = arguments.episodes, arguments.judged, 5
+if arguments.quick:
+    latent, memory, width, batch, window, first, updates = 4, 16, 16, 2, 20, 10, 0.1
+    episodes, judged, random, horizon, starts = 4, 2, 2, 5, 16
+
+shows = {"frame": (32, 32, 1)}
+model, posterior = world_model(shows, latent=latent, memory=memory, width=width)
+if arguments.agent == "actor":
+    learner = ImaginedActorCritic(
+        Within([-2.0], [2.0]), horizon=horizon, rate=3e-4, critic_rate=1e-3, temperature=FixedTemperature(1e-3)
+    )
+    behaviour = Dreaming(learner, starts)
+else:
+    behaviour = Planning(CrossEntropy(horizon + 5, 1.0, candidates=100, elites=10, rounds=4))
+agent = ModelBased(
+    model,
+    posterior,
+    behaviour,
+    query(shows),
+    discount=discount,
+    objective=veil.ELBO(kl=(Balanced(0.8),)),
+    optimiser=veil.Optimiser(optax.adam(rate), clip=100.0, bounded=True),
+    batch_size=batch,
+    window=window,
+    updates=updates,
+    first=first,
+    random=random,
+)
+
+
+def environment():
+    return prepared("Pendulum-v1", frames=32, grey=True, repeat=2)
+
+
+console = Console(width=120)
+rows = []
+for seed in arguments.seeds:
+    place = arguments.out / f"{arguments.agent}-{seed}"
+    done = place / "judged.json"
+    if not done.exists():
+        begun = time.perf_counter()
+        spent = place / "seconds.txt"
+        before = float(spent.read_text()) if spent.exists() else 0.0
+
+        def watch(progressed, spent=spent, before=before, seed=seed):
+            spent.write_text(f"{before + progressed.seconds}")
+            last, steps = progressed.returns[-1], progressed.steps[-1]
+            console.print(f"seed {seed}: episode {progressed.done}, {steps} frames, return {last:.0f}")
+
+        skill = agent.learn(environment, episodes, out=place, seed=seed, watch=watch)
+        minutes = (before + time.perf_counter() - begun) / 60
+        veil.save(place / "skill", skill)
+        worlds = [environment() for _ in range(min(10, judged))]
+        found = [float(each.rewards.sum()) for each in play(worlds, skill, range(judged), seed=1_000_000 + seed)]
+        frames = int(skill.steps[-1])
+        told = {"returns": found, "minutes": minutes, "frames": frames, "learning": skill.returns.tolist()}
+        done.write_text(json.dumps(told))
+    rows.append((seed, json.loads(done.read_text())))
+
+table = Table(title=f"{arguments.agent}: returns of {judged} episodes without exploration (Pendulum-v1, pictures)")
+for column in ("seed", "frames", "minutes", "mean", "standard error", "worst", "last 5 while learning"):
+    table.add_column(column, justify="right")
+for seed, told in rows:
+    returns = np.array(told["returns"])
+    error = returns.std(ddof=1) / len(returns) ** 0.5
+    last = np.mean(told["learning"][-5:])
+    numbers = f"{returns.mean():.1f}", f"{error:.1f}", f"{returns.min():.0f}", f"{last:.0f}"
+    table.add_row(str(seed), str(told["frames"]), f"{told['minutes']:.1f}", *numbers)
+console.print(table)
+console.print(f"median over seeds {np.median([np.mean(told['returns']) for _, told in rows]):.1f}")
