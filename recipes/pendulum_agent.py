@@ -36,6 +36,7 @@ from veil.control import (
 )
 from veil.control.agent.models import query
 from veil.objective import Balanced
+from veil.report import style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("agents"), help="folder, with one for each seed")
@@ -107,7 +108,8 @@ for seed in arguments.seeds:
         worlds = [environment() for _ in range(min(10, judged))]
         found = [float(each.rewards.sum()) for each in play(worlds, skill, range(judged), seed=1_000_000 + seed)]
         frames = int(skill.steps[-1])
-        told = {"returns": found, "minutes": minutes, "frames": frames, "learning": skill.returns.tolist()}
+        told = {"returns": found, "minutes": minutes, "frames": frames}
+        told |= {"learning": skill.returns.tolist(), "steps": skill.steps.tolist()}
         done.write_text(json.dumps(told))
     rows.append((seed, json.loads(done.read_text())))
 
@@ -121,4 +123,11 @@ for seed, told in rows:
     numbers = f"{returns.mean():.1f}", f"{error:.1f}", f"{returns.min():.0f}", f"{last:.0f}"
     table.add_row(str(seed), str(told["frames"]), f"{told['minutes']:.1f}", *numbers)
 console.print(table)
+with style.figure(1, panel=(5.0, 3.2)) as (picture, (panel,)):
+    for seed, told in rows:
+        panel.plot(told["steps"], told["learning"], label=f"seed {seed}")
+    style.label(panel, x=("frame", "number"), y=("return of an episode", "reward"), title="While learning, exploring")
+    panel.legend()
+picture.savefig(arguments.out / "pendulum_agent.png")
+console.print(f"{arguments.out / 'pendulum_agent.png'}")
 console.print(f"median over seeds {np.median([np.mean(told['returns']) for _, told in rows]):.1f}")
