@@ -336,8 +336,8 @@ def faster_threads(decide: Decide) -> int:
 
     def taken(threads: int) -> float:
         torch.set_num_threads(threads)
-        decide(0)
-        return min(milliseconds(decide, 1) for _ in range(3))
+        first = common.seconds(lambda: decide(0))
+        return min(milliseconds(decide, 1) for _ in range(3 if first < 1 else 1))
 
     return min({1, common.PINNED}, key=taken)
 
@@ -388,8 +388,9 @@ def deciding(kind: str, candidates: int, rounds: int, options: common.Options) -
     found = common.in_turn(timed, repeats)
 
     def quality(each: Decide) -> list[float] | None:
-        plans = [each(number) for number in range(STATES)]
-        return [earns()(number, plan) for number, plan in enumerate(plans)] if len(plans[0]) == HORIZON else None
+        if len(each(0)) != HORIZON:
+            return None
+        return [earns()(number, each(number)) for number in range(STATES)]
 
     earned = {name: quality(each) for name, each in deciders.items()}
     nothing = [earns()(number, np.zeros((HORIZON, ACTIONS), np.float32)) for number in range(STATES)]
