@@ -155,3 +155,8 @@ def test_noise_has_its_spread():
     assert abs(np.std(noisy - plain) - 0.5) < 0.02  # the same states were drawn
     assert abs(np.mean(noisy - plain)) < 0.04
     np.testing.assert_array_equal(Noise(0.0)(state, KEY), state)
+
+
+def test_a_plan_is_of_vectors():
+    with pytest.raises(ValueError, match=r"nothing: a plan is of actions that are one vector \[U\]"):
+        PlanningActor.of(world(), CrossEntropy(2), steering(), {"left": jnp.zeros(1), "right": jnp.zeros(1)})

@@ -101,7 +101,7 @@ class Pendulum(veil.Stepwise):
 
     def step_likelihood(self, carry, latent, evidence):
         held = jnp.exp(-(latent[0] ** 2) - 0.1 * latent[1] ** 2) - 0.01 * evidence[0] ** 2
-        fell = distributions.bernoulli(latent[1:] ** 2 - 6.0)
+        fell = distributions.bernoulli(2.0 * latent[1:] ** 2 - 3.0)
         return distributions.Joint({"reward": distributions.normal(held[None], jnp.ones(1)), "terminated": fell})
 
     @property

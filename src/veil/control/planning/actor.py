@@ -48,12 +48,18 @@ class PlanningActor(Actor):
         particles: int = 1,
         noise: Any = None,
     ) -> "PlanningActor":
-        """From a ``Fit``, or a model and its posterior. Raises TypeError, ValueError for one that cannot filter.
+        """From a ``Fit``, or a model and its posterior.
 
         ``noise``: the spread of what is added to actions to explore, within the bounds of the problem; None: nothing.
+
+        Raises:
+            TypeError, ValueError: a model that cannot filter, or whose evidence is no vector of an action's numbers.
         """
         added = None if noise is None else Noise(noise, problem.low, problem.high)
         seer = FilteringActor.of(model, _undecided, nothing, posterior, added)
+        shapes = jax.tree.map(jnp.shape, seer.nothing)
+        if not isinstance(seer.nothing, jax.Array) or seer.nothing.ndim != 1:
+            raise ValueError(f"nothing: a plan is of actions that are one vector [U]; got the evidence {shapes}")
         return PlanningActor(seer, planner, problem, particles)
 
     def init(self, key: PRNGKeyArray) -> Planned:

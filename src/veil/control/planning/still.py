@@ -52,5 +52,9 @@ class Still(Stepwise):
         found = self.model.step_likelihood(carry, latent, evidence)
         return Expected(found) if self.remembers else found
 
+    def likelihood_after(self, carry: Any, latent: Array, evidence: Any, after: Any) -> Distribution:
+        found = self.model.likelihood_after(carry, latent, evidence, after)
+        return Expected(found) if self.remembers else found
+
     def latent_of(self, carry: Any) -> Marginal:
         return self.model.latent_of(carry)
