@@ -12,6 +12,7 @@ import optax
 import pytest
 
 import veil
+from veil.control import Dreaming, Guided, ImaginedActorCritic, OneOf, Shooting, Within
 from veil.control.agent.behaviour import Acting, Behaviour
 from veil.control.agent.learning import inferred
 from veil.control.agent.model_based import ModelBased, limits
@@ -97,6 +98,39 @@ def test_what_it_learned_acts_and_is_saved(tmp_path: Path) -> None:
     exploring = play([env()], replace(skill, exploring=True), [7], 3)[0]
     assert np.std(exploring.actions["action"] - played[0].actions["action"]) > 0.05
     assert np.all(np.abs(exploring.actions["action"]) <= 2)
+
+
+def test_choices_are_learned_in_dreams_and_episodes_that_end(tmp_path: Path) -> None:
+    """One of two actions, episodes of a dozen steps, shorter than a window; what acts does one thing for one key."""
+    shows = {"observation": (4,)}
+    model, posterior = world_model(shows, latent=2, memory=4, width=4)
+    behaviour = Dreaming(ImaginedActorCritic(OneOf(2), trunk=veil.MLP((4,)), horizon=3), starts=8)
+    agent = ModelBased(
+        model, posterior, behaviour, query(shows), window=30, batch_size=2, random=4, first=2, updates=0.1
+    )
+    skill = agent.learn(lambda: prepared("CartPole-v1"), 5, out=tmp_path / "run", seed=0)
+    found = recording(tmp_path / "run" / "episodes")
+    assert all(each.terminated for each in found.episodes)
+    assert set(np.concatenate([each.actions["action"] for each in found.episodes]).tolist()) == {0, 1}
+    again = veil.load(veil.save(tmp_path / "skill", skill))
+    for each in (skill, again):
+        np.testing.assert_array_equal(
+            play([prepared("CartPole-v1")], each, [3], 0)[0].actions["action"],
+            play([prepared("CartPole-v1")], skill, [3], 0)[0].actions["action"],
+        )
+
+
+def test_a_short_plan_with_values_behind_it(tmp_path: Path) -> None:
+    """What acts is a planner whose problem has the learned value, and whose candidates are the policy's, too."""
+    learner = ImaginedActorCritic(Within([-2.0], [2.0]), trunk=veil.MLP((4,)), horizon=3)
+    planning = Planning(CrossEntropy(2, candidates=20, elites=3, rounds=1))
+    skill = small(Guided(Dreaming(learner, starts=4), planning)).learn(env, 3, out=tmp_path / "run", seed=0)
+    acting = skill.actor
+    assert acting.problem.value is not None
+    assert acting.planner.policy is not None
+    assert np.all(np.abs(play([env()], skill, [0], 0)[0].actions["action"]) <= 2)
+    with pytest.raises(TypeError, match="planning: expected one by CrossEntropy"):
+        Guided(Dreaming(learner), Planning(Shooting(2)))
 
 
 class Rightwards(Acting):
