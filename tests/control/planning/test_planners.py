@@ -197,6 +197,8 @@ def test_bad_arguments_are_named():
         CrossEntropy(3).plan(steering(), at(START), KEY, np.zeros((2, 1)))
     with pytest.raises(ValueError, match="expected fewer elites than candidates"):
         CrossEntropy(3, 1.0, 8, 8)
+    with pytest.raises(ValueError, match=r"kept, share: expected fewer candidates that are given .*; got 9 of 8"):
+        CrossEntropy(3, 1.0, 8, 4, 2, kept=4, best=True, policy=towards, share=0.5)
     with pytest.raises(ValueError, match="colour, shrink"):
         CrossEntropy(3, colour=-1.0)
     with pytest.raises(ValueError, match="problem: Shooting draws between its bounds"):

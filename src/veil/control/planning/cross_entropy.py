@@ -59,6 +59,13 @@ class CrossEntropy(Planner):
             raise ValueError(
                 f"colour, shrink: expected numbers from 0 and from 1; got {self.colour!r} and {self.shrink!r}"
             )
+        least = min(size for size, _ in self._sizes())
+        given = self.kept + share_of(least, self.share, self.policy) + self.best
+        if given >= least:
+            raise ValueError(
+                "kept, share: expected fewer candidates that are given (kept, of the policy, the mean) than the smallest "
+                f"round has; got {given} of {least}"
+            )
 
     @staticmethod
     def improving(
