@@ -247,6 +247,22 @@ def test_rewards_and_ends_are_said_by_the_same_networks():
     np.testing.assert_allclose(value, wanted.sum(), atol=0.2)
 
 
+def test_forecasts_and_what_a_wrong_shift_costs():
+    """The verbs know it: the mean of a forecast is A s + B u. Actions that are moved by one step say nothing."""
+    states, actions = episodes(30, 12, np.random.default_rng(0))
+    data = veil.Data(states, actions)
+    fit = veil.fit(DynamicsEnsemble(2, veil.MLP((8,), "silu")), data, key=KEY, steps=600, progress=False)
+    pushes = np.full((30, 2, 1), 0.5, np.float32)
+    found = veil.forecast(fit, data, 2, 200, key=KEY, evidence_future=pushes)
+    wanted = states[:, -1] @ A.T + 0.5 * B[:, 0]
+    wanted = np.stack([wanted, wanted @ A.T + 0.5 * B[:, 0]], 1)
+    np.testing.assert_allclose(found.mean, wanted, atol=0.15)
+    good, moved = (
+        veil.log_prob(fit, veil.Data(states, pushed), key=KEY).mean() for pushed in (actions, np.roll(actions, 1, 1))
+    )
+    assert good > moved + 100
+
+
 def test_angles_are_seen_as_directions():
     states, actions = episodes(3, 5, np.random.default_rng(1))
     model = started(states, actions, angles=(1,))
