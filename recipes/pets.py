@@ -18,8 +18,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -27,9 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil.control.imagined import Imagined, Rewarded
-from veil.control.planning import CrossEntropy, PlanningActor
-from veil.data import Recording
+from veil.control import CrossEntropy, ModelBased, Planning, Rewarded, prepared
+from veil.objective import Bagging
+from veil.posterior import Undecided
 from veil.report import style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,6 +57,7 @@ class World(NamedTuple):
     name: str
     reward: object
     limit: float
+    size: int  # of the state
     angles: tuple[int, ...]
     horizon: int
     trials: int
@@ -66,74 +65,63 @@ class World(NamedTuple):
 
 
 WORLDS = {
-    "pendulum": World("Pendulum-v1", on_top, 2.0, (), 20, 10, -200.0),
-    "cart": World("veil/CartPolePETS-v0", reached, 3.0, (1,), 25, 15, 160.0),
+    "pendulum": World("Pendulum-v1", on_top, 2.0, 3, (), 20, 10, -200.0),
+    "cart": World("veil/CartPolePETS-v0", reached, 3.0, 4, (1,), 25, 15, 160.0),
 }
 # The settings, all of them.
 members, widths, rate, decay = 5, (128, 128), 1e-3, 1e-4
-window, batch, chunk, learned, begun = 9, 32, 100, 500, 2000  # steps of learning after a trial, and at first
+window, batch, updates, first = 9, 32, 2.5, 2000  # steps of learning for each decision, and after the random episode
 candidates, elites, rounds, draws = 128, 10, 3, 5
 most = None
 if arguments.quick:
-    widths, learned, begun, chunk, candidates, elites, rounds, most = (8,), 20, 20, 20, 12, 3, 2, 12
+    widths, first, batch, candidates, elites, rounds, most = (8,), 20, 4, 12, 3, 2, 12
 
 
-def batches(data, count, rng):
-    """So many batches of windows, one behind the other."""
-    cuts = veil.data.windows(data, window, window - 1)
-    rows = rng.integers(len(cuts), size=(count, batch))
-    mask = np.ones(cuts.query.shape[:2], bool) if cuts.mask is None else cuts.mask
-    return veil.Datum(*(jnp.asarray(part[rows], jnp.float32) for part in (cuts.query, cuts.evidence)), mask=mask[rows])
+def learned(which, seed):
+    """Returns of the random episode and all trials, minutes of this call on the wall and of a processor."""
+    world = WORLDS[which]
+    keep = veil.model.SameMember() if arguments.futures == "one" else veil.model.NewMember()
+    agent = ModelBased(
+        veil.DynamicsEnsemble(members, veil.MLP(widths, "silu"), keep=keep, angles=world.angles),
+        Undecided(),
+        Planning(CrossEntropy.improving(world.horizon, world.limit / 2, candidates, elites, rounds), draws, noise=0.0),
+        "observation",
+        Rewarded(world.reward),
+        discount=1.0,
+        objective=Bagging(),
+        optimiser=veil.Optimiser(optax.adamw(rate, weight_decay=decay), clip=10.0),
+        batch_size=batch,
+        window=window,
+        updates=updates,
+        random=1,
+        first=first,
+    )
+
+    def told(now):
+        print(
+            f"{which}, seed {seed}, trial {now.done - 1}: {now.returns[-1]:.1f}, {now.seconds / 60:.1f} minutes",
+            flush=True,
+        )
+
+    trials = arguments.trials or (2 if arguments.quick else world.trials)
+    begin = time.perf_counter(), time.process_time()
+    place = arguments.out / f"{which}_{arguments.futures}_{seed}"
+    make = lambda: prepared(world.name, max_steps=most)  # noqa: E731
+    skill = agent.learn(make, 1 + trials, out=place, seed=seed, progress=False, watch=told)
+    spent = (time.perf_counter() - begin[0]) / 60, (time.process_time() - begin[1]) / 60
+    return skill.returns, spent
 
 
-def work(inputs, outputs, horizon):
+def work(which):
     """Floating point operations of a decision, in billions: products of the networks of all futures."""
-    sizes = (inputs, *widths, outputs)
+    world = WORLDS[which]
+    sizes = (world.size + len(world.angles) + 1, *widths, 2 * world.size)
     products = sum(a * b for a, b in itertools.pairwise(sizes))
     shrunk = sum(max(2 * elites, int(candidates / 1.25**i)) for i in range(rounds))
-    return 2e-9 * products * shrunk * draws * horizon
+    return 2e-9 * products * shrunk * draws * world.horizon
 
 
-def learn_and_play(which, seed):
-    """Returns of the random episode and all trials, minutes of this call on the wall and of a processor, the work."""
-    world = WORLDS[which]
-    folder = arguments.out / f"{which}_{seed}"
-    (folder / "learned").mkdir(parents=True, exist_ok=True)
-    keep = veil.model.SameMember() if arguments.futures == "one" else veil.model.NewMember()
-    ensemble = veil.DynamicsEnsemble(members, veil.MLP(widths, "silu"), keep=keep, angles=world.angles)
-    trainer = veil.Trainer(ensemble, optimiser=veil.Optimiser(optax.adamw(rate, weight_decay=decay), clip=10.0))
-    bounds = jnp.full(1, -world.limit), jnp.full(1, world.limit)
-    planner = CrossEntropy.improving(world.horizon, world.limit / 2, candidates, elites, rounds)
-    run = eqx.filter_jit(lambda state, many: jax.lax.scan(trainer.step, state, many))
-
-    def play(trial, policy=None):
-        place = folder / f"trial_{trial:02d}"
-        return veil.collect(world.name, 1, out=place, seed=1000 * seed + trial, policy=policy, max_steps=most).episodes
-
-    begin, episodes = (time.perf_counter(), time.process_time()), list(play(0))
-    state = trainer.start(Recording(episodes).data("observation", "action"), jax.random.key(seed))
-    trials = arguments.trials or (2 if arguments.quick else world.trials)
-    for trial in range(1, trials + 1):
-        held = folder / "learned" / f"{trial:02d}.eqx"
-        if held.exists():
-            state = type(state)(eqx.tree_deserialise_leaves(held, state.learned), state.key)
-        else:
-            data, rng = Recording(episodes).data("observation", "action"), np.random.default_rng([seed, trial])
-            for _ in range((begun if trial == 1 else learned) // chunk):
-                state = run(state, batches(data, chunk, rng))[0]
-            eqx.tree_serialise_leaves(held, state.learned)
-        model, posterior = trainer.result(state)
-        problem = Imagined(model, Rewarded(world.reward), *bounds, draws=draws)
-        actor = PlanningActor.of(model, planner, problem, jnp.zeros(1), posterior)
-        episodes += play(trial, actor)
-        spent = (time.perf_counter() - begin[0]) / 60, (time.process_time() - begin[1]) / 60
-        print(
-            f"{which}, seed {seed}, trial {trial}: {episodes[-1].rewards.sum():.1f}, {spent[0]:.1f} minutes", flush=True
-        )
-    sizes = len(world.angles) + model.shape[0] + 1, 2 * model.shape[0]
-    return [float(each.rewards.sum()) for each in episodes], spent, work(*sizes, world.horizon)
-
-
+arguments.out.mkdir(parents=True, exist_ok=True)
 table = Table(title="Swinging up by an ensemble and a planner")
 for column in (
     "world",
@@ -150,13 +138,13 @@ for column in (
 curves: dict[str, list] = {}
 for which in arguments.worlds:
     for seed in arguments.seeds:
-        returns, minutes, billions = learn_and_play(which, seed)
+        returns, spent = learned(which, seed)
         curves.setdefault(which, []).append(returns)
         wanted = WORLDS[which].wanted
-        first = next((str(i) for i, each in enumerate(returns) if i and each >= wanted), "none")
-        numbers = max(returns[1:]), float(np.mean(returns[-5:])), *minutes, billions
+        there = next((str(i) for i, each in enumerate(returns) if i and each >= wanted), "none")
+        numbers = np.max(returns[1:]), np.mean(returns[-5:]), *spent, work(which)
         table.add_row(
-            which, str(seed), f"{returns[0]:.1f}", f"{wanted:.0f}", first, *(f"{each:.1f}" for each in numbers)
+            which, str(seed), f"{returns[0]:.1f}", f"{wanted:.0f}", there, *(f"{each:.1f}" for each in numbers)
         )
 Console(width=120).print(table)
 
