@@ -132,6 +132,7 @@ for column in (
     "best",
     "last five",
     "minutes",
+    "of a processor",
     "GFLOP a decision",
 ):
     table.add_column(column, justify="left" if column == "world" else "right")
