@@ -62,7 +62,7 @@ shows = {"frame": (32, 32, 1)}
 model, posterior = world_model(shows, latent=latent, memory=memory, width=width)
 if arguments.agent == "actor":
     learner = ImaginedActorCritic(
-        Within([-2.0], [2.0]), horizon=horizon, rate=3e-4, critic_rate=1e-3, temperature=FixedTemperature(1e-3)
+        Within((-2.0,), (2.0,)), horizon=horizon, rate=3e-4, critic_rate=1e-3, temperature=FixedTemperature(1e-3)
     )
     behaviour = Dreaming(learner, starts)
 else:

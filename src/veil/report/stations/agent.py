@@ -42,7 +42,7 @@ def agent(quick: bool) -> ModelBased:
     model, posterior = world_model(shows, latent=8, memory=memory, levels=levels, width=width)
     temperature, horizon, starts = FixedTemperature(1e-3), 3 if quick else 15, 4 if quick else 64
     learner = ImaginedActorCritic(
-        Within([-2.0], [2.0]),
+        Within((-2.0,), (2.0,)),
         MLP((width, width), "silu"),
         horizon,
         temperature=temperature,
