@@ -14,7 +14,7 @@ import pytest
 import veil
 from veil.control import Dreaming, Guided, ImaginedActorCritic, OneOf, Shooting, Within
 from veil.control.agent.behaviour import Acting, Behaviour
-from veil.control.agent.learning import inferred
+from veil.control.agent.learning import going, inferred
 from veil.control.agent.model_based import ModelBased, limits
 from veil.control.agent.models import query, world_model
 from veil.control.agent.planning import Planning
@@ -148,7 +148,7 @@ class Watching(Behaviour):
     def start(self, problem: Any, state: Any, key: Any) -> Any:
         return jnp.zeros(())
 
-    def step(self, learned: Any, problem: Any, states: Any, key: Any) -> Any:
+    def step(self, learned: Any, problem: Any, states: Any, weight: Any, key: Any) -> Any:
         return learned + 1.0, {"spread": jnp.std(states.memory)}
 
     def acting(self, learned: Any) -> Any:
@@ -187,6 +187,12 @@ def test_states_are_those_of_the_filter() -> None:
     )
     np.testing.assert_allclose(found[:3], states.memory[1:4], atol=1e-6)
     np.testing.assert_allclose(found[4:], states.memory[5:], atol=1e-6)
+
+
+def test_nothing_is_dreamt_behind_an_end() -> None:
+    batch = veil.Datum({"terminated": jnp.zeros((2, 3, 1)).at[1, 2].set(1.0), "x": jnp.zeros((2, 3, 4))})
+    assert going(batch).tolist() == [1, 1, 1, 1, 1, 0]
+    assert going(veil.Datum(jnp.zeros((2, 3, 4)))).tolist() == [1.0] * 6
 
 
 def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:

@@ -27,9 +27,13 @@ class Behaviour(eqx.Module):
 
     @abstractmethod
     def step(
-        self, learned: Any, problem: Imagined, states: Any, key: PRNGKeyArray
+        self, learned: Any, problem: Imagined, states: Any, weight: Float[Array, " N"], key: PRNGKeyArray
     ) -> tuple[Any, dict[str, Float[Array, ""]]]:
-        """After one more step, and what may be looked at. ``states`` [N, ...]: what was inferred of a batch of data."""
+        """After one more step, and what may be looked at.
+
+        ``states`` [N, ...]: what was inferred of a batch of data; ``weight`` [N]: 0 where an episode had ended, behind
+        which there is nothing, else 1.
+        """
 
     @abstractmethod
     def acting(self, learned: Any) -> Acting:

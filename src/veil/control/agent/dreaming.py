@@ -56,12 +56,12 @@ class Dreaming(Behaviour):
         return self.actor_critic.start(state, key)
 
     def step(
-        self, learned: ActorCriticState, problem: Imagined, states: Any, key: PRNGKeyArray
+        self, learned: ActorCriticState, problem: Imagined, states: Any, weight: Float[Array, " N"], key: PRNGKeyArray
     ) -> tuple[ActorCriticState, dict[str, Float[Array, ""]]]:
         key_starts, key_step = jax.random.split(key)
-        there = jax.tree.leaves(states)[0].shape[0]
-        chosen = jax.random.choice(key_starts, there, (min(self.starts, there),), replace=False)
-        return self.actor_critic.step(learned, problem, jax.tree.map(lambda leaf: leaf[chosen], states), key_step)
+        chosen = jax.random.choice(key_starts, len(weight), (min(self.starts, len(weight)),), replace=False)
+        begins, counts = jax.tree.map(lambda leaf: leaf[chosen], (states, weight))
+        return self.actor_critic.step(learned, problem, begins, key_step, counts)
 
     def acting(self, learned: ActorCriticState) -> Dreamt:
         return Dreamt(self.actor_critic.policy(learned))
@@ -85,9 +85,9 @@ class Guided(Behaviour):
         return self.dreaming.start(problem, state, key)
 
     def step(
-        self, learned: ActorCriticState, problem: Imagined, states: Any, key: PRNGKeyArray
+        self, learned: ActorCriticState, problem: Imagined, states: Any, weight: Float[Array, " N"], key: PRNGKeyArray
     ) -> tuple[ActorCriticState, dict[str, Float[Array, ""]]]:
-        return self.dreaming.step(learned, problem, states, key)
+        return self.dreaming.step(learned, problem, states, weight, key)
 
     def acting(self, learned: ActorCriticState) -> GuidedPlanning:
         learner, planner = self.dreaming.actor_critic, self.planning.planner

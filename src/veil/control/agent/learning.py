@@ -5,9 +5,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.control.agent.behaviour import Behaviour
+from veil.control.agent.models import TERMINATED
 from veil.control.agent.replay import numbers
 from veil.control.imagined import Imagined, Outcomes
 from veil.learning.trainer import Trainer, TrainerState
@@ -60,9 +61,17 @@ class Curriculum:
         found = jax.vmap(lambda datum, key: inferred(model, posterior, datum, key))(standard, keys)
         states = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), found)
         problem = self.problem(in_user_units(model, self.trainer.units))
-        learned, more = self.behaviour.step(state.learned, problem, states, key_behaviour)
+        learned, more = self.behaviour.step(state.learned, problem, states, going(batch), key_behaviour)
         info = {"value": seen.value, "skipped": seen.skipped, **seen.metrics, **more}
         return AgentState(trained, learned), info
+
+
+def going(batch: Datum) -> Float[Array, " N"]:
+    """Of every step of a batch [B, T, ...], in a row, whether something is behind it: 0 where an episode ended."""
+    steps = jax.tree.leaves(batch.query)[0].shape[:2]
+    if not isinstance(batch.query, dict) or TERMINATED not in batch.query:
+        return jnp.ones(steps[0] * steps[1])
+    return 1.0 - batch.query[TERMINATED].reshape(steps[0] * steps[1])
 
 
 def inferred(model: Any, posterior: Any, datum: Datum, key: PRNGKeyArray) -> Any:

@@ -103,6 +103,8 @@ class ModelBased:
             ModuleNotFoundError: gymnasium, or what writes checkpoints, is not installed.
         """
         whole("episodes", episodes)
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed: expected a whole number, zero or more; got {seed!r}")
         if episodes <= self.random:
             raise ValueError(f"episodes: expected more than the {self.random} random ones; got {episodes}")
         worlds = [env() for _ in range(self.together)]

@@ -37,7 +37,7 @@ class Planning(Behaviour, Acting):
         return ()
 
     def step(
-        self, learned: Any, problem: Imagined, states: Any, key: PRNGKeyArray
+        self, learned: Any, problem: Imagined, states: Any, weight: Float[Array, " N"], key: PRNGKeyArray
     ) -> tuple[Any, dict[str, Float[Array, ""]]]:
         return (), {}
 
