@@ -26,7 +26,7 @@ class Dream(eqx.Module):
 
     def returns(self, values: Float[Array, "B T"], discount: float, mixing: float) -> Float[Array, "B H"]:
         """λ-returns, given V of s_0..s_H."""
-        each = jax.vmap(lambda reward, going, ahead: lambda_returns(reward, going, ahead, discount, mixing))
+        each = jax.vmap(lambda reward, going, following: lambda_returns(reward, going, following, discount, mixing))
         return each(self.reward, self.going, values[:, 1:])
 
 
