@@ -63,7 +63,7 @@ class CrossEntropy(Planner):
         given = self.kept + share_of(least, self.share, self.policy) + self.best
         if given >= least:
             raise ValueError(
-                "kept, share: expected fewer candidates that are given (kept, of the policy, the mean) than the "
+                "kept, share: expected fewer candidates that are given (kept, the policy's, the mean) than the "
                 f"smallest round has; got {given} of {least}"
             )
 
