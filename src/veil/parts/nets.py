@@ -158,9 +158,12 @@ class GRU(eqx.Module):
 
 def _gated(own: Float[Array, " three"], read: Float[Array, " three"], state: Float[Array, " size"]) -> Array:
     """The gates of ``GRU``, from the products with the state and the input."""
-    own, given = own.reshape(3, -1), read.reshape(3, -1)
-    reset, update = jax.nn.sigmoid(own[0] + given[0]), jax.nn.sigmoid(own[1] + given[1])
-    return update * state + (1.0 - update) * jnp.tanh(given[2] + reset * own[2])
+    own_reset, own_update, own_new = jnp.split(
+        own, 3
+    )  # rows of a [3, size] array would be gathered, and scattered back
+    reset, update, new = jnp.split(read, 3)
+    reset, update = jax.nn.sigmoid(own_reset + reset), jax.nn.sigmoid(own_update + update)
+    return update * state + (1.0 - update) * jnp.tanh(new + reset * own_new)
 
 
 @jax.custom_vjp

@@ -71,6 +71,16 @@ def test_values_are_those_of_the_policy(critic, ending):
         assert np.abs(on_and_on - exact)[alive].max() > 0.5
 
 
+def test_values_of_thousands_are_learned_as_soon():
+    """Of no head that was told how large they would be, and whose largest bin is a thousand times larger."""
+    world = table()
+    world = replace(world, reward=1000.0 * (world.reward + 1.0))
+    agent = ImaginedActorCritic(OneOf(2), SMALL, 4, rate=1e-12, critic_rate=1e-2, follow=0.1)
+    state, _ = taught(agent, Imagined(world, SEEN, discount=0.8), anywhere(4), KEY, 400, 64)
+    found = np.array([agent.value(state)(each) for each in jnp.eye(4)])
+    np.testing.assert_allclose(found, world.evaluated(np.full((4, 2), 0.5), 0.8), rtol=0.06)
+
+
 def test_with_steady_the_critic_learns_from_its_slow_copy_too():
     """Their minimum is half way: of a start that counts for nothing else."""
     problem = Imagined(table(), SEEN, discount=0.0)
@@ -294,7 +304,7 @@ def test_it_is_saved_and_loaded(cart, tmp_path):
 
 def test_scores_find_it_too():
     agent = ImaginedActorCritic(Within([-3.0], [3.0]), gradient=Reinforce(), **QUICK)
-    state, _ = taught(agent, PROBLEM, carts, KEY, 1000, 64)
+    state, _ = taught(agent, PROBLEM, carts, KEY, 600, 64)
     best = returns(lambda states: -states @ riccati().T)
     assert returns(acting(replace(agent.policy(state), settled=True))) > 1.15 * best
 

@@ -63,7 +63,7 @@ def _floats(values: Any) -> tuple[float, ...]:
 
 @register(name="veil.control.Within")
 class Within(Actions):
-    """Vectors between ``low`` and ``high`` [U]: normals squashed by a sigmoid, each number on its own.
+    """Vectors between ``low`` and ``high`` [U], the problem's own: normals squashed by a sigmoid, each on its own.
 
     a = low + (high - low) σ(b), b ~ N(5 tanh(m / 5), (log(1 + exp(s + 0.54)) + least)²) from [m, s]: of a scale about
     one at first. Hafner et al. 2020, section 3; Haarnoja et al. 2018, appendix C.

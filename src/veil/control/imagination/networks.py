@@ -1,7 +1,6 @@
 """What an actor-critic in imagination learns: a policy and a critic, networks of what is seen of a model's state."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -90,7 +89,12 @@ class StateValue(eqx.Module):
 
 
 def first_values(head: Head) -> Float[Array, " P"]:
-    """The numbers of returns about zero, of which one is usual."""
+    """The numbers of returns about zero, of which one is usual; of bins the rarer the larger they are, but none rare.
+
+    A return of any size is then soon learned, and no bin so large that its noise would drown the mean.
+    """
+    if isinstance(head, TwoHot):
+        return -jnp.log1p(jnp.abs(jnp.asarray(head.grid, jnp.result_type(float))))
     both = [head.features(jnp.asarray(value, float), None) for value in (-1.0, 1.0)]
     return head.from_sums(sum(both[1:], both[0]))
 
@@ -105,8 +109,3 @@ def scored(head: Head, vector: Float[Array, " P"], value: Float[Array, ""]) -> F
     if isinstance(head, TwoHot):
         value = jnp.clip(value, float(head.grid[0]), float(head.grid[-1]))
     return head(vector, ()).log_prob(value)
-
-
-def settled(policy: StatePolicy) -> StatePolicy:
-    """The same policy without its noise."""
-    return replace(policy, settled=True)
