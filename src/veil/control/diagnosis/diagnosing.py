@@ -36,6 +36,7 @@ from veil.posterior.arguments import parts
 
 PIECE = 8  # steps of the stretches that inference is tried on
 LOOKED = 6  # episodes whose replay is checked
+MOST = 200  # episodes that are looked at
 
 
 def diagnose(
@@ -96,6 +97,7 @@ def diagnose(
     model, posterior = parts(skill.model, skill.posterior)
     assert isinstance(posterior, Online)
     filter, problem = posterior.filter(model), skill.problem
+    recording, returns, notes = _some(recording, skill.returns)
     every = list(recording.episodes)
     chosen = list(fresh.episodes)[:episodes] if fresh is not None else every[-episodes:]
     which = (
@@ -107,7 +109,7 @@ def diagnose(
         recorded.ends(recording, limit),
         recorded.copies(recording),
         recorded.repeats(recording, repeat),
-        recorded.returns(recording, skill.returns),
+        recorded.returns(recording, returns),
         recorded.reported(recording, judged if reported is None else reported),
         acting_check(skill, every[0], keys[0]),
         *_evidence(skill.view),
@@ -115,23 +117,18 @@ def diagnose(
         *return_checks(problem),
         *dream_checks(problem),
     ]
-    notes = []
     pieces = _pieces(every, skill.view)
     if pieces is None:
         notes.append("inference was not tried: it takes 3 episodes, or stretches, of 2 steps or more")
     else:
         found += inference_checks(model, posterior, filter, pieces, keys[1])
-        state = jax.tree.map(
-            jnp.asarray,
-            model.carry(None if pieces.evidence is None else jax.tree.map(lambda leaf: leaf[0], pieces.evidence)),
-        )
-        found += rollout_checks(
-            problem, state, jax.tree.map(lambda leaf: jnp.asarray(leaf[0, 1:]), pieces.evidence), keys[2]
-        )
+        actions = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), pieces.evidence)
+        state = jax.tree.map(jnp.asarray, problem.model.carry(actions))
+        found += rollout_checks(problem, state, jax.tree.map(lambda leaf: leaf[1:], actions), keys[2])
     data = _data(replace(recording, episodes=chosen, about={}), skill.view)
     result = _results(chosen, there(data).shape[1])
     datum = as_datum(data, space=space_of(model))
-    steps = Datum(datum.query, datum.evidence, mask=there(data))
+    steps = Datum(datum.query, datum.evidence, mask=jnp.asarray(there(data)))
     predicted = predict(model, filter, skill.outcomes, steps, result, keys[3], horizon, starts, draws)
     latents = _latents(model, posterior, data, keys[4])
     done, own = (np.concatenate([parted(each, skill.view)[1] for each in some]) for some in (every, chosen))
@@ -148,6 +145,17 @@ def diagnose(
         judged,
         tuple(notes),
     )
+
+
+def _some(recording: Recording, returns: np.ndarray) -> tuple[Recording, np.ndarray, list[str]]:
+    """The first and the newest episodes of a long recording, which are read once, with their returns."""
+    count = len(recording)
+    if count <= MOST:
+        return replace(recording, episodes=list(recording.episodes)), returns, []
+    numbers = [*range(MOST // 2), *range(count - MOST // 2, count)]
+    told = [f"of {count} episodes the first and the newest {MOST // 2} were looked at"]
+    known = np.asarray(returns)[[number for number in numbers if number < len(returns)]]
+    return replace(recording, episodes=[recording.episodes[number] for number in numbers]), known, told
 
 
 def _evidence(view: View) -> list[Finding]:

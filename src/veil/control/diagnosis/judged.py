@@ -84,7 +84,8 @@ def _latents(found: PathLatents | None) -> Finding:
     if found is None:
         return Finding(DEAD, UNKNOWN, "the divergence of posterior from prior is not known in closed form")
     count, used = len(found.active), found.active_units
-    words = f"{used} of {count} latents carry more than {found.threshold:g} nats a step; KL {np.sum(found.kl):.2f} nats a step"
+    kl = float(np.sum(found.kl))
+    words = f"{used} of {count} latents carry more than {found.threshold:g} nats a step; KL {kl:.2f} nats a step"
     line = collapse(found)
     bad = used == 0 or (line is not None and line.startswith("collapse"))
     return Finding(DEAD, DOUBT if bad else FINE, words, line or "")

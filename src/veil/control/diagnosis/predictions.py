@@ -68,7 +68,7 @@ def predict(
     starts: int,
     draws: int,
 ) -> Predictions:
-    """Predictions of padded episodes ``data`` [N, T, ...]; ``result``: (rewards [N, T], ended [N, T]) that led to steps.
+    """Predictions of padded episodes ``data`` [N, T, ...]; ``result``: rewards [N, T] and ends [N, T] beside the steps.
 
     Raises ValueError where no episode is long enough.
     """
@@ -82,7 +82,7 @@ def predict(
     at = np.stack(last)
     pad = lambda leaf: np.concatenate([leaf, np.repeat(leaf[:, -1:], horizon, 1)], 1)  # noqa: E731
     query, evidence, *results = jax.tree.map(lambda leaf: pad(np.asarray(leaf)), (data.query, data.evidence, *result))
-    padded = Datum(query, evidence, mask=np.arange(query_length(query)) < lengths[:, None])
+    padded: Any = Datum(query, evidence, mask=jnp.asarray(np.arange(query_length(query)) < lengths[:, None]))
     ahead = at[:, :, None] + 1 + np.arange(horizon)[None, None]
     there = ahead < lengths[:, None, None]
     actions = jax.tree.map(lambda leaf: leaf[np.arange(len(leaf))[:, None, None], ahead], evidence)
@@ -90,8 +90,8 @@ def predict(
     shift = starts + starts // 2 if len(at) > 1 else max(1, starts // 2)
     other = jax.tree.map(lambda leaf, like: np.roll(leaf, shift, 0).reshape(like.shape), flat, actions)
     keys = jax.random.split(key, len(at))
-    put = jax.tree.map(jnp.asarray, (padded, at, other))
-    found = _all(model, filter, outcomes, *put, keys, horizon, draws)
+    put_padded, put_at, put_other = jax.tree.map(jnp.asarray, (padded, at, other))
+    found = _all(model, filter, outcomes, put_padded, put_at, put_other, keys, horizon, draws)
     scores, wrong, reward, ending, states, inferred = (np.asarray(each, np.float64) for each in found)
     blank = lambda values: np.where(there, values, np.nan)  # noqa: E731
     inferred = np.where((np.arange(inferred.shape[1]) < lengths[:, None])[..., None], inferred, np.nan)
@@ -126,7 +126,8 @@ def _all(
     draws: int,
 ) -> tuple[Array, ...]:
     def one(each: tuple[Any, ...]) -> tuple[Array, ...]:
-        return _episode(model, filter, outcomes, *each, horizon, draws)
+        datum, at, other, key = each
+        return _episode(model, filter, outcomes, datum, at, other, key, horizon, draws)
 
     return jax.lax.map(one, (data, at, other, keys))
 

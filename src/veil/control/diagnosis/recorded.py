@@ -64,11 +64,14 @@ def repeats(recording: Recording, repeat: int | None) -> Finding:
     help = "wrap the environment so that an action lasts in every episode (veil.control.prepared), and collect again"
     if odd:
         found = Counter(np.concatenate([every[number][:-1] for number in odd]).tolist()).most_common(1)
-        words = f"{len(odd)} of {len(every)} episodes, the first number {odd[0]}, do actions {found[0][0] if found else '?'}"
-        return Finding(REPEAT_LOST, FAULT, f"{words} times in place of {wanted}", help)
-    cut = [taken(each) for each in recording.episodes if each.truncated]
+        times = found[0][0] if found else "?"
+        words = (
+            f"{len(odd)} of {len(every)} episodes, the first number {odd[0]}, do actions {times} times, not {wanted}"
+        )
+        return Finding(REPEAT_LOST, FAULT, words, help)
+    cut = [int(np.sum(steps)) for steps, each in zip(every, recording.episodes, strict=True) if each.truncated]
     if len(set(cut)) > 1:
-        words = f"episodes that were cut off took {min(map(int, filter(None, cut)))} to {max(map(int, filter(None, cut)))} steps"
+        words = f"episodes that were cut off took {min(cut)} to {max(cut)} steps"
         return Finding(REPEAT_LOST, DOUBT, f"{words}, though each action is said to last {wanted}", help)
     return Finding(REPEAT_LOST, FINE, f"every action of {len(every)} episodes was done {wanted} times")
 
@@ -123,7 +126,7 @@ def returns(recording: Recording, said: Any) -> Finding:
     return Finding(RETURNS_DIFFER, FINE, f"{count} returns are the sums of their episodes' rewards")
 
 
-def reported(recording: Recording, said: Sequence[float] | None) -> Finding:
+def reported(recording: Recording, said: Sequence[float] | np.ndarray | None) -> Finding:
     """Whether returns that are reported of the skill are of the episodes that it learned from, in which it explored."""
     if said is None:
         return Finding(NOISE_REPORTED, UNKNOWN, "no returns were given as those that are reported")

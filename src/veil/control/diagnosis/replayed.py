@@ -52,7 +52,8 @@ def replay_checks(episodes: list[Episode], view: View, make: Callable[[View], An
     out.append(_seen(got["seen"], wanted["seen"], steps, rows))
     out.append(_acted(got["done"], wanted["done"], steps, rows))
     same = bool(np.array_equal(got["reset"], wanted["reset"]))
-    words = f"{int(np.sum(wanted['reset'] & ~got['reset']))} of {int(np.sum(wanted['reset']))} starts in windows are not marked"
+    missed = int(np.sum(wanted["reset"] & ~got["reset"]))
+    words = f"{missed} of {int(np.sum(wanted['reset']))} starts in windows are not marked"
     help = "say reset at every step that starts an episode: what is remembered would go on into the next one"
     out.append(Finding(RESET_MISSING, FINE if same else FAULT, f"replay: {words}", help))
     cut = {id(each): each.truncated and not each.terminated for each in episodes}
@@ -141,8 +142,9 @@ def _seen(got: np.ndarray, wanted: np.ndarray, steps: list[dict[str, np.ndarray]
     if share == 1.0:
         return Finding(LEAKED, FINE, "replay: windows show what was seen at their steps")
     later, real = _at(steps, rows, "seen", 1)
-    if _share(got[real], later[real]) > max(share, 0.5):
-        words = f"replay: {_share(got[real], later[real]):.0%} of the steps of windows show the observation of the next step"
+    ahead = _share(got[real], later[real])
+    if ahead > max(share, 0.5):
+        words = f"replay: {ahead:.0%} of the steps of windows show the observation of the next step"
         return Finding(LEAKED, FAULT, words, "at step t stand o_t, u_t-1 and r_t-1")
     words = f"{1 - share:.0%} of the steps of windows do not show what was seen at them"
     return Finding(REPLAY_DIFFERS, FAULT, words, "windows are steps in a row")

@@ -21,8 +21,8 @@ class Diagnosis(Shown):
     """What ``diagnose`` found of an agent that learns a world model. Likelihoods in nats a step.
 
     ``episodes``: which ones were predicted, in words. ``findings``: every check by its name, with its evidence;
-    ``faults`` and ``doubts`` are the names of those that are not fine. ``log_likelihood``: of each part of the query and
-    of "all", log p(y_t+h | y_1..t, u_1..t+h) at h = 1..H, open loop, so that h = 1 is the one-step prediction;
+    ``faults`` and ``doubts`` are the names of those that are not fine. ``log_likelihood``: of each part of the query
+    and of "all", log p(y_t+h | y_1..t, u_1..t+h) at h = 1..H, open loop, so that h = 1 is the one-step prediction;
     ``shuffled``: of all, with the actions of another start. ``bias`` and ``r_squared`` of predicted rewards at
     h = 1..H. ``sensitivity``: how much less likely what came is with other actions. ``latents``: KL of the posterior
     from the prior, and which are in use; None where it is not known. ``coverage``: see ``Coverage``. ``returns``: of

@@ -1,7 +1,7 @@
 """Returns and bootstraps beside their definition, in a world so small that everything about it is known.
 
-Its state is how many steps were taken. Returns are linear in the rewards r_n and the values V_n of state n, so what each
-of them counts for is found by setting one to 1 and all others to 0, and must be
+Its state is how many steps were taken. Returns are linear in the rewards r_n and the values V_n of state n, so what
+each of them counts for is found by setting one to 1 and all others to 0, and must be
 
     of r_n   γ^(n-1) c_1 ... c_n-1,   n = 1..H        of V_H   γ^H c_1 ... c_H        of any other V_n   0,
 
@@ -150,7 +150,7 @@ def dream_checks(problem: Imagined) -> list[Finding]:
     rewards, values = generator.normal(size=(2, len(GOING)))
     real = jnp.result_type(float)
     here = _setup(problem, jnp.asarray(rewards, real), jnp.asarray(values, real))
-    policy = StatePolicy(lambda seen: jnp.zeros(2), Within([-1.0], [1.0]), lambda carry: carry[None])
+    policy = StatePolicy(lambda seen: jnp.zeros(2), Within((-1.0,), (1.0,)), lambda carry: carry[None])
 
     def looked() -> tuple[Any, ...]:
         dream = dreamt(here, policy, jnp.zeros(1), STEPS, DISCOUNT, None, jax.random.key(0))

@@ -54,8 +54,8 @@ def _found(model: Any, posterior: Any, filter: Filter, variants: Datum, key: PRN
 def inference_checks(model: Any, posterior: Any, filter: Filter, pieces: Datum, key: PRNGKeyArray) -> list[Finding]:
     """Whether starts forget all that was before, and nothing knows what is to come.
 
-    ``pieces`` [3, L, ...]: stretches of different episodes, of whole steps. The first two are put in a row, with a reset
-    between them; the third stands in where something is changed.
+    ``pieces`` [3, L, ...]: stretches of different episodes. The first two are put in a row, with a reset between them;
+    the third stands in where something is changed.
     """
     length = int(jax.tree.leaves(pieces.query)[0].shape[1])
     row = lambda a, b: jax.tree.map(  # noqa: E731
@@ -78,7 +78,7 @@ def inference_checks(model: Any, posterior: Any, filter: Filter, pieces: Datum, 
     ]
     stacked = jax.tree.map(lambda *each: jnp.asarray(np.stack(each)), *variants)
     resets = jnp.asarray(np.broadcast_to(reset, (len(variants), 2 * length)))
-    path, states = _found(model, posterior, filter, Datum(*stacked, reset=resets), key)
+    path, states = _found(model, posterior, filter, Datum(stacked[0], stacked[1], reset=resets), key)
     path, states = jax.tree.map(np.asarray, (path, states))
     everywhere, second, early = np.ones_like(reset), np.arange(2 * length) >= length, ~late
     told = (
