@@ -1,4 +1,4 @@
-"""Faults that a recording shows by itself, each planted in one and named; and a replay that is not what was recorded."""
+"""Faults that a recording shows by itself, each planted in one and named; and replays that are not what was recorded."""
 
 from dataclasses import replace
 from typing import Any
@@ -102,7 +102,7 @@ def test_returns_of_learning_are_none_of_the_skill(recording: Recording, fresh: 
     assert said(recorded.reported(recording, other)) == (NOISE_REPORTED, FINE)
     assert said(recorded.reported(recording, None)) == (NOISE_REPORTED, UNKNOWN)
     assert said(recorded.returns(recording, own)) == (RETURNS_DIFFER, FINE)
-    assert said(recorded.returns(recording, own + [0, 0, 0, 0, 1, 0])) == (RETURNS_DIFFER, FAULT)
+    assert said(recorded.returns(recording, own + np.eye(6)[4])) == (RETURNS_DIFFER, FAULT)
     assert said(recorded.returns(recording, np.append(own, 1.0))) == (RETURNS_DIFFER, FAULT)
 
 
