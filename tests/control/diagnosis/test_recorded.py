@@ -1,4 +1,4 @@
-"""Faults that a recording shows by itself, each planted in one and named; and replays that are not what was recorded."""
+"""Faults that a recording shows by itself, planted and named; and replays that are not what was recorded."""
 
 from dataclasses import replace
 from typing import Any
