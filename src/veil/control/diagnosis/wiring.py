@@ -68,27 +68,20 @@ def inference_checks(model: Any, posterior: Any, filter: Filter, pieces: Datum, 
         lambda a, b: np.where(where.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old
     )
     led_other = jax.tree.map(lambda leaf: np.roll(leaf, 1 + length // 2, 0), evidence)
-    last = jax.tree.map(lambda leaf: leaf[:, -1:], (pieces.query, pieces.evidence))
-    unlike = jax.tree.map(lambda leaf: np.broadcast_to(leaf[2], (2 * length, *leaf.shape[2:])), last)
     variants = [
         (query, evidence),
         (query, other_at(reset, led_other, evidence)),
         (before, led_before),
-        (other_at(late, other_at(late, after, unlike[0]), query), other_at(late, led_after, evidence)),
+        (other_at(late, after, query), other_at(late, led_after, evidence)),
     ]
     stacked = jax.tree.map(lambda *each: jnp.asarray(np.stack(each)), *variants)
     resets = jnp.asarray(np.broadcast_to(reset, (len(variants), 2 * length)))
     path, states = _found(model, posterior, filter, Datum(stacked[0], stacked[1], reset=resets), key)
     path, states = jax.tree.map(np.asarray, (path, states))
     everywhere, second, early = np.ones_like(reset), np.arange(2 * length) >= length, ~late
+    led_there = "no action led to a first step: put zeros there"
     told = (
-        (
-            ACTION_KEPT,
-            1,
-            everywhere,
-            "the action that stands at a start",
-            "no action led to a first step: put zeros there",
-        ),
+        (ACTION_KEPT, 1, everywhere, "the action that stands at a start", led_there),
         (RESET_MISSING, 2, second, "the episode before", "put the state of the start back where reset says so"),
         (LEAKED, 3, early, "what is seen later", "q of step t may see o_1..t and u_1..t-1 only: Now() or Past()"),
     )
