@@ -9,6 +9,7 @@ from veil.cli import (
     agents,
     certifying,
     collecting,
+    diagnosing,
     exporting,
     fitting,
     forecasting,
@@ -39,6 +40,7 @@ app.add_typer(intending.app, name="intent", rich_help_panel=ACT)
 app.command("collect", rich_help_panel=ACT)(collecting.collect)
 app.command("train-agent", rich_help_panel=ACT)(agents.train_agent)
 app.command("play", rich_help_panel=ACT)(agents.play)
+app.command("diagnose", rich_help_panel=ACT)(diagnosing.diagnose)
 app.command("report", rich_help_panel=LOOK)(pages.report)
 app.command("tour", rich_help_panel=LOOK)(pages.tour)
 app.command("export", rich_help_panel=LOOK)(exporting.export)

@@ -15,6 +15,7 @@ from veil.control.continuous.agent import SoftActorCritic
 from veil.control.continuous.objectives import InverseSoftQ, SoftBellman
 from veil.control.continuous.skill import Skill
 from veil.control.continuous.temperatures import FixedTemperature, LearnedTemperature
+from veil.control.diagnosis.diagnosing import diagnose
 from veil.control.imagination.actions import OneOf, Within
 from veil.control.imagination.agent import ImaginedActorCritic
 from veil.control.imagination.gradients import Pathwise, Reinforce
@@ -91,6 +92,7 @@ __all__ = [
     "WentWell",
     "Within",
     "dagger",
+    "diagnose",
     "kinds_apart",
     "play",
     "prepared",
