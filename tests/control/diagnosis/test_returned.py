@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import veil
 from veil.control.diagnosis.findings import CONTINUATION, FAULT, NOT_ADVANCED, TWO_AHEAD, UNDEFINED_RETURNS
 from veil.control.diagnosis.returned import dream_checks, return_checks
 from veil.control.imagination.dreams import Dream
 from veil.control.imagined import Imagined, Predicted, each_of
 from veil.maths.returns import lambda_returns
 
-PROBLEM = Imagined(None, Predicted())
+PROBLEM = Imagined(veil.rssm(2), Predicted())
 
 
 def faults(found: Any) -> set[str]:

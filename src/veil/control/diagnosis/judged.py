@@ -26,8 +26,8 @@ EXPLAINED = 0.3  # of the rewards' variance, one step ahead
 
 def sensitivity(found: Predictions) -> Average:
     """How far log p of what came, mean over the steps ahead, falls with the actions of another start; nats a step."""
-    drop = np.nanmean(found.scores["all"] - found.shuffled, axis=2)
-    each = [float(np.nanmean(row)) for row in drop if np.any(np.isfinite(row))]
+    drop = found.scores["all"] - found.shuffled
+    each = [float(np.mean(row[np.isfinite(row)])) for row in drop if np.any(np.isfinite(row))]
     return average(np.array(each))
 
 
@@ -69,12 +69,13 @@ def _ends(found: Predictions) -> list[Finding]:
     chance = float(np.sqrt(np.sum(one[there] * (1 - one[there])) + 0.25))
     words = f"of {int(there.sum())} steps {came:g} ended an episode, and {expected:.2g} were predicted to"
     out = []
-    if np.nansum(found.ended) > 0 and np.nanmax(found.ending) == 0.0:
+    if np.nansum(found.ended) > 0 and np.nansum(np.abs(found.ending)) == 0.0:
         help = 'let the outcomes say it: Predicted(terminated="terminated"), with that in the query'
         out.append(Finding(CONTINUATION, FAULT, f"outcomes: no step ends an episode, and {words}", help))
     elif np.nansum(found.ended) > 0:
         at, elsewhere = found.ending[found.ended == 1], found.ending[found.ended == 0]
-        words += f"; chance of an end where there was one {np.mean(at):.2g}, elsewhere {np.mean(elsewhere):.2g}"
+        apart = f"{np.mean(at):.2g}, elsewhere {np.mean(elsewhere):.2g}" if elsewhere.size else f"{np.mean(at):.2g}"
+        words += f"; chance of an end where there was one {apart}"
     off = abs(expected - came) > SURE * chance
     help = "dreams go on behind an end, or stop before it: learn longer, or see more of what ends an episode"
     return [*out, Finding(ENDS_OFF, DOUBT if off else FINE, words, help)]
