@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import veil
-from veil.control import Dreaming, Guided, ImaginedActorCritic, OneOf, Shooting, Within
+from veil.control import Dreaming, Guided, ImaginedActorCritic, OneOf, Quadratic, Shooting, Within
 from veil.control.agent.behaviour import Acting, Behaviour
 from veil.control.agent.learning import going, inferred
 from veil.control.agent.model_based import ModelBased, limits
@@ -131,6 +131,14 @@ def test_a_short_plan_with_values_behind_it(tmp_path: Path) -> None:
     assert np.all(np.abs(play([env()], skill, [0], 0)[0].actions["action"]) <= 2)
     with pytest.raises(TypeError, match="planning: expected one by CrossEntropy"):
         Guided(Dreaming(learner), Planning(Shooting(2)))
+
+
+def test_a_locally_linear_model_with_a_quadratic_planner(tmp_path: Path) -> None:
+    """Embed to control: states are vectors, of which plans are made by linear models along the way."""
+    model, posterior = world_model(SHOWS, dynamics=veil.dynamics.LocallyLinear(2), width=4)
+    agent = replace(small(Planning(Quadratic(3, rounds=1))), model=model, posterior=posterior)
+    skill = agent.learn(env, 3, out=tmp_path / "run", seed=0)
+    assert np.all(np.isfinite(play([env()], skill, [0], 0)[0].actions["action"]))
 
 
 class Rightwards(Acting):
