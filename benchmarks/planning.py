@@ -14,10 +14,11 @@ plans 12 steps ahead from a given state, actions within [-1, 1], and every step 
   a picture of it.
 
 ``ours`` is milliseconds of one decision, state in, numbers out. ``quality``: what the plan earns in the model on
-average over 64 futures, ours minus theirs (TorchRL returns one action, and no plan). In the details: floating-point
-operations of the networks, and as what share of those that a product of two matrices of 1024 x 1024 has on the same
-threads they are done. PyTorch has the faster of one thread and all. mbrl-lib asks for packages of 2021: it takes part
-where it was installed by ``pip install --no-deps mbrl==0.2.0``, with hydra-core and termcolor.
+average over 64 futures, ours minus theirs (TorchRL returns one action, and no plan). All candidates of a round of ours
+meet the same noise, each of theirs its own; what mbrl-lib's plans earn with the same for all is in the details. So are
+floating-point operations of the networks, and as what share of those that a product of two matrices of 1024 x 1024 has
+on the same threads they are done. PyTorch has the faster of one thread and all. mbrl-lib asks for packages of 2021: it
+takes part where it was installed by ``pip install --no-deps mbrl==0.2.0``, with hydra-core and termcolor.
 """
 
 import importlib.util
@@ -163,20 +164,20 @@ class Network:
 
         return F.linear(F.elu(F.linear(torch.cat([memory, latent], 1), *self.decoder)), *self.reward)[:, 0]
 
-    def step(self, memory: Any, latent: Any, action: Any) -> tuple[Any, Any, Any]:
-        """A draw of the next step, and its reward."""
+    def step(self, memory: Any, latent: Any, action: Any, shared: bool = False) -> tuple[Any, Any, Any]:
+        """A draw of the next step, and its reward; ``shared``: all meet the same noise."""
         import torch
 
         memory, mean, scale = self.moments(memory, latent, action)
-        latent = mean + scale * torch.randn_like(mean)
+        latent = mean + scale * (torch.randn(1, LATENT) if shared else torch.randn_like(mean))
         return memory, latent, self.earned(memory, latent)
 
-    def returns(self, memory: Any, latent: Any, actions: Any) -> Any:
+    def returns(self, memory: Any, latent: Any, actions: Any, shared: bool = False) -> Any:
         """What sequences [N, H, U] earn from one state."""
         memory, latent = memory.expand(len(actions), -1), latent.expand(len(actions), -1)
         total = 0.0
         for action in actions.unbind(1):
-            memory, latent, reward = self.step(memory, latent, action)
+            memory, latent, reward = self.step(memory, latent, action, shared)
             total = total + reward
         return total
 
@@ -253,8 +254,8 @@ def torchrl_decide(candidates: int, rounds: int) -> Decide:
     return decide
 
 
-def mbrl_decide(kind: str, candidates: int, rounds: int) -> Decide:
-    """mbrl-lib's optimisers of sequences of actions."""
+def mbrl_decide(kind: str, candidates: int, rounds: int, shared: bool = False) -> Decide:
+    """mbrl-lib's optimisers of sequences of actions; ``shared``: all candidates of a round meet the same noise."""
     import torch
     from mbrl.planning.trajectory_opt import CEMOptimizer, ICEMOptimizer
 
@@ -269,7 +270,7 @@ def mbrl_decide(kind: str, candidates: int, rounds: int) -> Decide:
             tool = ICEMOptimizer(rounds, share, candidates, 1.25, 2.0, low, high, 0.3, 0.0, device)
         with torch.inference_mode():
             return tool.optimize(
-                lambda actions: network().returns(memory, latent, actions), torch.zeros(HORIZON, ACTIONS)
+                lambda actions: network().returns(memory, latent, actions, shared), torch.zeros(HORIZON, ACTIONS)
             ).numpy()
 
     return decide
@@ -393,6 +394,8 @@ def deciding(kind: str, candidates: int, rounds: int, options: common.Options) -
         return [earns()(number, each(number)) for number in range(STATES)]
 
     earned = {name: quality(each) for name, each in deciders.items()}
+    if "mbrl" in others:
+        earned["mbrl, one noise for all"] = quality(mbrl_decide(kind, candidates, rounds, True))
     nothing = [earns()(number, np.zeros((HORIZON, ACTIONS), np.float32)) for number in range(STATES)]
     made = {}
     for name in others:
