@@ -91,7 +91,8 @@ def inference_checks(model: Any, posterior: Any, filter: Filter, pieces: Datum, 
             away = _away(found, number, where)
             words = f"{who}: {what} moves states by {away:.2g} of their size"
             out.append(Finding(name, FINE if away < CLOSE else FAULT, words, help))
-    return [*out, _recursion(model, Datum(query, evidence, reset=reset), jax.tree.map(lambda leaf: leaf[0], states))]
+    first = jax.tree.map(jnp.asarray, Datum(query, evidence, reset=reset))
+    return [*out, _recursion(model, first, jax.tree.map(lambda leaf: leaf[0], states))]
 
 
 def _away(found: Any, number: int, where: np.ndarray) -> float:
