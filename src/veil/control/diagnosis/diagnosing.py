@@ -40,12 +40,12 @@ MOST = 200  # episodes that are looked at
 
 
 def diagnose(
-    skill: ImaginingSkill,
+    skill: Any,
     recording: Recording,
     *,
     key: PRNGKeyArray,
     fresh: Recording | None = None,
-    reported: Sequence[float] | None = None,
+    reported: Sequence[float] | np.ndarray | None = None,
     episodes: int = 10,
     horizon: int = 15,
     starts: int = 6,
