@@ -22,8 +22,11 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--kills", type=int, default=10)
 parser.add_argument("--episodes", type=int, default=14)
 parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--json", action="store_true")
+parser.add_argument("--json", action="store_true", help="print one JSON object")
+parser.add_argument("--quick", action="store_true", help="two kills")
+parser.add_argument("--case", choices=["pendulum"], default="pendulum", help="there is one")
 arguments = parser.parse_args()
+kills_wanted = 2 if arguments.quick else arguments.kills
 SMALL = "--random 2 --first 20 --updates 0.5 --latent 2 --memory 8 --width 8 --batch-size 2 --window 10 --repeat 4"
 COMMAND = [sys.executable, "-m", "veil", "train-agent", "Pendulum-v1", "--episodes", str(arguments.episodes)]
 COMMAND += [*SMALL.split(), "--judged", "2", "--quiet"]
@@ -56,7 +59,7 @@ with tempfile.TemporaryDirectory() as folder:
     subprocess.run([*COMMAND, "--out", str(whole)], check=True)
     seconds = time.perf_counter() - begun
     kills: list[int] = []
-    while len(kills) < arguments.kills:
+    while len(kills) < kills_wanted:
         process = subprocess.Popen([*COMMAND, "--out", str(part)])
         try:
             process.wait(draw.uniform(0.3, 1.0) * seconds)

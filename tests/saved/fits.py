@@ -29,6 +29,7 @@ GIVEN = veil.Data(RNG.normal(size=(6, 2)), evidence=RNG.normal(size=(6, 1)))
 OTHER = veil.Units(Scale(np.array([1.0, 2.0]), np.array([3.0, 0.1])))  # of pairs of numbers
 WIDE = veil.Units(Scale(np.arange(3.0), np.array([3.0, 0.1, 1.0])))
 PAIRED = veil.Units(OTHER.query, Scale(np.ones(1), np.full(1, 5.0)))
+LED = veil.Data(RNG.normal(size=(2, 4, 2)), evidence=RNG.normal(size=(2, 4, 1)))  # sequences under actions
 SEQUENCES = veil.data.episodes([RNG.normal(size=(4, 2)), RNG.normal(size=(3, 2))])
 
 
@@ -107,6 +108,7 @@ CASES = {
     "past": deep(q.Sequential(SMALL, q.Past(3))),
     "future": deep(q.Sequential(SMALL, q.Future(3))),
     "both": deep(q.Sequential(SMALL, q.Both(3))),
+    "ensemble": lambda: started(veil.DynamicsEnsemble(2, SMALL), LED, q.Undecided()),
     "messages": deep(q.MessagePassing(), veil.StateSpace(dynamics.LinearDynamics(2), decoder=SMALL)),
     "vae": vae(),
     "table": vae(q.Table()),

@@ -44,7 +44,7 @@ class DynamicsEnsemble(Members, Startable, Guided):
     >>> data = veil.Data(np.cumsum(pushed, 1), pushed)
     >>> result = veil.fit(DynamicsEnsemble(3, MLP((8,))), data, key=jax.random.key(0), steps=20)
     >>> veil.sample(result.model, 2, key=jax.random.key(1), evidence=pushed[:2]).query.shape
-    (2, 11, 1)
+    (2, 2, 11, 1)
     """
 
     members: int = eqx.field(static=True, default=5)

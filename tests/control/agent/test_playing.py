@@ -17,11 +17,11 @@ class Counting(gymnasium.Env):
     """It sees how many steps were taken, earns the action, and ends after ``limit`` of its own steps."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
-    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
     render_mode = "rgb_array"
 
     def __init__(self, limit: int = 7) -> None:
         self.limit, self.taken, self.begun = limit, 0, 0.0
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)  # each has its own random numbers
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
