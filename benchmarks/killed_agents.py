@@ -1,4 +1,4 @@
-"""Kill an agent's run (SIGKILL) again and again, at moments drawn at random, and compare its end with a run left alone.
+"""Kill an agent's run (SIGKILL) again and again, up to a second after a new episode; compare it with one left alone.
 
 Compared are all arrays of the episodes, of the last checkpoint (parameters, the optimiser's own, the behaviour's), and
 of what acts, byte by byte.
@@ -20,7 +20,7 @@ import numpy as np
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--kills", type=int, default=10)
-parser.add_argument("--episodes", type=int, default=14)
+parser.add_argument("--episodes", type=int, default=24)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--json", action="store_true", help="print one JSON object")
 parser.add_argument("--quick", action="store_true", help="two kills")
@@ -52,6 +52,11 @@ def digest(run: Path) -> str:
     return found.hexdigest()
 
 
+def played(run: Path) -> int:
+    """How many episodes a run holds."""
+    return len(list((run / "episodes").glob("*.npz")))
+
+
 draw = random.Random(arguments.seed)
 with tempfile.TemporaryDirectory() as folder:
     whole, part = Path(folder) / "whole", Path(folder) / "part"
@@ -60,15 +65,15 @@ with tempfile.TemporaryDirectory() as folder:
     seconds = time.perf_counter() - begun
     kills: list[int] = []
     while len(kills) < kills_wanted:
-        process = subprocess.Popen([*COMMAND, "--out", str(part)])
-        try:
-            process.wait(draw.uniform(0.3, 1.0) * seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        else:
+        before, process = played(part), subprocess.Popen([*COMMAND, "--out", str(part)])
+        while process.poll() is None and played(part) == before:
+            time.sleep(0.02)
+        time.sleep(draw.uniform(0.0, 1.0))  # amid an episode, learning, or the writing of a checkpoint
+        if process.poll() is not None:
             break  # it was done before
-        kills.append(len(list((part / "episodes").glob("*.npz"))) if (part / "episodes").exists() else 0)
+        process.kill()
+        process.wait()
+        kills.append(played(part))
     subprocess.run([*COMMAND, "--out", str(part)], check=True)
     same = digest(whole) == digest(part)
 told = {"kills": len(kills), "episodes_at_kills": kills, "same_bytes": same, "seconds_alone": seconds}
