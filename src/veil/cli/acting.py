@@ -50,10 +50,7 @@ def act(
     A return is the sum of an episode's rewards; of pusht the greatest, its score. Of tree and slalom the entropy of
     the ways that successful episodes took is told, too: 1 where all are taken equally often.
     """
-    if film is not None and film.suffix not in (*FILMS, *PICTURES):
-        raise Refusal(f"--film: expected a file that ends in {', '.join((*FILMS, *PICTURES))}; got {film.name!r}")
-    if film is not None and not film.parent.is_dir():
-        raise Refusal(f"--film: the folder {film.parent} does not exist; create it first")
+    check_picture("--film", film, (*FILMS, *PICTURES))
     if ensemble and execute is not None:
         raise Refusal("--execute: an ensemble chooses a chunk at every step; leave one of the two out")
     if choose is not None:
@@ -121,6 +118,15 @@ def _check_run(opened: Any, fit: Any, execute: int | None, ensemble: bool) -> No
         raise Refusal(f"{option}: this policy chooses one action after the other; learn one with --chunk")
     if horizon is not None and execute is not None and execute > horizon:
         raise Refusal(f"--execute: a chunk of this policy has {horizon} actions; got {execute}")
+
+
+def check_picture(option: str, place: Path | None, endings: tuple[str, ...]) -> None:
+    """Refuse a file with another ending, or in a folder that is not there."""
+    if place is not None and place.suffix not in endings:
+        words = ", ".join(endings) if len(endings) > 2 else " or ".join(endings)
+        raise Refusal(f"{option}: expected a file that ends in {words}; got {place.name!r}")
+    if place is not None and not place.parent.is_dir():
+        raise Refusal(f"{option}: the folder {place.parent} does not exist; create it first")
 
 
 def write_picture(place: Path, found: Any) -> None:

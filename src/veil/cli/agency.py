@@ -12,13 +12,13 @@ FORMAT, VERSION = "veil agent", 1
 LEVELS = {8: (16,), 16: (16, 32), 32: (16, 32, 64), 64: (16, 32, 64, 128)}  # of frames of this side
 
 
-def world_of(asked: dict[str, Any], render: bool = False) -> Any:
+def world_of(asked: dict[str, Any]) -> Any:
     """The environment that was asked for. Raises Refusal for one that is not there, or cannot be."""
     from veil.control import prepared
 
     frames, grey, repeat = asked["frames"], asked["grey"], asked["repeat"]
     try:
-        return prepared(asked["env"], frames=frames, grey=grey, repeat=repeat, render=render)
+        return prepared(asked["env"], frames=frames, grey=grey, repeat=repeat)
     except ValueError as error:
         raise Refusal(f"ENV: {str(error).removeprefix('env: ')}") from error
 

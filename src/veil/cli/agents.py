@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from veil.cli import agency, options
-from veil.cli.acting import FILMS, PICTURES, write_picture
+from veil.cli.acting import FILMS, PICTURES, check_picture, write_picture
 from veil.cli.imitation import said
 from veil.cli.program import Refusal
 
@@ -124,10 +124,7 @@ def play(
 
     For example:  veil play runs/pendulum --episodes 100 --json
     """
-    if film is not None and film.suffix not in (*FILMS, *PICTURES):
-        raise Refusal(f"--film: expected a file that ends in {', '.join((*FILMS, *PICTURES))}; got {film.name!r}")
-    if film is not None and not film.parent.is_dir():
-        raise Refusal(f"--film: the folder {film.parent} does not exist; create it first")
+    check_picture("--film", film, (*FILMS, *PICTURES))
     from dataclasses import replace
 
     from veil.control.trials import trials

@@ -1,6 +1,7 @@
 """``veil certify``: whether a policy is multimodal where the demonstrations are."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,23 +71,24 @@ def certify(
     if as_json:
         typer.echo(json.dumps({"run": str(run), **result.as_dict()}, allow_nan=False))
         return
-    _print(result)
+    print_result(f"{result.policy} on {result.data}", result, result.verdicts)
     if out is not None and not quiet:
         typer.echo(f"written to {out}")
 
 
-def _print(result: Any) -> None:
+def print_result(title: str, result: Any, sentences: Sequence[Any]) -> None:
+    """The numbers of a result as a table, then what is said of them, and its notes."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{result.policy} on {result.data}", box=None, show_header=False, title_justify="left")
+    table = Table(title=title, box=None, show_header=False, title_justify="left")
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
     for row in result.table():
         table.add_row(*row)
     Console().print(table)
-    for verdict in result.verdicts:
-        typer.echo(str(verdict))
+    for each in sentences:
+        typer.echo(str(each))
     for note in result.notes:
         typer.echo(f"note: {note}")

@@ -3,12 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from veil.cli import agency, options
-from veil.cli.acting import FILMS, PICTURES
+from veil.cli.acting import FILMS, PICTURES, check_picture
+from veil.cli.certifying import print_result
 from veil.cli.program import Refusal
 from veil.cli.waiting import waiting
 
@@ -41,11 +42,8 @@ def diagnose(
 
     It ends with 0 whatever it finds: with --json, "faults" and "doubts" are names, "findings" have the evidence.
     """
-    for option, place, endings in (("--film", film, FILMS), ("--out", out, PICTURES)):
-        if place is not None and place.suffix not in endings:
-            raise Refusal(f"{option}: expected a file that ends in {' or '.join(endings)}; got {place.name!r}")
-        if place is not None and not place.parent.is_dir():
-            raise Refusal(f"{option}: the folder {place.parent} does not exist; create it first")
+    check_picture("--film", film, FILMS)
+    check_picture("--out", out, PICTURES)
     asked, skill = agency.opened(run)
     if film is not None and asked["frames"] is None:
         raise Refusal("--film: this agent sees no frames; train one with --frames 32")
@@ -92,7 +90,8 @@ def diagnose(
     if as_json:
         typer.echo(json.dumps({"run": str(run), **found.as_dict()}, allow_nan=False))
         return
-    _print(found)
+    print_result(f"{found.name}: {found.episodes}", found, found.findings)
+    typer.echo(f"faults: {', '.join(found.faults) or 'none'}; doubts: {', '.join(found.doubts) or 'none'}")
     for place in (film, out):
         if place is not None and not quiet:
             typer.echo(f"written to {place}")
@@ -101,21 +100,3 @@ def diagnose(
 def _apart(seed: int, learned: int) -> int:
     """A seed whose episodes are not those that were learned from."""
     return seed + learned + 1_000_003
-
-
-def _print(result: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{result.name}: {result.episodes}", box=None, show_header=False, title_justify="left")
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column()
-    for row in result.table():
-        table.add_row(*row)
-    Console().print(table)
-    for finding in result.findings:
-        typer.echo(str(finding))
-    for note in result.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"faults: {', '.join(result.faults) or 'none'}; doubts: {', '.join(result.doubts) or 'none'}")

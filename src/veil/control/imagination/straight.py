@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
+from veil.control.around import Around
 from veil.control.imagination.actions import through
 from veil.distributions import Codes, Distribution
 from veil.model import Stepwise
 from veil.model.abilities import name_of
-from veil.model.stepwise import Marginal
 
 
-class Differentiable(Stepwise):
+class Differentiable(Around):
     """The same ``model``, the gradient of whose draws is of E[f(z)]: exact where they are reparameterised, else biased.
 
     Of codes a draw has the gradient of its probabilities (Bengio et al. 2013, section 4; Hafner et al. 2021,
@@ -25,16 +25,6 @@ class Differentiable(Stepwise):
     """
 
     model: Stepwise
-
-    @property
-    def remembers(self) -> bool:
-        return self.model.remembers
-
-    def carry(self, evidence: Any) -> Any:
-        return self.model.carry(evidence)
-
-    def advance(self, carry: Any, latent: Any, query: Any, evidence: Any, observed: Any) -> Any:
-        return self.model.advance(carry, latent, query, evidence, observed)
 
     def step_prior(self, carry: Any, evidence: Any) -> Distribution:
         found = self.model.step_prior(carry, evidence)
@@ -52,9 +42,6 @@ class Differentiable(Stepwise):
 
     def likelihood_after(self, carry: Any, latent: Any, evidence: Any, after: Any) -> Distribution:
         return self.model.likelihood_after(carry, latent, evidence, after)
-
-    def latent_of(self, carry: Any) -> Marginal:
-        return self.model.latent_of(carry)
 
 
 class StraightCodes(Distribution):

@@ -5,9 +5,9 @@ from typing import Any
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
+from veil.control.around import Around
 from veil.distributions import Distribution, Moments
 from veil.model import Stepwise
-from veil.model.stepwise import Marginal
 
 
 class Expected(Distribution, Moments):
@@ -30,20 +30,10 @@ class Expected(Distribution, Moments):
         return distributions.moments(self.of)[1]
 
 
-class Still(Stepwise):
+class Still(Around):
     """z_t = E[z_t | past, x_t], with the states of ``model``; so is a query that it remembers."""
 
     model: Stepwise
-
-    @property
-    def remembers(self) -> bool:
-        return self.model.remembers
-
-    def carry(self, evidence: Any) -> Any:
-        return self.model.carry(evidence)
-
-    def advance(self, carry: Any, latent: Any, query: Any, evidence: Any, observed: Any) -> Any:
-        return self.model.advance(carry, latent, query, evidence, observed)
 
     def step_prior(self, carry: Any, evidence: Any) -> Expected:
         return Expected(self.model.step_prior(carry, evidence))
@@ -55,6 +45,3 @@ class Still(Stepwise):
     def likelihood_after(self, carry: Any, latent: Array, evidence: Any, after: Any) -> Distribution:
         found = self.model.likelihood_after(carry, latent, evidence, after)
         return Expected(found) if self.remembers else found
-
-    def latent_of(self, carry: Any) -> Marginal:
-        return self.model.latent_of(carry)
