@@ -36,7 +36,7 @@ def environment() -> Any:
 
 
 def agent(quick: bool) -> ModelBased:
-    """That of ``recipes/pendulum_agent.py``, for some minutes only; smaller ones need longer to get anywhere."""
+    """That of ``recipes/picture_agent.py``, for some minutes only; smaller ones need longer to get anywhere."""
     shows = {"frame": (32, 32, 1)}
     latent, memory, levels, width = (2, 8, (4, 4, 8), 8) if quick else (16, 128, (16, 32, 64), 128)
     model, posterior = world_model(shows, latent=latent, memory=memory, levels=levels, width=width)
@@ -129,7 +129,7 @@ def run(quick: bool, say: Say) -> Findings:
             "futures that begin where it was, a policy and its values are learned; the policy plays on. It is told "
             "neither angle nor speed: what a picture does not show, the speed, is in the memory.",
             "A dozen episodes are some minutes of pictures, and it has just got the knack. "
-            "<code>recipes/pendulum_agent.py</code> goes on, <code>veil train-agent</code> takes any environment, and "
+            "<code>recipes/picture_agent.py</code> goes on, <code>veil train-agent</code> takes any environment, and "
             "<code>veil diagnose</code> looks for faults.",
         ],
     )
