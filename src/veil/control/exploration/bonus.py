@@ -29,7 +29,7 @@ def arrived(step: Transition) -> Any:
 
 def left(step: Transition) -> Any:
     """(o, u), where the step began and what was done there."""
-    return {"observation": step.observation, "action": step.action}
+    return step.observation, step.action
 
 
 class Bonus(eqx.Module):
@@ -58,9 +58,19 @@ class Bonus(eqx.Module):
         """The state after learning from the steps of a batch [B, ...], each once."""
 
 
+class Remembered(eqx.Module):
+    """The state of a bonus that remembers the episode: what was ``learned`` of all, and the ``memory`` of this one.
+
+    Environments side by side have one ``learned`` and a memory each: leaves of ``memory`` with an axis before.
+    """
+
+    learned: Any
+    memory: Any
+
+
 class Episodic(Bonus):
-    """One that remembers the episode: what the state holds of it is forgotten where another begins."""
+    """One whose state is ``Remembered``: its ``memory`` is of the episode, and begins anew with another."""
 
     @abstractmethod
-    def begin(self, state: Any, observation: Any) -> Any:
+    def begin(self, state: Remembered, observation: Any) -> Remembered:
         """The state where an episode begins with this observation."""

@@ -30,9 +30,12 @@ class Counter(eqx.Module):
 
 
 class Tally(Counter):
-    """Exact counts of whole numbers, x [len(sizes)] (or one number) with x_i from 0 below ``sizes[i]``.
+    """Exact counts of whole numbers: x is one, a vector or a tree of them, x_i from 0 below ``sizes[i]``.
 
-    Raises ValueError for no sizes; numbers beyond a size are counted with none.
+    Numbers beyond their sizes are not counted, N = 0.
+
+    Raises:
+        ValueError: sizes that are none, or not as many as x has numbers.
 
     >>> tally = Tally((3,))
     >>> state = tally.update(tally.init(jnp.array(0), jax.random.key(0)), jnp.array([1, 1, 2]))

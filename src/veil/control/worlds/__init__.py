@@ -1,7 +1,8 @@
 """Small simulated worlds, written in JAX; those for imitation are known to Gymnasium by name once this is imported.
 
 ``gymnasium.make("veil.control.worlds:veil/Tree-v0")`` imports it; "veil/Slalom-v0", "veil/PushT-v0",
-"veil/CartPoleSwingUp-v0", "veil/CartPoleSwingUpSparse-v0", "veil/CartPoleBalance-v0", "veil/CartPolePETS-v0" likewise.
+"veil/DeepSea-v0", "veil/CartPoleSwingUp-v0", "veil/CartPoleSwingUpSparse-v0", "veil/CartPoleBalance-v0" and
+"veil/CartPolePETS-v0" likewise.
 """
 
 from contextlib import suppress
@@ -52,9 +53,10 @@ def _register() -> None:
     import gymnasium
 
     for name, place, limit in (
-        ("Tree", "environment:tree", None),  # these two end by themselves
+        ("Tree", "environment:tree", None),  # these end by themselves, DeepSea, too
         ("Slalom", "environment:slalom", None),
         ("PushT", "pusht:pusht", 300),
+        ("DeepSea", "walked:deep_sea", None),
     ):
         if f"veil/{name}-v0" not in gymnasium.registry:
             gymnasium.register(f"veil/{name}-v0", f"veil.control.worlds.{place}", max_episode_steps=limit)

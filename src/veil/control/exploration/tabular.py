@@ -1,0 +1,123 @@
+"""Q-learning in tables, with what is new added to what is earned."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil.control.exploration.bonus import Bonus, Transition
+from veil.control.worlds.walks import Land, Walk
+from veil.model.checks import whole
+
+
+class QTable(eqx.Module):
+    """What is carried from episode to episode: Q(s, a), the mean reward, how often, and the bonus' own."""
+
+    values: Float[Array, "S A"]
+    rewards: Float[Array, "S A"]
+    counts: Float[Array, "S A"]
+    bonus: Any
+
+
+class QLearning(eqx.Module):
+    """Q-learning in tables, an episode at a time, its last step first; who is told what is new looks for it.
+
+        Q(s, a) += ρ (r̄(s, a) + ``weight`` bonus(s, a, s') + γ max Q(s', ·) - Q(s, a)),    ρ = (H + 1) / (H + n)
+
+    for the n-th visit of (s, a), H the problem's horizon (Jin et al. 2018, "Is Q-learning provably efficient?"), r̄ the
+    mean of the n rewards. The bonus is of the time before the episode, and learns of it afterwards. Q begins at
+    ``optimism``, which should be about the best return that there may be: what was never tried is then taken for that
+    good. With both this is the reference's algorithm, its bonus c √(H³ ι / n) with a constant of our own. It does what
+    looks best, ties by chance, but for a share ``random`` of all actions. Observations and actions are whole numbers.
+
+    Raises:
+        ValueError: numbers out of range, a problem without a horizon (in ``play`` give ``most``).
+
+    >>> from veil.control.exploration.bonus import left
+    >>> from veil.control.exploration.counts import Counted, Tally
+    >>> from veil.control.worlds.deep_sea import DeepSea
+    >>> sea = DeepSea(8)
+    >>> learner = QLearning(Counted(Tally((65, 2)), about=left, offset=1.0), optimism=1.0)
+    >>> state = learner.start(sea.land, jax.random.key(0))
+    >>> state, walks = learner.play(state, sea.land, 100, jax.random.key(1))
+    >>> bool(jnp.max(jnp.sum(walks.reward, 1)) > 0.98)
+    True
+    """
+
+    bonus: Bonus | None = None
+    weight: float = eqx.field(static=True, default=0.1)
+    optimism: float = eqx.field(static=True, default=0.0)
+    random: float = eqx.field(static=True, default=0.0)
+
+    def __check_init__(self) -> None:
+        if self.bonus is not None and not isinstance(self.bonus, Bonus):
+            raise TypeError(
+                f"bonus: expected one, such as Counted(Tally((states, actions)), about=left), or None; "
+                f"got {self.bonus!r}"
+            )
+        if not self.weight >= 0:
+            raise ValueError(f"weight: expected a number from 0; got {self.weight!r}")
+        if not 0 <= self.random <= 1:
+            raise ValueError(f"random: expected a share from 0 to 1; got {self.random!r}")
+
+    def start(self, land: Land, key: PRNGKeyArray) -> QTable:
+        """Before the first episode."""
+        problem, nothing = land.problem, jnp.zeros((), jnp.int32)
+        shape = problem.states, problem.actions
+        begun = None if self.bonus is None else self.bonus.init(Transition(nothing, nothing, nothing), key)
+        values = jnp.where(problem.ends[:, None], problem.final[:, None], jnp.full(shape, self.optimism))
+        return QTable(values, jnp.zeros(shape), jnp.zeros(shape), begun)
+
+    def act(self, state: QTable, place: Any, key: PRNGKeyArray) -> Any:
+        """What looks best, ties by chance, or anything."""
+        key_best, key_any, key_which = jax.random.split(key, 3)
+        values = state.values[place]
+        best = jax.random.categorical(key_best, jnp.where(values == jnp.max(values), 0.0, -jnp.inf))
+        other = jax.random.randint(key_any, (), 0, values.size)
+        return jnp.where(jax.random.uniform(key_which) < self.random, other, best)
+
+    def learn(self, state: QTable, walk: Walk, discount: Float[Array, ""], horizon: int) -> QTable:
+        """The tables after an episode [T]."""
+        extra = jnp.zeros_like(walk.reward)
+        if self.bonus is not None:
+            extra = jax.vmap(lambda o, a, f: self.bonus(state.bonus, o, a, f)[0])(
+                walk.state, walk.action, walk.following
+            )
+
+        def one(tables: Any, now: Any) -> tuple[Any, None]:
+            values, rewards, counts = tables
+            step, extra = now
+            at = step.state, step.action
+            count, there = counts[at] + 1.0, step.there.astype(values.dtype)
+            rewards = rewards.at[at].add(there * (step.reward - rewards[at]) / count)
+            ahead = discount * jnp.max(values[step.following])
+            wanted = rewards[at] + self.weight * extra + ahead
+            change = (horizon + 1.0) / (horizon + count) * (wanted - values[at])
+            return (values.at[at].add(there * change), rewards, counts.at[at].add(there)), None
+
+        tables = state.values, state.rewards, state.counts
+        values, rewards, counts = jax.lax.scan(one, tables, (walk, extra), reverse=True)[0]
+        told = state.bonus
+        if self.bonus is not None:
+            told = self.bonus.update(state.bonus, Transition(walk.state, walk.action, walk.following))
+        return QTable(values, rewards, counts, told)
+
+    def play(
+        self, state: QTable, land: Land, episodes: int, key: PRNGKeyArray, most: int | None = None
+    ) -> tuple[QTable, Walk]:
+        """So many episodes, learning from each: the tables then, and the walks [E, T]."""
+        whole("episodes", episodes)
+        if land.problem.horizon is None and most is None:
+            raise ValueError("most: this problem has no horizon; say how many steps an episode has at most")
+        return _played(self, state, land, jax.random.split(key, episodes), most or land.problem.horizon)
+
+
+@eqx.filter_jit
+def _played(learner: QLearning, state: QTable, land: Land, keys: PRNGKeyArray, most: int) -> tuple[QTable, Walk]:
+    def episode(state: QTable, key: PRNGKeyArray) -> tuple[QTable, Walk]:
+        walk = land.walk(lambda place, key: learner.act(state, place, key), key, most)
+        return learner.learn(state, walk, land.problem.discount, most), walk
+
+    return jax.lax.scan(episode, state, keys)
