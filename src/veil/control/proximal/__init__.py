@@ -1,0 +1,1 @@
+"""Proximal policy optimisation: the agent that everybody knows, with a second value for what is new."""
