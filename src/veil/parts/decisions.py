@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from veil.maths import soft
 from veil.model.scales import Untrained
@@ -30,7 +30,7 @@ class Transitions(eqx.Module):
         """The probability of every outcome."""
 
     @abstractmethod
-    def outcomes(self, values: Float[Array, " S"]) -> Float[Array, "#S #A N"]:
+    def outcomes(self, values: Num[Array, " S"]) -> Num[Array, "#S #A N"]:
         """A number of the next state, of every outcome; broadcasts to [S, A, N]."""
 
     @abstractmethod
@@ -77,7 +77,7 @@ class DenseTransitions(Transitions):
     def chances(self) -> Float[Array, "S A S"]:
         return self.probabilities
 
-    def outcomes(self, values: Float[Array, " S"]) -> Float[Array, "1 1 S"]:
+    def outcomes(self, values: Num[Array, " S"]) -> Num[Array, "1 1 S"]:
         return values[None, None, :]
 
     def expected(self, values: Float[Array, " S"]) -> Float[Array, "S A"]:
@@ -136,7 +136,7 @@ class SparseTransitions(Transitions):
     def chances(self) -> Float[Array, "S A N"]:
         return self.probabilities
 
-    def outcomes(self, values: Float[Array, " S"]) -> Float[Array, "S A N"]:
+    def outcomes(self, values: Num[Array, " S"]) -> Num[Array, "S A N"]:
         return values[self.next]
 
     def expected(self, values: Float[Array, " S"]) -> Float[Array, "S A"]:

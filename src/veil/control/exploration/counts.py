@@ -82,7 +82,7 @@ class Counted(Bonus):
     0.5
     """
 
-    counter: Counter
+    counter: Any
     about: About = eqx.field(static=True, default=arrived)
     offset: float = eqx.field(static=True, default=0.01)
     power: float = eqx.field(static=True, default=0.5)

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from veil.control.exploration.bonus import Bonus, Transition
 from veil.control.worlds.walks import Land, Walk
@@ -46,7 +46,7 @@ class QLearning(eqx.Module):
     True
     """
 
-    bonus: Bonus | None = None
+    bonus: Any = None
     weight: float = eqx.field(static=True, default=0.1)
     optimism: float = eqx.field(static=True, default=0.0)
     random: float = eqx.field(static=True, default=0.0)
@@ -115,7 +115,7 @@ class QLearning(eqx.Module):
 
 
 @eqx.filter_jit
-def _played(learner: QLearning, state: QTable, land: Land, keys: PRNGKeyArray, most: int) -> tuple[QTable, Walk]:
+def _played(learner: QLearning, state: QTable, land: Land, keys: Key[Array, " E"], most: int) -> tuple[QTable, Walk]:
     def episode(state: QTable, key: PRNGKeyArray) -> tuple[QTable, Walk]:
         walk = land.walk(lambda place, key: learner.act(state, place, key), key, most)
         return learner.learn(state, walk, land.problem.discount, most), walk

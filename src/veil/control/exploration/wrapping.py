@@ -20,7 +20,7 @@ Weight = float | Callable[[int], Any]
 
 def curious(
     env: Any,
-    bonus: Bonus,
+    bonus: Any,
     key: PRNGKeyArray,
     *,
     weight: Weight = 1.0,

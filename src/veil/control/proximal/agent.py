@@ -13,6 +13,7 @@ from veil.control.imagination.networks import Net
 from veil.maths.returns import lambda_returns
 from veil.model.checks import whole
 from veil.parts.nets import MLP
+from veil.saved.registry import register
 
 REACH = 10.0  # deviations from the mean that are seen
 
@@ -36,6 +37,7 @@ class Rollout(eqx.Module):
     last: Float[Array, "N O"]
 
 
+@register(name="veil.control.Moments")
 class Moments(eqx.Module):
     """Count, mean and sum of squared deviations of all observations so far, [O]."""
 
@@ -43,7 +45,7 @@ class Moments(eqx.Module):
     mean: Float[Array, " O"]
     squares: Float[Array, " O"]
 
-    def standard(self, seen: Float[Array, "... O"]) -> Float[Array, "... O"]:
+    def standard(self, seen: Float[Array, " O"]) -> Float[Array, " O"]:
         """(o - mean) / deviation, cut at ±10; as it is before anything was seen."""
         spread = jnp.sqrt(self.squares / jnp.maximum(self.count, 1.0))
         known = spread > 1e-6 * (1.0 + jnp.abs(self.mean))
@@ -53,7 +55,7 @@ class Moments(eqx.Module):
         """With some more. Chan et al. 1983, "Algorithms for computing the sample variance", eq. 2.1."""
         more, mean = len(seen), jnp.mean(seen, 0)
         count, away = self.count + more, mean - self.mean
-        squares = self.squares + jnp.sum((seen - mean) ** 2, 0) + away**2 * self.count * more / count
+        squares = self.squares + jnp.sum((seen - mean[None]) ** 2, 0) + away**2 * self.count * more / count
         return Moments(count, self.mean + away * more / count, squares)
 
 
@@ -154,7 +156,7 @@ class ProximalPolicy(eqx.Module):
         """The state after learning from what was played with it, and what may be looked at. Pure."""
         returns, advantage = self.judged(state, played)
         flat = lambda leaf: leaf.reshape(-1, *leaf.shape[2:])  # noqa: E731
-        seen = flat(state.moments.standard(played.observation))
+        seen = jax.vmap(state.moments.standard)(flat(played.observation))
         rows = Rows(seen, *map(flat, (played.action, played.log_prob, returns, advantage)))
         total, size = len(seen), len(seen) // self.minibatches
         if not size:

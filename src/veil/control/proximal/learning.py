@@ -16,7 +16,8 @@ from veil.control.exploration.bonus import Bonus
 from veil.control.exploration.scales import ReturnScale, Scaling
 from veil.control.exploration.wrapping import curious
 from veil.control.imagination.actions import Actions, OneOf, Within
-from veil.control.proximal.agent import ProximalPolicy, ProximalState, Rollout
+from veil.control.imagination.networks import Net
+from veil.control.proximal.agent import Moments, ProximalPolicy, ProximalState, Rollout
 from veil.data.core.packages import needed
 from veil.host.progress import Progress
 from veil.model.checks import random_key, whole
@@ -29,8 +30,9 @@ SHOWN = 20  # episodes whose mean return is shown
 class ProximalActor(Actor):
     """What was learned: it draws from π, or with ``settled`` does what is central. Choices are numbers from 0."""
 
-    agent: ProximalPolicy
-    state: ProximalState
+    net: Net
+    actions: Actions
+    moments: Moments
     settled: bool = eqx.field(static=True, default=False)
 
     def init(self, key: PRNGKeyArray) -> tuple[()]:
@@ -38,10 +40,10 @@ class ProximalActor(Actor):
 
     def act(self, memory: tuple[()], observation: Any, key: PRNGKeyArray) -> tuple[Any, tuple[()]]:
         refuse_nan(observation)
-        decision, _ = self.agent.seen(self.state, vector(observation))
+        decision = self.actions.decision(self.net(self.moments.standard(vector(observation))))
         action = decision.central() if self.settled else decision.sample(key)
         action = or_nan(action, observation)
-        return (action if self.agent.actions.continuous else jnp.argmax(action)), ()
+        return (action if self.actions.continuous else jnp.argmax(action)), ()
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _learned(
             for tell in (bar.update, watch):
                 if tell is not None:
                     tell((turn + 1) * length * len(earned), turns * length * len(earned), words)
-    actor = ProximalActor(agent, state)
+    actor = ProximalActor(state.actor, agent.actions, state.moments)
     kept = None if bonus is None else worlds.bonus_state
     return Proximal(actor, np.asarray(returns), np.asarray(ends, np.int64), np.asarray(new), kept)
 
