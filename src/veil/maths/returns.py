@@ -17,8 +17,8 @@ def lambda_returns(
 ) -> Float[Array, " H"]:
     """R_h = r_h + γ c_h ((1 - λ) V_h+1 + λ R_h+1), R_H = V_H: means of guesses after one step, two steps, and so on.
 
-    ``following``: V_1..V_H; ``mixing`` λ: at 0 a step and a guess, at 1 all rewards and a guess at the very end; one, or
-    one for each step, 0 where R_h+1 is another path's. Sutton & Barto 2018, eq. 12.2; Hafner et al. 2021, eq. 4.
+    ``following``: V_1..V_H; ``mixing`` λ: at 0 a step and a guess, at 1 all rewards and a guess at the very end; one,
+    or one for each step, 0 where R_h+1 is another path's. Sutton & Barto 2018, eq. 12.2; Hafner et al. 2021, eq. 4.
 
     >>> lambda_returns(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0]), jnp.array([5.0, 7.0]), 0.5, 1.0).tolist()
     [2.0, 2.0]
