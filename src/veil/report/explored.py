@@ -18,6 +18,8 @@ def visits(panel: Any, picture: Any, counts: np.ndarray, title: str = "") -> Non
     shown = np.where(counts > 0, np.log10(np.maximum(counts, 1)), np.nan)
     image = panel.imshow(shown, cmap="viridis", vmin=0, vmax=4, origin="upper")
     style.label(panel, x=("column", "number"), y=("row", "number"), title=title)
+    panel.grid(False)
+    style.whole(panel)
     style.colour_scale(picture, panel, image, ("visits", "powers of ten"))
 
 
