@@ -1,0 +1,74 @@
+"""Densities that are any model at all, learning by gradient steps: what a trainer raises, of one x at a time."""
+
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from veil.control.exploration.densities import Density
+from veil.learning.trainer import Trainer, TrainerState
+from veil.model import Datum
+from veil.objective import Objective
+from veil.objective.base import whole
+
+SCORING = 2**32 - 1  # the number of a step that no training reaches: scores draw other noise than steps
+
+
+class Trained(Density):
+    """log ρ(x) by any model that a ``veil.Trainer`` trains: a VAE, a flow, an autoregressive network.
+
+    It is what ``objective`` (the trainer's if None, without its schedules) says of x in the user's units: log p(x) of a
+    tractable model (``Marginal``), else a lower bound (ELBO, tighter by ``ImportanceWeighted``); see ``PseudoCounts``
+    for what a bound's gain is. It always draws the same noise, so that log ρ and log ρ' differ by what was learned, and
+    not by luck. ``update`` takes a gradient step for every row of a batch, one after the other: a batch of B
+    costs B steps.
+
+    ``start``: where it begins, ``trainer.start(data, key)`` or the state of a trainer that went further; ``init`` gives
+    it a new key. Raises TypeError for what is no trainer or state, ValueError for an objective that is not in nats.
+
+    >>> import jax.numpy as jnp, veil
+    >>> data = veil.data.load("faithful")
+    >>> trainer = veil.Trainer(veil.VAE(latent=1, decoder=veil.MLP((8,))))
+    >>> density = Trained(trainer, trainer.start(data, jax.random.key(0)), veil.ImportanceWeighted(10))
+    >>> state = density.init(jnp.zeros(2), jax.random.key(1))
+    >>> density.log_prob(density.update(state, jnp.zeros((3, 2))), jnp.zeros(2)).shape
+    ()
+    """
+
+    trainer: Trainer = eqx.field(static=True)
+    start: TrainerState
+    objective: Objective | None = None
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.trainer, Trainer):
+            raise TypeError(f"trainer: expected a veil.Trainer; got {self.trainer!r}")
+        if not isinstance(self.start, TrainerState):
+            raise TypeError(f"start: expected trainer.start(data, key); got {self.start!r}")
+        objective = self.trainer.objective if self.objective is None else self.objective
+        if objective.unit is not None:
+            raise ValueError(
+                f"objective: {type(objective).__name__} is in {objective.unit}, no log-density: give what scores x, "
+                "such as veil.Marginal(), veil.ELBO() or veil.ImportanceWeighted()"
+            )
+
+    def init(self, example: Any, key: PRNGKeyArray) -> TrainerState:
+        return replace(self.start, key=key)
+
+    def log_prob(self, state: TrainerState, x: Any) -> Float[Array, ""]:
+        learned, units, datum = state.learned, self.trainer.units, Datum(x)
+        objective = whole(learned.objective) if self.objective is None else self.objective
+        key = jax.random.fold_in(state.key, SCORING)
+        value = objective(learned.model, learned.posterior, units.standard(datum), key).value
+        return value + units.log_jacobian(datum)
+
+    def update(self, state: TrainerState, batch: Any) -> TrainerState:
+        arrays, rest = eqx.partition(state, eqx.is_array)
+
+        def step(arrays: Any, x: Any) -> tuple[Any, None]:
+            row = Datum(jax.tree.map(lambda leaf: leaf[None], x))
+            after, _ = self.trainer.step(eqx.combine(arrays, rest), row)
+            return eqx.filter(after, eqx.is_array), None
+
+        return eqx.combine(jax.lax.scan(step, arrays, batch)[0], rest)
