@@ -19,7 +19,7 @@ KEY = jax.random.key(0)
 
 @pytest.mark.usefixtures("x64")
 def test_a_table_has_pseudo_counts_of_counts_plus_alpha_in_a_total_of_all_plus_alpha_times_values():
-    seen = np.random.default_rng(0).integers((2, 3), size=(40, 2)) * np.arange(40)[:, None] % (2, 3)
+    seen = np.random.default_rng(0).integers((2, 3), size=(40, 2))
     counter, tally = PseudoCounts(DirichletCategorical((2, 3), alpha=0.3)), Tally((2, 3))
 
     @jax.jit
@@ -30,7 +30,7 @@ def test_a_table_has_pseudo_counts_of_counts_plus_alpha_in_a_total_of_all_plus_a
         return [jax.vmap(lambda x, c=c, s=s: c.count(s, x))(places) for c, s in ((counter, state), (tally, exact))], rho
 
     (pseudo, counts), rho = both(seen, np.argwhere(np.ones((2, 3))))
-    assert set(np.asarray(counts)) != {0.0}
+    assert np.ptp(counts) > 0
     np.testing.assert_allclose(pseudo, counts + 0.3, rtol=1e-12)
     np.testing.assert_allclose(pseudo / rho, 40 + 0.3 * 6, rtol=1e-12)
     np.testing.assert_allclose(np.sum(rho), 1.0, rtol=1e-12)
@@ -38,10 +38,13 @@ def test_a_table_has_pseudo_counts_of_counts_plus_alpha_in_a_total_of_all_plus_a
 
 def test_what_is_beyond_a_size_has_no_probability_and_teaches_nothing():
     density = DirichletCategorical((3,))
-    state = density.update(density.init(jnp.array(0), KEY), jnp.array([1, 3, -1]))
-    assert float(state.total) == 1
-    assert float(density.log_prob(state, jnp.array(3))) == -np.inf
-    assert gained(density, state, jnp.array(-1))[1] == 0
+
+    @jax.jit
+    def asked(seen):
+        state = density.update(density.init(seen[0], KEY), seen)
+        return state.total, density.log_prob(state, seen[1]), gained(density, state, seen[2])[1]
+
+    assert [float(number) for number in asked(jnp.array([1, 3, -1]))] == [1, -np.inf, 0]
 
 
 class Known(Incremental):
@@ -188,7 +191,6 @@ def test_a_factored_density_is_the_product_of_tables_of_its_entries():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: PseudoCounts(Tally((3,))), "density: expected one"),
         (lambda: PseudoCounts(Coin(), volume=-1.0), "volume: expected"),
         (lambda: DirichletCategorical((3,), alpha=0.0), "alpha: expected"),
         (lambda: Bins(4, 1.0, 1.0), "high: expected"),
@@ -198,5 +200,5 @@ def test_a_factored_density_is_the_product_of_tables_of_its_entries():
     ],
 )
 def test_wrong_arguments_are_named(make, says):
-    with pytest.raises((ValueError, TypeError), match=says):
+    with pytest.raises(ValueError, match=says):
         make()

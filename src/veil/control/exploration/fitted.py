@@ -27,7 +27,7 @@ class StepwiseEM(Density):
 
         s_n = (1 - γ_n) s_n-1 + γ_n E[statistics of x_n | model_n-1],   model_n = maximise(n s_n),   γ_n = n^-``power``
 
-    Cappé & Moulines 2009, "On-line expectation-maximization algorithm for latent data models", eqs. 11-12. ``first``, x
+    Cappé & Moulines 2009, "On-line expectation-maximization algorithm for latent data models". ``first``, x
     [N, ...]: data that the model was fitted to, or others like them; the sums begin with them, so that n begins at N.
     With the power 1 all x count the same, as counts want (one Gaussian is then the maximum likelihood of all data);
     from .6 on the past is forgotten, as learning from a poor start wants, and what is counted is what is remembered.

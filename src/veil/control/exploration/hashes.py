@@ -1,6 +1,5 @@
 """Counts of what is alike: x are told apart by the signs of a few random projections."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -86,7 +85,7 @@ class Hashed(Counter):
         return Hashes(state.directions, state.counts.at[tables, places].add(1.0))
 
 
-def _carried(function: Callable[[Any], Any]) -> Any:
+def _carried(function: Any) -> Any:
     """A function as a tree, so that what holds it can pass through jit; one that is a module is a tree already."""
     if not callable(function):
         raise TypeError(f"features: expected a function from x to numbers; got {function!r}")
