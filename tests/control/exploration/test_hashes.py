@@ -39,7 +39,8 @@ def test_counts_of_codes_add_up_and_small_tables_never_count_too_little():
     @jax.jit
     def counted(counter, seen):
         state = counter.init(jax.tree.map(lambda leaf: leaf[0], seen), KEY)
-        state = counter.update(counter.update(state, seen), jax.tree.map(lambda leaf: leaf[:20], seen))
+        update = jax.jit(counter.update)
+        state = update(update(state, seen), jax.tree.map(lambda leaf: leaf[:20], seen))
         codes = jax.vmap(lambda x: counter.code(state, x))(seen)
         return jax.vmap(lambda x: counter.count(state, x))(seen), codes, state.counts
 

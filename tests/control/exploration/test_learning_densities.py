@@ -72,7 +72,7 @@ def by_hand(means, weights, first, rows, power):
 def test_a_mixture_goes_on_as_stepwise_em_does_by_hand():
     means, weights = [[28.0, -1.0], [32.0, -1.0]], [0.3, 0.7]
     density = StepwiseEM(gaussians(means, weights), SEEN[:20], power=0.7)
-    state = jax.jit(lambda rows: density.update(density.init(rows[0], KEY), rows))(SEEN[20:])
+    state = jax.jit(density.update)(jax.jit(density.init)(SEEN[0], KEY), SEEN[20:])
     exact = by_hand(means, weights, SEEN[:20], SEEN[20:], 0.7)
     for found, wanted in zip(
         (state.model.weights, state.model.means, state.model.covariances), zip(*exact, strict=True), strict=True

@@ -60,13 +60,14 @@ class ContextTree(Incremental):
 
     x is one array whose axes are those of the offsets: (H, W), or with ((0, 0, -1), ...) also (H, W, C), or (D,).
     A depth has K^d contexts, at most ``buckets``: beyond it they are hashed, and those that collide share counts, which
-    makes novelty look known, and nothing improper. Memory: pixels x contexts x (K + 1) numbers, 100 MB of 42 x 42 pixels
-    as it stands; a value costs pixels x depths x K.
+    makes novelty look known, and nothing improper. Memory: pixels x contexts x (K + 1) numbers, 100 MB of 42 x 42
+    pixels as it stands; a value costs pixels x depths x K.
 
     >>> density = ContextTree(Bins(2))
     >>> image = jnp.eye(3)
-    >>> state = density.update(density.init(image, jax.random.key(0)), jnp.stack([image] * 20))
-    >>> bool(density.log_prob(state, image) > 10 + density.log_prob(state, 1 - image))
+    >>> state = jax.jit(density.update)(density.init(image, jax.random.key(0)), jnp.stack([image] * 20))
+    >>> seen, other = jax.jit(jax.vmap(density.log_prob, (None, 0)))(state, jnp.stack([image, 1 - image]))
+    >>> bool(seen > 10 + other)
     True
     """
 

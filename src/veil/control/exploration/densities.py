@@ -113,8 +113,8 @@ class ScaledPseudoCounts(Counter):
     A network that learns by gradient steps of a constant size may gain as much from the thousandth x as from the
     first, and one of which only a bound is known gains what its bound does: the falling factor is put in by hand, and
     what became no likelier has the count ``most``. Ostrovski et al. 2017, "Count-based exploration with neural density
-    models", section 3, with c = ``scale`` = .1. It is no count any more, but a schedule with an order: within the same
-    n, what is gained more from was seen less.
+    models", with c = ``scale`` = .1. It is no count any more, but a schedule with an order: within the same n, what is
+    gained more from was seen less.
     """
 
     density: Density

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.control.exploration.densities import Density
+from veil.control.exploration.held import held
 from veil.learning.learner import all_finite, where_each
 from veil.model import ClosedForm, Datum, checks
 from veil.model.abilities import name_of
@@ -27,9 +28,9 @@ class StepwiseEM(Density):
 
         s_n = (1 - γ_n) s_n-1 + γ_n E[statistics of x_n | model_n-1],   model_n = maximise(n s_n),   γ_n = n^-``power``
 
-    Cappé & Moulines 2009, "On-line expectation-maximization algorithm for latent data models". ``first``, x
-    [N, ...]: data that the model was fitted to, or others like them; the sums begin with them, so that n begins at N.
-    With the power 1 all x count the same, as counts want (one Gaussian is then the maximum likelihood of all data);
+    Cappé & Moulines 2009, "On-line expectation-maximization algorithm for latent data models". ``first``, x [N, ...]:
+    data that the model was fitted to, or others like them; the sums begin with them, so that n begins at N. With the
+    power 1 all x count the same, as counts want (one Gaussian is then the maximum likelihood of all data);
     from .6 on the past is forgotten, as learning from a poor start wants, and what is counted is what is remembered.
 
     The density is of numbers in the model's units: in ``PseudoCounts`` give ``volume`` 0, or that of a cell. A step
@@ -39,30 +40,33 @@ class StepwiseEM(Density):
     >>> import veil
     >>> data = veil.data.load("faithful")
     >>> model = veil.fit(veil.Mixture(components=2), data, key=jax.random.key(0)).model
-    >>> density = StepwiseEM(model, jnp.asarray(data.query, float))
-    >>> state = density.init(jnp.zeros(2), jax.random.key(0))
-    >>> bool(density.log_prob(state, jnp.array([4.3, 80.0])) > density.log_prob(state, jnp.array([4.3, 50.0])))
-    True
+    >>> density = StepwiseEM(model, data.query[:100])
+    >>> state = jax.jit(density.init)(jnp.zeros(2), jax.random.key(0))
+    >>> state = jax.jit(density.update)(state, jnp.asarray(data.query[100:], float))
+    >>> float(state.number)
+    272.0
     """
 
-    model: Any
-    first: Any
+    model: Any = eqx.field(static=True, converter=held)
+    first: Any = eqx.field(static=True, converter=held)
     power: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self) -> None:
-        checks.fitted(self.model)
-        if not isinstance(self.model, ClosedForm) or not self.model.closed_form:
+        model = self.model.value
+        checks.fitted(model)
+        if not isinstance(model, ClosedForm) or not model.closed_form:
             raise TypeError(
-                f"model: expected one with a closed-form M-step, such as veil.Mixture; got {name_of(self.model)}: give "
+                f"model: expected one with a closed-form M-step, such as veil.Mixture; got {name_of(model)}: give "
                 "Trained(veil.Trainer(model), ...)"
             )
         if not 0.5 < self.power <= 1:
             raise ValueError(f"power: expected a number above 1/2, up to 1; got {self.power!r}")
 
     def init(self, example: Any, key: PRNGKeyArray) -> Running:
-        count = jax.tree.leaves(self.first)[0].shape[0]
-        start = self._statistics(self.model, self.first, jnp.full(count, 1.0 / count))
-        return self._with(self.model, start, jnp.asarray(float(count)))
+        model, first = self.model.value, jax.tree.map(jnp.asarray, self.first.value)
+        count = jax.tree.leaves(first)[0].shape[0]
+        start = self._statistics(model, first, jnp.full(count, 1.0 / count))
+        return self._with(model, start, jnp.asarray(float(count)))
 
     def _statistics(self, model: Any, batch: Any, weight: Float[Array, " N"]) -> Any:
         def one(x: Any) -> Any:

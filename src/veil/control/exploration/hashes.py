@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil.control.exploration.counts import Counter
+from veil.control.exploration.held import held
 from veil.model.checks import whole
 
 PRIMES = (99961, 99971, 99989, 99991)
@@ -20,8 +21,9 @@ def numbers(x: Any) -> Float[Array, " D"]:
 
 
 class Hashes(eqx.Module):
-    """The ``directions`` whose sides are told apart, and a table of ``counts`` for every prime."""
+    """The ``features`` and the ``directions`` whose sides are told apart, and ``counts``, a table for every prime."""
 
+    features: Any
     directions: Float[Array, "B D"]
     counts: Float[Array, "J M"]
 
@@ -48,11 +50,13 @@ class Hashed(Counter):
     2.0
     """
 
-    features: Any = eqx.field(default=numbers, converter=lambda function: _carried(function))
+    features: Any = eqx.field(static=True, default=numbers, converter=held)
     bits: int = eqx.field(static=True, default=32)
     primes: tuple[int, ...] = eqx.field(static=True, default=PRIMES)
 
     def __check_init__(self) -> None:
+        if not callable(self.features.value):
+            raise TypeError(f"features: expected a function from x to numbers; got {self.features.value!r}")
         whole("bits", self.bits)
         for prime in self.primes:
             whole("primes", prime)
@@ -63,7 +67,7 @@ class Hashed(Counter):
 
     def code(self, state: Hashes, x: Any) -> Bool[Array, " B"]:
         """On which side of each direction x lies."""
-        return state.directions @ numbers(self.features(x)) > 0
+        return state.directions @ numbers(state.features(x)) > 0
 
     def _places(self, state: Hashes, x: Any) -> Int[Array, " J"]:
         """The code as a binary number, modulo each prime: its bits' remainders are known beforehand."""
@@ -72,9 +76,12 @@ class Hashed(Counter):
         return (total % np.array(self.primes)).astype(jnp.int32)
 
     def init(self, example: Any, key: PRNGKeyArray) -> Hashes:
-        size = jax.eval_shape(lambda x: numbers(self.features(x)), example).size
+        features = self.features.value
+        if not isinstance(features, eqx.Module):
+            features = jax.tree_util.Partial(features)  # a function as a tree; a module is one already
+        size = jax.eval_shape(lambda x: numbers(features(x)), example).size
         directions = jax.random.normal(key, (self.bits, size))
-        return Hashes(directions, jnp.zeros((len(self.primes), max(self.primes))))
+        return Hashes(features, directions, jnp.zeros((len(self.primes), max(self.primes))))
 
     def count(self, state: Hashes, x: Any) -> Float[Array, ""]:
         return jnp.min(state.counts[jnp.arange(len(self.primes)), self._places(state, x)])
@@ -82,11 +89,4 @@ class Hashed(Counter):
     def update(self, state: Hashes, batch: Any) -> Hashes:
         places = jax.vmap(lambda x: self._places(state, x))(batch)
         tables = jnp.broadcast_to(jnp.arange(len(self.primes)), places.shape)
-        return Hashes(state.directions, state.counts.at[tables, places].add(1.0))
-
-
-def _carried(function: Any) -> Any:
-    """A function as a tree, so that what holds it can pass through jit; one that is a module is a tree already."""
-    if not callable(function):
-        raise TypeError(f"features: expected a function from x to numbers; got {function!r}")
-    return function if isinstance(function, eqx.Module) else jax.tree_util.Partial(function)
+        return Hashes(state.features, state.directions, state.counts.at[tables, places].add(1.0))

@@ -8,6 +8,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.control.exploration.densities import Density
+from veil.control.exploration.held import held
 from veil.learning.trainer import Trainer, TrainerState
 from veil.model import Datum
 from veil.objective import Objective
@@ -33,19 +34,20 @@ class Trained(Density):
     >>> trainer = veil.Trainer(veil.VAE(latent=1, decoder=veil.MLP((8,))))
     >>> density = Trained(trainer, trainer.start(data, jax.random.key(0)), veil.ImportanceWeighted(10))
     >>> state = density.init(jnp.zeros(2), jax.random.key(1))
-    >>> density.log_prob(density.update(state, jnp.zeros((3, 2))), jnp.zeros(2)).shape
+    >>> state = jax.jit(density.update)(state, jnp.ones((100, 2)))
+    >>> jax.jit(density.log_prob)(state, jnp.ones(2)).shape
     ()
     """
 
     trainer: Trainer = eqx.field(static=True)
-    start: TrainerState
+    start: Any = eqx.field(static=True, converter=held)
     objective: Objective | None = None
 
     def __check_init__(self) -> None:
         if not isinstance(self.trainer, Trainer):
             raise TypeError(f"trainer: expected a veil.Trainer; got {self.trainer!r}")
-        if not isinstance(self.start, TrainerState):
-            raise TypeError(f"start: expected trainer.start(data, key); got {self.start!r}")
+        if not isinstance(self.start.value, TrainerState):
+            raise TypeError(f"start: expected trainer.start(data, key); got {self.start.value!r}")
         objective = self.trainer.objective if self.objective is None else self.objective
         if objective.unit is not None:
             raise ValueError(
@@ -54,7 +56,7 @@ class Trained(Density):
             )
 
     def init(self, example: Any, key: PRNGKeyArray) -> TrainerState:
-        return replace(self.start, key=key)
+        return replace(self.start.value, key=key)
 
     def log_prob(self, state: TrainerState, x: Any) -> Float[Array, ""]:
         learned, units, datum = state.learned, self.trainer.units, Datum(x)
