@@ -91,9 +91,11 @@ def test_a_tractable_model_has_its_exact_density_and_learns_row_by_row():
     def both(rows):
         state = density.init(rows[0], KEY)
         state, before = density.update(state, rows[:3]), density.log_prob(state, rows[4])
-        return before, density.log_prob(state, rows[4])
+        gains = jax.vmap(lambda x: gain(density, state, x)[1])(jnp.stack([rows[4], rows[4] + 9.0]))
+        return before, density.log_prob(state, rows[4]), gains
 
-    before, after = both(SEEN)
+    before, after, (known, new) = both(SEEN)
+    assert 0 < known < new
     np.testing.assert_allclose(before, multivariate_normal(SEEN[0], np.eye(2)).logpdf(SEEN[4]), rtol=1e-10)
     stepped = start
     for row in SEEN[:3]:
@@ -117,6 +119,6 @@ def test_a_bound_meets_the_same_noise_before_and_after_so_that_nothing_learned_i
     assert float(one[1]) == float(other[1]) == 0
     assert float(one[0]) != float(other[0])  # another key is other noise
     with pytest.raises(ValueError, match=r"objective: FlowMatching is in .*, no log-density"):
-        Trained(trainer, start, veil.FlowMatching())
+        Trained(veil.Trainer(trainer.model, objective=veil.FlowMatching()), start)
     with pytest.raises(TypeError, match="model: expected one with a closed-form M-step"):
         StepwiseEM(start.learned.model, SEEN)
