@@ -102,7 +102,7 @@ class BeliefGain(Episodic):
 
     >>> import veil
     >>> data = veil.data.episodes([[[0.0], [1.0], [0.0], [1.0]], [[1.0], [0.0], [1.0]]])
-    >>> fit = veil.fit(veil.HMM(2), data, key=jax.random.key(0), steps=5)
+    >>> fit = veil.fit(veil.HMM(states=2), data, key=jax.random.key(0), steps=5)
     >>> bonus = BeliefGain.of(fit)
     >>> state = bonus.init(Transition(jnp.zeros(1), None, jnp.zeros(1)), jax.random.key(0))
     >>> state = bonus.begin(state, jnp.zeros(1))

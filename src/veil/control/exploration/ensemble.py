@@ -15,6 +15,7 @@ from veil.learning.choices import as_optimiser
 from veil.learning.gradient import Gradient, GradientState
 from veil.model import Datum
 from veil.objective import Bagging
+from veil.parts.heads import BoundedGaussian
 from veil.parts.nets import MLP, positive
 from veil.posterior import Undecided
 from veil.zoo.ensemble import DynamicsEnsemble
@@ -42,11 +43,14 @@ class Disagreement(Bonus):
     ``standard``, by default of all steps so far, from the batches of ``update``; each change of the state is at first
     taken for that between two steps that have nothing to do with each other.
 
-    ``update`` takes ``steps`` steps of the ``optimiser`` (an optax one; Adam at 0.001 if None) up ``Bagging()``, the
-    whole batch in each. Which steps a member learns from follows from their numbers: with units that still change, a
+    ``update`` takes ``steps`` steps of the ``optimiser`` (an optax one or a ``veil.Optimiser``, whose moving averages
+    are what disagrees, without the noise of the last batches; Adam at 0.001 if None) up ``Bagging()``, the whole batch
+    in each. The members' last weights begin ``apart`` times as large as they would, so that what is said where nothing
+    was learned differs about as much as the steps do. ``GainBound`` is of the noise that is learned, which the head
+    bounds from below: where nothing is random, that bound is what disagreement is measured by. Which steps a member learns from follows from their numbers: with units that still change, a
     step that comes again may go to other members.
 
-    >>> step = Transition(jnp.zeros(2), jnp.zeros(1), jnp.ones(2))
+    >>> step = Transition(jnp.ones(2), jnp.zeros(1), jnp.ones(2))
     >>> bonus = Disagreement(ensemble=DynamicsEnsemble(3, MLP((8,))))
     >>> state = bonus.init(step, jax.random.key(0))
     >>> value, _ = bonus(state, step.observation, step.action, step.following)
@@ -55,11 +59,12 @@ class Disagreement(Bonus):
     """
 
     measure: Measure = GainBound()
-    ensemble: DynamicsEnsemble = DynamicsEnsemble(5, MLP((64, 64), "silu"))
+    ensemble: DynamicsEnsemble = DynamicsEnsemble(5, MLP((64, 64), "silu"), BoundedGaussian(0.1, 1.0))
     action: About = eqx.field(static=True, default=done)
     standard: Standard = Running()
     optimiser: Any = eqx.field(static=True, default=None)
     steps: int = eqx.field(static=True, default=1)
+    apart: float = eqx.field(static=True, default=3.0)
 
     def __check_init__(self) -> None:
         if not isinstance(self.measure, Measure):
@@ -77,13 +82,15 @@ class Disagreement(Bonus):
         signs = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
         data = Datum(*(jnp.repeat(signs[:, :, None], size, 2) for size in (seen.size, told.size)))
         model = self.ensemble.initialise(data, None, key_model)
+        model = eqx.tree_at(lambda each: each.outputs.weight, model, replace_fn=lambda weight: self.apart * weight)
         standards = self.standard.init(seen.size), self.standard.init(told.size)
         return Team(self._learner.init((model, Undecided()), data), *standards, key)
 
     def __call__(self, state: Team, observation: Any, action: Any, following: Any) -> tuple[Float[Array, ""], Team]:
         told = vector(self.action(Transition(observation, action, following)))
         seen = self.standard(state.seen, vector(observation))
-        return self.measure(*state.learned.model.predictions(seen, self.standard(state.told, told))), state
+        model, _ = self._learner.learned(state.learned)
+        return self.measure(*model.predictions(seen, self.standard(state.told, told))), state
 
     def update(self, state: Team, batch: Transition) -> Team:
         before, after = jax.vmap(vector)(batch.observation), jax.vmap(vector)(batch.following)

@@ -54,8 +54,8 @@ class NetworkGain(Bonus):
     numbers: of a choice give one number for each, as ``jax.nn.one_hot`` does. What it sees and what it predicts, o', is
     in the units of ``standard``, by default of all steps so far, from the batches of ``update``.
 
-    ``update`` climbs the ELBO of all N steps by ``steps`` steps of the ``optimiser`` (an optax one; Adam at 0.01 if
-    None), the whole batch in each, the network's noise included: E_q[log p] - KL(q || prior) / N. N is how many steps
+    ``update`` climbs the ELBO of all N steps by ``steps`` steps of the ``optimiser`` (an optax one or a
+    ``veil.Optimiser``, whose moving averages are q; Adam at 0.01 if None), the whole batch in each, the network's noise included: E_q[log p] - KL(q || prior) / N. N is how many steps
     were given, but not more than ``most``: where batches are drawn again and again from a memory, its size. q begins at
     the prior's width times ``width``.
 
@@ -110,7 +110,8 @@ class NetworkGain(Bonus):
 
     def score(self, state: Weights, datum: Datum) -> Score:
         """E_q[log p(o' | o, u, w)] as a function of q, of a step in the units that it is learned in."""
-        network, size = state.learned.model, numbers(state.learned.posterior).size // 2
+        network, posterior = self._learner.learned(state.learned)
+        size = numbers(posterior).size // 2
         some = jax.random.normal(jax.random.fold_in(state.key, 0), (self.draws // 2, size))
         some = some / jnp.sqrt(jnp.mean(some**2, 0, keepdims=True))
         noise = jnp.concatenate([some, -some])
@@ -127,7 +128,7 @@ class NetworkGain(Bonus):
         self, state: Weights, observation: Any, action: Any, following: Any
     ) -> tuple[Float[Array, ""], Weights]:
         datum = self._datum(state, Transition(observation, action, following))
-        return self.step.gain(self.score(state, datum), state.learned.posterior), state
+        return self.step.gain(self.score(state, datum), self._learner.learned(state.learned)[1]), state
 
     def update(self, state: Weights, batch: Transition) -> Weights:
         told, seen = jax.vmap(vector)(batch.following), jax.vmap(lambda step: vector(self.inputs(step)))(batch)

@@ -1,7 +1,8 @@
 """Small simulated worlds, written in JAX; those for imitation are known to Gymnasium by name once this is imported.
 
 ``gymnasium.make("veil.control.worlds:veil/Tree-v0")`` imports it; "veil/Slalom-v0", "veil/PushT-v0",
-"veil/CartPoleSwingUp-v0", "veil/CartPoleSwingUpSparse-v0", "veil/CartPoleBalance-v0", "veil/CartPolePETS-v0" likewise.
+"veil/CartPoleSwingUp-v0", "veil/CartPoleSwingUpSparse-v0", "veil/CartPoleBalance-v0", "veil/CartPolePETS-v0",
+"veil/NoisyTelevision-v0" likewise.
 """
 
 from contextlib import suppress
@@ -23,6 +24,7 @@ from veil.control.worlds.frame import (
 from veil.control.worlds.overcooked import Overcooked
 from veil.control.worlds.physics import Physics
 from veil.control.worlds.slalom import Slalom
+from veil.control.worlds.television import Television
 from veil.control.worlds.tree import Tree
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Scene",
     "Slalom",
     "Step",
+    "Television",
     "Tree",
     "World",
     "cartpole",
@@ -55,6 +58,7 @@ def _register() -> None:
         ("Tree", "environment:tree", None),  # these two end by themselves
         ("Slalom", "environment:slalom", None),
         ("PushT", "pusht:pusht", 300),
+        ("NoisyTelevision", "watched:television", 100),
     ):
         if f"veil/{name}-v0" not in gymnasium.registry:
             gymnasium.register(f"veil/{name}-v0", f"veil.control.worlds.{place}", max_episode_steps=limit)
