@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 import veil
-from veil.control.exploration.belief import BeliefGain
+from veil.control.exploration.belief import BeliefGain, moved
 from veil.control.exploration.bonus import Transition
 from veil.model import Datum
 from veil.model.chains import Path
+from veil.model.filter import Belief
+from veil.parts.covariance import Diagonal
+from veil.posterior.undecided import LastSeen
 
 KEY = jax.random.key(0)
 
@@ -43,14 +46,21 @@ def kalman(model, query, evidence):
     return np.array(found[1:])
 
 
+def linear_gaussian(rng):
+    """An LDS with parameters: two numbers of state, two seen, one of an action."""
+    normal = lambda *shape: jnp.array(rng.normal(size=shape))  # noqa: E731
+    lower = lambda: jnp.tril(0.5 * normal(2, 2), -1) + jnp.diag(jnp.array(0.5 + rng.random(2)))  # noqa: E731
+    parts = {"mean": normal(2), "factor": lower(), "transition": 0.6 * normal(2, 2), "drift": normal(2, 2)}
+    seen = {"process": lower(), "emission": normal(2, 2), "offset": normal(2)}
+    return veil.LDS(2, Diagonal(scale=jnp.array(0.5 + rng.random((1, 2)))), **parts, **seen)
+
+
 def test_of_a_linear_gaussian_chain_it_is_kalmans():
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
-        query, evidence = rng.normal(size=(3, 8, 2)).cumsum(1), rng.normal(size=(3, 8, 1))
-        fit = veil.fit(veil.LDS(latent=2), veil.Data(query, evidence), key=KEY, steps=3)
-        bonus = BeliefGain.of(fit, nothing=jnp.zeros(1))
-        values = along(bonus, jnp.asarray(query[0]), jnp.asarray(evidence[0]))[1]
-        np.testing.assert_allclose(values, kalman(fit.model, query[0], evidence[0]), atol=1e-6)
+        model, query, evidence = linear_gaussian(rng), rng.normal(size=(8, 2)).cumsum(0), rng.normal(size=(8, 1))
+        values = along(BeliefGain.of(model, jnp.zeros(1)), jnp.asarray(query), jnp.asarray(evidence))[1]
+        np.testing.assert_allclose(values, kalman(model, query, evidence), atol=1e-6)
 
 
 @pytest.mark.parametrize("latent", [2, veil.priors.Codes(2, 3)], ids=["normals", "codes"])
@@ -85,13 +95,12 @@ def test_of_a_hidden_markov_model_its_mean_is_the_mutual_information():
     ahead = np.log(np.trapezoid(density[:, None] * np.exp(after), grid, axis=0))  # E p(z | y) is p(z)
     information = entropy(ahead) - np.trapezoid(density * entropy(after), grid)
     assert np.trapezoid(density * np.asarray(both[0]), grid) == pytest.approx(information, abs=1e-3)
-    again = bonus.begin(both[1] if False else state, jnp.zeros(1))  # what was seen before is forgotten
+    again = bonus.begin(ask(jnp.array([3.0]))[1], jnp.zeros(1))  # what was seen before is forgotten
     np.testing.assert_allclose(again.belief.state, state.belief.state, rtol=1e-6)
 
 
-def test_particles_are_refused():
-    data = veil.data.episodes([[[0.0], [3.0], [0.1], [2.9]]])
-    fit = veil.fit(veil.dmm(latent=1), data, key=KEY, steps=1)
-    bonus = BeliefGain.of(fit.model, posterior=veil.posterior.Bootstrap())
+def test_beliefs_without_a_density_are_refused():
+    bonus = BeliefGain(LastSeen(None))
+    belief = Belief(jnp.zeros(1), jnp.array(False), jnp.zeros(()))
     with pytest.raises(TypeError, match="density"):
-        bonus(bonus.init(Transition(jnp.zeros(1), None, jnp.zeros(1)), KEY), None, None, jnp.zeros(1))
+        moved(bonus.filter, belief, belief, Datum(jnp.zeros(1)), KEY)

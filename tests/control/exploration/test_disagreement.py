@@ -9,7 +9,7 @@ from scipy.integrate import quad
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from veil import DynamicsEnsemble, MLP
+from veil import MLP, DynamicsEnsemble
 from veil.control.exploration.bonus import Transition
 from veil.control.exploration.ensemble import Disagreement
 from veil.control.exploration.measures import (

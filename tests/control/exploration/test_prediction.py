@@ -29,7 +29,7 @@ def test_running_units_are_those_of_all_however_they_came():
 
 def test_distillation_falls_where_it_was_and_stays_where_it_was_not():
     rng = np.random.default_rng(0)
-    seen = jnp.asarray(rng.normal(size=(128, 4)), jnp.float32) * jnp.array([1.0, 1.0, 0.1, 0.1])
+    seen = jnp.asarray(rng.normal(size=(128, 4)) * [1.0, 1.0, 0.1, 0.1], jnp.float32)
     batch = Transition(seen, jnp.zeros((128, 1)), seen)
     bonus = RandomNetworkDistillation(MLP((32,)), MLP((32,)), outputs=8, optimiser=optax.adam(1e-2), steps=200)
     start = bonus.init(jax.tree.map(lambda leaf: leaf[0], batch), KEY)
@@ -51,8 +51,10 @@ def test_the_features_of_curiosity_tell_what_was_done(actions):
     batch = Transition(o, u, o + moved)
     bonus = Curiosity(actions, size=8, net=MLP((16,)), optimiser=optax.adam(1e-2), steps=150)
     state = bonus.init(jax.tree.map(lambda leaf: leaf[0], batch), KEY)
-    mean = lambda state: jnp.mean(
-        jax.vmap(lambda one: bonus._losses(state.learned.networks, state.seen, one)[0])(batch)
-    )  # noqa: E731
+
+    def mean(state):
+        losses = lambda one: bonus._losses(state.learned.networks, state.seen, one)  # noqa: E731
+        return jnp.mean(jax.vmap(losses)(batch)[0])
+
     after = jax.jit(bonus.update)(state, batch)
     assert float(mean(after)) < 0.2 * float(mean(state))

@@ -79,11 +79,13 @@ class Variational(Step):
     """KL(q' || q) exactly, of the q' that ``steps`` steps down E_q'[-log p(o' | o, u, w)] + KL(q' || q) lead to.
 
     Steps are of Adam from q, in units of H^-½, that is of q's own deviations, with a ``rate`` that falls to zero as a
-    cosine. With enough steps q' is the mean-field posterior after this step. Houthooft et al. 2016, section 2.3.
+    cosine. What Adam divides by is one more than the size of the slope: where little is to be learned a step is in
+    proportion to it, as of plain descent, and does not move each weight by a whole rate for nothing. With enough steps
+    q' is the mean-field posterior after this step. Houthooft et al. 2016, section 2.3.
     """
 
     steps: int = eqx.field(static=True, default=50)
-    rate: float = eqx.field(static=True, default=0.1)
+    rate: float = eqx.field(static=True, default=0.3)
 
     def __check_init__(self) -> None:
         positive("steps", self.steps)
@@ -94,7 +96,7 @@ class Variational(Step):
         import optax
 
         begin, unit = numbers(q), curvature(q) ** -0.5
-        adam = optax.adam(optax.cosine_decay_schedule(self.rate, self.steps))
+        adam = optax.adam(optax.cosine_decay_schedule(self.rate, self.steps), eps=1.0)
 
         def moved(by: Float[Array, " V"]) -> Shared:
             return replace(q, parameters=begin + unit * by)

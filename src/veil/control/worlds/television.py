@@ -15,8 +15,8 @@ LEFT, RIGHT, WATCH = range(3)
 class Standing(eqx.Module):
     """Where one is, from 0, and what the screen shows [E]."""
 
-    place: Int[Array, ""]
-    screen: Float[Array, " E"]
+    place: Int[Array, "*many"]
+    screen: Float[Array, "*many E"]
 
 
 class Television(eqx.Module):
