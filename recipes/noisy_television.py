@@ -48,7 +48,7 @@ parser.add_argument("--quick", action="store_true", help="a tenth of the visits,
 arguments = parser.parse_args()
 
 # The settings, all of them.
-visits, parts, batch, replays = (100, 3, 20, 2) if arguments.quick else (1000, 11, 60, 10)
+visits, parts, batch, replays = (100, 3, 20, 2) if arguments.quick else (1000, 11, 60, 40)
 rate, average, width = 5e-3, 0.99, 32
 world = Television(length=2, entries=4)  # one place, and the end
 steps = 3 * visits  # every third one watches
