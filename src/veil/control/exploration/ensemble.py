@@ -59,7 +59,9 @@ class Disagreement(Bonus):
     """
 
     measure: Measure = GainBound()
-    ensemble: DynamicsEnsemble = DynamicsEnsemble(5, MLP((64, 64), "silu"), BoundedGaussian(0.1, 1.0))
+    ensemble: DynamicsEnsemble = DynamicsEnsemble(
+        members=5, trunk=MLP((64, 64), "silu"), head=BoundedGaussian(0.1, 1.0)
+    )
     action: About = eqx.field(static=True, default=done)
     standard: Standard = Running()
     optimiser: Any = eqx.field(static=True, default=None)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from veil import distributions
 from veil.control.exploration.bonus import About, Bonus, Transition, left
 from veil.control.exploration.learning import adam, ascended
 from veil.control.exploration.standards import Running, Standard, vector
@@ -99,7 +100,7 @@ class NetworkGain(Bonus):
         network = replace(self.network.initialise(block, None, key_network), count=1.0)
         prior = network.prior(seen)
         mean, head = prior.sample(key_weights), Shared().head
-        sums = jnp.stack([jnp.ones_like(mean), mean, mean**2 + self.width**2 * prior.variance])
+        sums = jnp.stack([jnp.ones_like(mean), mean, mean**2 + self.width**2 * distributions.moments(prior)[1]])
         q = Shared(head, shape=mean.shape, parameters=head.from_sums(sums))
         standards = self.standard.init(seen.size), self.standard.init(told.size)
         return Weights(self._learner.init((network, q), block), *standards, jnp.zeros(()), key)
@@ -117,8 +118,8 @@ class NetworkGain(Bonus):
         noise = jnp.concatenate([some, -some])
 
         def expected(q: Shared) -> Float[Array, ""]:
-            normals = q(network, datum)
-            mean, scale = normals.mean, jnp.sqrt(normals.variance)
+            mean, variance = distributions.moments(q(network, datum))
+            scale = jnp.sqrt(variance)
             one = lambda noise: network.likelihood(mean + scale * noise, datum.evidence).log_prob(datum.query)  # noqa: E731
             return jnp.mean(jax.vmap(one)(noise))
 

@@ -18,10 +18,15 @@ from veil.posterior import Shared
 Score = Callable[[Shared], Float[Array, ""]]  # E_q[log p(o' | o, u, w)], nats
 
 
-def numbers(q: Shared) -> Float[Array, " V"]:
-    """φ = [means, log-scales] of a mean-field posterior. Raises TypeError for another, ValueError before it has any."""
+def _floor(q: Shared) -> float:
     if not isinstance(q.head, DiagonalGaussian):
         raise TypeError(f"posterior: expected independent normals, Shared(DiagonalGaussian()); got {q.head!r}")
+    return q.head.floor
+
+
+def numbers(q: Shared) -> Float[Array, " V"]:
+    """φ = [means, log-scales] of a mean-field posterior. Raises TypeError for another, ValueError before it has any."""
+    _floor(q)
     if q.parameters is None:
         raise ValueError("this posterior has no parameters yet: call bonus.init first")
     return q.parameters
@@ -38,14 +43,16 @@ def curvature(q: Shared) -> Float[Array, " V"]:
     [4.0, 2.0]
     """
     slope = jnp.exp(numbers(q).reshape(2, -1)[1])
-    scale = slope + q.head.floor
+    scale = slope + _floor(q)
     return jnp.concatenate([1.0 / scale**2, 2.0 * (slope / scale) ** 2])
 
 
 def divergence(after: Shared, before: Shared) -> Float[Array, ""]:
     """KL(after || before), nats."""
     one, other = (q.head(numbers(q), q.shape) for q in (after, before))
-    return jnp.sum(distributions.kl_entries(one, other))
+    found = distributions.kl_entries(one, other)
+    assert found is not None  # of independent normals it is known
+    return jnp.sum(found)
 
 
 class Step(eqx.Module):
