@@ -2,10 +2,11 @@
 
 ``veil/NoisyTelevision-v0`` has a screen that shows another channel whenever one watches: noise that is drawn anew, in
 which there is nothing to be learned. Each bonus learns from visits of a place, a third of them spent watching, and is
-asked after each part of them what it is to watch once more, on screens that it does not learn from. Information gain,
-disagreement and counts should fall to nothing: after 1,000 visits below 5 % of the first value, before anything was
-seen. The error of a prediction does not, and of random network distillation and curiosity nobody promises it. What is
-trained by gradients learns from a memory of all steps so far, drawn again and again; the others from each step once.
+asked after each part of them what it is to watch once more, on screens that it does not learn from; beside it at the
+end what it is to watch elsewhere, where nobody has been, which should be much more. Information gain, disagreement and
+counts should fall to nothing: after 1,000 visits below 5 % of the first value, before anything was seen. The error of a
+prediction does not, and of random network distillation and curiosity nobody promises it. What is trained by gradients
+learns from a memory of all steps so far, drawn again and again; the others from each step once.
 
     python recipes/noisy_television.py --out noisy_television     # minutes
     python recipes/noisy_television.py --seeds 0 1 2
@@ -70,9 +71,9 @@ def features(step):
     return jnp.concatenate([jnp.ones(1), step.observation, choice(step)])
 
 
-def action(step):
-    """Where there is one place, what is counted is what was done."""
-    return step.action
+def cell(step):
+    """What is counted: the place, and what was done there."""
+    return jnp.stack([jnp.argmax(step.observation[: world.length]), step.action])
 
 
 optimiser = veil.Optimiser(optax.adam(rate), average=average)
@@ -81,7 +82,7 @@ network = {"network": BayesianNetwork((width,)), "inputs": inputs, "optimiser": 
 members = {"ensemble": ensemble, "action": choice, "optimiser": optimiser}
 # name, unit, whether it is of what can be learned, whether from a memory
 BONUSES = {
-    "counts": (Counted(Tally((3,)), action, offset=1.0), "1", True, False),
+    "counts": (Counted(Tally((world.length, 3)), cell, offset=1.0), "1", True, False),
     "information, linear": (LinearGain(features, noise=1.0), "nat", True, False),
     "information, VIME's step": (NetworkGain(step=SecondOrder(), **network), "nat", True, True),
     "information, all the way": (NetworkGain(step=Variational(), **network), "nat", True, True),
@@ -124,20 +125,25 @@ def data(seed, again):
 arguments.out.mkdir(parents=True, exist_ok=True)
 seen = visits * np.arange(parts) / (parts - 1)
 table = Table(title=f"Watching noise: the bonus before anything was seen, and after {visits} visits")
-for column in ("bonus", "unit", "seed", "first", "after", "% of the first", "below 5 %", "seconds"):
+for column in ("bonus", "unit", "seed", "first", "after", "% of the first", "below 5 %", "elsewhere", "seconds"):
     table.add_column(column, justify="left" if column in ("bonus", "unit", "below 5 %") else "right")
 curves: dict[str, list] = {}
 for name in chosen:
     bonus, unit, learnable, again = BONUSES[name]
     for seed in arguments.seeds:
         begin = time.perf_counter()
-        probes = Transition(*world.visits(32, jax.random.key(1000 + seed), WATCH))
-        values = np.asarray(measured(bonus, data(seed, again), probes, jax.random.key(2000 + seed)))
+        there = Transition(*world.visits(32, jax.random.key(1000 + seed), WATCH))
+        # the same from and to the end, where an episode is over: nobody has gone on from there
+        places = np.r_[world.length - 1 : -1 : -1, world.length : world.length + world.entries]
+        elsewhere = Transition(there.observation[:, places], there.action, there.following[:, places])
+        probes = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), there, elsewhere)
+        found = np.asarray(measured(bonus, data(seed, again), probes, jax.random.key(2000 + seed)))
+        values, new = found[:, :32].mean(1), found[-1, 32:].mean()
         share = values[-1] / values[0]
         curves.setdefault(name, []).append(values / values[0])
         words = ("yes" if share < 0.05 else "no") + ("" if learnable else " (not asked)")
         spent = time.perf_counter() - begin
-        numbers = f"{values[0]:.3g}", f"{values[-1]:.3g}", f"{100 * share:.2f}", words, f"{spent:.0f}"
+        numbers = f"{values[0]:.3g}", f"{values[-1]:.3g}", f"{100 * share:.2f}", words, f"{new:.3g}", f"{spent:.0f}"
         table.add_row(name, unit, str(seed), *numbers)
         print(name, seed, *numbers, flush=True)
 Console(width=120).print(table)

@@ -124,8 +124,8 @@ def valued_before_learning(bonus, batch):
     value, after = bonus(state, first.observation, first.action, first.following)
     alike = jax.tree.map(lambda a, b: bool(jnp.all(a == b)), state, after)
     again = curve(bonus, jax.tree.map(lambda leaf: leaf[:, None, None], batch), batch, KEY)
-    alone = jnp.mean(jax.vmap(lambda one: value_of(bonus, state, one))(batch))
-    return all(jax.tree.leaves(alike)) and bool(jnp.isclose(again[0], alone)) and float(value) > 0
+    alone = jax.vmap(lambda one: value_of(bonus, state, one))(batch)
+    return all(jax.tree.leaves(alike)) and bool(jnp.allclose(again[0], alone)) and float(value) > 0
 
 
 def test_a_bonus_of_ones_own_is_valued_before_it_learns_and_a_fault_is_seen():

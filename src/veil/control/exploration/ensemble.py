@@ -47,8 +47,9 @@ class Disagreement(Bonus):
     are what disagrees, without the noise of the last batches; Adam at 0.001 if None) up ``Bagging()``, the whole batch
     in each. The members' last weights begin ``apart`` times as large as they would, so that what is said where nothing
     was learned differs about as much as the steps do. ``GainBound`` is of the noise that is learned, which the head
-    bounds from below: where nothing is random, that bound is what disagreement is measured by. Which steps a member learns from follows from their numbers: with units that still change, a
-    step that comes again may go to other members.
+    bounds from below: where nothing is random, that bound is what disagreement is measured by. Which steps a member
+    learns from follows from their numbers: with units that still change, a step that comes again may go to other
+    members.
 
     >>> step = Transition(jnp.ones(2), jnp.zeros(1), jnp.ones(2))
     >>> bonus = Disagreement(ensemble=DynamicsEnsemble(3, MLP((8,))))

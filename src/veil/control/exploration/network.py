@@ -56,9 +56,9 @@ class NetworkGain(Bonus):
     in the units of ``standard``, by default of all steps so far, from the batches of ``update``.
 
     ``update`` climbs the ELBO of all N steps by ``steps`` steps of the ``optimiser`` (an optax one or a
-    ``veil.Optimiser``, whose moving averages are q; Adam at 0.01 if None), the whole batch in each, the network's noise included: E_q[log p] - KL(q || prior) / N. N is how many steps
-    were given, but not more than ``most``: where batches are drawn again and again from a memory, its size. q begins at
-    the prior's width times ``width``.
+    ``veil.Optimiser``, whose moving averages are q; Adam at 0.01 if None), the whole batch in each, the network's noise
+    included: E_q[log p] - KL(q || prior) / N. N is how many steps were given, but not more than ``most``: where batches
+    are drawn again and again from a memory, its size. q begins at the prior's width times ``width``.
 
     Houthooft et al. 2016, "VIME: variational information maximizing exploration", where the noise is given.
 
