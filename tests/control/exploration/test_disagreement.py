@@ -20,6 +20,7 @@ from veil.control.exploration.measures import (
     VarianceOfMeans,
     mutual_information,
 )
+from veil.control.exploration.votes import Votes
 
 KEY = jax.random.key(0)
 MEAN, DEVIATION = np.array([0.0, 0.4, 1.5, -2.0]), np.array([0.5, 0.8, 0.3, 1.0])
@@ -69,3 +70,18 @@ def test_members_disagree_where_they_have_not_been():
     assert max(asked[:2]) < 0.5 * min(asked[2:])
     with pytest.raises(TypeError, match="measure"):
         Disagreement(measure="variance")
+
+
+def test_votes_agree_on_what_came_and_on_coins():
+    """Categories that follow from o, and a fair coin: about both there is nothing left to say; elsewhere there is."""
+    rng = np.random.default_rng(0)
+    o = jnp.asarray(np.eye(3)[rng.integers(0, 2, 256)], jnp.float32)
+    coin = jnp.asarray(rng.integers(0, 2, 256))
+    batch = Transition(o, jnp.zeros((256, 1)), jnp.where(o[:, 0] > 0, coin, 2))
+    bonus = Votes(3, lambda came: came, net=MLP((16,)), optimiser=optax.adam(3e-2), steps=150)
+    start = bonus.init(jax.tree.map(lambda leaf: leaf[0], batch), KEY)
+    state = jax.jit(bonus.update)(start, batch)
+    ask = jax.jit(jax.vmap(lambda state, o: bonus(state, o, jnp.zeros(1), 0)[0], (None, 0)))
+    before, after = ask(start, jnp.eye(3)), ask(state, jnp.eye(3))
+    assert np.all(np.asarray(after[:2]) < 0.05 * np.asarray(before[:2]))
+    assert float(after[2]) > 5 * max(after[:2])

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.control.exploration.bonus import Bonus, Transition
@@ -14,6 +13,7 @@ def curve(bonus: Bonus, batches: Transition, probes: Transition, key: PRNGKeyArr
 
     after each but the last: [T, U, B, ...], U updates from B steps each between two values.
 
+    >>> import jax.numpy as jnp
     >>> from veil.control.exploration.counts import Counted, Tally
     >>> seen = Transition(*[jnp.zeros((3, 1, 1), int)] * 3)
     >>> probe = jax.tree.map(lambda leaf: leaf[0, 0], seen)
