@@ -101,8 +101,8 @@ class BeliefGain(Episodic):
     self-supervised world models" has the latent state, with an ensemble in the place of this divergence.
 
     >>> import veil
-    >>> data = veil.data.episodes([[[0.0], [1.0], [0.0], [1.0]], [[1.0], [0.0], [1.0]]])
-    >>> fit = veil.fit(veil.HMM(states=2), data, key=jax.random.key(0), steps=5)
+    >>> data = veil.data.episodes([[[0.0], [1.1], [1.9], [3.2], [3.9], [5.1]]])
+    >>> fit = veil.fit(veil.LDS(latent=1), data, key=jax.random.key(0))
     >>> bonus = BeliefGain.of(fit)
     >>> state = bonus.init(Transition(jnp.zeros(1), None, jnp.zeros(1)), jax.random.key(0))
     >>> state = bonus.begin(state, jnp.zeros(1))
