@@ -1,8 +1,8 @@
 """Small simulated worlds, written in JAX; those for imitation are known to Gymnasium by name once this is imported.
 
 ``gymnasium.make("veil.control.worlds:veil/Tree-v0")`` imports it; "veil/Slalom-v0", "veil/PushT-v0",
-"veil/DeepSea-v0", "veil/CartPoleSwingUp-v0", "veil/CartPoleSwingUpSparse-v0", "veil/CartPoleBalance-v0" and
-"veil/CartPolePETS-v0" likewise.
+"veil/DeepSea-v0", "veil/NoisyTelevision-v0", "veil/CartPoleSwingUp-v0", "veil/CartPoleSwingUpSparse-v0",
+"veil/CartPoleBalance-v0" and "veil/CartPolePETS-v0" likewise.
 """
 
 from contextlib import suppress
@@ -24,6 +24,7 @@ from veil.control.worlds.frame import (
 from veil.control.worlds.overcooked import Overcooked
 from veil.control.worlds.physics import Physics
 from veil.control.worlds.slalom import Slalom
+from veil.control.worlds.television import Television
 from veil.control.worlds.tree import Tree
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Scene",
     "Slalom",
     "Step",
+    "Television",
     "Tree",
     "World",
     "cartpole",
@@ -56,7 +58,11 @@ def _register() -> None:
         ("Tree", "environment:tree", None),  # these end by themselves, DeepSea, too
         ("Slalom", "environment:slalom", None),
         ("PushT", "pusht:pusht", 300),
+<<<<<<< HEAD
         ("DeepSea", "walked:deep_sea", None),
+=======
+        ("NoisyTelevision", "watched:television", 100),
+>>>>>>> gain
     ):
         if f"veil/{name}-v0" not in gymnasium.registry:
             gymnasium.register(f"veil/{name}-v0", f"veil.control.worlds.{place}", max_episode_steps=limit)
