@@ -4,9 +4,10 @@
   form of it: no price of actions).
 * cart: ``veil/CartPoleSwingUpSparse-v0``, each action done four times: 1 a step while the pole stands in the middle.
 
-Bonuses: information gain of a Bayesian network of the dynamics (VIME's second-order step), pseudo-counts of a density on
-a grid, random network distillation, or none. Reported are the steps after which an episode earned something, and after
-which the last ten did so on average (car: .9, cart: 100). Runs are kept in the folder; a finished one is not repeated.
+Bonuses: information gain of a Bayesian network of the dynamics (VIME's second-order step), pseudo-counts of a density
+on a grid, random network distillation, or none. Reported are the steps after which an episode earned something, and
+after which the last ten did so on average (car: .9, cart: 100). Runs are kept in the folder; a finished one is
+not repeated.
 
     python recipes/sparse_tasks.py --out sparse              # about a minute and a half a run on one core
     python recipes/sparse_tasks.py --tasks car --seeds 0 1 2 3 4

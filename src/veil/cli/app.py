@@ -10,6 +10,7 @@ from veil.cli import (
     certifying,
     collecting,
     diagnosing,
+    exploring,
     exporting,
     fitting,
     forecasting,
@@ -41,6 +42,7 @@ app.command("collect", rich_help_panel=ACT)(collecting.collect)
 app.command("train-agent", rich_help_panel=ACT)(agents.train_agent)
 app.command("play", rich_help_panel=ACT)(agents.play)
 app.command("diagnose", rich_help_panel=ACT)(diagnosing.diagnose)
+app.command("explore", rich_help_panel=ACT)(exploring.explore)
 app.command("report", rich_help_panel=LOOK)(pages.report)
 app.command("tour", rich_help_panel=LOOK)(pages.tour)
 app.command("export", rich_help_panel=LOOK)(exporting.export)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from veil.cli import curiosity, options
+from veil.cli import novelty, options
 from veil.cli.acting import FILMS
 from veil.cli.agents import _in
 from veil.cli.program import Refusal
@@ -27,7 +27,7 @@ def explore(
         str | None,
         typer.Option("--agent", help="q (tables; of deep-sea), ppo, or sac (real actions). Default: q or ppo."),
     ] = None,
-    bonus: Annotated[str, _in(NEW, "--bonus", curiosity.HELP)] = "count",
+    bonus: Annotated[str, _in(NEW, "--bonus", novelty.HELP)] = "count",
     weight: Annotated[
         float | None, _in(NEW, "--weight", "Of the bonus beside rewards; default: .02 of q, 1 of others.", min=0.0)
     ] = None,
@@ -67,7 +67,7 @@ def explore(
         raise Refusal("--film: it is of deep-sea's map, with --agent q; leave it out")
     if film is not None and film.suffix not in FILMS:
         raise Refusal(f"--film: expected a file that ends in {' or '.join(FILMS)}; got {film.name!r}")
-    curiosity.check(bonus)
+    novelty.check(bonus)
     _begin(out, force)
     begun = time.perf_counter()
     asked = {"env": env, "agent": agent, "bonus": bonus, "weight": weight, "seed": seed}
@@ -125,15 +125,15 @@ def _learned(asked: dict[str, Any], out: Path, quiet: bool) -> dict[str, Any]:
     from veil.saved.folders import save
 
     key_bonus, key_learn = jax.random.split(jax.random.key(asked["seed"]))
-    making = curiosity.making(asked)
+    making = novelty.making(asked)
     world = making()
     try:
-        bonus = curiosity.bonus_of(asked["bonus"], world)
+        bonus = novelty.bonus_of(asked["bonus"], world)
     finally:
         world.close()
     weight = 1.0 if asked["weight"] is None else asked["weight"]
     with Progress(False if quiet else None, "exploring") as bar:
-        run = curiosity.PLAYERS[asked["agent"]]
+        run = novelty.PLAYERS[asked["agent"]]
         actor, returns, ends = run(making, bonus, weight, asked, key_bonus, key_learn, bar.update)
     save(out / ACTOR, actor)
     with style.figure(panel=(5.0, 3.2)) as (picture, (panel,)):

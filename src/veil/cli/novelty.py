@@ -62,16 +62,114 @@ def bonus_of(word: str, world: Any) -> Any:
             raise Refusal("--bonus count: it is of states that are numbered; take hash or pseudo-count for vectors")
         return novel.Counted(novel.Tally(int(seen.n)))
     if word == "pseudo-count":
-        return novel.Counted(novel.PseudoCounts(_density(novel, spaces, seen)[0]), about=_density(novel, spaces, seen)[1])
+        return novel.Counted(
+            novel.PseudoCounts(_density(novel, spaces, seen)[0]), about=_density(novel, spaces, seen)[1]
+        )
     if numbered and word != "hash":
         raise Refusal(f"--bonus {word}: states that are numbered are no vectors; take count")
-    inputs = novel.left if choices is None else novel.chosen(choices)
+    inputs = novel.left if choices is None else novel.Chosen(choices)
     makers: dict[str, Callable[[], Any]] = {
         "hash": lambda: novel.Counted(novel.Hashed()),
         "gain": lambda: novel.NetworkGain(inputs=inputs),
-        "linear": lambda: novel.LinearGain(novel.with_one(inputs)),
-        "disagreement": lambda: novel.Disagreement(**({} if choices is None else {"action": novel.one_hot(choices)})),
+        "linear": lambda: novel.LinearGain(novel.Affine(inputs)),
+        "disagreement": lambda: novel.Disagreement(
+            **({} if choices is None else {"action": novel.Chosen(choices).row})
+        ),
         "rnd": novel.RandomNetworkDistillation,
         "icm": lambda: novel.Curiosity() if choices is None else novel.Curiosity(novel.Choice(choices)),
     }
     return makers[word]()
+
+
+def _density(novel: Any, spaces: Any, seen: Any) -> tuple[Any, Any]:
+    """A density of what is seen, and what of a step it is of."""
+    import numpy as np
+
+    if isinstance(seen, spaces.Discrete):
+        return novel.DirichletCategorical((int(seen.n),), 0.01), novel.arrived
+    if not isinstance(seen, spaces.Box):
+        raise Refusal("--bonus pseudo-count: it is of numbers, images or vectors; take rnd for other observations")
+    low, high = np.asarray(seen.low, float), np.asarray(seen.high, float)
+    if not np.all(np.isfinite(low) & np.isfinite(high)):
+        raise Refusal("--bonus pseudo-count: it needs observations between finite bounds; take hash or gain")
+    if len(seen.shape) > 1:
+        return novel.ContextTree(novel.Bins(8, float(low.min()), float(high.max()) + 1e-6)), novel.arrived
+    if low.size > FEW:
+        return novel.Factored(novel.Bins(CELLS, low, high)), novel.arrived
+    bins = novel.Bins(CELLS, low, high)
+    return novel.DirichletCategorical((CELLS,) * low.size, 0.01), lambda step: bins(step.following)
+
+
+def by_policy(
+    make: Any, bonus: Any, weight: float, asked: dict[str, Any], key_bonus: Any, key: Any, watch: Any
+) -> tuple[Any, Any, Any]:
+    """Proximal policy optimisation: what it learned, returns, and when episodes were over."""
+    from veil.control.proximal import ProximalPolicy, proximal
+
+    try:
+        found = proximal(
+            make,
+            asked["steps"],
+            key=key,
+            agent=lambda actions: ProximalPolicy(actions, new=weight),
+            bonus=bonus,
+            together=asked["together"],
+            progress=False,
+            watch=watch,
+        )
+    except ValueError as error:
+        raise _refused(error) from error
+    return found.actor, found.returns, found.steps
+
+
+def by_critics(
+    make: Any, bonus: Any, weight: float, asked: dict[str, Any], key_bonus: Any, key: Any, watch: Any
+) -> tuple[Any, Any, Any]:
+    """Soft actor-critic in a curious environment: its returns are of rewards and bonuses, which are taken apart."""
+    import gymnasium
+    import numpy as np
+
+    from veil.control import SoftActorCritic
+    from veil.control.exploration import ReturnScale, curious
+
+    inside = make()
+    if bonus is not None:
+        inside = curious(inside, bonus, key_bonus, weight=weight, scaling=ReturnScale())
+
+    class Earned(gymnasium.Wrapper):
+        """It remembers what was earned, without what was new."""
+
+        def __init__(self) -> None:
+            gymnasium.Wrapper.__init__(self, inside)  # which is not abstract, and has an __init__ of its own
+            self.returns: list[float] = []
+            self.ends: list[int] = []
+            self.total, self.count = 0.0, 0
+
+        def step(self, action: Any) -> Any:
+            seen, reward, terminated, truncated, info = self.env.step(action)
+            self.total, self.count = self.total + info.get("extrinsic", reward), self.count + 1
+            if terminated or truncated:
+                self.returns.append(self.total)
+                self.ends.append(self.count)
+                self.total = 0.0
+            return seen, reward, terminated, truncated, info
+
+    world = Earned()
+    try:
+        skill = SoftActorCritic().learn(world, asked["steps"], key=key, progress=False, watch=watch)
+    except ValueError as error:
+        raise _refused(error) from error
+    finally:
+        world.close()
+    return skill, np.asarray(world.returns), np.asarray(world.ends)
+
+
+def _refused(error: ValueError) -> Exception:
+    """An error about the environment or an option as a refusal; others as they are."""
+    for name, word in (("env: ", "ENV: "), ("steps: ", "--steps: ")):
+        if str(error).startswith(name):
+            return Refusal(word + str(error).removeprefix(name))
+    return error
+
+
+PLAYERS: dict[str, Callable[..., tuple[Any, Any, Any]]] = {"ppo": by_policy, "sac": by_critics}

@@ -1,1 +1,89 @@
 """Exploration: what is worth seeing, as a functional of a model and of a step, in nats or from counts."""
+
+from veil.control.exploration.belief import BeliefGain
+from veil.control.exploration.bins import Bins
+from veil.control.exploration.bonus import Bonus, Chosen, Episodic, Remembered, Transition, arrived, left
+from veil.control.exploration.context_tree import ContextTree
+from veil.control.exploration.counts import Counted, Counter, Tally
+from veil.control.exploration.curiosity import Choice, Curiosity, Numbers, PredictionError
+from veil.control.exploration.densities import Density, Incremental, PredictionGain, PseudoCounts, ScaledPseudoCounts
+from veil.control.exploration.distillation import RandomNetworkDistillation
+from veil.control.exploration.ensemble import Disagreement
+from veil.control.exploration.fitted import StepwiseEM
+from veil.control.exploration.hashes import Hashed
+from veil.control.exploration.linear import Affine, LinearGain
+from veil.control.exploration.measures import (
+    GainBound,
+    InformationAbove,
+    InformationBelow,
+    JensenRenyi,
+    Measure,
+    VarianceOfMeans,
+    mutual_information,
+)
+from veil.control.exploration.network import NetworkGain
+from veil.control.exploration.scales import ReturnScale, Scaling, Unscaled
+from veil.control.exploration.searching import Search, counting, search
+from veil.control.exploration.standards import Given, Running, Standard
+from veil.control.exploration.steps import SecondOrder, Variational
+from veil.control.exploration.tables import DirichletCategorical, Factored
+from veil.control.exploration.tabular import QLearning
+from veil.control.exploration.trained import Trained
+from veil.control.exploration.votes import Votes
+from veil.control.exploration.wrapping import curious
+
+__all__ = [
+    "Affine",
+    "BeliefGain",
+    "Bins",
+    "Bonus",
+    "Choice",
+    "Chosen",
+    "ContextTree",
+    "Counted",
+    "Counter",
+    "Curiosity",
+    "Density",
+    "DirichletCategorical",
+    "Disagreement",
+    "Episodic",
+    "Factored",
+    "GainBound",
+    "Given",
+    "Hashed",
+    "Incremental",
+    "InformationAbove",
+    "InformationBelow",
+    "JensenRenyi",
+    "LinearGain",
+    "Measure",
+    "NetworkGain",
+    "Numbers",
+    "PredictionError",
+    "PredictionGain",
+    "PseudoCounts",
+    "QLearning",
+    "RandomNetworkDistillation",
+    "Remembered",
+    "ReturnScale",
+    "Running",
+    "ScaledPseudoCounts",
+    "Scaling",
+    "Search",
+    "SecondOrder",
+    "Standard",
+    "StepwiseEM",
+    "Tally",
+    "Trained",
+    "Transition",
+    "Unscaled",
+    "VarianceOfMeans",
+    "Variational",
+    "Votes",
+    "arrived",
+    "counting",
+    "curious",
+    "left",
+    "mutual_information",
+    "search",
+]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
-from veil.control.exploration.bonus import Episodic, Transition
+from veil.control.exploration.bonus import Episodic, Remembered, Transition
 from veil.learning.result import Fit
 from veil.maths import linear, markov
 from veil.model import Datum
@@ -129,21 +129,23 @@ class BeliefGain(Episodic):
             )
         return BeliefGain(used.filter(found), on_device(nothing))
 
-    def init(self, example: Transition, key: PRNGKeyArray) -> Followed:
-        return Followed(jax.tree.map(jnp.asarray, self.filter.init()), key)
+    def init(self, example: Transition, key: PRNGKeyArray) -> Remembered:
+        return Remembered((), Followed(jax.tree.map(jnp.asarray, self.filter.init()), key))
 
-    def begin(self, state: Followed, observation: Any) -> Followed:
-        key_step, key = jax.random.split(state.key)
-        return Followed(self.filter.update(self.filter.init(), Datum(observation, self.nothing), key_step), key)
+    def begin(self, state: Remembered, observation: Any) -> Remembered:
+        key_step, key = jax.random.split(state.memory.key)
+        first = self.filter.update(self.filter.init(), Datum(observation, self.nothing), key_step)
+        return Remembered(state.learned, Followed(first, key))
 
     def __call__(
-        self, state: Followed, observation: Any, action: Any, following: Any
-    ) -> tuple[Float[Array, ""], Followed]:
-        key_step, key = jax.random.split(state.key)
-        datum = Datum(following, action)
-        after = self.filter.update(state.belief, datum, key_step)
-        return moved(self.filter, state.belief, after, datum, key_step), Followed(after, key)
+        self, state: Remembered, observation: Any, action: Any, following: Any
+    ) -> tuple[Float[Array, ""], Remembered]:
+        key_step, key = jax.random.split(state.memory.key)
+        before, datum = state.memory.belief, Datum(following, action)
+        after = self.filter.update(before, datum, key_step)
+        value = moved(self.filter, before, after, datum, key_step)
+        return value, Remembered(state.learned, Followed(after, key))
 
-    def update(self, state: Followed, batch: Transition) -> Followed:
+    def update(self, state: Remembered, batch: Transition) -> Remembered:
         """The same state: the model is fitted, and learns nothing here."""
         return state

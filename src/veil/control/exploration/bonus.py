@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 
@@ -30,6 +32,19 @@ def arrived(step: Transition) -> Any:
 def left(step: Transition) -> Any:
     """(o, u), where the step began and what was done there."""
     return step.observation, step.action
+
+
+class Chosen(eqx.Module):
+    """(o, a row of one for each of ``count`` actions, 1 for that which was done): what ``left`` is of choices."""
+
+    count: int = eqx.field(static=True)
+
+    def __call__(self, step: Transition) -> Any:
+        return step.observation, self.row(step)
+
+    def row(self, step: Transition) -> Float[Array, " U"]:
+        """The action alone."""
+        return jax.nn.one_hot(jnp.ravel(jnp.asarray(step.action))[0], self.count, dtype=float)
 
 
 class Bonus(eqx.Module):

@@ -12,9 +12,13 @@ from veil.maths import linear
 from veil.parts.nets import flat, positive, with_one
 
 
-def plain(step: Transition) -> Float[Array, " F"]:
-    """[1, o, u]."""
-    return with_one(left(step))
+class Affine(eqx.Module):
+    """[1, all numbers of what the step is ``about``], by default of o and u."""
+
+    about: About = eqx.field(static=True, default=left)
+
+    def __call__(self, step: Transition) -> Float[Array, " F"]:
+        return with_one(self.about(step))
 
 
 class Precision(eqx.Module):
@@ -48,7 +52,7 @@ class LinearGain(Bonus):
     0.6931
     """
 
-    features: About = eqx.field(static=True, default=plain)
+    features: About = eqx.field(static=True, default=Affine())
     noise: float = eqx.field(static=True, default=0.1)
     scale: float = eqx.field(static=True, default=1.0)
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from veil.model.scales import Scale
 from veil.parts.nets import flat
+from veil.saved.registry import register
 
 
 def vector(tree: Any) -> Float[Array, " D"]:
@@ -32,6 +33,7 @@ class Standard(eqx.Module):
         """The state after these vectors."""
 
 
+@register(name="veil.control.Moments")
 class Moments(eqx.Module):
     """How many vectors there were, their mean [D], and the sum of the squared distances from it [D]."""
 

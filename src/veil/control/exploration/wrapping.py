@@ -66,11 +66,11 @@ def curious(
         raise TypeError(f"env: expected a Gymnasium environment, single or vector; got a {type(env).__name__}")
     scaling = Unscaled() if scaling is None else scaling
     if isinstance(env, gymnasium.vector.VectorEnv):
-        return _vector(gymnasium, env, Curiosity(bonus, scaling, weight, every, env.num_envs, key))
-    return _single(gymnasium, env, Curiosity(bonus, scaling, weight, every, 1, key))
+        return _vector(gymnasium, env, Adding(bonus, scaling, weight, every, env.num_envs, key))
+    return _single(gymnasium, env, Adding(bonus, scaling, weight, every, 1, key))
 
 
-class Curiosity:
+class Adding:
     """What a wrapper carries from step to step: states of a bonus and its scaling, and steps that are yet to learn."""
 
     def __init__(
@@ -155,7 +155,7 @@ def _row(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], tree)
 
 
-def _single(gymnasium: Any, env: Any, curiosity: Curiosity) -> Any:
+def _single(gymnasium: Any, env: Any, adding: Adding) -> Any:
     class Curious(gymnasium.Wrapper):
         """A bonus beside the reward."""
 
@@ -165,18 +165,18 @@ def _single(gymnasium: Any, env: Any, curiosity: Curiosity) -> Any:
 
         @property
         def bonus_state(self) -> Any:
-            return curiosity.state
+            return adding.state
 
         def reset(self, **options: Any) -> Any:
             observation, info = env.reset(**options)
             self._seen = observation
-            curiosity.begin(_row(observation), np.ones(1, bool))
+            adding.begin(_row(observation), np.ones(1, bool))
             return observation, info
 
         def step(self, action: Any) -> Any:
             following, reward, terminated, truncated, info = env.step(action)
             steps = Transition(*map(_row, (self._seen, action, following)))
-            scaled, added = curiosity(steps, np.ones(1, bool))
+            scaled, added = adding(steps, np.ones(1, bool))
             self._seen = following
             told = {**info, "extrinsic": float(reward), "intrinsic": float(scaled[0])}
             return following, float(reward) + float(added[0]), terminated, truncated, told
@@ -184,7 +184,7 @@ def _single(gymnasium: Any, env: Any, curiosity: Curiosity) -> Any:
     return Curious()
 
 
-def _vector(gymnasium: Any, env: Any, curiosity: Curiosity) -> Any:
+def _vector(gymnasium: Any, env: Any, adding: Adding) -> Any:
     modes = gymnasium.vector.AutoresetMode
     mode = env.metadata.get("autoreset_mode", modes.NEXT_STEP)
     if mode not in (modes.NEXT_STEP, modes.SAME_STEP):
@@ -200,12 +200,12 @@ def _vector(gymnasium: Any, env: Any, curiosity: Curiosity) -> Any:
 
         @property
         def bonus_state(self) -> Any:
-            return curiosity.state
+            return adding.state
 
         def reset(self, **options: Any) -> Any:
             observations, info = env.reset(**options)
             self._seen, self._over = _copied(observations), np.zeros(env.num_envs, bool)
-            curiosity.begin(self._seen, np.ones(env.num_envs, bool))
+            adding.begin(self._seen, np.ones(env.num_envs, bool))
             return observations, info
 
         def step(self, actions: Any) -> Any:
@@ -213,9 +213,9 @@ def _vector(gymnasium: Any, env: Any, curiosity: Curiosity) -> Any:
             shown, done = _copied(observations), np.asarray(terminated) | np.asarray(truncated)
             following = shown if mode == modes.NEXT_STEP else _final(shown, info, done)
             there = ~self._over  # where an episode only begins nothing was done
-            scaled, added = curiosity(Transition(self._seen, np.asarray(actions), following), there)
+            scaled, added = adding(Transition(self._seen, np.asarray(actions), following), there)
             begins = self._over if mode == modes.NEXT_STEP else done
-            curiosity.begin(shown, begins)
+            adding.begin(shown, begins)
             self._seen, self._over = shown, done & (mode == modes.NEXT_STEP)
             told = {**info, "extrinsic": np.asarray(rewards, float), "intrinsic": scaled}
             return observations, np.asarray(rewards, float) + added, terminated, truncated, told

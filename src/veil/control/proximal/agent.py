@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from veil.control.exploration.standards import Moments, Running
 from veil.control.imagination.actions import Actions, Decision
 from veil.control.imagination.networks import Net
 from veil.maths.returns import lambda_returns
 from veil.model.checks import whole
 from veil.parts.nets import MLP
-from veil.saved.registry import register
 
 REACH = 10.0  # deviations from the mean that are seen
+UNITS = Running()
 
 
 class Rollout(eqx.Module):
@@ -37,26 +38,9 @@ class Rollout(eqx.Module):
     last: Float[Array, "N O"]
 
 
-@register(name="veil.control.Moments")
-class Moments(eqx.Module):
-    """Count, mean and sum of squared deviations of all observations so far, [O]."""
-
-    count: Float[Array, ""]
-    mean: Float[Array, " O"]
-    squares: Float[Array, " O"]
-
-    def standard(self, seen: Float[Array, " O"]) -> Float[Array, " O"]:
-        """(o - mean) / deviation, cut at ±10; as it is before anything was seen."""
-        spread = jnp.sqrt(self.squares / jnp.maximum(self.count, 1.0))
-        known = spread > 1e-6 * (1.0 + jnp.abs(self.mean))
-        return jnp.clip((seen - self.mean) / jnp.where(known, spread, 1.0), -REACH, REACH)
-
-    def updated(self, seen: Float[Array, "M O"]) -> "Moments":
-        """With some more. Chan et al. 1983, "Algorithms for computing the sample variance", eq. 2.1."""
-        more, mean = len(seen), jnp.mean(seen, 0)
-        count, away = self.count + more, mean - self.mean
-        squares = self.squares + jnp.sum((seen - mean[None]) ** 2, 0) + away**2 * self.count * more / count
-        return Moments(count, self.mean + away * more / count, squares)
+def standard(moments: Moments, seen: Float[Array, " O"]) -> Float[Array, " O"]:
+    """An observation in deviations from the mean of all so far, cut at ±10."""
+    return jnp.clip(UNITS(moments, seen), -REACH, REACH)
 
 
 class ProximalState(eqx.Module):
@@ -141,13 +125,12 @@ class ProximalPolicy(eqx.Module):
         key_actor, key_critic = jax.random.split(key)
         actor = Net.initialise(self.trunk, observations, jnp.zeros(self.actions.numbers), key_actor)
         critic = Net.initialise(self.trunk, observations, jnp.zeros(2), key_critic)
-        nothing = jnp.zeros(observations)
         learnt = eqx.filter((actor, critic), eqx.is_inexact_array)
-        return ProximalState(actor, critic, Moments(jnp.zeros(()), nothing, nothing), self._optimiser.init(learnt))
+        return ProximalState(actor, critic, UNITS.init(observations), self._optimiser.init(learnt))
 
     def seen(self, state: ProximalState, observation: Float[Array, " O"]) -> tuple[Decision, Float[Array, "2"]]:
         """π(a | o), and V and V' of an observation."""
-        inside = state.moments.standard(observation)
+        inside = standard(state.moments, observation)
         return self.actions.decision(state.actor(inside)), state.critic(inside)
 
     def step(
@@ -156,7 +139,7 @@ class ProximalPolicy(eqx.Module):
         """The state after learning from what was played with it, and what may be looked at. Pure."""
         returns, advantage = self.judged(state, played)
         flat = lambda leaf: leaf.reshape(-1, *leaf.shape[2:])  # noqa: E731
-        seen = jax.vmap(state.moments.standard)(flat(played.observation))
+        seen = jax.vmap(lambda seen: standard(state.moments, seen))(flat(played.observation))
         rows = Rows(seen, *map(flat, (played.action, played.log_prob, returns, advantage)))
         total, size = len(seen), len(seen) // self.minibatches
         if not size:
@@ -178,7 +161,7 @@ class ProximalPolicy(eqx.Module):
 
         (nets, optimiser), infos = jax.lax.scan(epoch, (nets, state.optimiser), jax.random.split(key, self.epochs))
         actor, critic = eqx.combine(nets, rest)
-        moments = state.moments.updated(flat(played.observation))
+        moments = UNITS.update(state.moments, flat(played.observation))
         return ProximalState(actor, critic, moments, optimiser), jax.tree.map(jnp.mean, infos)
 
     def loss(
@@ -199,7 +182,7 @@ class ProximalPolicy(eqx.Module):
 
     def judged(self, state: ProximalState, played: Rollout) -> tuple[Float[Array, "T N 2"], Float[Array, "T N"]]:
         """λ-returns of what was earned and of what was new, and the advantage of every action."""
-        value = lambda seen: state.critic(state.moments.standard(seen))  # noqa: E731
+        value = lambda seen: state.critic(standard(state.moments, seen))  # noqa: E731
         here, final = (jax.vmap(jax.vmap(value))(each) for each in (played.observation, played.final))
         after = jnp.concatenate([here[1:], jax.vmap(value)(played.last)[None]])
         going = 1.0 - played.terminated.astype(here.dtype)

@@ -8,16 +8,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from veil.control.actors import Actor, or_nan, refuse_nan
 from veil.control.collecting import environment
 from veil.control.exploration.bonus import Bonus
 from veil.control.exploration.scales import ReturnScale, Scaling
+from veil.control.exploration.standards import Moments, vector
 from veil.control.exploration.wrapping import curious
 from veil.control.imagination.actions import Actions, OneOf, Within
 from veil.control.imagination.networks import Net
-from veil.control.proximal.agent import Moments, ProximalPolicy, ProximalState, Rollout
+from veil.control.proximal.agent import ProximalPolicy, ProximalState, Rollout, standard
 from veil.data.core.packages import needed
 from veil.host.progress import Progress
 from veil.model.checks import random_key, whole
@@ -40,7 +41,7 @@ class ProximalActor(Actor):
 
     def act(self, memory: tuple[()], observation: Any, key: PRNGKeyArray) -> tuple[Any, tuple[()]]:
         refuse_nan(observation)
-        decision = self.actions.decision(self.net(self.moments.standard(vector(observation))))
+        decision = self.actions.decision(self.net(standard(self.moments, vector(observation))))
         action = decision.central() if self.settled else decision.sample(key)
         action = or_nan(action, observation)
         return (action if self.actions.continuous else jnp.argmax(action)), ()
@@ -181,12 +182,6 @@ def actions_of(gymnasium: Any, space: Any) -> Actions:
     if real and np.all(np.isfinite(space.low) & np.isfinite(space.high) & (space.low < space.high)):
         return Within(space.low, space.high)
     raise ValueError(f"env: expected one of some actions (Discrete, from 0), or a vector between bounds; got {space}")
-
-
-def vector(observation: Any) -> Float[Array, " O"]:
-    """All numbers of an observation, an array or a tree, in a row."""
-    leaves = [jnp.ravel(jnp.asarray(leaf)).astype(jnp.result_type(float)) for leaf in jax.tree.leaves(observation)]
-    return jnp.concatenate(leaves)
 
 
 def _rows(observations: Any) -> np.ndarray:

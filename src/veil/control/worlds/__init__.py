@@ -58,11 +58,8 @@ def _register() -> None:
         ("Tree", "environment:tree", None),  # these end by themselves, DeepSea, too
         ("Slalom", "environment:slalom", None),
         ("PushT", "pusht:pusht", 300),
-<<<<<<< HEAD
         ("DeepSea", "walked:deep_sea", None),
-=======
         ("NoisyTelevision", "watched:television", 100),
->>>>>>> gain
     ):
         if f"veil/{name}-v0" not in gymnasium.registry:
             gymnasium.register(f"veil/{name}-v0", f"veil.control.worlds.{place}", max_episode_steps=limit)
