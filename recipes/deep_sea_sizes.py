@@ -26,7 +26,7 @@ from veil.report import style
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("deep_sea_sizes"), help="folder for the picture")
 parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-parser.add_argument("--weight", type=float, default=0.02, help="of the bonus (default: .02)")
+parser.add_argument("--weight", type=float, help="of the bonus (default: 2 / rows)")
 parser.add_argument("--learners", nargs="+", default=["counts", "optimism"], help="counts, optimism, bonus, chance")
 parser.add_argument("--quick", action="store_true", help="two small sizes")
 arguments = parser.parse_args()
@@ -39,7 +39,7 @@ def learner(name, sea):
     return {
         "counts": counts,
         "optimism": QLearning(optimism=1.0),
-        "bonus": QLearning(counts.bonus, arguments.weight),
+        "bonus": QLearning(counts.bonus, counts.weight),
         "chance": QLearning(random=0.1),
     }[name]
 

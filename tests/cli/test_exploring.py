@@ -9,7 +9,7 @@ import veil as library
 
 def test_the_treasure_with_counts_and_without(veil, tmp_path):
     words = "explore", "deep-sea", "--size", 8, "--json"
-    told = json.loads(veil(*words, "--out", tmp_path / "sea", "--film", tmp_path / "sea.gif").stdout)
+    told = veil(*words, "--out", tmp_path / "sea", "--film", tmp_path / "sea.gif").json
     assert told["solved"]
     assert told["episodes_to_solve"] < 300
     assert told["coverage"] > 0.8
@@ -19,12 +19,12 @@ def test_the_treasure_with_counts_and_without(veil, tmp_path):
     assert record["found"] == told
     assert record["asked"]["bonus"] == "count"
     lost = veil(*words, "--bonus", "none", "--episodes", 200, "--out", tmp_path / "lost")
-    assert not json.loads(lost.stdout)["solved"]
+    assert not lost.json["solved"]
 
 
 def test_an_environment_and_what_was_learned(veil, tmp_path):
     words = "explore", "MountainCar-v0", "--bonus", "hash", "--steps", 512, "--together", 2
-    told = json.loads(veil(*words, "--out", tmp_path / "car", "--json").stdout)
+    told = veil(*words, "--out", tmp_path / "car", "--json").json
     assert told["environment_steps"] == 512
     assert told["first_reward"] is None
     assert (tmp_path / "car" / "returns.png").is_file()
@@ -33,7 +33,7 @@ def test_an_environment_and_what_was_learned(veil, tmp_path):
     import numpy as np
 
     assert int(actor.act((), np.zeros(2, np.float32), jax.random.key(0))[0]) in (0, 1, 2)
-    said = veil("explore", "veil/DeepSea-v0", "--steps", 256, "--together", 2, "--out", tmp_path / "sea").stdout
+    said = veil("explore", "veil/DeepSea-v0", "--steps", 256, "--together", 2, "--out", tmp_path / "sea").out
     assert "ppo with count in veil/DeepSea-v0" in said
 
 

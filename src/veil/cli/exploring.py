@@ -29,7 +29,7 @@ def explore(
     ] = None,
     bonus: Annotated[str, _in(NEW, "--bonus", novelty.HELP)] = "count",
     weight: Annotated[
-        float | None, _in(NEW, "--weight", "Of the bonus beside rewards; default: .02 of q, 1 of others.", min=0.0)
+        float | None, _in(NEW, "--weight", "Of the bonus beside rewards; default: of q 2 / rows, of others 1.", min=0.0)
     ] = None,
     episodes: Annotated[int, _in(LEARNING, "--episodes", "Of q: at most so many.", min=1)] = 10_000,
     steps: Annotated[int, _in(LEARNING, "--steps", "Of ppo and sac, in all.", min=1)] = 100_000,
@@ -61,13 +61,13 @@ def explore(
         raise Refusal(f"--agent: there is no {agent!r}; {suggestion(agent, AGENTS)}")
     if agent == "q" and env != SEA:
         raise Refusal("--agent q: its tables are of deep-sea; others learn by --agent ppo or sac")
+    novelty.check(bonus)
     if agent == "q" and bonus not in ("none", "count"):
         raise Refusal(f"--bonus {bonus}: tables know counts; --bonus count, or none")
     if agent != "q" and film is not None:
         raise Refusal("--film: it is of deep-sea's map, with --agent q; leave it out")
     if film is not None and film.suffix not in FILMS:
         raise Refusal(f"--film: expected a file that ends in {' or '.join(FILMS)}; got {film.name!r}")
-    novelty.check(bonus)
     _begin(out, force)
     begun = time.perf_counter()
     asked = {"env": env, "agent": agent, "bonus": bonus, "weight": weight, "seed": seed}
@@ -98,8 +98,7 @@ def _searched(asked: dict[str, Any], out: Path, film: Path | None, quiet: bool) 
     from veil.report import explored
 
     sea = DeepSea(asked["size"], asked["stochastic"])
-    weight = 0.02 if asked["weight"] is None else asked["weight"]
-    learner = counting(sea, weight) if asked["bonus"] == "count" else QLearning(random=0.1)
+    learner = counting(sea, asked["weight"]) if asked["bonus"] == "count" else QLearning(random=0.1)
     with Progress(False if quiet else None, "exploring") as bar:
         found = search(sea, learner, jax.random.key(asked["seed"]), most=asked["episodes"], watch=bar.update)
     explored.map_of(found).savefig(out / "visits.png")

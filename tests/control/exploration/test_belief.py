@@ -20,11 +20,11 @@ KEY = jax.random.key(0)
 def along(bonus, query, evidence):
     """Values [T - 1] of the steps of an episode, and the beliefs of all of them."""
     state = bonus.begin(bonus.init(Transition(query[0], evidence[0], query[0]), KEY), query[0])
-    first = state.belief
+    first = state.memory.belief
 
     def step(state, now):
         value, state = bonus(state, None, now[1], now[0])
-        return state, (value, state.belief)
+        return state, (value, state.memory.belief)
 
     return first, *jax.jit(lambda state: jax.lax.scan(step, state, (query[1:], evidence[1:]))[1])(state)
 
@@ -96,7 +96,7 @@ def test_of_a_hidden_markov_model_its_mean_is_the_mutual_information():
     information = entropy(ahead) - np.trapezoid(density * entropy(after), grid)
     assert np.trapezoid(density * np.asarray(both[0]), grid) == pytest.approx(information, abs=1e-3)
     again = bonus.begin(ask(jnp.array([3.0]))[1], jnp.zeros(1))  # what was seen before is forgotten
-    np.testing.assert_allclose(again.belief.state, state.belief.state, rtol=1e-6)
+    np.testing.assert_allclose(again.belief.state, state.memory.belief.state, rtol=1e-6)
 
 
 def test_beliefs_without_a_density_are_refused():

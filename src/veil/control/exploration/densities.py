@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from veil.control.exploration.bonus import About, Bonus, Transition, arrived
+from veil.control.exploration.counts import Counter
+
 
 class Density(eqx.Module):
     """ρ_n(x), the probability (or density) of the next x given n of them, and how it learns one more.

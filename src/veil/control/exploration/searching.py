@@ -42,10 +42,13 @@ class Search:
         return float(np.sum(self.visits[-1][: size * size] > 0) / (size * (size + 1) / 2))
 
 
-def counting(sea: DeepSea, weight: float = 0.02) -> QLearning:
-    """Q-learning that counts what it did where, for the treasure of 1: weight / √(n + 1) for the n-th time."""
+def counting(sea: DeepSea, weight: float | None = None) -> QLearning:
+    """Q-learning that counts what it did where, and expects the treasure of 1: weight / √(n + 1) for the n-th time.
+
+    ``weight``: None is 2 / N of N rows, so that an episode of things done n times is worth 2 / √(n + 1) of a treasure.
+    """
     tally = Tally((sea.size**2 + 1, 2))
-    return QLearning(Counted(tally, about=left, offset=1.0), weight=weight, optimism=1.0)
+    return QLearning(Counted(tally, about=left, offset=1.0), weight=2.0 / sea.size if weight is None else weight, optimism=1.0)
 
 
 def search(

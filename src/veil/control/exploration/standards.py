@@ -4,17 +4,18 @@ from abc import abstractmethod
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from veil.model.scales import Scale
-from veil.parts.nets import flat
 from veil.saved.registry import register
 
 
 def vector(tree: Any) -> Float[Array, " D"]:
     """All numbers of an observation, an action or what is made of them, as floating-point numbers in one row."""
-    return flat(tree).astype(float)
+    leaves = [jnp.ravel(jnp.asarray(leaf)).astype(float) for leaf in jax.tree.leaves(tree)]
+    return jnp.concatenate(leaves) if leaves else jnp.zeros(0)
 
 
 class Standard(eqx.Module):
