@@ -3,9 +3,10 @@
 The sizes of ``size1m`` are those of DreamerV3's configuration of that name (Hafner et al. 2023): 512 deterministic
 numbers, 32 codes of 4 categories, layers of 64, convolutions from depth 4, rewards in 255 bins, 16 windows of 64 steps,
 pictures [64, 64, 3], kept as bytes. They are the same for all; what differs from that configuration is what not all
-here can be: a full GRU instead of its eight blocks, 4x4 convolutions of stride 2 of 4, 8, 16 and 32 channels, one layer
-in the prior, Adam at 1e-4 behind clipping. ``recipe`` has the pictures and the batch of ``recipes/picture_agent.py``,
-8 windows of 50 steps of [32, 32, 1], 128 deterministic numbers, layers of 128, 16 to 64 channels, and codes, too.
+here can be: a full GRU instead of one in eight blocks, no norms of layers, 4x4 convolutions of stride 2 of 4, 8, 16 and
+32 channels, one layer in the prior, no uniform mixed in, Adam at 1e-4 behind clipping. ``recipe`` has the pictures and
+the batch of ``recipes/picture_agent.py``, 8 windows of 50 steps of [32, 32, 1], 128 deterministic numbers, layers of
+128, 16 to 64 channels, and codes, too.
 
 Ours is ``veil.StateSpace`` with ``dynamics.Recurrent``, ``Sequential`` and ``ELBO(StraightThrough())``, with KL balance
 and one free nat a step, learned by ``Trainer.step`` on windows of ``Replay``. The layer before the GRU is narrowed from
@@ -19,12 +20,19 @@ the details, is ``control.world_model`` of the same sizes: pyramids, that linear
 * ``sheeprl``: ``world_model_learning`` of its DreamerV3 on batches of its own buffer, a configuration of these sizes.
   It has layer norms, mixes in 1 % of uniform, and no layer between encoder and posterior, or before the decoder's.
 * ``torchrl``: ``RSSMRolloutV3`` and ``DreamerV3ModelLoss`` on slices of its own buffer, its plain GRU chosen. It has
-  5x5 kernels (of odd sizes only), root mean square norms of images and heads, and draws of the prior, too.
+  5x5 kernels (of odd sizes only), root mean square norms of images and heads, no such layers either, and draws of the
+  prior, too.
 
 What the last two learn is not compared: models, losses and starts are their own. In the details: how many numbers each
 trains, and the most memory that a process with it alone holds. PyTorch has the faster of one thread and all, and the
-hand-written model the faster layout of images. A peer that is not installed is left out, and the details say so:
-``make benchmark-environment`` installs all. ``--quick`` leaves out what takes long to compile, and memory.
+hand-written model the faster layout of images. A peer that is not installed is left out, and the details say so.
+TorchRL and PyTorch come with ``make benchmark-environment``; sheeprl asks, for films, for a pillow older than veil's,
+and is added without what it asks for:
+
+    .venv-bench/bin/pip install --no-deps -r benchmarks/requirements-sheeprl.txt
+    .venv-bench/bin/python benchmarks/world_model.py
+
+``--quick`` leaves out what takes long to compile, and memory.
 """
 
 import importlib.util
