@@ -241,12 +241,13 @@ def test_bad_choices_are_named(make, message):
 
 def test_convolutions_are_the_same_sums_on_every_platform(x64):
     rng = np.random.default_rng(0)
-    bias = jnp.array(rng.normal(size=5))
-    for one, other, size in (
-        (images._gathered, images._convolved, (8, 6, 3)),
-        (images._spread, images._unconvolved, (4, 3, 3)),
+    for one, other, size, outputs in (
+        (images._gathered, images._convolved, (8, 6, 3), 5),
+        (images._spread, images._unconvolved, (4, 3, 3), 5),  # each cell gathers its neighbours
+        (images._spread, images._unconvolved, (4, 3, 8), 2),  # each place is spread
     ):
-        image, weight = jnp.array(rng.normal(size=(2, *size))), jnp.array(rng.normal(size=(4, 4, 3, 5)))
+        image, bias = jnp.array(rng.normal(size=(2, *size))), jnp.array(rng.normal(size=outputs))
+        weight = jnp.array(rng.normal(size=(4, 4, size[2], outputs)))
         found = []
         for level in (one, other):
 

@@ -110,13 +110,30 @@ def _gathered(x: Array, weight: Array, bias: Array) -> Array:
 
 
 def _spread(x: Array, weight: Array, bias: Array) -> Array:
-    """h'[2i + u - 1, 2j + v - 1] += h[i, j] K[u, v], by one product: each place makes 16 pixels, which are added up."""
+    """h'[2i + u - 1, 2j + v - 1] += h[i, j] K[u, v], by one product: the way in which fewer numbers are written."""
+    inputs, outputs = weight.shape[2:]
+    made = _neighbouring(x, weight) if 4 * inputs < 16 * outputs else _scattered(x, weight)
+    (height, width), channels = x.shape[:2], weight.shape[3]
+    cells = made.swapaxes(1, 2).reshape(2 * height + 2, 2 * width + 2, channels)
+    return cells[1:-1, 1:-1] + bias[None, None]
+
+
+def _scattered(x: Array, weight: Array) -> Array:
+    """Cells [h + 1, w + 1, 2, 2, out] of pixels: each place makes 16 of them, which are added up."""
     (height, width), outputs = x.shape[:2], weight.shape[3]
     matrix = weight.reshape(2, 2, 2, 2, -1, outputs).transpose(0, 2, 1, 3, 5, 4).reshape(16 * outputs, -1)
     made = product(x, matrix).reshape(height, width, 2, 2, 4 * outputs)
     parts = [jnp.pad(made[:, :, a, b], ((a, 1 - a), (b, 1 - b), (0, 0))) for a in (0, 1) for b in (0, 1)]
-    cells = sum(parts[1:], parts[0]).reshape(height + 1, width + 1, 2, 2, outputs).swapaxes(1, 2)
-    return cells.reshape(2 * height + 2, 2 * width + 2, outputs)[1:-1, 1:-1] + bias[None, None]
+    return sum(parts[1:], parts[0]).reshape(height + 1, width + 1, 2, 2, outputs)
+
+
+def _neighbouring(x: Array, weight: Array) -> Array:
+    """The same cells: each gathers the four places that reach it."""
+    (height, width), outputs = x.shape[:2], weight.shape[3]
+    wide = jnp.pad(x, ((1, 1), (1, 1), (0, 0)))
+    parts = [wide[a : a + height + 1, b : b + width + 1] for a in (1, 0) for b in (1, 0)]
+    matrix = weight.reshape(2, 2, 2, 2, -1, outputs).transpose(1, 3, 5, 0, 2, 4).reshape(4 * outputs, -1)
+    return product(jnp.concatenate(parts, 2), matrix).reshape(height + 1, width + 1, 2, 2, outputs)
 
 
 def _convolved(x: Array, weight: Array, bias: Array) -> Array:
