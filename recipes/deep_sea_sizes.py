@@ -2,7 +2,8 @@
 
 The score is bsuite's: the share of sizes that are solved (fewer than nine in ten episodes went astray, in the windy sea
 eight in ten) within 10,000 episodes and before 2^N + 100. Values begin at the best return there may be; the bonus is
-weight / √(n + 1) for what was done n times. Optimism alone, and counts alone, are shown beside it. ``deep_sea.py`` is
+1 / N √(n + 1) for what was done n times, and in the windy sea mean rewards are doubted by a standard error. The same
+without the bonus (optimism), and the bonus without optimism, are shown beside it. ``deep_sea.py`` is
 about soft policies in the same sea.
 
     python recipes/deep_sea_sizes.py --out deep_sea_sizes      # some minutes
@@ -11,6 +12,7 @@ about soft policies in the same sea.
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -26,7 +28,7 @@ from veil.report import style
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("deep_sea_sizes"), help="folder for the picture")
 parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-parser.add_argument("--weight", type=float, help="of the bonus (default: 2 / rows)")
+parser.add_argument("--weight", type=float, help="of the bonus (default: 1 / rows)")
 parser.add_argument("--learners", nargs="+", default=["counts", "optimism"], help="counts, optimism, bonus, chance")
 parser.add_argument("--quick", action="store_true", help="two small sizes")
 arguments = parser.parse_args()
@@ -38,8 +40,8 @@ def learner(name, sea):
     counts = counting(sea, arguments.weight)
     return {
         "counts": counts,
-        "optimism": QLearning(optimism=1.0),
-        "bonus": QLearning(counts.bonus, counts.weight),
+        "optimism": replace(counts, bonus=None),
+        "bonus": replace(counts, optimism=0.0, doubt=0.0),
         "chance": QLearning(random=0.1),
     }[name]
 

@@ -29,7 +29,7 @@ def explore(
     ] = None,
     bonus: Annotated[str, _in(NEW, "--bonus", novelty.HELP)] = "count",
     weight: Annotated[
-        float | None, _in(NEW, "--weight", "Of the bonus beside rewards; default: of q 2 / rows, of others 1.", min=0.0)
+        float | None, _in(NEW, "--weight", "Of the bonus beside rewards; default: of q 1 / rows, of others 1.", min=0.0)
     ] = None,
     episodes: Annotated[int, _in(LEARNING, "--episodes", "Of q: at most so many.", min=1)] = 10_000,
     steps: Annotated[int, _in(LEARNING, "--steps", "Of ppo and sac, in all.", min=1)] = 100_000,

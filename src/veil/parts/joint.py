@@ -108,6 +108,9 @@ class Joint(Head):
         seen = {} if observed is None else observed
         return {name: part.features(query[name], seen.get(name)) for name, part in self.parts.items()}
 
+    def backed(self, sums: Any, shape: Shape, units: float) -> Any:
+        return {name: head.backed(sums[name], each, units) for name, head, each in self._pairs(shape)}
+
     def from_sums(self, sums: Any) -> Float[Array, " size"]:
         return jnp.concatenate([self.parts[name].from_sums(sums[name]) for name in sorted(self.parts)])
 

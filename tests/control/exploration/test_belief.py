@@ -89,14 +89,14 @@ def test_of_a_hidden_markov_model_its_mean_is_the_mutual_information():
     ask = jax.jit(lambda y: bonus(state, None, None, y))
     grid = np.linspace(-4, 8, 400)
     both = jax.vmap(ask)(jnp.asarray(grid, jnp.float32)[:, None])
-    density = np.exp(np.asarray(both[1].belief.log_likelihood))
+    density = np.exp(np.asarray(both[1].memory.belief.log_likelihood))
     entropy = lambda logs: -np.sum(np.exp(logs) * logs, -1)  # noqa: E731
-    after = np.asarray(both[1].belief.state)
+    after = np.asarray(both[1].memory.belief.state)
     ahead = np.log(np.trapezoid(density[:, None] * np.exp(after), grid, axis=0))  # E p(z | y) is p(z)
     information = entropy(ahead) - np.trapezoid(density * entropy(after), grid)
     assert np.trapezoid(density * np.asarray(both[0]), grid) == pytest.approx(information, abs=1e-3)
     again = bonus.begin(ask(jnp.array([3.0]))[1], jnp.zeros(1))  # what was seen before is forgotten
-    np.testing.assert_allclose(again.belief.state, state.memory.belief.state, rtol=1e-6)
+    np.testing.assert_allclose(again.memory.belief.state, state.memory.belief.state, rtol=1e-6)
 
 
 def test_beliefs_without_a_density_are_refused():

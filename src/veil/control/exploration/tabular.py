@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from veil.control.exploration.bonus import Bonus, Transition
 from veil.control.worlds.walks import Land, Walk
@@ -13,24 +13,33 @@ from veil.model.checks import whole
 
 
 class QTable(eqx.Module):
-    """What is carried from episode to episode: Q(s, a), the mean reward, how often, and the bonus' own."""
+    """What is carried from episode to episode: Q(s, a); the mean reward and the sum of squared distances from it;
+
+    how often it was done; the last states [S, A, K] that it led to; the bonus' own.
+    """
 
     values: Float[Array, "S A"]
     rewards: Float[Array, "S A"]
+    squares: Float[Array, "S A"]
     counts: Float[Array, "S A"]
+    led: Int[Array, "S A K"]
     bonus: Any
 
 
 class QLearning(eqx.Module):
     """Q-learning in tables, an episode at a time, its last step first; who is told what is new looks for it.
 
-        Q(s, a) += ρ (r̄(s, a) + ``weight`` bonus(s, a, s') + γ max Q(s', ·) - Q(s, a)),    ρ = (H + 1) / (H + n)
+        Q(s, a) = r̄(s, a) + ``doubt`` e(s, a) + ``weight`` bonus(s, a, s') + γ/m Σ_i max Q(s'_i, ·)
 
-    for the n-th visit of (s, a), H the problem's horizon (Jin et al. 2018, "Is Q-learning provably efficient?"), r̄ the
-    mean of the n rewards. The bonus is of the time before the episode, and learns of it afterwards. Q begins at
-    ``optimism``, which should be about the best return that there may be: what was never tried is then taken for that
-    good. With both this is the reference's algorithm, its bonus c √(H³ ι / n) with a constant of our own. It does what
-    looks best, ties by chance, but for a share ``random`` of all actions. Observations and actions are whole numbers.
+    over the last m places that a led to from s, ``memory`` of them at most: every outcome is learned from again, so
+    that one gust of wind does not undo what was learned. r̄ is the mean of the rewards and e its standard error, after a
+    single one 1: where rewards are noisy a ``doubt`` of some standard errors gives a treasure that was met on a bad day
+    another chance (Audibert et al. 2009, "Exploration-exploitation tradeoff using variance estimates in multi-armed
+    bandits"). The bonus is of the time before the episode, and learns of it afterwards. Q begins at ``optimism``, which
+    should be about the best return there may be: what was never tried is then taken for that good. With a bonus of
+    counts this is optimism in the face of uncertainty, as Strehl & Littman (2008) and Jin et al. (2018) have it, with
+    constants of our own. It does what looks best, ties by chance, but for a share ``random`` of all actions.
+    Observations and actions are whole numbers, from 0.
 
     Raises:
         ValueError: numbers out of range, a problem without a horizon (in ``play`` give ``most``).
@@ -50,6 +59,8 @@ class QLearning(eqx.Module):
     weight: float = eqx.field(static=True, default=0.1)
     optimism: float = eqx.field(static=True, default=0.0)
     random: float = eqx.field(static=True, default=0.0)
+    doubt: float = eqx.field(static=True, default=0.0)
+    memory: int = eqx.field(static=True, default=64)
 
     def __check_init__(self) -> None:
         if self.bonus is not None and not isinstance(self.bonus, Bonus):
@@ -57,8 +68,10 @@ class QLearning(eqx.Module):
                 f"bonus: expected one, such as Counted(Tally((states, actions)), about=left), or None; "
                 f"got {self.bonus!r}"
             )
-        if not self.weight >= 0:
-            raise ValueError(f"weight: expected a number from 0; got {self.weight!r}")
+        whole("memory", self.memory)
+        for name in ("weight", "doubt"):
+            if not vars(self)[name] >= 0:
+                raise ValueError(f"{name}: expected a number from 0; got {vars(self)[name]!r}")
         if not 0 <= self.random <= 1:
             raise ValueError(f"random: expected a share from 0 to 1; got {self.random!r}")
 
@@ -68,7 +81,8 @@ class QLearning(eqx.Module):
         shape = problem.states, problem.actions
         begun = None if self.bonus is None else self.bonus.init(Transition(nothing, nothing, nothing), key)
         values = jnp.where(problem.ends[:, None], problem.final[:, None], jnp.full(shape, self.optimism))
-        return QTable(values, jnp.zeros(shape), jnp.zeros(shape), begun)
+        led = jnp.zeros((*shape, self.memory), jnp.int32)
+        return QTable(values, *[jnp.zeros(shape)] * 3, led, begun)
 
     def act(self, state: QTable, place: Any, key: PRNGKeyArray) -> Any:
         """What looks best, ties by chance, or anything."""
@@ -78,7 +92,7 @@ class QLearning(eqx.Module):
         other = jax.random.randint(key_any, (), 0, values.size)
         return jnp.where(jax.random.uniform(key_which) < self.random, other, best)
 
-    def learn(self, state: QTable, walk: Walk, discount: Float[Array, ""], horizon: int) -> QTable:
+    def learn(self, state: QTable, walk: Walk, discount: Float[Array, ""]) -> QTable:
         """The tables after an episode [T]."""
         extra = jnp.zeros_like(walk.reward)
         if self.bonus is not None:
@@ -87,22 +101,30 @@ class QLearning(eqx.Module):
             )
 
         def one(tables: Any, now: Any) -> tuple[Any, None]:
-            values, rewards, counts = tables
+            values, rewards, squares, counts, led = tables
             step, extra = now
             at = step.state, step.action
-            count, there = counts[at] + 1.0, step.there.astype(values.dtype)
-            rewards = rewards.at[at].add(there * (step.reward - rewards[at]) / count)
-            ahead = discount * jnp.max(values[step.following])
-            wanted = rewards[at] + self.weight * extra + ahead
-            change = (horizon + 1.0) / (horizon + count) * (wanted - values[at])
-            return (values.at[at].add(there * change), rewards, counts.at[at].add(there)), None
+            there, number = step.there.astype(values.dtype), counts[at].astype(jnp.int32)
+            away = there * (step.reward - rewards[at])
+            rewards = rewards.at[at].add(away / (counts[at] + 1.0))
+            squares = squares.at[at].add(away * (step.reward - rewards[at]))
+            counts = counts.at[at].add(there)
+            slot = number % self.memory
+            led = led.at[(*at, slot)].set(jnp.where(step.there, step.following, led[(*at, slot)]))
+            known = jnp.arange(self.memory) < counts[at]
+            ahead = jnp.sum(jnp.where(known, jnp.max(values[led[at]], -1), 0.0)) / jnp.maximum(jnp.sum(known), 1)
+            spread = squares[at] / jnp.maximum(counts[at] - 1.0, 1.0)
+            error = jnp.where(counts[at] > 1, jnp.sqrt(spread / jnp.maximum(counts[at], 1.0)), 1.0)
+            wanted = rewards[at] + self.doubt * error + self.weight * extra + discount * ahead
+            values = values.at[at].add(there * (wanted - values[at]))
+            return (values, rewards, squares, counts, led), None
 
-        tables = state.values, state.rewards, state.counts
-        values, rewards, counts = jax.lax.scan(one, tables, (walk, extra), reverse=True)[0]
+        tables = state.values, state.rewards, state.squares, state.counts, state.led
+        after = jax.lax.scan(one, tables, (walk, extra), reverse=True)[0]
         told = state.bonus
         if self.bonus is not None:
             told = self.bonus.update(state.bonus, Transition(walk.state, walk.action, walk.following))
-        return QTable(values, rewards, counts, told)
+        return QTable(*after, told)
 
     def play(
         self, state: QTable, land: Land, episodes: int, key: PRNGKeyArray, most: int | None = None
@@ -118,6 +140,6 @@ class QLearning(eqx.Module):
 def _played(learner: QLearning, state: QTable, land: Land, keys: Key[Array, " E"], most: int) -> tuple[QTable, Walk]:
     def episode(state: QTable, key: PRNGKeyArray) -> tuple[QTable, Walk]:
         walk = land.walk(lambda place, key: learner.act(state, place, key), key, most)
-        return learner.learn(state, walk, land.problem.discount, most), walk
+        return learner.learn(state, walk, land.problem.discount), walk
 
     return jax.lax.scan(episode, state, keys)

@@ -107,9 +107,7 @@ class Linear(Experts):
         """Constant vectors with the data's average features: maximum likelihood where closed-form, else a start."""
         head: Any = self.head
         shaped = _shaped(sums[0], self.shape)
-        if head.closed_form:
-            shaped = shaped + self.pseudo * head.pseudo(self.shape)[None]
-        constant = jax.vmap(head.from_sums)(shaped)
+        constant = jax.vmap(lambda sums: head.from_sums(head.backed(sums, self.shape, self.pseudo)))(shaped)
         if not self.pseudo:  # one without data keeps what it had
             constant = jnp.where(jnp.isnan(constant), self._weight()[..., 0], constant)
         return replace(self, weight=self._weight().at[..., 0].set(constant))

@@ -64,6 +64,10 @@ class Head(Space):
         """Features of the prior's pseudo-data, one unit of it."""
         return jnp.ones_like(self.features(jnp.zeros(shape), None))
 
+    def backed(self, sums: Any, shape: Shape, units: float) -> Any:
+        """Sums of features and so many units of the prior's pseudo-data, where the M-step is closed-form."""
+        return sums + units * self.pseudo(shape) if self.closed_form else sums
+
     @abstractmethod
     def from_sums(self, sums: Any) -> Float[Array, " size"]:
         """The vector whose distribution has these average features."""
