@@ -64,12 +64,11 @@ def test_the_features_of_curiosity_tell_what_was_done(actions):
     assert float(mean(after)) < 0.2 * float(mean(state))
 
 
-@pytest.mark.parametrize(
-    "bonus",
-    [LinearGain(), NetworkGain(), Disagreement(), Votes(3, lambda _: 0), Curiosity(), PredictionError()]
-    + [RandomNetworkDistillation()],
-    ids=lambda bonus: type(bonus).__name__,
-)
+LEARNING = (Curiosity(), PredictionError(), RandomNetworkDistillation())
+INFORMED = (LinearGain(), NetworkGain(), Disagreement(), Votes(3, lambda _: 0))
+
+
+@pytest.mark.parametrize("bonus", LEARNING + INFORMED, ids=lambda bonus: type(bonus).__name__)
 def test_a_state_stays_of_one_kind_so_that_learning_is_compiled_once(bonus):
     batch = Transition(jnp.ones((4, 2)), jnp.ones((4, 1)), jnp.ones((4, 2)))
     state = bonus.init(jax.tree.map(lambda leaf: leaf[0], batch), KEY)
