@@ -156,6 +156,7 @@ def theirs(kind: str, count: int) -> tuple[Run, Run] | None:
         module.compute(samples)
 
     if kind == "counts":
+        watched()  # of an empty memory it knows no distances
         return learn, learn  # values are made as it watches
     return learn, lambda: module.compute(samples, sync=False)
 

@@ -45,7 +45,7 @@ parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.R
 parser.add_argument("--out", type=Path, default=Path("noisy_television"), help="folder (default: noisy_television)")
 parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="repetitions (default: 0)")
 parser.add_argument("--bonuses", nargs="+", help="some of them, by the first words of their names (default: all)")
-parser.add_argument("--quick", action="store_true", help="a tenth of the visits, two bonuses of each kind")
+parser.add_argument("--quick", action="store_true", help="a tenth of the visits, three bonuses")
 arguments = parser.parse_args()
 
 # The settings, all of them.
@@ -94,7 +94,7 @@ BONUSES = {
     "curiosity": (Curiosity(Choice(3)), "1", False, True),
     "prediction error": (PredictionError(inputs=inputs), "1", False, True),
 }
-QUICK = ("counts", "information, linear", "disagreement, gain bound", "prediction error")
+QUICK = ("counts", "information, linear", "prediction error")
 chosen = [
     name
     for name in BONUSES
@@ -157,6 +157,6 @@ with style.figure(panel=(6.0, 4.0)) as (picture, panels):
     panel.axhline(0.05, color="black", linewidth=0.8)
     panel.set_yscale("log")
     style.label(panel, x=("visits", "number"), y=("bonus", "share of the first"), title="Watching noise")
-    style.legend(panel, fontsize="small")
+    style.legend(panel, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
 picture.savefig(arguments.out / "noisy_television.png")
 print(arguments.out / "noisy_television.png")

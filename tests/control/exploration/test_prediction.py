@@ -8,9 +8,13 @@ import pytest
 
 from veil import MLP
 from veil.control.exploration.bonus import Transition
-from veil.control.exploration.curiosity import Choice, Curiosity, Numbers
+from veil.control.exploration.curiosity import Choice, Curiosity, Numbers, PredictionError
 from veil.control.exploration.distillation import RandomNetworkDistillation
+from veil.control.exploration.ensemble import Disagreement
+from veil.control.exploration.linear import LinearGain
+from veil.control.exploration.network import NetworkGain
 from veil.control.exploration.standards import Running
+from veil.control.exploration.votes import Votes
 
 KEY = jax.random.key(0)
 
@@ -58,3 +62,17 @@ def test_the_features_of_curiosity_tell_what_was_done(actions):
 
     after = jax.jit(bonus.update)(state, batch)
     assert float(mean(after)) < 0.2 * float(mean(state))
+
+
+LEARNING = (Curiosity(), PredictionError(), RandomNetworkDistillation())
+INFORMED = (LinearGain(), NetworkGain(), Disagreement(), Votes(3, lambda _: 0))
+
+
+@pytest.mark.parametrize("bonus", LEARNING + INFORMED, ids=lambda bonus: type(bonus).__name__)
+def test_a_state_stays_of_one_kind_so_that_learning_is_compiled_once(bonus):
+    batch = Transition(jnp.ones((4, 2)), jnp.ones((4, 1)), jnp.ones((4, 2)))
+    state = bonus.init(jax.tree.map(lambda leaf: leaf[0], batch), KEY)
+    kinds = [jax.eval_shape(lambda state: state, state), jax.eval_shape(bonus.update, state, batch)]
+    shown = [[(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in jax.tree.leaves(kind)] for kind in kinds]
+    assert shown[0] == shown[1]
+    assert jax.tree.structure(kinds[0]) == jax.tree.structure(kinds[1])

@@ -103,7 +103,10 @@ class NetworkGain(Bonus):
         sums = jnp.stack([jnp.ones_like(mean), mean, mean**2 + self.width**2 * distributions.moments(prior)[1]])
         q = Shared(head, shape=mean.shape, parameters=head.from_sums(sums))
         standards = self.standard.init(seen.size), self.standard.init(told.size)
-        return Weights(self._learner.init((network, q), block), *standards, jnp.zeros(()), key)
+        learned = eqx.tree_at(
+            lambda each: each.objective.kl[0].count, self._learner.init((network, q), block), jnp.ones(())
+        )
+        return Weights(learned, *standards, jnp.zeros(()), key)
 
     def _datum(self, state: Weights, step: Transition) -> Datum:
         told, seen = vector(step.following), vector(self.inputs(step))
