@@ -60,7 +60,7 @@ def bonus_of(word: str, world: Any) -> Any:
     if word == "count":
         if not numbered:
             raise Refusal("--bonus count: it is of states that are numbered; take hash or pseudo-count for vectors")
-        return novel.Counted(novel.Tally(int(seen.n)))
+        return novel.Counted(novel.Tally((int(seen.n),)))
     if word == "pseudo-count":
         return novel.Counted(
             novel.PseudoCounts(_density(novel, spaces, seen)[0]), about=_density(novel, spaces, seen)[1]
@@ -72,9 +72,7 @@ def bonus_of(word: str, world: Any) -> Any:
         "hash": lambda: novel.Counted(novel.Hashed()),
         "gain": lambda: novel.NetworkGain(inputs=inputs),
         "linear": lambda: novel.LinearGain(novel.Affine(inputs)),
-        "disagreement": lambda: novel.Disagreement(
-            **({} if choices is None else {"action": novel.Chosen(choices).row})
-        ),
+        "disagreement": lambda: novel.Disagreement(action=novel.done if choices is None else novel.Chosen(choices).row),
         "rnd": novel.RandomNetworkDistillation,
         "icm": lambda: novel.Curiosity() if choices is None else novel.Curiosity(novel.Choice(choices)),
     }

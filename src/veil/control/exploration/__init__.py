@@ -8,7 +8,7 @@ from veil.control.exploration.counts import Counted, Counter, Tally
 from veil.control.exploration.curiosity import Choice, Curiosity, Numbers, PredictionError
 from veil.control.exploration.densities import Density, Incremental, PredictionGain, PseudoCounts, ScaledPseudoCounts
 from veil.control.exploration.distillation import RandomNetworkDistillation
-from veil.control.exploration.ensemble import Disagreement
+from veil.control.exploration.ensemble import Disagreement, done
 from veil.control.exploration.fitted import StepwiseEM
 from veil.control.exploration.hashes import Hashed
 from veil.control.exploration.linear import Affine, LinearGain
@@ -83,6 +83,7 @@ __all__ = [
     "arrived",
     "counting",
     "curious",
+    "done",
     "left",
     "mutual_information",
     "search",

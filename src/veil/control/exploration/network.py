@@ -18,6 +18,7 @@ from veil.learning.gradient import Gradient, GradientState
 from veil.model import Datum
 from veil.objective import ELBO, LocalReparameterisation
 from veil.objective.terms import Term
+from veil.parts.heads import BoundedGaussian
 from veil.parts.nets import positive
 from veil.posterior import Shared
 from veil.zoo.bayesian import BayesianNetwork
@@ -60,7 +61,8 @@ class NetworkGain(Bonus):
     included: E_q[log p] - KL(q || prior) / N. N is how many steps were given, but not more than ``most``: where batches
     are drawn again and again from a memory, its size. q begins at the prior's width times ``width``.
 
-    Houthooft et al. 2016, "VIME: variational information maximizing exploration", where the noise is given.
+    Houthooft et al. 2016, "VIME: variational information maximizing exploration", where the noise is given; here it is
+    learned, by the default ``network`` between a tenth and one of the units: where nothing is random it would go to zero, and every step would be news.
 
     >>> step = Transition(jnp.zeros(2), jnp.zeros(1), jnp.ones(2))
     >>> bonus = NetworkGain(BayesianNetwork((8,)))
@@ -70,7 +72,7 @@ class NetworkGain(Bonus):
     True
     """
 
-    network: BayesianNetwork = BayesianNetwork((32,))
+    network: BayesianNetwork = BayesianNetwork((32,), head=BoundedGaussian(0.1, 1.0))
     step: Step = SecondOrder()
     inputs: About = eqx.field(static=True, default=left)
     standard: Standard = Running()

@@ -89,7 +89,7 @@ def search(
         done += count
         marks.append(done)
         visits.append(seen)
-        found = Search(sea, *map(np.concatenate, (returns, strayed)), np.array(marks), np.stack(visits))
+        found = Search(sea, np.concatenate(returns), np.concatenate(strayed), np.array(marks), np.stack(visits))
         if watch is not None:
             watch(done, most, f"return {returns[-1].mean():.2f}, {found.coverage:.0%} of the states seen")
         if found.solved is not None and not beyond:

@@ -77,12 +77,13 @@ class QLearning(eqx.Module):
 
     def start(self, land: Land, key: PRNGKeyArray) -> QTable:
         """Before the first episode."""
-        problem, nothing = land.problem, jnp.zeros((), jnp.int32)
+        problem, zero = land.problem, jnp.zeros((), jnp.int32)
         shape = problem.states, problem.actions
-        begun = None if self.bonus is None else self.bonus.init(Transition(nothing, nothing, nothing), key)
+        begun = None if self.bonus is None else self.bonus.init(Transition(zero, zero, zero), key)
         values = jnp.where(problem.ends[:, None], problem.final[:, None], jnp.full(shape, self.optimism))
         led = jnp.zeros((*shape, self.memory), jnp.int32)
-        return QTable(values, *[jnp.zeros(shape)] * 3, led, begun)
+        nothing = jnp.zeros(shape)
+        return QTable(values, nothing, nothing, nothing, led, begun)
 
     def act(self, state: QTable, place: Any, key: PRNGKeyArray) -> Any:
         """What looks best, ties by chance, or anything."""
@@ -131,9 +132,10 @@ class QLearning(eqx.Module):
     ) -> tuple[QTable, Walk]:
         """So many episodes, learning from each: the tables then, and the walks [E, T]."""
         whole("episodes", episodes)
-        if land.problem.horizon is None and most is None:
+        limit = land.problem.horizon if most is None else most
+        if limit is None:
             raise ValueError("most: this problem has no horizon; say how many steps an episode has at most")
-        return _played(self, state, land, jax.random.split(key, episodes), most or land.problem.horizon)
+        return _played(self, state, land, jax.random.split(key, episodes), limit)
 
 
 @eqx.filter_jit

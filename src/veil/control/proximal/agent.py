@@ -148,7 +148,12 @@ class ProximalPolicy(eqx.Module):
 
         def descend(carry: Any, now: tuple[Rows, PRNGKeyArray]) -> tuple[Any, dict[str, Array]]:
             nets, optimiser = carry
-            loss = lambda nets: self.loss(*eqx.combine(nets, rest), *now)  # noqa: E731
+            rows, key = now
+
+            def loss(nets: Any) -> tuple[Array, dict[str, Array]]:
+                actor, critic = eqx.combine(nets, rest)
+                return self.loss(actor, critic, rows, key)
+
             slopes, info = jax.grad(loss, has_aux=True)(nets)
             updates, optimiser = self._optimiser.update(slopes, optimiser)
             return (optax.apply_updates(nets, updates), optimiser), info

@@ -144,7 +144,7 @@ def _learned(
             for t in range(length):
                 rows = _rows(seen)
                 step_key = jax.random.fold_in(key_play, np.uint32(turn * length + t))
-                action, log_prob = _decided(agent, state, rows, step_key)
+                action, log_prob = _decided(agent, state, jnp.asarray(rows), step_key)
                 done = np.asarray(action)
                 given = done if agent.actions.continuous else np.argmax(done, -1)
                 seen, reward, terminated, truncated, info = worlds.step(given.astype(worlds.action_space.dtype))
@@ -161,7 +161,7 @@ def _learned(
                 earned[over] = 0.0
             parts = [np.stack(part) for part in zip(*played, strict=True)]
             numbers = [jnp.asarray(part, bool if part.dtype == bool else jnp.result_type(float)) for part in parts]
-            rollout = Rollout(*numbers, jnp.asarray(_rows(seen)))
+            rollout = Rollout(*[*numbers, jnp.asarray(_rows(seen))])
             state, told = _stepped(agent, state, rollout, jax.random.fold_in(key_learn, turn))
             new.append(float(np.mean(parts[4])))
             last = np.mean(returns[-SHOWN:]) if returns else float("nan")
