@@ -62,7 +62,8 @@ class NetworkGain(Bonus):
     are drawn again and again from a memory, its size. q begins at the prior's width times ``width``.
 
     Houthooft et al. 2016, "VIME: variational information maximizing exploration", where the noise is given; here it is
-    learned, by the default ``network`` between a tenth and one of the units: where nothing is random it would go to zero, and every step would be news.
+    learned, by the default ``network`` between a tenth and one of the units: where nothing is random it would go to
+    zero, and every step would be news.
 
     >>> step = Transition(jnp.zeros(2), jnp.zeros(1), jnp.ones(2))
     >>> bonus = NetworkGain(BayesianNetwork((8,)))

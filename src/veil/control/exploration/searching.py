@@ -4,15 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil.control.exploration.bonus import left
 from veil.control.exploration.counts import Counted, Tally
-from veil.control.exploration.tabular import QLearning
+from veil.control.exploration.tabular import QLearning, QTable
 from veil.control.worlds.deep_sea import DeepSea
+from veil.control.worlds.walks import Land
 from veil.model.checks import random_key, whole
 
 AT_ONCE = 100  # episodes
@@ -74,7 +76,7 @@ def search(
     whole("most", most)
     land, astray = sea.land, sea.astray
     key_start, key_play = jax.random.split(key)
-    state = learner.start(land, key_start)
+    state = _started(learner, land, key_start)
     returns: list[Any] = []
     strayed: list[Any] = []
     visits: list[Any] = []
@@ -82,10 +84,11 @@ def search(
     seen, done = np.zeros(land.problem.states, np.int64), 0
     while done < most:
         count = min(AT_ONCE, most - done)
-        state, walks = learner.play(state, land, count, jax.random.fold_in(key_play, done))
-        returns.append(np.asarray(jnp.sum(walks.reward, 1), float))
-        strayed.append(np.asarray(jnp.any(astray[walks.state, walks.action] & walks.there, 1)))
-        seen = seen + np.bincount(np.asarray(walks.state)[np.asarray(walks.there)], minlength=len(seen))
+        state, told = _searched(learner, state, land, astray, count, jax.random.fold_in(key_play, done))
+        returned, lost, met = map(np.asarray, told)
+        returns.append(returned.astype(float))
+        strayed.append(lost)
+        seen = seen + met
         done += count
         marks.append(done)
         visits.append(seen)
@@ -95,3 +98,19 @@ def search(
         if found.solved is not None and not beyond:
             break
     return found
+
+
+@eqx.filter_jit
+def _started(learner: QLearning, land: Land, key: PRNGKeyArray) -> QTable:
+    return learner.start(land, key)
+
+
+@eqx.filter_jit
+def _searched(
+    learner: QLearning, state: QTable, land: Land, astray: Bool[Array, "S A"], count: int, key: PRNGKeyArray
+) -> tuple[QTable, tuple[Float[Array, " E"], Bool[Array, " E"], Int[Array, " S"]]]:
+    """The tables after so many episodes, what each returned, which went astray, and how often each state was met."""
+    state, walks = learner.play(state, land, count, key)
+    lost = jnp.any(astray[walks.state, walks.action] & walks.there, 1)
+    met = jnp.zeros(len(astray), jnp.int32).at[walks.state].add(walks.there)
+    return state, (jnp.sum(walks.reward, 1), lost, met)

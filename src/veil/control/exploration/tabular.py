@@ -90,6 +90,8 @@ class QLearning(eqx.Module):
         key_best, key_any, key_which = jax.random.split(key, 3)
         values = state.values[place]
         best = jax.random.categorical(key_best, jnp.where(values == jnp.max(values), 0.0, -jnp.inf))
+        if not self.random:
+            return best
         other = jax.random.randint(key_any, (), 0, values.size)
         return jnp.where(jax.random.uniform(key_which) < self.random, other, best)
 

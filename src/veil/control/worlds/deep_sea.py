@@ -51,18 +51,20 @@ class DeepSea(eqx.Module):
         moved = place(np.minimum(column + 1, size - 1)), place(np.maximum(column - 1, 0))
         fails = 1.0 / size if self.stochastic else 0.0
         following, chances = np.full((size * size + 1, 2, 2), size * size), np.zeros((size * size + 1, 2, 2))
-        reward, noise = np.zeros((size * size + 1, 2)), np.zeros((size * size + 1, 2))
+        reward = np.zeros((size * size + 1, 2))
         there, right = np.arange(size * size), self.right
         following[there, right] = np.stack([moved[0], place(column)], -1)
         following[there, 1 - right] = moved[1][:, None]
         chances[there, right] = 1.0 - fails, fails
         chances[there, 1 - right, 0] = chances[-1, :, 0] = 1.0
         reward[there, right] = (column == size - 1) * 1.0 - COST / size
-        if self.stochastic:
-            noise[:-1] = ((row == size - 1) & np.isin(column, (0, size - 1)))[:, None]
         end = np.arange(size * size + 1) == size * size
         transitions = SparseTransitions(following, chances)
         problem = MDP(transitions, reward, start=np.eye(size * size + 1)[0], ends=end, horizon=size)
+        if not self.stochastic:
+            return Land(problem)
+        noise = np.zeros((size * size + 1, 2))
+        noise[:-1] = ((row == size - 1) & np.isin(column, (0, size - 1)))[:, None]
         return Land(problem, jnp.asarray(noise))
 
     @property
