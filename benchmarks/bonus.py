@@ -40,7 +40,7 @@ import optax
 import veil
 from veil.control.exploration.bonus import Bonus, Transition
 from veil.control.exploration.counts import Counted, Tally
-from veil.control.exploration.curiosity import Choice, Curiosity
+from veil.control.exploration.curiosity import Curiosity, Discrete
 from veil.control.exploration.distillation import RandomNetworkDistillation
 from veil.control.exploration.ensemble import Disagreement
 from veil.control.exploration.linear import LinearGain
@@ -75,7 +75,7 @@ def bonus(kind: str) -> Bonus:
     if kind == "rnd":
         return RandomNetworkDistillation(net, net, LATENT, optimiser=adam)
     if kind == "icm":
-        return Curiosity(Choice(ACTIONS), LATENT, net, optimiser=adam)
+        return Curiosity(Discrete(ACTIONS), LATENT, net, optimiser=adam)
     if kind == "counts":
         return Counted(Tally((2,) * SIGNS), signs)
     if kind == "linear":

@@ -28,7 +28,7 @@ from rich.table import Table
 import veil
 from veil.control.exploration.bonus import Transition
 from veil.control.exploration.counts import Counted, Tally
-from veil.control.exploration.curiosity import Choice, Curiosity, PredictionError
+from veil.control.exploration.curiosity import Curiosity, Discrete, PredictionError
 from veil.control.exploration.curves import curve
 from veil.control.exploration.distillation import RandomNetworkDistillation
 from veil.control.exploration.ensemble import Disagreement
@@ -91,7 +91,7 @@ BONUSES = {
     "disagreement, Jensen-Rényi": (Disagreement(JensenRenyi(), **members), "nat", True, True),
     "disagreement, variance": (Disagreement(VarianceOfMeans(), **members), "1", True, True),
     "random network distillation": (RandomNetworkDistillation(optimiser=optax.adam(1e-3)), "1", False, True),
-    "curiosity": (Curiosity(Choice(3)), "1", False, True),
+    "curiosity": (Curiosity(Discrete(3)), "1", False, True),
     "prediction error": (PredictionError(inputs=inputs), "1", False, True),
 }
 QUICK = ("counts", "information, linear", "prediction error")

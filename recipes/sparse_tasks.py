@@ -91,7 +91,7 @@ for task in arguments.tasks:
                     {"car": car, "cart": cart}[task],
                     steps,
                     key=jax.random.key(seed),
-                    agent=lambda actions: ProximalPolicy(actions, entropy=1e-3, epochs=8),
+                    agent=ProximalPolicy(entropy=1e-3, epochs=8),
                     bonus=None if name == "none" else bonus_of(name, task),
                 )
                 told = {"returns": run.returns.tolist(), "steps": run.steps.tolist()}

@@ -74,7 +74,7 @@ def bonus_of(word: str, world: Any) -> Any:
         "linear": lambda: novel.LinearGain(novel.Affine(inputs)),
         "disagreement": lambda: novel.Disagreement(action=novel.done if choices is None else novel.Chosen(choices).row),
         "rnd": novel.RandomNetworkDistillation,
-        "icm": lambda: novel.Curiosity() if choices is None else novel.Curiosity(novel.Choice(choices)),
+        "icm": lambda: novel.Curiosity() if choices is None else novel.Curiosity(novel.Discrete(choices)),
     }
     return makers[word]()
 
@@ -109,7 +109,7 @@ def by_policy(
             make,
             asked["steps"],
             key=key,
-            agent=lambda actions: ProximalPolicy(actions, new=weight),
+            agent=ProximalPolicy(new=weight),
             bonus=bonus,
             together=asked["together"],
             progress=False,

@@ -8,7 +8,7 @@ import pytest
 
 from veil import MLP
 from veil.control.exploration.bonus import Transition
-from veil.control.exploration.curiosity import Choice, Curiosity, Numbers, PredictionError
+from veil.control.exploration.curiosity import Continuous, Curiosity, Discrete, PredictionError
 from veil.control.exploration.distillation import RandomNetworkDistillation
 from veil.control.exploration.ensemble import Disagreement
 from veil.control.exploration.linear import LinearGain
@@ -46,11 +46,11 @@ def test_distillation_falls_where_it_was_and_stays_where_it_was_not():
     assert float(far[0]) == float(far[1])  # cut at five deviations
 
 
-@pytest.mark.parametrize("actions", [Choice(3), Numbers()])
+@pytest.mark.parametrize("actions", [Discrete(3), Continuous()])
 def test_the_features_of_curiosity_tell_what_was_done(actions):
     rng = np.random.default_rng(0)
     o = jnp.asarray(rng.normal(size=(96, 2)), jnp.float32)
-    u = jnp.asarray(rng.integers(0, 3, 96)) if isinstance(actions, Choice) else jnp.asarray(rng.normal(size=(96, 1)))
+    u = jnp.asarray(rng.integers(0, 3, 96)) if isinstance(actions, Discrete) else jnp.asarray(rng.normal(size=(96, 1)))
     moved = u.astype(jnp.float32).reshape(96, 1) * jnp.array([[1.0, 0.0]])
     batch = Transition(o, u, o + moved)
     bonus = Curiosity(actions, size=8, net=MLP((16,)), optimiser=optax.adam(1e-2), steps=150)

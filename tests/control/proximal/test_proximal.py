@@ -96,7 +96,7 @@ def test_in_environments_with_a_bonus_and_back_from_the_disk(tmp_path):
     make = lambda: gymnasium.make("veil.control.worlds:veil/DeepSea-v0", size=4)  # noqa: E731
     words = []
     found = proximal(
-        make, 200, key=jax.random.key(0), agent=lambda actions: ProximalPolicy(actions, MLP((8,)), minibatches=2),
+        make, 200, key=jax.random.key(0), agent=ProximalPolicy(trunk=MLP((8,)), minibatches=2),
         bonus=Counted(Tally(17)), together=2, length=16, watch=lambda *told: words.append(told),
     )  # fmt: skip
     assert len(found.returns) == len(found.steps) == 2 * 6 * 16 // 4

@@ -5,7 +5,7 @@ from veil.control.exploration.bins import Bins
 from veil.control.exploration.bonus import Bonus, Chosen, Episodic, Remembered, Transition, arrived, left
 from veil.control.exploration.context_tree import ContextTree
 from veil.control.exploration.counts import Counted, Counter, Tally
-from veil.control.exploration.curiosity import Choice, Curiosity, Numbers, PredictionError
+from veil.control.exploration.curiosity import Continuous, Curiosity, Discrete, PredictionError
 from veil.control.exploration.densities import Density, Incremental, PredictionGain, PseudoCounts, ScaledPseudoCounts
 from veil.control.exploration.distillation import RandomNetworkDistillation
 from veil.control.exploration.ensemble import Disagreement, done
@@ -37,15 +37,16 @@ __all__ = [
     "BeliefGain",
     "Bins",
     "Bonus",
-    "Choice",
     "Chosen",
     "ContextTree",
+    "Continuous",
     "Counted",
     "Counter",
     "Curiosity",
     "Density",
     "DirichletCategorical",
     "Disagreement",
+    "Discrete",
     "Episodic",
     "Factored",
     "GainBound",
@@ -58,7 +59,6 @@ __all__ = [
     "LinearGain",
     "Measure",
     "NetworkGain",
-    "Numbers",
     "PredictionError",
     "PredictionGain",
     "PseudoCounts",

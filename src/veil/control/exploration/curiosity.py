@@ -26,7 +26,7 @@ class Actions(eqx.Module):
         """How far off a network's numbers are."""
 
 
-class Choice(Actions):
+class Discrete(Actions):
     """One of ``count``, a whole number from 0: one number for each, and the loss is -log p(u) of a softmax, nats."""
 
     count: int = eqx.field(static=True)
@@ -41,7 +41,7 @@ class Choice(Actions):
         return -jnp.sum(jax.nn.log_softmax(guess) * self.vector(action))
 
 
-class Numbers(Actions):
+class Continuous(Actions):
     """Real numbers, as they are; the loss is half the squared distance."""
 
     def vector(self, action: Any) -> Float[Array, " U"]:
@@ -71,20 +71,20 @@ class Curiosity(Bonus):
 
     The features φ, ``size`` of them, are those by which another network tells u from φ(o) and φ(o'). All three learn
     together: ``update`` takes ``steps`` steps of the ``optimiser`` (an optax one; Adam at 0.001 if None) down the mean
-    over the batch of (1 - β) L_inverse + β ½ |φ̂ - φ(o')|², ``weight`` β. ``actions``: ``Numbers()`` or
-    ``Choice(count)``. Observations are in the units of ``standard``, by default of all that were learned from.
+    over the batch of (1 - β) L_inverse + β ½ |φ̂ - φ(o')|², ``weight`` β. ``actions``: ``Continuous()`` or
+    ``Discrete(count)``. Observations are in the units of ``standard``, by default of all that were learned from.
 
     Pathak et al. 2017, "Curiosity-driven exploration by self-supervised prediction", eqs. 2-7, with η = 1.
 
     >>> step = Transition(jnp.zeros(2), jnp.array(1), jnp.ones(2))
-    >>> bonus = Curiosity(Choice(3), size=4)
+    >>> bonus = Curiosity(Discrete(3), size=4)
     >>> state = bonus.init(step, jax.random.key(0))
     >>> value, _ = bonus(state, step.observation, step.action, step.following)
     >>> bool(value > 0)
     True
     """
 
-    actions: Actions = Numbers()
+    actions: Actions = Continuous()
     size: int = eqx.field(static=True, default=32)
     net: Any = MLP((64,), "elu")
     weight: float = eqx.field(static=True, default=0.2)
@@ -94,7 +94,7 @@ class Curiosity(Bonus):
 
     def __check_init__(self) -> None:
         if not isinstance(self.actions, Actions):
-            raise TypeError(f"actions: expected Numbers() or Choice(count); got {self.actions!r}")
+            raise TypeError(f"actions: expected Continuous() or Discrete(count); got {self.actions!r}")
         positive("size", self.size)
         positive("steps", self.steps)
         if not 0 <= self.weight <= 1:

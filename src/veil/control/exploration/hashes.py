@@ -10,14 +10,10 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil.control.exploration.counts import Counter
 from veil.control.exploration.held import held
+from veil.control.exploration.standards import vector
 from veil.model.checks import whole
 
 PRIMES = (99961, 99971, 99989, 99991)
-
-
-def numbers(x: Any) -> Float[Array, " D"]:
-    """All entries of a tree in a row."""
-    return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(x)]).astype(float)
 
 
 class Hashes(eqx.Module):
@@ -50,7 +46,7 @@ class Hashed(Counter):
     2.0
     """
 
-    features: Any = eqx.field(static=True, default=numbers, converter=held)
+    features: Any = eqx.field(static=True, default=vector, converter=held)
     bits: int = eqx.field(static=True, default=32)
     primes: tuple[int, ...] = eqx.field(static=True, default=PRIMES)
 
@@ -67,7 +63,7 @@ class Hashed(Counter):
 
     def code(self, state: Hashes, x: Any) -> Bool[Array, " B"]:
         """On which side of each direction x lies."""
-        return state.directions @ numbers(state.features(x)) > 0
+        return state.directions @ vector(state.features(x)) > 0
 
     def _places(self, state: Hashes, x: Any) -> Int[Array, " J"]:
         """The code as a binary number, modulo each prime: its bits' remainders are known beforehand."""
@@ -79,7 +75,7 @@ class Hashed(Counter):
         features = self.features.value
         if not isinstance(features, eqx.Module):
             features = jax.tree_util.Partial(features)  # a function as a tree; a module is one already
-        size = jax.eval_shape(lambda x: numbers(features(x)), example).size
+        size = jax.eval_shape(lambda x: vector(features(x)), example).size
         directions = jax.random.normal(key, (self.bits, size))
         return Hashes(features, directions, jnp.zeros((len(self.primes), max(self.primes))))
 

@@ -72,7 +72,8 @@ class ProximalPolicy(eqx.Module):
     of episodes: somebody who died has learned something. Then A = ``earned`` (R - V) + ``new`` (R' - V'), made of mean
     0 and deviation 1 in each minibatch. ``epochs`` times over all steps, in ``minibatches`` of them, by Adam.
 
-    ``actions``: ``OneOf(n)``, ``Within(low, high)``. Observations are vectors, and are standardised by running moments.
+    ``actions``: ``OneOf(n)``, ``Within(low, high)``; None: those of the environment it learns in. Observations are
+    vectors, and are standardised by running moments.
     Schulman et al. 2017, "Proximal policy optimization algorithms", eqs. 7, 9, 11; the two values are Burda et al.'s
     (2018), "Exploration by random network distillation", section 2.3.
 
@@ -84,7 +85,7 @@ class ProximalPolicy(eqx.Module):
     ((2,), (2,))
     """
 
-    actions: Any
+    actions: Any = None
     trunk: Any = MLP((64, 64), "tanh")
     discount: float = eqx.field(static=True, default=0.99)
     discount_new: float = eqx.field(static=True, default=0.99)
@@ -99,8 +100,8 @@ class ProximalPolicy(eqx.Module):
     minibatches: int = eqx.field(static=True, default=4)
 
     def __check_init__(self) -> None:
-        if not isinstance(self.actions, Actions):
-            raise TypeError(f"actions: expected Within(low, high) or OneOf(count); got {self.actions!r}")
+        if not isinstance(self.actions, Actions | None):
+            raise TypeError(f"actions: expected Within(low, high), OneOf(count) or None; got {self.actions!r}")
         for name in ("epochs", "minibatches"):
             whole(name, vars(self)[name])
         for name in ("discount", "discount_new", "mixing"):

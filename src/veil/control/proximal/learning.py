@@ -1,7 +1,7 @@
 """Environments side by side: play some steps in all, learn from them, and again."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import equinox as eqx
@@ -72,7 +72,7 @@ def proximal(
     steps: int,
     *,
     key: PRNGKeyArray,
-    agent: Callable[[Actions], ProximalPolicy] = ProximalPolicy,
+    agent: ProximalPolicy | None = None,
     bonus: Bonus | None = None,
     scaling: Scaling | None = None,
     together: int = 8,
@@ -91,7 +91,7 @@ def proximal(
         env: the name of a Gymnasium environment, or a function that makes one.
         steps: of all environments together; whole turns are played, not more than that.
         key: everything follows from it.
-        agent: makes it for the environment's actions, as ``lambda actions: ProximalPolicy(actions, entropy=0.001)``.
+        agent: its settings, as ``ProximalPolicy(entropy=0.001)``; None: ``ProximalPolicy()``.
         bonus, scaling: what is new, and how large that is.
         together, length: how much is played before it learns.
         progress: whether a bar is shown (None: on a terminal).
@@ -122,7 +122,7 @@ def _learned(
     worlds: Any,
     turns: int,
     key: PRNGKeyArray,
-    making: Callable[[Actions], ProximalPolicy],
+    agent: ProximalPolicy | None,
     bonus: Bonus | None,
     scaling: Scaling | None,
     length: int,
@@ -130,7 +130,9 @@ def _learned(
     watch: Callable[[int, int, str], None] | None,
 ) -> Proximal:
     key_agent, key_bonus, key_seed, key_play, key_learn = jax.random.split(key, 5)
-    agent = making(actions_of(gymnasium, worlds.single_action_space))
+    agent = ProximalPolicy() if agent is None else agent
+    if agent.actions is None:
+        agent = replace(agent, actions=actions_of(gymnasium, worlds.single_action_space))
     if bonus is not None:
         scaling = ReturnScale(agent.discount_new) if scaling is None else scaling
         worlds = curious(worlds, bonus, key_bonus, weight=0.0, scaling=scaling)
