@@ -48,8 +48,9 @@ def explore(
 ) -> None:
     """Let somebody explore ENV who is told what is new, and write the run RUN.
 
-    For example:  veil explore deep-sea --size 20 --out runs/sea   and without a bonus   veil explore deep-sea --size 20
-    --bonus none --out runs/lost   and   veil explore MountainCarContinuous-v0 --bonus rnd --out runs/car
+    For example:  veil explore deep-sea --size 20 --out runs/sea
+
+    and without a bonus  veil explore deep-sea --size 20 --bonus none --out runs/lost
 
     The bonus of a step is of what was learned before it. In deep-sea a treasure of 1 is found by who goes the right way
     at every row; solved is by bsuite's rule. RUN has explored.json, a picture, and what ppo and sac have learned.
