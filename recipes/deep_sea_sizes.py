@@ -2,7 +2,7 @@
 
 The score is bsuite's: the share of sizes that are solved (fewer than nine in ten episodes went astray, in the windy sea
 eight in ten) within 10,000 episodes and before 2^N + 100. Values begin at the best return there may be; the bonus is
-1 / N √(n + 1) for what was done n times, and in the windy sea mean rewards are doubted by a standard error. The same
+1 / N √(n + 1) for what was done n times, and in the windy sea mean rewards are doubted by two standard errors. The same
 without the bonus (optimism), and the bonus without optimism, are shown beside it. ``deep_sea.py`` is
 about soft policies in the same sea.
 

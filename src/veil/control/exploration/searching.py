@@ -48,11 +48,11 @@ def counting(sea: DeepSea, weight: float | None = None) -> QLearning:
     """Q-learning that counts what it did where, and expects the treasure of 1: weight / √(n + 1) for the n-th time.
 
     ``weight``: None is 1 / N of N rows, so that an episode of things done n times is worth 1 / √(n + 1) of a treasure.
-    In a ``stochastic`` sea it doubts mean rewards by a standard error.
+    In a ``stochastic`` sea it doubts mean rewards by two standard errors.
     """
     counts = Counted(Tally((sea.size**2 + 1, 2)), about=left, offset=1.0)
     chosen = 1.0 / sea.size if weight is None else weight
-    return QLearning(counts, chosen, optimism=1.0, doubt=1.0 if sea.stochastic else 0.0)
+    return QLearning(counts, chosen, optimism=1.0, doubt=2.0 if sea.stochastic else 0.0)
 
 
 def search(
