@@ -62,9 +62,8 @@ def bonus_of(word: str, world: Any) -> Any:
             raise Refusal("--bonus count: it is of states that are numbered; take hash or pseudo-count for vectors")
         return novel.Counted(novel.Tally((int(seen.n),)))
     if word == "pseudo-count":
-        return novel.Counted(
-            novel.PseudoCounts(_density(novel, spaces, seen)[0]), about=_density(novel, spaces, seen)[1]
-        )
+        density, about = _density(novel, spaces, seen)
+        return novel.Counted(novel.PseudoCounts(density), about=about)
     if numbered and word != "hash":
         raise Refusal(f"--bonus {word}: states that are numbered are no vectors; take count")
     inputs = novel.left if choices is None else novel.Chosen(choices)
