@@ -37,6 +37,16 @@ def test_an_environment_and_what_was_learned(veil, tmp_path):
     assert "ppo with count in veil/DeepSea-v0" in said
 
 
+def test_a_world_model_with_what_is_new(veil, tmp_path):
+    """What was learned acts without the command."""
+    words = "explore", "CartPole-v1", "--agent", "plan", "--bonus", "gain", "--episodes", 2
+    told = veil(*words, "--out", tmp_path / "cart", "--json").json
+    assert told["episodes"] == 2
+    assert told["environment_steps"] >= 16
+    assert type(library.load(tmp_path / "cart" / "actor")).__name__ == "ImaginingSkill"
+    assert (tmp_path / "cart" / "returns.png").is_file()
+
+
 def test_wrong_usage(refused, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "other.txt").write_text("mine")
@@ -44,6 +54,7 @@ def test_wrong_usage(refused, tmp_path):
     assert "--bonus: there is no 'counts'; did you mean" in refused("explore", "deep-sea", "--bonus", "counts", *out)
     assert "--agent: there is no 'dqn'" in refused("explore", "deep-sea", "--agent", "dqn", *out)
     assert "--agent q: its tables are of deep-sea" in refused("explore", "CartPole-v1", "--agent", "q", *out)
+    assert "--agent plan: states that are numbered" in refused("explore", "deep-sea", "--agent", "plan", *out)
     assert "tables know counts" in refused("explore", "deep-sea", "--bonus", "rnd", *out)
     assert "--film: it is of deep-sea's map" in refused(
         "explore", "CartPole-v1", "--film", tmp_path / "a.gif", "--bonus", "rnd", *out

@@ -40,7 +40,7 @@ def agent_of(asked: dict[str, Any]) -> Any:
         behaviour = behaviour_of(asked, world)
     finally:
         world.close()
-    names = ("discount", "batch_size", "window", "updates", "random", "first", "together")
+    names = ("discount", "batch_size", "window", "updates", "random", "first", "together", "context")
     return ModelBased(
         model,
         posterior,

@@ -49,6 +49,12 @@ def train_agent(
     window: Annotated[int, _in(LEARNING, "--window", "Steps of a window.", min=2)] = 50,
     learning_rate: Annotated[float, _in(LEARNING, "--learning-rate", "Of the world model.")] = 6e-4,
     together: Annotated[int, _in(LEARNING, "--together", "Episodes played side by side.", min=1)] = 1,
+    context: Annotated[
+        bool, _in(LEARNING, "--context", "Windows go on from what was known before them, and not as if they began.")
+    ] = False,
+    on_disk: Annotated[
+        bool, _in(LEARNING, "--on-disk", "Keep in files what windows are taken from: for more than there is memory.")
+    ] = False,
     judged: Annotated[int, typer.Option("--judged", help="Episodes played in the end, without exploring.", min=2)] = (
         JUDGED
     ),
@@ -72,7 +78,9 @@ def train_agent(
     from veil.host.progress import Progress
     from veil.saved.folders import save
 
-    asked = {name: value for name, value in asked.items() if name not in ("out", "as_json", "quiet", "judged")}
+    asked = {
+        name: value for name, value in asked.items() if name not in ("out", "as_json", "quiet", "judged", "on_disk")
+    }
     _begin(out, asked)
     begun, before = time.perf_counter(), _seconds(out)
     built, last = agency.agent_of(asked), [0.0]
@@ -90,7 +98,8 @@ def train_agent(
             words = f"return {progressed.returns[-1]:.1f}, bound {bound:.2f} nats a step, {1e3 * pace:.0f} ms a step"
             bar.update(done, episodes, words)
 
-        skill = built.learn(lambda: agency.world_of(asked), episodes, out=out, seed=seed, progress=False, watch=watch)
+        more = {"on_disk": on_disk, "progress": False, "watch": watch}
+        skill = built.learn(lambda: agency.world_of(asked), episodes, out=out, seed=seed, **more)
     save(out / agency.SKILL, skill)
     seconds = before + time.perf_counter() - begun
     with Progress(False if quiet else None, "playing") as bar:

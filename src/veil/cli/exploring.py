@@ -12,9 +12,10 @@ from veil.cli.acting import FILMS
 from veil.cli.agents import _in
 from veil.cli.program import Refusal
 
-AGENTS = ("q", "ppo", "sac")
+AGENTS = ("q", "ppo", "sac", "plan")
 NEW, LEARNING = "What is new", "Learning"
-FILE, ACTOR, FORMAT, VERSION = "explored.json", "actor", "veil exploration", 1
+FILE, ACTOR, RUN, FORMAT, VERSION = "explored.json", "actor", "run", "veil exploration", 1
+EPISODES = {"q": 10_000, "plan": 30}  # where they are not said
 SEA = "deep-sea"
 
 
@@ -25,13 +26,15 @@ def explore(
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The folder to make.")],
     agent: Annotated[
         str | None,
-        typer.Option("--agent", help="q (tables; of deep-sea), ppo, or sac (real actions). Default: q or ppo."),
+        typer.Option("--agent", help="q (tables; of deep-sea), ppo, sac (real actions), or plan (a world model)."),
     ] = None,
     bonus: Annotated[str, _in(NEW, "--bonus", novelty.HELP)] = "count",
     weight: Annotated[
         float | None, _in(NEW, "--weight", "Of the bonus beside rewards; default: of q 1 / rows, of others 1.", min=0.0)
     ] = None,
-    episodes: Annotated[int, _in(LEARNING, "--episodes", "Of q: at most so many.", min=1)] = 10_000,
+    episodes: Annotated[
+        int | None, _in(LEARNING, "--episodes", "Of q at most so many (10000), of plan in all (30).", min=2)
+    ] = None,
     steps: Annotated[int, _in(LEARNING, "--steps", "Of ppo and sac, in all.", min=1)] = 100_000,
     together: Annotated[int, _in(LEARNING, "--together", "Of ppo: environments side by side.", min=1)] = 8,
     size: Annotated[int, typer.Option("--size", help="Of deep-sea: its rows.", min=2)] = 10,
@@ -53,7 +56,7 @@ def explore(
     and without a bonus  veil explore deep-sea --size 20 --bonus none --out runs/lost
 
     The bonus of a step is of what was learned before it. In deep-sea a treasure of 1 is found by who goes the right way
-    at every row; solved is by bsuite's rule. RUN has explored.json, a picture, and what ppo and sac have learned.
+    at every row; solved is by bsuite's rule. RUN has explored.json, a picture, and what was learned.
     """
     from veil.data.core.columns import suggestion
 
@@ -63,6 +66,8 @@ def explore(
     if agent == "q" and env != SEA:
         raise Refusal("--agent q: its tables are of deep-sea; others learn by --agent ppo or sac")
     novelty.check(bonus)
+    if agent == "plan" and env == SEA:
+        raise Refusal("--agent plan: states that are numbered are no vectors; explore deep-sea by --agent q or ppo")
     if agent == "q" and bonus not in ("none", "count"):
         raise Refusal(f"--bonus {bonus}: tables know counts; --bonus count, or none")
     if agent != "q" and film is not None:
@@ -72,9 +77,13 @@ def explore(
     _begin(out, force)
     begun = time.perf_counter()
     asked = {"env": env, "agent": agent, "bonus": bonus, "weight": weight, "seed": seed}
+    episodes = episodes or EPISODES.get(agent)
     if agent == "q":
         asked |= {"size": size, "stochastic": stochastic, "episodes": episodes}
         told = _searched(asked, out, film, quiet)
+    elif agent == "plan":
+        asked |= {"episodes": episodes}
+        told = _learned(asked, out, quiet)
     else:
         asked |= {"steps": steps, "together": together, "size": size, "stochastic": stochastic}
         told = _learned(asked, out, quiet)
@@ -128,13 +137,14 @@ def _learned(asked: dict[str, Any], out: Path, quiet: bool) -> dict[str, Any]:
     making = novelty.making(asked)
     world = making()
     try:
-        bonus = novelty.bonus_of(asked["bonus"], world)
+        bonus = novelty.bonus_of(asked["bonus"], world, rows=asked["agent"] == "plan")
     finally:
         world.close()
     weight = 1.0 if asked["weight"] is None else asked["weight"]
     with Progress(False if quiet else None, "exploring") as bar:
         run = novelty.PLAYERS[asked["agent"]]
-        actor, returns, ends = run(making, bonus, weight, asked, key_bonus, key_learn, bar.update)
+        told = {**asked, "folder": out / RUN}
+        actor, returns, ends = run(making, bonus, weight, told, key_bonus, key_learn, bar.update)
     save(out / ACTOR, actor)
     with style.figure(panel=(5.0, 3.2)) as (picture, (panel,)):
         panel.plot(ends, returns, ".", markersize=3)
@@ -143,7 +153,7 @@ def _learned(asked: dict[str, Any], out: Path, quiet: bool) -> dict[str, Any]:
     earned = np.flatnonzero(np.asarray(returns) > 0)
     return {
         "episodes": len(returns),
-        "environment_steps": asked["steps"],
+        "environment_steps": asked.get("steps") or int(ends[-1]),
         "return_mean": float(np.mean(returns[-20:])) if len(returns) else None,
         "first_reward": int(ends[earned[0]]) if len(earned) else None,
     }

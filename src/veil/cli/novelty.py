@@ -19,6 +19,11 @@ BONUSES = {
 HELP = ", ".join(BONUSES) + "."
 CELLS = 24  # of each entry of a grid
 FEW = 3  # entries of which a grid is made
+PLANNED = {
+    "frames": None, "grey": False, "repeat": 1, "planner": "cem", "horizon": 15, "candidates": 100, "noise": 0.3,
+    "discount": 0.98, "latent": 16, "memory": 64, "width": 64, "updates": 1.0, "first": 100, "batch_size": 8,
+    "window": 50, "learning_rate": 6e-4, "together": 1, "context": False,
+}  # fmt: skip
 
 
 def check(word: str) -> None:
@@ -46,14 +51,17 @@ def making(asked: dict[str, Any]) -> Callable[[], Any]:
     return make
 
 
-def bonus_of(word: str, world: Any) -> Any:
-    """The bonus of a name for an environment; None for none. Raises Refusal for one that does not go with it."""
+def bonus_of(word: str, world: Any, rows: bool = False) -> Any:
+    """The bonus of a name for an environment; None for none. Raises Refusal for one that does not go with it.
+
+    ``rows``: choices come as rows of a one and zeros, and not as numbers.
+    """
     import gymnasium
 
     from veil.control import exploration as novel
 
     spaces, seen = gymnasium.spaces, world.observation_space
-    choices = int(world.action_space.n) if isinstance(world.action_space, spaces.Discrete) else None
+    choices = int(world.action_space.n) if isinstance(world.action_space, spaces.Discrete) and not rows else None
     numbered = isinstance(seen, spaces.Discrete)
     if word == "none":
         return None
@@ -161,6 +169,34 @@ def by_critics(
     return skill, np.asarray(world.returns), np.asarray(world.ends)
 
 
+def by_model(
+    make: Any, bonus: Any, weight: float, asked: dict[str, Any], key_bonus: Any, key: Any, watch: Any
+) -> tuple[Any, Any, Any]:
+    """A world model of what is seen, of rewards and of what is new, in which it plans; or dreams, of choices."""
+    from dataclasses import replace
+
+    import gymnasium
+    import numpy as np
+
+    from veil.cli import agency
+
+    world = make()
+    choices = isinstance(world.action_space, gymnasium.spaces.Discrete)
+    world.close()
+    episodes, random = asked["episodes"], min(5, asked["episodes"] - 1)
+    settings = PLANNED | {"env": asked["env"], "agent": "actor" if choices else "planner", "random": random}
+    agent = agency.agent_of(settings)
+    if bonus is not None:
+        agent = replace(agent, bonus=bonus, weight=weight)
+
+    def watched(progressed: Any) -> None:
+        watch(progressed.done, episodes, f"return {np.mean(progressed.returns[-5:]):.1f}")
+
+    where = {"out": asked["folder"], "seed": asked["seed"]}
+    skill = agent.learn(lambda: agency.world_of(settings), episodes, **where, progress=False, watch=watched)
+    return skill, skill.returns, skill.steps
+
+
 def _refused(error: ValueError) -> Exception:
     """An error about the environment or an option as a refusal; others as they are."""
     for name, word in (("env: ", "ENV: "), ("steps: ", "--steps: ")):
@@ -169,4 +205,4 @@ def _refused(error: ValueError) -> Exception:
     return error
 
 
-PLAYERS: dict[str, Callable[..., tuple[Any, Any, Any]]] = {"ppo": by_policy, "sac": by_critics}
+PLAYERS: dict[str, Callable[..., tuple[Any, Any, Any]]] = {"ppo": by_policy, "sac": by_critics, "plan": by_model}

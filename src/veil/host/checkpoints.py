@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 FORMAT, VERSION = "veil checkpoint", 1
@@ -279,9 +280,13 @@ def _named(found: tuple[tuple[int, ...], np.dtype[Any]] | None) -> str:
 
 
 def named_leaves(tree: Any, prefix: str) -> dict[str, Any]:
-    """The arrays of a tree by names that come from their place in it, without the empty ones, which orbax refuses."""
+    """The arrays of a tree by names that come from their place in it, without the empty ones, which orbax refuses.
+
+    Random keys are the numbers that they are made of.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
-    return {f"{prefix}{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves if leaf.size}
+    plain = lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf  # noqa: E731
+    return {f"{prefix}{jax.tree_util.keystr(path)}": plain(leaf) for path, leaf in leaves if leaf.size}
 
 
 def filled(tree: Any, prefix: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -289,9 +294,16 @@ def filled(tree: Any, prefix: str, arrays: dict[str, np.ndarray]) -> Any:
     parts, rest = eqx.partition(tree, eqx.is_array)
 
     def found(path: Any, leaf: Any) -> Any:
-        return arrays[f"{prefix}{jax.tree_util.keystr(path)}"] if leaf.size else leaf
+        if not leaf.size:
+            return leaf
+        array = arrays[f"{prefix}{jax.tree_util.keystr(path)}"]
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
 
     return eqx.combine(jax.tree_util.tree_map_with_path(found, parts), rest)
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def fingerprint(tree: Any) -> str:

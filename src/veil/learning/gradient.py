@@ -115,7 +115,8 @@ class Gradient(Learner):
             axes: tuple[int, int | None] = (0, None)
         else:
             keys, axes = jax.random.split(key, len(block)), (0, 0)
-        block = replace(block, begin=state.begin)
+        if self.carried:
+            block = replace(block, begin=state.begin)
         pair = state.model, state.posterior
 
         def value(parameters: Any) -> tuple[Array, Any]:

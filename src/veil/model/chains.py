@@ -269,10 +269,9 @@ class NeuralChain(Chain, StepDraws, Reparameterised, Composed):
         steps = (self.starts, self.there, latents, self.evidence, self.seen)
         return Path(latents, jax.lax.scan(step, self.begin, steps)[1])
 
-    def ended(self, path: Path) -> State:
-        """The state after the last step that is there."""
-        last = jnp.max(jnp.where(self.there, jnp.arange(len(self.there)), 0))
-        return State(path.memory[last], path.latent[last], self.seen[last])
+    def after(self, path: Path, step: Int[Array, ""]) -> State:
+        """The state after a step."""
+        return State(path.memory[step], path.latent[step], self.seen[step])
 
     def conditionals(self, path: Path) -> "Conditionals":
         return Conditionals(self.one, path.memory, self.features)

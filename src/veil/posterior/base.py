@@ -6,7 +6,8 @@ from typing import Any, Self
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.distributions import Distribution
 from veil.host.showing import Shown
@@ -74,11 +75,19 @@ class Continuing(Posterior):
 
     @abstractmethod
     def begin(self, model: Any) -> Any:
-        """What is known before an episode: the ``begin`` of its first window."""
+        """What is known before an episode: the ``begin`` of its first window, a ``Belief``."""
 
     @abstractmethod
+    def after(self, model: Any, datum: Datum, path: Any, step: Int[Array, ""]) -> Any:
+        """What is known after a step of a window, on a path that was drawn of it: the ``begin`` of a window behind it.
+
+        Of its ``filter``, where it has one, it is a belief.
+        """
+
     def ended(self, model: Any, datum: Datum, key: PRNGKeyArray) -> Any:
-        """What is known after the last step of a window: the ``begin`` of the next one."""
+        """What is known after the last step of a window, on a path drawn of it."""
+        path = self(model, datum).sample(key)
+        return self.after(model, datum, path, jnp.max(jnp.where(datum.there, jnp.arange(len(datum)), 0)))
 
 
 class Vectorial(Posterior):

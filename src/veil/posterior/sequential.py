@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
@@ -97,14 +97,13 @@ class Sequential(Learned, Proposal, Online, Continuing):
         dynamics = part(model, Dynamics)
         return _belief(dynamics.begun(), self.sees.init(), jnp.zeros(dynamics.shape), jnp.array(True))
 
-    def ended(self, model: Any, datum: Datum, key: PRNGKeyArray) -> Belief:
-        """The belief after the last step of a sequence, z drawn from q."""
+    def after(self, model: Any, datum: Datum, path: Any, step: Int[Array, ""]) -> Belief:
+        """The belief after a step of a sequence, on a path."""
         told = self.step_proposals(model, datum)
         chain = neural_chain(part(model, Dynamics), self.one, told, datum)
-        state = chain.ended(chain.sample(key))
-        last = jnp.max(jnp.where(chain.there, jnp.arange(len(told)), 0))
-        mean = distributions.moments(self.one(state.memory, told[last]))[0]
-        return _belief(state, self.sees.ended(told), mean, jnp.array(False))
+        state = chain.after(path, step)
+        mean = distributions.moments(self.one(state.memory, told[step]))[0]
+        return _belief(state, self.sees.after(told, step), mean, jnp.array(False))
 
 
 class Known(eqx.Module):

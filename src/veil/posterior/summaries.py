@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil.model.abilities import parameter
 from veil.parts.nets import GRU
@@ -39,8 +39,8 @@ class Summary(eqx.Module):
         """What it remembers before the first step."""
         return jnp.zeros(0)
 
-    def ended(self, told: Float[Array, "T S"]) -> Float[Array, " B"]:
-        """What it remembers after the last step."""
+    def after(self, told: Float[Array, "T S"], step: Int[Array, ""]) -> Float[Array, " B"]:
+        """What it remembers after a step."""
         return jnp.zeros(0)
 
     def step(self, before: Float[Array, " S"], features: Float[Array, " F"]) -> tuple[Array, Array]:
@@ -97,8 +97,8 @@ class Past(Summary):
     def init(self) -> Float[Array, " B"]:
         return jnp.zeros(self.size)
 
-    def ended(self, told: Float[Array, "T S"]) -> Float[Array, " B"]:
-        return told[-1]
+    def after(self, told: Float[Array, "T S"], step: Int[Array, ""]) -> Float[Array, " B"]:
+        return told[step]
 
     def step(self, before: Float[Array, " S"], features: Float[Array, " F"]) -> tuple[Array, Array]:
         assert self.cell is not None
@@ -163,8 +163,8 @@ class Both(Summary):
     def init(self) -> Float[Array, " B"]:
         return jnp.zeros(self.size)
 
-    def ended(self, told: Float[Array, "T S"]) -> Float[Array, " B"]:
-        return told[-1, : self.size]
+    def after(self, told: Float[Array, "T S"], step: Int[Array, ""]) -> Float[Array, " B"]:
+        return told[step, : self.size]
 
 
 def _recurrent(

@@ -57,8 +57,8 @@ class ScaledContinuing(ScaledPosterior, Continuing):
     def begin(self, model: Any) -> Any:
         return self.posterior.begin(inside(model, self.units))
 
-    def ended(self, model: Any, datum: Datum, key: Any) -> Any:
-        return self.posterior.ended(inside(model, self.units), self.units.standard(datum), key)
+    def after(self, model: Any, datum: Datum, path: Any, step: Any) -> Any:
+        return self.posterior.after(inside(model, self.units), self.units.standard(datum), path, step)
 
 
 class ScaledVectorial(ScaledPosterior, Vectorial):

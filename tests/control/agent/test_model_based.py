@@ -13,12 +13,15 @@ import pytest
 
 import veil
 from veil.control import Dreaming, Guided, ImaginedActorCritic, OneOf, Quadratic, Shooting, Within
+from veil.control.agent import model_based
 from veil.control.agent.behaviour import Acting, Behaviour
 from veil.control.agent.learning import going, inferred
 from veil.control.agent.model_based import ModelBased, limits
 from veil.control.agent.models import query, world_model
 from veil.control.agent.planning import Planning
 from veil.control.agent.playing import play
+from veil.control.agent.replay import Sampling, Uniform, numbers
+from veil.control.exploration import Counted, Episodic, NetworkGain, Remembered, Tally
 from veil.control.planning import CrossEntropy
 from veil.control.preparing import prepared
 from veil.data import recording
@@ -51,11 +54,17 @@ def digest(folder: Path, skill: Any) -> str:
     return found.hexdigest()
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def gain() -> NetworkGain:
+    return NetworkGain(network=veil.BayesianNetwork((3,)))
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["plain", "context, a bonus, on disk"])
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everything: bool
+) -> None:
     """Stopped before a checkpoint, when an episode had been written that would be played again, and amid learning."""
-    agent = small()
+    agent = small(**({"context": True, "bonus": gain()} if everything else {}))
     wanted = digest(tmp_path / "whole", agent.learn(env, 4, out=tmp_path / "whole", seed=1))
-    from veil.control.agent import model_based
 
     class Stopped(Exception):
         pass
@@ -76,8 +85,10 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path: Path, monkeyp
             monkeypatch = patched
             stopping(place, name, after)
             with pytest.raises(Stopped):
-                agent.learn(env, 4, out=tmp_path / "part", seed=1)
-    assert digest(tmp_path / "part", agent.learn(env, 4, out=tmp_path / "part", seed=1)) == wanted
+                agent.learn(env, 4, out=tmp_path / "part", seed=1, on_disk=everything)
+    found = agent.learn(env, 4, out=tmp_path / "part", seed=1, on_disk=everything)
+    assert digest(tmp_path / "part", found) == wanted
+    assert (tmp_path / "part" / "replay").exists() == everything
     assert digest(tmp_path / "part", agent.learn(env, 4, out=tmp_path / "part", seed=1)) == wanted  # nothing to do
     with pytest.raises(ValueError, match="seed 1 in place of 2"):
         agent.learn(env, 4, out=tmp_path / "part", seed=2)
@@ -195,6 +206,93 @@ def test_states_are_those_of_the_filter() -> None:
     )
     np.testing.assert_allclose(found[:3], states.memory[1:4], atol=1e-6)
     np.testing.assert_allclose(found[4:], states.memory[5:], atol=1e-6)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Any:
+    """A run of one that remembers and has a bonus, before it has learned."""
+    counts = Counted(Tally((2,)), about=lambda step: (step.following[0] > 0).astype(int), offset=1.0)
+    agent = small(context=True, bonus=counts, weight=2.0, random=14, window=6)
+    return model_based._Run(agent, [env()], tmp_path / "run", 3, False)
+
+
+def test_a_window_goes_on_from_what_was_known_before_it(run: Any) -> None:
+    """What a filter knows after the steps of a window is where a window behind it begins, and it is no start."""
+    run._learn(1)
+    rng = np.random.default_rng([3, 0])
+    batch = run.replay.windows(rng, 2, 6, run.agent.sampling)
+    known = run.replay.known
+    assert known.fresh.sum() == len(run.replay) - np.unique(batch.index[:, None] + np.arange(6)).size
+    here = next(int(begin) for begin, reset in zip(batch.index, batch.reset, strict=True) if not reset[3])
+    learned = run.state.trained.learned
+    windows = run.replay.windows(rng, 2, 3, Begins((here, here + 3)))
+    one = numbers(jax.tree.map(lambda leaf: jnp.asarray(leaf[-1]), windows))
+    assert not one.begin.fresh
+    assert one.starts.tolist() == one.reset.tolist()
+    datum = run.curriculum.trainer.units.standard(one)
+    path = learned.posterior(learned.model, datum).sample(jax.random.key(0))
+    before = jax.tree.map(lambda leaf: jnp.asarray(leaf[here + 2]), known).state.path
+    np.testing.assert_array_equal(one.begin.state.path.memory, before.memory)
+    wanted = learned.model.dynamics.recalled(before, datum.evidence[0])
+    np.testing.assert_allclose(path.memory[0], wanted, atol=1e-6)
+    alone = learned.posterior(learned.model, replace(datum, begin=None)).sample(jax.random.key(0))
+    assert np.abs(alone.memory[0] - wanted).max() > 1e-4
+
+
+class Begins(Sampling):
+    """Windows that begin where one says."""
+
+    places: tuple[int, ...]
+
+    def begins(self, rng: Any, size: int, places: int) -> np.ndarray:
+        return np.array(self.places)
+
+
+def test_what_is_new_is_so_by_what_is_known_now(run: Any) -> None:
+    """Rewards that are learned from are rewards and twice (n + 1)^-1/2 of the side of the pendulum, told so far."""
+    told = 64 * ((len(run.replay) - 14) // 64)
+    assert told == 128
+    rows = np.flatnonzero(~np.asarray(run.replay.steps(np.arange(len(run.replay))).reset))[:told]
+    side = (run.replay.steps(np.arange(len(run.replay))).query["observation"][:, 0] > 0).astype(int)
+    counts = np.bincount(side[rows], minlength=2)
+    batch = run.replay.windows(np.random.default_rng(0), 5, 6, Uniform())
+    before = run.replay.steps(np.maximum(batch.index - 1, 0)).query
+    for known in (np.zeros(2), counts):
+        found = run.curriculum.novelty.added(run.state.new, numbers(batch), numbers(before)).query["reward"]
+        each = side[batch.index[:, None] + np.arange(6)]
+        wanted = batch.query["reward"][..., 0] + np.where(batch.reset, 0.0, 2 / np.sqrt(known[each] + 1.0))
+        np.testing.assert_allclose(found[..., 0], wanted, rtol=1e-5)
+        if not np.any(known):
+            run._learn(1)  # and after it the bonus is told of what was played
+    assert run.told == told
+    run._learn(1)
+    assert run.told == told  # each step once
+
+
+def test_bonuses_and_contexts_that_cannot_be(run: Any) -> None:
+    class Ever(Episodic):
+        def init(self, example: Any, key: Any) -> Any:
+            return Remembered(None, jnp.zeros(()))
+
+        def begin(self, state: Any, observation: Any) -> Any:
+            return state
+
+        def __call__(self, state: Any, observation: Any, action: Any, following: Any) -> Any:
+            return jnp.zeros(()), state
+
+        def update(self, state: Any, batch: Any) -> Any:
+            return state
+
+    with pytest.raises(TypeError, match="bonus: a Ever remembers the episode"):
+        small(bonus=Ever())
+    with pytest.raises(TypeError, match="bonus: expected one"):
+        small(bonus=3)
+    with pytest.raises(ValueError, match="weight: expected a finite number"):
+        small(bonus=gain(), weight=float("nan"))
+    with pytest.raises(ValueError, match="bonus: it is added to the query's part 'reward'"):
+        replace(small(bonus=gain()), query="observation")
+    with pytest.raises(TypeError, match="context: a Undecided does not go on"):
+        replace(small(context=True), posterior=veil.posterior.Undecided())
 
 
 def test_nothing_is_dreamt_behind_an_end() -> None:

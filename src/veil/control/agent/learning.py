@@ -1,5 +1,6 @@
 """One step of learning: the model from windows of what was seen, and a behaviour in what the model imagines."""
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.control.agent.behaviour import Behaviour
 from veil.control.agent.models import TERMINATED
+from veil.control.agent.novelty import Novelty
 from veil.control.agent.replay import numbers
 from veil.control.imagined import Imagined, Outcomes
 from veil.learning.trainer import Trainer, TrainerState
@@ -24,17 +26,28 @@ class AgentState(eqx.Module):
 
     trained: TrainerState
     learned: Any
+    new: Any = None  # what a bonus has learned
 
 
 class Curriculum:
     """What stays the same in all steps: who trains the model, who learns in it, and the problem that they have."""
 
     def __init__(
-        self, trainer: Trainer, behaviour: Behaviour, outcomes: Outcomes, discount: float, low: Any, high: Any
+        self,
+        trainer: Trainer,
+        behaviour: Behaviour,
+        outcomes: Outcomes,
+        discount: float,
+        low: Any,
+        high: Any,
+        novelty: Novelty | None = None,
+        remembers: bool = False,
     ) -> None:
         self.trainer, self.behaviour, self.outcomes = trainer, behaviour, outcomes
+        self.novelty, self.remembers = novelty, remembers
         self._rest = low, high, discount
         self.step = jax.jit(self._step)
+        self.told = jax.jit(self._told)
 
     def problem(self, model: Any) -> Imagined:
         """What is imagined with a model in the user's units."""
@@ -48,22 +61,50 @@ class Curriculum:
         nothing = None if data.evidence is None else jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[2:]), data.evidence)
         state = jax.tree.map(jnp.asarray, model.carry(nothing))
         problem = self.problem(in_user_units(model, self.trainer.units))
-        return AgentState(trained, self.behaviour.start(problem, state, key_behaviour))
+        new = None if self.novelty is None else self.novelty.start(data, jax.random.fold_in(key, 1))
+        return AgentState(trained, self.behaviour.start(problem, state, key_behaviour), new)
 
-    def _step(self, state: AgentState, raw: Datum, key: PRNGKeyArray) -> tuple[AgentState, dict[str, Any]]:
-        """One step on a batch of windows as a replay has them, and what may be looked at."""
+    def begin(self, state: AgentState) -> Any:
+        """What is known before an episode, for a replay that remembers; None for one that does not."""
+        learned = state.trained.learned
+        return learned.posterior.begin(learned.model) if self.remembers else None
+
+    def _step(
+        self, state: AgentState, raw: Datum, before: Any, key: PRNGKeyArray
+    ) -> tuple[AgentState, dict[str, Any], Any]:
+        """One step on a batch of windows as a replay has them, and queries ``before`` them, where there is a bonus;
+
+        what may be looked at; and what is known after each of their steps, leaves [B, T, ...], for a replay that
+        remembers.
+        """
         key_states, key_behaviour = jax.random.split(key)
         batch = numbers(raw)
+        if self.novelty is not None:
+            batch = self.novelty.added(state.new, batch, numbers(before))
         trained, seen = self.trainer.step(state.trained, batch)
         model, posterior = frozen((trained.learned.model, trained.learned.posterior))
         standard = jax.vmap(self.trainer.units.standard)(batch)
         keys = jax.random.split(key_states, len(batch))
-        found = jax.vmap(lambda datum, key: inferred(model, posterior, datum, key))(standard, keys)
+        found, known = jax.vmap(lambda datum, key: self._known(model, posterior, datum, key))(standard, keys)
         states = jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[0] * leaf.shape[1], *leaf.shape[2:]), found)
         problem = self.problem(in_user_units(model, self.trainer.units))
         learned, more = self.behaviour.step(state.learned, problem, states, going(batch), key_behaviour)
         info = {"value": seen.value, "skipped": seen.skipped, **seen.metrics, **more}
-        return AgentState(trained, learned), info
+        return AgentState(trained, learned, state.new), info, known
+
+    def _told(self, state: AgentState, before: Any, after: Datum) -> AgentState:
+        """The bonus has learned from steps more."""
+        assert self.novelty is not None
+        return replace(state, new=self.novelty.told(state.new, numbers(before), numbers(after)))
+
+    def _known(self, model: Any, posterior: Any, datum: Datum, key: PRNGKeyArray) -> tuple[Any, Any]:
+        """States of the model after every step of a sequence, and of one who remembers the beliefs there."""
+        if not self.remembers:
+            return inferred(model, posterior, datum, key), None
+        path = posterior(model, datum).sample(key)
+        known = jax.vmap(lambda step: posterior.after(model, datum, path, step))(jnp.arange(len(datum)))
+        filter = posterior.filter(model)
+        return jax.vmap(lambda belief: filter.draw(belief, key))(known), known
 
 
 def going(batch: Datum) -> Float[Array, " N"]:

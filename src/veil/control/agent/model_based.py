@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from veil.control.agent.behaviour import Behaviour
 from veil.control.agent.learning import Curriculum
+from veil.control.agent.novelty import AT_ONCE, Novelty
 from veil.control.agent.playing import play
 from veil.control.agent.replay import Replay, Sampling, Uniform
 from veil.control.agent.skill import ImaginingSkill
@@ -28,9 +28,10 @@ from veil.host.checkpoints import Checkpoints, Keeper, filled, fingerprint, name
 from veil.host.progress import Progress
 from veil.learning.trainer import Trainer
 from veil.model.checks import whole
+from veil.posterior import Continuing
 from veil.units import Units
 
-EPISODES, CHECKPOINTS = "episodes", "checkpoints"
+EPISODES, CHECKPOINTS, REPLAY = "episodes", "checkpoints", "replay"
 SHOWN = 5  # episodes whose mean return is shown
 
 
@@ -48,6 +49,12 @@ class ModelBased:
     steps of learning for each decision that was made, on ``batch_size`` windows of ``window`` steps; write a
     checkpoint. The first ``random`` episodes are of random actions, and are followed by ``first`` steps of learning.
     ``sampling``: where windows begin. Units are those of the random episodes. Hafner et al. 2019, algorithm 1.
+
+    ``context``: a window goes on from what was known before it when its steps were last learned from, and not as if an
+    episode began there (the replay context of Hafner et al. 2023, "Mastering diverse domains through world models",
+    section 3.4); it is for posteriors that are ``Continuing``. ``bonus``: what is new, ``weight`` times of which is
+    learned as reward beside what was earned (``Novelty``): by what it knows now, and before it has learned from the
+    newest episodes. What the agent then maximises, and its dreams say of "reward", is the sum; returns are of rewards.
     """
 
     model: Any
@@ -65,6 +72,9 @@ class ModelBased:
     first: int = 100
     together: int = 1
     sampling: Sampling = field(default_factory=Uniform)
+    context: bool = False
+    bonus: Any = None
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "window", "random", "together"):
@@ -73,6 +83,18 @@ class ModelBased:
             raise ValueError(f"updates: expected a positive number of learning steps a decision; got {self.updates!r}")
         if not isinstance(self.behaviour, Behaviour):
             raise TypeError(f"behaviour: expected one, such as Planning(CrossEntropy(12)); got {self.behaviour!r}")
+        if self.context and not isinstance(self.posterior, Continuing):
+            raise TypeError(
+                f"context: a {type(self.posterior).__name__} does not go on from what was known before a window; take "
+                "a veil.posterior.Sequential, or leave context out"
+            )
+        if self.novelty is not None:
+            self.novelty.check(self.query)
+
+    @property
+    def novelty(self) -> Novelty | None:
+        """What is new, beside rewards; None without a bonus."""
+        return None if self.bonus is None else Novelty(self.bonus, self.weight)
 
     def learn(
         self,
@@ -81,6 +103,7 @@ class ModelBased:
         *,
         out: str | os.PathLike[str],
         seed: int,
+        on_disk: bool = False,
         progress: bool | None = None,
         watch: Callable[[Progressed], None] | None = None,
     ) -> ImaginingSkill:
@@ -95,6 +118,8 @@ class ModelBased:
             episodes: how many in all, the random ones among them.
             out: the folder.
             seed: everything follows from it: episode k has its own, whatever is played beside it.
+            on_disk: whether what windows are taken from is in files, ``out/replay``, made anew by each call, for more
+                episodes than there is memory. What comes of it is the same.
             progress: whether a bar is shown (None: on a terminal).
             watch: called after each iteration.
 
@@ -109,7 +134,7 @@ class ModelBased:
             raise ValueError(f"episodes: expected more than the {self.random} random ones; got {episodes}")
         worlds = [env() for _ in range(self.together)]
         try:
-            return _Run(self, worlds, Path(out), seed).to(episodes, progress, watch)
+            return _Run(self, worlds, Path(out), seed, on_disk).to(episodes, progress, watch)
         finally:
             for world in worlds:
                 world.close()
@@ -135,7 +160,7 @@ class Progressed:
 class _Run:
     """One run of an agent, from wherever its folder says."""
 
-    def __init__(self, agent: ModelBased, worlds: list[Any], out: Path, seed: int) -> None:
+    def __init__(self, agent: ModelBased, worlds: list[Any], out: Path, seed: int, on_disk: bool) -> None:
         self.agent, self.worlds, self.out, self.seed = agent, worlds, out, seed
         gymnasium = needed("learning in an environment needs gymnasium", "control", "gymnasium")
         world = worlds[0]
@@ -153,11 +178,12 @@ class _Run:
         units = Units.of(data, agent.model)
         trainer = Trainer(agent.model, agent.posterior, agent.objective, agent.optimiser, units)
         outcomes = agent.outcomes or Predicted(terminated="terminated" if "terminated" in agent.query else None)
-        self.curriculum = Curriculum(trainer, agent.behaviour, outcomes, agent.discount, self.low, self.high)
-        self.replay = Replay(self.view)
-        self._seen(first)
+        rest = agent.discount, self.low, self.high, agent.novelty, agent.context
+        self.curriculum = Curriculum(trainer, agent.behaviour, outcomes, *rest)
         self.state = self.curriculum.start(data, self._key(0))
-        self.done = self.updates = 0
+        self.replay = Replay(self.view, out / REPLAY if on_disk else None, self.curriculum.begin(self.state))
+        self._seen(first)
+        self.done = self.updates = self.told = 0
         self.info: dict[str, float] = {}
         asked = {**{name: str(value) for name, value in self.about.items()}, "agent": fingerprint(vars(agent))}
         self.keeper = Keeper(Checkpoints(out / CHECKPOINTS, every=0.0), lambda: asked)
@@ -212,8 +238,16 @@ class _Run:
         for number in range(self.updates, self.updates + count):
             rng = np.random.default_rng([self.seed, number])
             batch = self.replay.windows(rng, agent.batch_size, min(agent.window, len(self.replay)), agent.sampling)
-            self.state, info = self.curriculum.step(self.state, batch, self._key(1 + number))
+            index = np.asarray(batch.index)
+            before = None if agent.bonus is None else self.replay.steps(np.maximum(index - 1, 0)).query
+            self.state, info, known = self.curriculum.step(self.state, batch, before, self._key(1 + number))
+            if agent.context:
+                self.replay.remember(index, known)
         self.updates += count
+        while agent.bonus is not None and (rows := self.replay.led(self.told, AT_ONCE)) is not None:
+            before, after = self.replay.steps(rows - 1).query, self.replay.steps(rows)
+            self.state = self.curriculum.told(self.state, before, after)
+            self.told += AT_ONCE
         self.info = {name: float(value) for name, value in info.items() if not name.startswith("_")}
 
     def _key(self, number: int) -> Any:
@@ -223,24 +257,25 @@ class _Run:
 
     def _keep(self, done: int) -> None:
         self.done = done
-        numbers = {"done": done, "updates": self.updates}
+        numbers = {"done": done, "updates": self.updates, "told": self.told}
         self.keeper.save(done, named_leaves(self._arrays(), "state"), numbers, wait=True)
 
     def _arrays(self) -> Any:
-        """The state without its key, which follows from the seed."""
-        return eqx.tree_at(lambda state: state.trained.key, self.state, None)
+        """The state, and what the replay remembers."""
+        return self.state, self.replay.known
 
     def _resume(self) -> None:
         saved = self.keeper.latest()
         if saved is None:
             return
-        self.done, self.updates = saved.number("done"), saved.number("updates")
-        arrays, key = self._arrays(), self.state.trained.key
+        self.done, self.updates, self.told = (saved.number(name) for name in ("done", "updates", "told"))
+        self._seen(self._played(None, range(self.agent.random, self.done)))
+        arrays = self._arrays()
         named = named_leaves(arrays, "state").items()
         shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in named}
-        found = jax.tree.map(jnp.asarray, filled(arrays, "state", saved.arrays(shapes)))
-        self.state = eqx.tree_at(lambda state: state.trained.key, found, key, is_leaf=lambda leaf: leaf is None)
-        self._seen(self._played(None, range(self.agent.random, self.done)))
+        self.state, known = filled(arrays, "state", saved.arrays(shapes))
+        self.state = jax.tree.map(jnp.asarray, self.state)
+        self.replay.recall(known)
 
 
 def limits(gymnasium: Any, space: Any) -> tuple[Any, Any]:
