@@ -24,12 +24,14 @@ parser.add_argument("--episodes", type=int, default=24)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--json", action="store_true", help="print one JSON object")
 parser.add_argument("--quick", action="store_true", help="two kills")
-parser.add_argument("--case", choices=["pendulum"], default="pendulum", help="there is one")
+parser.add_argument("--case", choices=["plain", "context"], default="plain", help="context: a replay that remembers")
 arguments = parser.parse_args()
 kills_wanted = 2 if arguments.quick else arguments.kills
 SMALL = "--random 2 --first 20 --updates 0.5 --latent 2 --memory 8 --width 8 --batch-size 2 --window 10 --repeat 4"
 COMMAND = [sys.executable, "-m", "veil", "train-agent", "Pendulum-v1", "--episodes", str(arguments.episodes)]
 COMMAND += [*SMALL.split(), "--judged", "2", "--quiet"]
+if arguments.case == "context":
+    COMMAND += ["--context", "--on-disk"]
 
 
 def digest(run: Path) -> str:
