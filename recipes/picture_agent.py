@@ -73,6 +73,7 @@ parser.add_argument("--agent", choices=("actor", "planner"), default="actor")
 parser.add_argument(
     "--episodes", type=int, help="to learn from, the random ones among them (default: 30 of 200 frames, 50 of 1000)"
 )
+parser.add_argument("--updates", type=float, help="learning steps a decision (default: 1)")
 parser.add_argument("--judged", type=int, help="episodes in the end (default: 100, 20 of carts)")
 parser.add_argument("--quick", action="store_true", help="a small version of the experiment, for a first look")
 arguments = parser.parse_args()
@@ -84,6 +85,8 @@ latent, memory, width, rate, batch, window, first, updates = 16, 128, 128, 6e-4,
 discount, horizon, starts = 0.98, 15, 128
 episodes, judged, random, levels = arguments.episodes or task.episodes, arguments.judged or task.judged, 5, task.levels
 most = None
+if arguments.updates:
+    updates = arguments.updates
 if arguments.quick:
     latent, memory, width, batch, window, first, updates = 4, 16, 16, 2, 20, 10, 0.1
     episodes, judged, random, horizon, starts, most = 4, 2, 2, 5, 16, 200
@@ -124,7 +127,7 @@ def environment():
 console = Console(width=120)
 rows = []
 for seed in arguments.seeds:
-    place = arguments.out / f"{arguments.task}-{arguments.agent}-{seed}"
+    place = arguments.out / f"{arguments.task}-{arguments.agent}-{updates:g}-{seed}"
     done = place / f"judged-{episodes}.json"
     if not done.exists():
         begun = time.perf_counter()
