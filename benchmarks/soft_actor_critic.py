@@ -1,9 +1,9 @@
 """Soft actor-critic from states beside that of stable-baselines3: seconds for as many steps, and what comes of them.
 
 Pendulum-v1, 10,000 steps (--quick: 1,500), each followed by a learning step on 256 transitions, as both have it; two
-layers of 256; rates of 0.001, as RL Zoo has for this task. ``quality`` is the mean return of 100 episodes without exploration, whose starts
-are those of ``recipes/picture_agent.py`` with the same seed, so that its numbers stand beside: an agent that sees
-pictures, and one that sees states. A repeat is a seed.
+layers of 256; rates of 0.001, as RL Zoo has for this task. ``quality`` is the mean return of 100 episodes without
+exploration, whose starts are those of ``recipes/picture_agent.py`` with the same seed, so that its numbers stand
+beside: an agent that sees pictures, and one that sees states. A repeat is a seed.
 
     .venv-bench/bin/python -m pip install stable-baselines3 -c benchmarks/requirements.txt
     .venv-bench/bin/python benchmarks/soft_actor_critic.py --repeats 5
