@@ -59,6 +59,10 @@ def _wrapped(gymnasium: Any, world: Any, frames: int | None, channels: int, repe
                 parts = dict(said.spaces) if isinstance(said, gymnasium.spaces.Dict) else {"observation": said}
                 self.observation_space = gymnasium.spaces.Dict({**parts, "frame": box})
 
+        def __str__(self) -> str:
+            seen = "" if frames is None else f"{frames} x {frames} x {channels} pixels, "
+            return f"<Prepared {seen}each action {repeat} times {world}>"
+
         def _seen(self, observation: Any) -> Any:
             if frames is None:
                 return observation

@@ -94,6 +94,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(
         agent.learn(env, 4, out=tmp_path / "part", seed=2)
     with pytest.raises(ValueError, match="checkpoints of another fit: it differs in agent"):
         replace(agent, updates=0.5).learn(env, 4, out=tmp_path / "part", seed=1)
+    with pytest.raises(ValueError, match="it differs in what the environment shows"):
+        agent.learn(lambda: prepared("Pendulum-v1", repeat=3, max_steps=20), 4, out=tmp_path / "part", seed=1)
     found = recording(tmp_path / "whole" / "episodes")
     assert [len(each) for each in found.episodes] == [10] * 4
     assert found.data("observation", "action").query.shape == (4, 11, 3)
