@@ -4,10 +4,12 @@ A T is to be pushed onto its place; 206 episodes show how people did it, of whic
 policies see nine points of the T and the agent, now and a step ago, and choose 16 actions, of which they execute 8:
 the low-dimensional protocol of Diffusion Policy (Chi et al. 2023). The score of an episode is the greatest coverage
 reached in 300 steps, in shares of 95 %, at most 1; it is the mean over 50 test seeds, of each of the last five
-checkpoints. Needs ``pip install 'veil[pusht]'``, and the file of the demonstrations in a folder that $VEIL_DATA names.
+checkpoints. The T and its place are alike left and right of its stem, and so is the field: in a mirror along the stem
+of the place every episode is another that could have been (``--mirrored``). Needs ``pip install 'veil[pusht]'``, and
+the file of the demonstrations in a folder that $VEIL_DATA names.
 
     python recipes/pusht.py --out pusht --minutes 40       # each policy; on two cores
-    python recipes/pusht.py --models flow-matching --seed 1
+    python recipes/pusht.py --models flow-matching --seed 1 --mirrored
     python recipes/pusht.py --quick                        # a minute or two; scores mean little
 
 A run that was stopped goes on where it was (``pip install 'veil[scale]'``).
@@ -17,6 +19,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 
@@ -30,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil.data.bundled.pusht import find
+from veil.data.bundled.pusht import find, observed
 from veil.parts.heads import DiagonalGaussian, HomoscedasticGaussian
 from veil.parts.nets import Residual
 from veil.report import style
@@ -41,6 +44,7 @@ parser.add_argument("--out", type=Path, default=Path("pusht"), help="folder for 
 parser.add_argument("--models", default="squared-error,mdn,flow-matching,diffusion", help="which, with commas between")
 parser.add_argument("--minutes", type=float, default=40.0, help="of training, for each model (default: 40)")
 parser.add_argument("--steps", type=int, help="of training, in place of minutes")
+parser.add_argument("--mirrored", action="store_true", help="learn also from each episode as it is seen in a mirror")
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--quick", action="store_true", help="200 steps, 5 test seeds, 100 steps of an episode")
 arguments = parser.parse_args()
@@ -48,11 +52,25 @@ if util.find_spec("gym_pusht") is None or find() is None:
     what = "pip install 'veil[pusht]'" if util.find_spec("gym_pusht") is None else "export VEIL_DATA=the/folder"
     print(f"This recipe needs gym-pusht and pusht_human.npz: {what}")
     sys.exit(0)
-from veil.control.worlds.pusht import SEEDS, STEPS, pusht_scores  # noqa: E402 -- which needs gym-pusht
+from veil.control.worlds.pusht import SEEDS, SIDE, STEPS, keypoints, pusht_scores  # noqa: E402 -- needs gym-pusht
 
 MARKS = (0.6, 0.7, 0.8, 0.9, 1.0)  # of training, where checkpoints are scored
 seeds, length = (SEEDS[:5], 100) if arguments.quick else (SEEDS, STEPS)
-data = veil.data.recording("pusht", episodes=range(90)).data("action", "observation", observations=2, horizon=16)
+
+
+def mirrored(episode):
+    """The episode in a mirror: (x, y) is (512 - y, 512 - x), the angle of the place, 45 degrees, is itself."""
+    flipped = lambda places: SIDE - places[..., ::-1]  # noqa: E731
+    state = episode.observations["state"]
+    agent, pose = flipped(state[:, :2]), np.c_[flipped(state[:, 2:4]), np.pi / 2 - state[:, 4]]
+    seen = {"observation": observed(keypoints(pose), agent), "state": np.c_[agent, pose]}
+    return replace(episode, observations=seen, actions={"action": flipped(episode.actions["action"])})
+
+
+people = veil.data.recording("pusht", episodes=range(90))
+if arguments.mirrored:
+    people = replace(people, episodes=[*people.episodes, *map(mirrored, people.episodes)])
+data = people.data("action", "observation", observations=2, horizon=16)
 network = Residual(512, 3)
 models = {
     "squared-error": (veil.density(veil.Linear(HomoscedasticGaussian()), trunk=network), veil.Mean()),
@@ -86,7 +104,7 @@ curves: dict[str, list[float]] = {}
 table = Table("policy", "steps", "training", *(f"at {mark:.0%}" for mark in MARKS), "mean", "decision")
 for name in arguments.models.split(","):
     model, choose = models[name]
-    folder = arguments.out / f"{name}-{arguments.seed}"
+    folder = arguments.out / f"{name}-{arguments.seed}{'-mirrored' * arguments.mirrored}"
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / "plan.json"
     if not kept.exists():
