@@ -75,7 +75,7 @@ def transitions(recording: Any) -> Transitions:
 class Replay(eqx.Module):
     """A ring of the last transitions, [capacity, ...]; ``count`` of them came in all. It is pure."""
 
-    rows: Transitions
+    rows: Any
     count: Int[Array, ""]
 
     @staticmethod

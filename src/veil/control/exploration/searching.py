@@ -57,7 +57,7 @@ def counting(sea: DeepSea, weight: float | None = None) -> QLearning:
 
 def search(
     sea: DeepSea,
-    learner: QLearning,
+    learner: Any,
     key: PRNGKeyArray,
     *,
     most: int = 10_000,
@@ -101,14 +101,14 @@ def search(
 
 
 @eqx.filter_jit
-def _started(learner: QLearning, land: Land, key: PRNGKeyArray) -> QTable:
+def _started(learner: Any, land: Land, key: PRNGKeyArray) -> Any:
     return learner.start(land, key)
 
 
 @eqx.filter_jit
 def _searched(
-    learner: QLearning, state: QTable, land: Land, astray: Bool[Array, "S A"], count: int, key: PRNGKeyArray
-) -> tuple[QTable, tuple[Float[Array, " E"], Bool[Array, " E"], Int[Array, " S"]]]:
+    learner: Any, state: Any, land: Land, astray: Bool[Array, "S A"], count: int, key: PRNGKeyArray
+) -> tuple[Any, tuple[Float[Array, " E"], Bool[Array, " E"], Int[Array, " S"]]]:
     """The tables after so many episodes, what each returned, which went astray, and how often each state was met."""
     state, walks = learner.play(state, land, count, key)
     lost = jnp.any(astray[walks.state, walks.action] & walks.there, 1)
