@@ -108,7 +108,7 @@ class SparseTransitions(Transitions):
     probabilities: Float[Array, "S A N"]
 
     def __init__(self, next: Any, probabilities: Any = None) -> None:
-        given = np.asarray(next)
+        given = next if isinstance(next, jax.core.Tracer) else np.asarray(next)
         if not np.issubdtype(given.dtype, np.integer):
             raise ValueError(f"next: expected the numbers of states, integers; got {given.dtype}")
         self.next = jnp.asarray(given[..., None] if probabilities is None and given.ndim == 2 else given)

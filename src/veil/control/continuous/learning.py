@@ -112,7 +112,7 @@ class Learner(eqx.Module):
                 replay = _added(replay, standard(played.steps(count, acting), units))
                 source = replay, shown, jax.random.fold_in(key_learn, len(played))
                 state, info = _learned(self, state, *source, updates * count, batch_size)
-                words = played.words(float(info["entropy"]))
+                words = played.words(f"entropy {float(info['entropy']):.2f} nats")
                 for told in (bar.update, watch):
                     if told is not None:
                         told(len(played), steps, words)

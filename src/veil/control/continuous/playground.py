@@ -1,4 +1,4 @@
-"""Steps of a Gymnasium environment with continuous actions, and the units in which they are learned from."""
+"""Steps of a Gymnasium environment, and the units in which those with continuous actions are learned from."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +17,26 @@ from veil.units import Deviation, Units
 SHOWN = 10  # episodes whose mean return is shown
 
 
+def continuous(spaces: Any, world: Any) -> None:
+    """Raise ValueError for an environment whose observations and actions are no vectors of real numbers."""
+    box, seen, done = spaces.Box, world.observation_space, world.action_space
+    real = isinstance(done, box) and np.issubdtype(done.dtype, np.floating) and len(done.shape) == 1
+    if not real or not np.all(np.isfinite(done.low) & np.isfinite(done.high) & (done.low < done.high)):
+        raise ValueError(
+            f"env: expected actions that are a vector of real numbers between finite bounds (a Box); got {done}. "
+            "Finite problems are solved by veil.control.solve; choices are learned by veil.control.bootstrapped, and "
+            "imitated by a model with a categorical head"
+        )
+    if not isinstance(seen, box) or len(seen.shape) != 1:
+        raise ValueError(
+            f"env: expected observations that are a vector of numbers (a Box); got {seen}. A dictionary's are put "
+            "side by side by gymnasium.wrappers.FlattenObservation"
+        )
+
+
 @contextmanager
-def opened(env: Any) -> Iterator[Any]:
-    """The environment, closed in the end if it was made here. Raises for one that is not continuous."""
+def opened(env: Any, check: Callable[[Any, Any], None] = continuous) -> Iterator[Any]:
+    """The environment, closed in the end if it was made here. Raises for one that fails ``check(spaces, world)``."""
     gymnasium = needed("learning in an environment needs gymnasium", "control", "gymnasium")
     given = isinstance(env, gymnasium.Env)
     world = env if given else environment(env) if isinstance(env, str) else env() if callable(env) else env
@@ -27,19 +44,7 @@ def opened(env: Any) -> Iterator[Any]:
         came = type(world).__name__
         raise TypeError(f"env: expected a name, a Gymnasium environment or a function that makes one; got a {came}")
     try:
-        box, seen, done = gymnasium.spaces.Box, world.observation_space, world.action_space
-        real = isinstance(done, box) and np.issubdtype(done.dtype, np.floating) and len(done.shape) == 1
-        if not real or not np.all(np.isfinite(done.low) & np.isfinite(done.high) & (done.low < done.high)):
-            raise ValueError(
-                f"env: expected actions that are a vector of real numbers between finite bounds (a Box); got {done}. "
-                "Finite problems are solved by veil.control.solve; choices are imitated by a model with a categorical "
-                "head"
-            )
-        if not isinstance(seen, box) or len(seen.shape) != 1:
-            raise ValueError(
-                f"env: expected observations that are a vector of numbers (a Box); got {seen}. A dictionary's are put "
-                "side by side by gymnasium.wrappers.FlattenObservation"
-            )
+        check(gymnasium.spaces, world)
         yield world
     finally:
         if not given:
@@ -51,8 +56,6 @@ class Playground:
 
     def __init__(self, world: Any, rng: np.random.Generator) -> None:
         self.world, self.rng = world, rng
-        self.low, self.high = world.action_space.low, world.action_space.high
-        (self.observations,) = world.observation_space.shape
         self.returns: list[float] = []
         self.ends: list[int] = []
         self._count, self._total, self._seen = 0, 0.0, self._begun()
@@ -70,26 +73,41 @@ class Playground:
             raise ValueError(f"env: expected finite observations; got {found} at step {self._count}")
         return found
 
-    def steps(self, count: int, act: Callable[[np.ndarray], np.ndarray]) -> Transitions:
-        """The next steps, on the host."""
+    @property
+    def low(self) -> np.ndarray:
+        """The least action, of vectors."""
+        return self.world.action_space.low
+
+    @property
+    def high(self) -> np.ndarray:
+        """The greatest action, of vectors."""
+        return self.world.action_space.high
+
+    def played(self, count: int, act: Callable[[np.ndarray], Any]) -> list[tuple[Any, ...]]:
+        """The next steps, on the host: observation, action, reward, what it led to, and whether that was the end."""
         each = []
         space = self.world.action_space
         for _ in range(count):
-            action = np.clip(act(self._seen), self.low, self.high).astype(space.dtype)
+            action = np.asarray(act(self._seen)).astype(space.dtype)
             observation, reward, terminated, truncated, _ = self.world.step(action)
             following = self._finite(observation)
-            each.append((self._seen, action, np.float32(reward), following, bool(terminated), False))
+            each.append((self._seen, action, np.float32(reward), following, bool(terminated)))
             self._count, self._total, self._seen = self._count + 1, self._total + float(reward), following
             if terminated or truncated:
                 self.returns.append(self._total)
                 self.ends.append(self._count)
                 self._total, self._seen = 0.0, self._begun()
-        return Transitions.of(each)
+        return each
+
+    def steps(self, count: int, act: Callable[[np.ndarray], np.ndarray]) -> Transitions:
+        """The next steps with vectors as actions, which are held between their bounds."""
+        held = lambda seen: np.clip(act(seen), self.low, self.high)  # noqa: E731
+        return Transitions.of((*step, False) for step in self.played(count, held))
 
     def check(self, shown: Transitions) -> None:
         """Raise ValueError for demonstrations that are from elsewhere."""
         for name, found, expected in (
-            ("observation", shown.observation.shape[-1], self.observations),
+            ("observation", shown.observation.shape[-1], len(self._seen)),
             ("action", shown.action.shape[-1], len(self.low)),
         ):
             if found != expected:
@@ -101,10 +119,10 @@ class Playground:
         if not np.all((done >= self.low - slack) & (done <= self.high + slack)):
             raise ValueError("recording: expected actions between the environment's bounds; some are beyond them")
 
-    def words(self, entropy: float) -> str:
+    def words(self, more: str) -> str:
         """How it goes."""
         last = self.returns[-SHOWN:]
-        return f"return {np.mean(last) if last else np.nan:.1f}, entropy {entropy:.2f} nats"
+        return f"return {np.mean(last) if last else np.nan:.1f}, {more}"
 
 
 def units_of(first: Transitions, shown: Transitions | None, played: Playground) -> Units:

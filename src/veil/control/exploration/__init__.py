@@ -1,6 +1,7 @@
 """Exploration: what is worth seeing, as a functional of a model and of a step, in nats or from counts."""
 
 from veil.control.exploration.belief import BeliefGain
+from veil.control.exploration.believing import Beliefs, KLearning, PosteriorSampling, SoftQ
 from veil.control.exploration.bins import Bins
 from veil.control.exploration.bonus import Bonus, Chosen, Episodic, Remembered, Transition, arrived, left
 from veil.control.exploration.context_tree import ContextTree
@@ -22,6 +23,7 @@ from veil.control.exploration.measures import (
     mutual_information,
 )
 from veil.control.exploration.network import NetworkGain
+from veil.control.exploration.playing import Player
 from veil.control.exploration.scales import ReturnScale, Scaling, Unscaled
 from veil.control.exploration.searching import Search, counting, search
 from veil.control.exploration.standards import Given, Running, Standard
@@ -35,6 +37,7 @@ from veil.control.exploration.wrapping import curious
 __all__ = [
     "Affine",
     "BeliefGain",
+    "Beliefs",
     "Bins",
     "Bonus",
     "Chosen",
@@ -56,9 +59,12 @@ __all__ = [
     "InformationAbove",
     "InformationBelow",
     "JensenRenyi",
+    "KLearning",
     "LinearGain",
     "Measure",
     "NetworkGain",
+    "Player",
+    "PosteriorSampling",
     "PredictionError",
     "PredictionGain",
     "PseudoCounts",
@@ -71,6 +77,7 @@ __all__ = [
     "Scaling",
     "Search",
     "SecondOrder",
+    "SoftQ",
     "Standard",
     "StepwiseEM",
     "Tally",

@@ -1,19 +1,16 @@
 """The contract: who plays episodes in a finite world, and learns from each."""
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Int, Key, PRNGKeyArray
+from jaxtyping import Key, PRNGKeyArray
 
-from veil.control.worlds.walks import Land, Walk
+from veil.control.worlds.walks import Act, Land, Walk
 from veil.model.checks import whole
 
-Act = Callable[[Int[Array, ""], PRNGKeyArray], Int[Array, ""]]  # from a place, and a key, what is done there
-
-BEGIN, LEARN = 2**31, 2**31 + 1  # numbers of an episode's keys, far from those that the walk splits its own into
+BEGIN, FINISH = 2**31, 2**31 + 1  # numbers of an episode's keys, far from those that the walk splits its own into
 
 
 class Player(eqx.Module):
@@ -21,8 +18,10 @@ class Player(eqx.Module):
 
         state = player.start(land, key)
         act = player.begin(state, land, key)                    what it does all through the next episode
-        state = player.learn(state, land, walk, key)            after the episode
+        state = player.finish(state, land, walk, key)           after the episode
         state, walks = player.play(state, land, episodes, key)  so many of them, in one compiled program
+
+    Places and actions are whole numbers, from 0.
     """
 
     @abstractmethod
@@ -31,10 +30,10 @@ class Player(eqx.Module):
 
     @abstractmethod
     def begin(self, state: Any, land: Land, key: PRNGKeyArray) -> Act:
-        """What is done in an episode that begins: act(place, key)."""
+        """What is done in an episode that begins: act(place, step, key)."""
 
     @abstractmethod
-    def learn(self, state: Any, land: Land, walk: Walk, key: PRNGKeyArray) -> Any:
+    def finish(self, state: Any, land: Land, walk: Walk, key: PRNGKeyArray) -> Any:
         """The state after an episode [T]."""
 
     def play(
@@ -52,14 +51,14 @@ class Player(eqx.Module):
 
 
 @eqx.filter_jit
-def _played(player: Player, state: Any, land: Land, keys: Key[Array, " E"], most: int) -> tuple[Any, Walk]:
+def _played(player: Player, state: Any, land: Land, keys: Key[Any, " E"], most: int) -> tuple[Any, Walk]:
     arrays, rest = eqx.partition(state, eqx.is_array)
 
     def episode(arrays: Any, key: PRNGKeyArray) -> tuple[Any, Walk]:
         state = eqx.combine(arrays, rest)
         act = player.begin(state, land, jax.random.fold_in(key, BEGIN))
         walk = land.walk(act, key, most)
-        after = player.learn(state, land, walk, jax.random.fold_in(key, LEARN))
+        after = player.finish(state, land, walk, jax.random.fold_in(key, FINISH))
         return eqx.filter(after, eqx.is_array), walk
 
     arrays, walks = jax.lax.scan(episode, arrays, keys)

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil.control.exploration.bonus import left
 from veil.control.exploration.counts import Counted, Tally
-from veil.control.exploration.tabular import QLearning, QTable
+from veil.control.exploration.playing import Player
+from veil.control.exploration.tabular import QLearning
 from veil.control.worlds.deep_sea import DeepSea
 from veil.control.worlds.walks import Land
 from veil.model.checks import random_key, whole
@@ -57,7 +58,7 @@ def counting(sea: DeepSea, weight: float | None = None) -> QLearning:
 
 def search(
     sea: DeepSea,
-    learner: Any,
+    learner: Player,
     key: PRNGKeyArray,
     *,
     most: int = 10_000,
@@ -101,15 +102,15 @@ def search(
 
 
 @eqx.filter_jit
-def _started(learner: Any, land: Land, key: PRNGKeyArray) -> Any:
+def _started(learner: Player, land: Land, key: PRNGKeyArray) -> Any:
     return learner.start(land, key)
 
 
 @eqx.filter_jit
 def _searched(
-    learner: Any, state: Any, land: Land, astray: Bool[Array, "S A"], count: int, key: PRNGKeyArray
+    learner: Player, state: Any, land: Land, astray: Bool[Array, "S A"], count: int, key: PRNGKeyArray
 ) -> tuple[Any, tuple[Float[Array, " E"], Bool[Array, " E"], Int[Array, " S"]]]:
-    """The tables after so many episodes, what each returned, which went astray, and how often each state was met."""
+    """The state after so many episodes, what each returned, which went astray, and how often each state was met."""
     state, walks = learner.play(state, land, count, key)
     lost = jnp.any(astray[walks.state, walks.action] & walks.there, 1)
     met = jnp.zeros(len(astray), jnp.int32).at[walks.state].add(walks.there)

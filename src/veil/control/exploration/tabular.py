@@ -5,10 +5,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.control.exploration.bonus import Bonus, Transition
-from veil.control.worlds.walks import Land, Walk
+from veil.control.exploration.playing import Player
+from veil.control.worlds.walks import Act, Land, Walk
 from veil.model.checks import whole
 
 
@@ -26,7 +27,7 @@ class QTable(eqx.Module):
     bonus: Any
 
 
-class QLearning(eqx.Module):
+class QLearning(Player):
     """Q-learning in tables, an episode at a time, its last step first; who is told what is new looks for it.
 
         Q(s, a) = r̄(s, a) + ``doubt`` e(s, a) + ``weight`` bonus(s, a, s') + γ/m Σ_i max Q(s'_i, ·)
@@ -39,10 +40,10 @@ class QLearning(eqx.Module):
     should be about the best return there may be: what was never tried is then taken for that good. With a bonus of
     counts this is optimism in the face of uncertainty, as Strehl & Littman (2008) and Jin et al. (2018) have it, with
     constants of our own. It does what looks best, ties by chance, but for a share ``random`` of all actions.
-    Observations and actions are whole numbers, from 0.
 
     Raises:
-        ValueError: numbers out of range, a problem without a horizon (in ``play`` give ``most``).
+        TypeError: a bonus that is none.
+        ValueError: numbers out of range.
 
     >>> from veil.control.exploration.bonus import left
     >>> from veil.control.exploration.counts import Counted, Tally
@@ -76,7 +77,6 @@ class QLearning(eqx.Module):
             raise ValueError(f"random: expected a share from 0 to 1; got {self.random!r}")
 
     def start(self, land: Land, key: PRNGKeyArray) -> QTable:
-        """Before the first episode."""
         problem, zero = land.problem, jnp.zeros((), jnp.int32)
         shape = problem.states, problem.actions
         begun = None if self.bonus is None else self.bonus.init(Transition(zero, zero, zero), key)
@@ -85,18 +85,19 @@ class QLearning(eqx.Module):
         nothing = jnp.zeros(shape)
         return QTable(values, nothing, nothing, nothing, led, begun)
 
-    def act(self, state: QTable, place: Any, key: PRNGKeyArray) -> Any:
-        """What looks best, ties by chance, or anything."""
-        key_best, key_any, key_which = jax.random.split(key, 3)
-        values = state.values[place]
-        best = jax.random.categorical(key_best, jnp.where(values == jnp.max(values), 0.0, -jnp.inf))
-        if not self.random:
-            return best
-        other = jax.random.randint(key_any, (), 0, values.size)
-        return jnp.where(jax.random.uniform(key_which) < self.random, other, best)
+    def begin(self, state: QTable, land: Land, key: PRNGKeyArray) -> Act:
+        def act(place: Int[Array, ""], step: Int[Array, ""], key: PRNGKeyArray) -> Int[Array, ""]:
+            key_best, key_any, key_which = jax.random.split(key, 3)
+            values = state.values[place]
+            best = jax.random.categorical(key_best, jnp.where(values == jnp.max(values), 0.0, -jnp.inf))
+            if not self.random:
+                return best
+            other = jax.random.randint(key_any, (), 0, values.size)
+            return jnp.where(jax.random.uniform(key_which) < self.random, other, best)
 
-    def learn(self, state: QTable, walk: Walk, discount: Float[Array, ""]) -> QTable:
-        """The tables after an episode [T]."""
+        return act
+
+    def finish(self, state: QTable, land: Land, walk: Walk, key: PRNGKeyArray) -> QTable:
         extra = jnp.zeros_like(walk.reward)
         if self.bonus is not None:
             extra = jax.vmap(lambda o, a, f: self.bonus(state.bonus, o, a, f)[0])(
@@ -118,7 +119,7 @@ class QLearning(eqx.Module):
             ahead = jnp.sum(jnp.where(known, jnp.max(values[led[at]], -1), 0.0)) / jnp.maximum(jnp.sum(known), 1)
             spread = squares[at] / jnp.maximum(counts[at] - 1.0, 1.0)
             error = jnp.where(counts[at] > 1, jnp.sqrt(spread / jnp.maximum(counts[at], 1.0)), 1.0)
-            wanted = rewards[at] + self.doubt * error + self.weight * extra + discount * ahead
+            wanted = rewards[at] + self.doubt * error + self.weight * extra + land.problem.discount * ahead
             values = values.at[at].add(there * (wanted - values[at]))
             return (values, rewards, squares, counts, led), None
 
@@ -128,22 +129,3 @@ class QLearning(eqx.Module):
         if self.bonus is not None:
             told = self.bonus.update(state.bonus, Transition(walk.state, walk.action, walk.following))
         return QTable(*after, told)
-
-    def play(
-        self, state: QTable, land: Land, episodes: int, key: PRNGKeyArray, most: int | None = None
-    ) -> tuple[QTable, Walk]:
-        """So many episodes, learning from each: the tables then, and the walks [E, T]."""
-        whole("episodes", episodes)
-        limit = land.problem.horizon if most is None else most
-        if limit is None:
-            raise ValueError("most: this problem has no horizon; say how many steps an episode has at most")
-        return _played(self, state, land, jax.random.split(key, episodes), limit)
-
-
-@eqx.filter_jit
-def _played(learner: QLearning, state: QTable, land: Land, keys: Key[Array, " E"], most: int) -> tuple[QTable, Walk]:
-    def episode(state: QTable, key: PRNGKeyArray) -> tuple[QTable, Walk]:
-        walk = land.walk(lambda place, key: learner.act(state, place, key), key, most)
-        return learner.learn(state, walk, land.problem.discount), walk
-
-    return jax.lax.scan(episode, state, keys)

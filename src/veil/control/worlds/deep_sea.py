@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from veil.control.worlds.walks import Land
 from veil.model.checks import whole
@@ -66,6 +66,13 @@ class DeepSea(eqx.Module):
         noise = np.zeros((size * size + 1, 2))
         noise[:-1] = ((row == size - 1) & np.isin(column, (0, size - 1)))[:, None]
         return Land(problem, jnp.asarray(noise))
+
+    @property
+    def below(self) -> Int[Array, "S N"]:
+        """The places of the row below, to any of which a state might lead for somebody who knows of rows only."""
+        size = self.size
+        row = np.minimum(np.arange(size * size + 1) // size + 1, size)
+        return jnp.asarray(np.where(row[:, None] < size, row[:, None] * size + np.arange(size), size * size))
 
     @property
     def astray(self) -> Bool[Array, "S 2"]:
