@@ -12,10 +12,9 @@ from veil.cli.acting import FILMS
 from veil.cli.agents import _in
 from veil.cli.program import Refusal
 
-AGENTS = ("q", "ppo", "sac", "plan")
 NEW, LEARNING = "What is new", "Learning"
 FILE, ACTOR, RUN, FORMAT, VERSION = "explored.json", "actor", "run", "veil exploration", 1
-EPISODES = {"q": 10_000, "plan": 30}  # where they are not said
+EPISODES, FEW = 10_000, 30  # of deep-sea and of plan, where they are not said
 SEA = "deep-sea"
 
 
@@ -26,23 +25,37 @@ def explore(
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The folder to make.")],
     agent: Annotated[
         str | None,
-        typer.Option("--agent", help="q (tables; of deep-sea), ppo, sac (real actions), or plan (a world model)."),
+        typer.Option(
+            "--agent",
+            help="Of deep-sea: q (tables), k-learning, posterior-sampling (models in tables), bootstrapped (networks). "
+            "Of environments: ppo, sac (real actions), bootstrapped (choices), plan (a world model). Default: q or ppo.",
+        ),
     ] = None,
-    bonus: Annotated[str, _in(NEW, "--bonus", novelty.HELP)] = "count",
+    bonus: Annotated[
+        str | None, _in(NEW, "--bonus", f"{novelty.HELP} Default: count, but none for k-learning, posterior-sampling, bootstrapped.")
+    ] = None,
     weight: Annotated[
-        float | None, _in(NEW, "--weight", "Of the bonus beside rewards; default: of q 1 / rows, of others 1.", min=0.0)
+        float | None,
+        _in(NEW, "--weight", "Of the bonus beside rewards; default: in deep-sea 1 / rows, of others 1.", min=0.0),
+    ] = None,
+    members: Annotated[
+        int | None, _in(NEW, "--members", "Of bootstrapped: networks (default: 20, in deep-sea with counts 1).", min=1)
+    ] = None,
+    prior: Annotated[
+        float | None, _in(NEW, "--prior", "Of bootstrapped: how large priors are (default: 3, with counts 0).", min=0.0)
     ] = None,
     episodes: Annotated[
-        int | None, _in(LEARNING, "--episodes", "Of q at most so many (10000), of plan in all (30).", min=2)
+        int | None, _in(LEARNING, "--episodes", "In deep-sea at most so many (10000), of plan in all (30).", min=2)
     ] = None,
-    steps: Annotated[int, _in(LEARNING, "--steps", "Of ppo and sac, in all.", min=1)] = 100_000,
+    steps: Annotated[int, _in(LEARNING, "--steps", "Of environments, in all.", min=1)] = 100_000,
     together: Annotated[int, _in(LEARNING, "--together", "Of ppo: environments side by side.", min=1)] = 8,
     size: Annotated[int, typer.Option("--size", help="Of deep-sea: its rows.", min=2)] = 10,
     stochastic: Annotated[
         bool, typer.Option("--stochastic", help="Of deep-sea: with wind, and noisy rewards.")
     ] = False,
     film: Annotated[
-        Path | None, typer.Option("--film", metavar="FILE", help="Of q: a .gif or .mp4 of the map of visits, growing.")
+        Path | None,
+        typer.Option("--film", metavar="FILE", help="Of deep-sea: a .gif or .mp4 of the map of visits, growing."),
     ] = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
@@ -55,34 +68,33 @@ def explore(
 
     and without a bonus  veil explore deep-sea --size 20 --bonus none --out runs/lost
 
-    The bonus of a step is of what was learned before it. In deep-sea a treasure of 1 is found by who goes the right way
-    at every row; solved is by bsuite's rule. RUN has explored.json, a picture, and what was learned.
-    """
-    from veil.data.core.columns import suggestion
+    or networks, from pictures  veil explore deep-sea --size 20 --agent bootstrapped --out runs/networks
 
+    The bonus of a step is of what was learned before it. In deep-sea a treasure of 1 is found by who goes the right way
+    at every row; solved is by bsuite's rule. RUN has explored.json, a picture, and of environments what was learned.
+    """
     agent = agent or ("q" if env == SEA else "ppo")
-    if agent not in AGENTS:
-        raise Refusal(f"--agent: there is no {agent!r}; {suggestion(agent, AGENTS)}")
-    if agent == "q" and env != SEA:
-        raise Refusal("--agent q: its tables are of deep-sea; others learn by --agent ppo or sac")
-    novelty.check(bonus)
-    if agent == "plan" and env == SEA:
-        raise Refusal("--agent plan: states that are numbered are no vectors; explore deep-sea by --agent q or ppo")
-    if agent == "q" and bonus not in ("none", "count"):
-        raise Refusal(f"--bonus {bonus}: tables know counts; --bonus count, or none")
-    if agent != "q" and film is not None:
-        raise Refusal("--film: it is of deep-sea's map, with --agent q; leave it out")
+    bonus = novelty.checked(agent, bonus, env == SEA)
+    searches = env == SEA and agent in novelty.SEARCHERS
+    if weight is not None and bonus == "none":
+        raise Refusal("--weight: it is of a bonus, and there is none; leave it out, or say --bonus")
+    for name, given in (("members", members), ("prior", prior)):
+        if given is not None and agent != "bootstrapped":
+            raise Refusal(f"--{name}: it is of --agent bootstrapped; leave it out")
+    if film is not None and not searches:
+        raise Refusal("--film: it is of deep-sea's map, with an agent that plays there; leave it out")
     if film is not None and film.suffix not in FILMS:
         raise Refusal(f"--film: expected a file that ends in {' or '.join(FILMS)}; got {film.name!r}")
     _begin(out, force)
     begun = time.perf_counter()
     asked = {"env": env, "agent": agent, "bonus": bonus, "weight": weight, "seed": seed}
-    episodes = episodes or EPISODES.get(agent)
-    if agent == "q":
-        asked |= {"size": size, "stochastic": stochastic, "episodes": episodes}
+    if agent == "bootstrapped":
+        asked |= {"members": members, "prior": prior}
+    if searches:
+        asked |= {"size": size, "stochastic": stochastic, "episodes": episodes or EPISODES}
         told = _searched(asked, out, film, quiet)
     elif agent == "plan":
-        asked |= {"episodes": episodes}
+        asked |= {"episodes": episodes or FEW}
         told = _learned(asked, out, quiet)
     else:
         asked |= {"steps": steps, "together": together, "size": size, "stochastic": stochastic}
@@ -101,14 +113,13 @@ def explore(
 def _searched(asked: dict[str, Any], out: Path, film: Path | None, quiet: bool) -> dict[str, Any]:
     import jax
 
-    from veil.control.exploration.searching import counting, search
-    from veil.control.exploration.tabular import QLearning
+    from veil.control.exploration.searching import search
     from veil.control.worlds.deep_sea import DeepSea
     from veil.host.progress import Progress
     from veil.report import explored
 
     sea = DeepSea(asked["size"], asked["stochastic"])
-    learner = counting(sea, asked["weight"]) if asked["bonus"] == "count" else QLearning(random=0.1)
+    learner = novelty.SEARCHERS[asked["agent"]](sea, asked)
     with Progress(False if quiet else None, "exploring") as bar:
         found = search(sea, learner, jax.random.key(asked["seed"]), most=asked["episodes"], watch=bar.update)
     explored.map_of(found).savefig(out / "visits.png")
@@ -137,7 +148,8 @@ def _learned(asked: dict[str, Any], out: Path, quiet: bool) -> dict[str, Any]:
     making = novelty.making(asked)
     world = making()
     try:
-        bonus = novelty.bonus_of(asked["bonus"], world, rows=asked["agent"] == "plan")
+        agent = asked["agent"]
+        bonus = novelty.bonus_of(asked["bonus"], world, rows=agent == "plan", before=agent == "bootstrapped")
     finally:
         world.close()
     weight = 1.0 if asked["weight"] is None else asked["weight"]
@@ -161,7 +173,7 @@ def _learned(asked: dict[str, Any], out: Path, quiet: bool) -> dict[str, Any]:
 
 def _words(asked: dict[str, Any], told: dict[str, Any]) -> str:
     who = f"{asked['agent']} with {'no bonus' if asked['bonus'] == 'none' else asked['bonus']} in {asked['env']}"
-    if asked["agent"] == "q":
+    if "solved" in told:
         end = f"solved in episode {told['episodes_to_solve']}" if told["solved"] else "not solved"
         return f"{who}, {asked['size']} rows: {end}, {told['coverage']:.0%} of the states seen, {told['seconds']:.0f} s"
     first = "never" if told["first_reward"] is None else f"after {told['first_reward']} steps"

@@ -26,12 +26,26 @@ PLANNED = {
 }  # fmt: skip
 
 
-def check(word: str) -> None:
-    """Raise Refusal for a bonus that is not known."""
+def checked(agent: str, bonus: str | None, sea: bool) -> str:
+    """The bonus for an agent in deep-sea or elsewhere, ``bonus`` or its default; Refusal for what does not go."""
     from veil.data.core.columns import suggestion
 
-    if word not in BONUSES:
-        raise Refusal(f"--bonus: there is no {word!r}; {suggestion(word, tuple(BONUSES))}")
+    known = tuple(dict.fromkeys((*SEARCHERS, *PLAYERS)))
+    if agent not in known:
+        raise Refusal(f"--agent: there is no {agent!r}; {suggestion(agent, known)}")
+    if not sea and agent not in PLAYERS:
+        others = ", ".join(PLAYERS)
+        raise Refusal(f"--agent {agent}: its tables are of deep-sea; environments are learned by --agent {others}")
+    if sea and agent == "plan":
+        others = ", ".join((*SEARCHERS, "ppo"))
+        raise Refusal(f"--agent plan: states that are numbered are no vectors; explore deep-sea by --agent {others}")
+    if bonus is not None and bonus not in BONUSES:
+        raise Refusal(f"--bonus: there is no {bonus!r}; {suggestion(bonus, tuple(BONUSES))}")
+    if agent in BELIEVERS and bonus not in (None, "none"):
+        raise Refusal(f"--bonus {bonus}: {agent} explores by what it believes, and knows no bonus; leave it out")
+    if sea and agent in SEARCHERS and bonus not in (None, "none", "count"):
+        raise Refusal(f"--bonus {bonus}: in deep-sea {agent} knows counts; --bonus count, or none")
+    return bonus or ("none" if agent in (*BELIEVERS, "bootstrapped") else "count")
 
 
 def making(asked: dict[str, Any]) -> Callable[[], Any]:
@@ -51,10 +65,10 @@ def making(asked: dict[str, Any]) -> Callable[[], Any]:
     return make
 
 
-def bonus_of(word: str, world: Any, rows: bool = False) -> Any:
+def bonus_of(word: str, world: Any, rows: bool = False, before: bool = False) -> Any:
     """The bonus of a name for an environment; None for none. Raises Refusal for one that does not go with it.
 
-    ``rows``: choices come as rows of a one and zeros, and not as numbers.
+    ``rows``: choices come as rows of a one and zeros, and not as numbers; ``before``: it is asked of what might be done, and not of where it led.
     """
     import gymnasium
 
@@ -65,9 +79,15 @@ def bonus_of(word: str, world: Any, rows: bool = False) -> Any:
     numbered = isinstance(seen, spaces.Discrete)
     if word == "none":
         return None
+    if before and choices is None:
+        raise Refusal("--agent bootstrapped: it chooses among actions, and these are vectors; take ppo or sac")
+    if before and word in ("pseudo-count", "icm"):
+        raise Refusal(f"--bonus {word}: it is of where a step leads, which bootstrapped asks before; take hash or rnd")
     if word == "count":
         if not numbered:
             raise Refusal("--bonus count: it is of states that are numbered; take hash or pseudo-count for vectors")
+        if before and choices is not None:
+            return novel.Counted(novel.Tally((int(seen.n), choices)), about=novel.left)
         return novel.Counted(novel.Tally((int(seen.n),)))
     if word == "pseudo-count":
         density, about = _density(novel, spaces, seen)
@@ -75,12 +95,13 @@ def bonus_of(word: str, world: Any, rows: bool = False) -> Any:
     if numbered and word != "hash":
         raise Refusal(f"--bonus {word}: states that are numbered are no vectors; take count")
     inputs = novel.left if choices is None else novel.Chosen(choices)
+    about = inputs if before else novel.arrived
     makers: dict[str, Callable[[], Any]] = {
-        "hash": lambda: novel.Counted(novel.Hashed()),
+        "hash": lambda: novel.Counted(novel.Hashed(), about=about),
         "gain": lambda: novel.NetworkGain(inputs=inputs),
         "linear": lambda: novel.LinearGain(novel.Affine(inputs)),
         "disagreement": lambda: novel.Disagreement(action=novel.done if choices is None else novel.Chosen(choices).row),
-        "rnd": novel.RandomNetworkDistillation,
+        "rnd": lambda: novel.RandomNetworkDistillation(about=about),
         "icm": lambda: novel.Curiosity() if choices is None else novel.Curiosity(novel.Discrete(choices)),
     }
     return makers[word]()
@@ -205,4 +226,56 @@ def _refused(error: ValueError) -> Exception:
     return error
 
 
-PLAYERS: dict[str, Callable[..., tuple[Any, Any, Any]]] = {"ppo": by_policy, "sac": by_critics, "plan": by_model}
+def by_ensemble(
+    make: Any, bonus: Any, weight: float, asked: dict[str, Any], key_bonus: Any, key: Any, watch: Any
+) -> tuple[Any, Any, Any]:
+    """Bootstrapped Q-networks: what they learned, returns, and when episodes were over."""
+    from veil.control.bootstrapped import BootstrappedQ, bootstrapped
+
+    agent = BootstrappedQ(bonus=bonus, weight=weight, **_ensemble(asked))
+    try:
+        found = bootstrapped(make, asked["steps"], key=key, agent=agent, progress=False, watch=watch)
+    except ValueError as error:
+        raise _refused(error) from error
+    return found, found.returns, found.steps
+
+
+def _ensemble(asked: dict[str, Any]) -> dict[str, Any]:
+    return {name: asked[name] for name in ("members", "prior") if asked[name] is not None}
+
+
+def _tables(sea: Any, asked: dict[str, Any]) -> Any:
+    from veil.control.exploration import QLearning, counting
+
+    return counting(sea, asked["weight"]) if asked["bonus"] == "count" else QLearning(random=0.1)
+
+
+def _networks(sea: Any, asked: dict[str, Any]) -> Any:
+    from veil.control.bootstrapped import BootstrappedQ, optimistic, pictured
+
+    options = _ensemble(asked) | {"eyes": pictured(sea.pictures())}
+    if asked["weight"] == 0:
+        raise Refusal("--weight: expected a positive number with --agent bootstrapped; or say --bonus none")
+    return optimistic(sea.land, asked["weight"], **options) if asked["bonus"] == "count" else BootstrappedQ(**options)
+
+
+def _fond(sea: Any, asked: dict[str, Any]) -> Any:
+    from veil.control.exploration import Beliefs, KLearning
+
+    return KLearning(Beliefs(reach=sea.below))
+
+
+def _drawing(sea: Any, asked: dict[str, Any]) -> Any:
+    from veil.control.exploration import Beliefs, PosteriorSampling
+
+    return PosteriorSampling(Beliefs(reach=sea.below))
+
+
+BELIEVERS = {"k-learning": _fond, "posterior-sampling": _drawing}
+SEARCHERS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {"q": _tables, **BELIEVERS, "bootstrapped": _networks}
+PLAYERS: dict[str, Callable[..., tuple[Any, Any, Any]]] = {
+    "ppo": by_policy,
+    "sac": by_critics,
+    "bootstrapped": by_ensemble,
+    "plan": by_model,
+}

@@ -91,7 +91,7 @@ class BootstrappedQ(Player):
     True
     """
 
-    trunk: MLP = MLP((50, 50), "relu")
+    trunk: Any = MLP((50, 50), "relu")
     members: int = eqx.field(static=True, default=20)
     prior: float = eqx.field(static=True, default=3.0)
     told: float = eqx.field(static=True, default=0.5)

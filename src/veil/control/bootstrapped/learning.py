@@ -46,7 +46,7 @@ class BootstrappedActor(Actor):
         said = jax.vmap(lambda own, prior: valued(own, seen) + self.prior * valued(prior, seen))
         return said(self.networks, self.priors)
 
-    def act(self, memory: Array, observation: Any, key: PRNGKeyArray) -> tuple[Any, Array]:
+    def act(self, memory: Any, observation: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
         refuse_nan(observation)
         values = self.values(observation)
         best = jnp.argmax(jnp.mean(values, 0) if self.settled else values[memory])

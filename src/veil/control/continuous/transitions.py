@@ -73,25 +73,25 @@ def transitions(recording: Any) -> Transitions:
 
 
 class Replay(eqx.Module):
-    """A ring of the last transitions, [capacity, ...]; ``count`` of them came in all. It is pure."""
+    """A ring of the last transitions (or others with a ``reward``), [capacity, ...]; ``count`` came in all. It is pure."""
 
     rows: Any
     count: Int[Array, ""]
 
     @staticmethod
-    def of(example: Transitions, capacity: int) -> "Replay":
+    def of(example: Any, capacity: int) -> "Replay":
         """An empty one for transitions like these."""
         rows = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape[1:]), leaf.dtype), example)
         return Replay(rows, jnp.zeros((), jnp.int32))
 
-    def added(self, rows: Transitions) -> "Replay":
+    def added(self, rows: Any) -> "Replay":
         """With some more, not more than there is place for, in place of the oldest."""
         capacity, more = len(self.rows.reward), len(rows.reward)
         places = (self.count + jnp.arange(more)) % capacity
         kept = jax.tree.map(lambda old, new: old.at[places].set(new), self.rows, rows)
         return replace(self, rows=kept, count=self.count + more)
 
-    def drawn(self, key: PRNGKeyArray, size: int, newest: int | None = None) -> Transitions:
+    def drawn(self, key: PRNGKeyArray, size: int, newest: int | None = None) -> Any:
         """``size`` of them, with replacement; of the ``newest`` only."""
         capacity = len(self.rows.reward)
         there = jnp.minimum(self.count, capacity if newest is None else min(newest, capacity))
