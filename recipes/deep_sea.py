@@ -3,7 +3,7 @@
 N rows of N places; a step goes down a row, to the left or to the right, and which action is which is another at each
 place. Every step to the right costs a little; who goes right N times finds a treasure of 1. By chance that takes 2^N
 episodes. Two agents learn rewards and dynamics from what they see (posterior means: a reward of 0 and an even chance of
-all places of the next row count as one visit) and act soft-optimally for them (``veil.maths.soft``):
+all places of the next row count as one visit, ``Beliefs``) and act soft-optimally for them (``veil.maths.soft``):
 
 * soft Q: the means are taken for the truth, at a fixed temperature. It is optimal control for what is believed, and
   what is not known is worth nothing.
@@ -17,19 +17,15 @@ all places of the next row count as one visit) and act soft-optimally for them (
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from veil.control import MDP, SparseTransitions
-from veil.control.worlds.finite import deep_sea
-from veil.parts.decisions import soft_values
+from veil.control.exploration import Beliefs, KLearning, SoftQ, search
+from veil.control.worlds.deep_sea import DeepSea
 from veil.report import style
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,58 +34,12 @@ parser.add_argument("--episodes", type=int, default=10_000, help="of each agent 
 parser.add_argument("--seeds", type=int, default=3, help="repetitions (default: 3)")
 parser.add_argument("--quick", action="store_true", help="small seas, few episodes, one repetition")
 arguments = parser.parse_args()
-UNSURE, RISK, COLD = 0.1, 1.0, 0.01  # s, √episode τ of K-learning, and the temperature of soft Q
+AGENTS = {"soft Q": SoftQ, "K-learning": KLearning}
 
 episodes, seeds = (600, 1) if arguments.quick else (arguments.episodes, arguments.seeds)
-sizes = {"soft Q": (6, 8), "K-learning": (6, 8)}
+sizes = {"soft Q": (6,), "K-learning": (6,)}
 if not arguments.quick:
     sizes = {"soft Q": (8, 10, 12, 14, 16), "K-learning": (10, 20, 30)}
-
-
-def sea(size: int, seed: int) -> tuple[Any, Any]:
-    """Next states and rewards [S, 2], which action is "right" drawn anew at each place."""
-    world = deep_sea(size)
-    swapped = np.random.default_rng(seed).random(size * size + 1) < 0.5
-    following, reward = np.array(world.transitions.next[..., 0]), np.array(world.reward)
-    return tuple(jnp.asarray(np.where(swapped[:, None], each[:, ::-1], each)) for each in (following, reward))
-
-
-@partial(jax.jit, static_argnames=("size", "count", "explores"))
-def learned(size: int, count: int, explores: bool, following: Any, reward: Any, key: Any) -> Any:
-    """Returns of episodes [count], one after the other."""
-    places, end = size * size + 1, size * size
-    row = np.minimum(np.arange(places) // size + 1, size)
-    below = np.where(row[:, None] < size, row[:, None] * size + np.arange(size), end)  # what may come next
-    outcomes = np.broadcast_to(below[:, None], (places, 2, size)).copy()
-    ends = np.arange(places) == end
-
-    def episode(seen: Any, now: Any) -> Any:
-        visits, earned, arrived = seen
-        number, key = now
-        temperature = RISK / jnp.sqrt(number + 1.0) if explores else jnp.asarray(COLD)
-        chances = (arrived + 1.0 / size) / (visits + 1.0)[..., None]
-        believed = earned / (visits + 1.0)
-        bonus = UNSURE**2 / (2.0 * temperature * (visits + 1.0)) if explores else 0.0
-        problem = MDP(SparseTransitions(outcomes, chances), ends=ends)
-        scores = soft_values(problem, believed + bonus, temperature)[1]
-
-        def step(state: Any, key: Any) -> Any:
-            action = jax.random.categorical(key, scores[state] / temperature)
-            return following[state, action], (state, action)
-
-        _, (states, actions) = jax.lax.scan(step, 0, jax.random.split(key, size))
-        gained = reward[states, actions]
-        at = following[states, actions] % size
-        after = (
-            visits.at[states, actions].add(1.0),
-            earned.at[states, actions].add(gained),
-            arrived.at[states, actions, at].add(1.0),
-        )
-        return after, jnp.sum(gained)
-
-    nothing = jnp.zeros((places, 2)), jnp.zeros((places, 2)), jnp.zeros((places, 2, size))
-    return jax.lax.scan(episode, nothing, (jnp.arange(count), jax.random.split(key, count)))[1]
-
 
 table = Table(title=f"DeepSea, {episodes} episodes, {seeds} repetitions")
 for column in ("agent", "rows", "treasure first found in episode", "mean return of the last tenth (best: 0.99)"):
@@ -99,8 +49,9 @@ for agent, chosen in sizes.items():
     for size in chosen:
         runs = []
         for seed in range(seeds):
-            key = jax.random.key(seed)
-            runs.append(np.asarray(learned(size, episodes, agent == "K-learning", *sea(size, seed), key)))
+            sea = DeepSea(size, mapping=seed)  # which action is "right" is drawn anew at each place
+            learner = AGENTS[agent](Beliefs(reach=sea.below))
+            runs.append(search(sea, learner, jax.random.key(seed), most=episodes, beyond=True).returns)
         first = [str(1 + int(np.argmax(run > 0.5))) if (run > 0.5).any() else "never" for run in runs]
         last = [float(run[-(episodes // 10) :].mean()) for run in runs]
         table.add_row(agent, str(size), ", ".join(first), ", ".join(f"{value:.3f}" for value in last))
@@ -111,7 +62,7 @@ arguments.out.mkdir(parents=True, exist_ok=True)
 shown = {
     name: curves[name]
     for agent in sizes
-    for name in (f"{agent}, {sizes[agent][0]} rows", f"{agent}, {sizes[agent][-1]} rows")
+    for name in dict.fromkeys((f"{agent}, {sizes[agent][0]} rows", f"{agent}, {sizes[agent][-1]} rows"))
 }
 with style.figure(panel=(5.0, 3.2)) as (picture, (panel,)):
     for name, found in shown.items():
