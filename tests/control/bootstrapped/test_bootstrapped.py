@@ -11,7 +11,15 @@ import pytest
 
 import veil
 from veil.control import MDP, SparseTransitions, solve
-from veil.control.bootstrapped import BootstrappedActor, BootstrappedQ, bootstrapped, numbered, optimistic, pictured, valued
+from veil.control.bootstrapped import (
+    BootstrappedActor,
+    BootstrappedQ,
+    bootstrapped,
+    numbered,
+    optimistic,
+    pictured,
+    valued,
+)
 from veil.control.exploration import Chosen, Counted, Hashed, PredictionError, Tally, arrived, left, search
 from veil.control.worlds.deep_sea import DeepSea
 from veil.control.worlds.walked import deep_sea
@@ -47,7 +55,7 @@ def settled(learner, state, eyes):
 
 def said(learner, state, eyes, places=4):
     """Q of every member [K, S, A]."""
-    values = lambda networks: jax.vmap(lambda net: jax.vmap(lambda s: valued(net, eyes(s)))(jnp.arange(places)))(networks)  # noqa: E731
+    values = jax.vmap(lambda net: jax.vmap(lambda place: valued(net, eyes(place)))(jnp.arange(places)))
     return values(state.networks) + learner.prior * values(state.priors)
 
 

@@ -85,7 +85,9 @@ def test_who_has_seen_enough_does_what_is_best_in_the_true_world():
     chances[np.arange(4)[:, None], np.arange(2), np.asarray(world.problem.transitions.next[..., 0])] = 1.0
     best = solve(MDP(DenseTransitions(chances), world.problem.reward, ends=world.problem.ends, horizon=2), 0.0)
     number = 1e6
-    seen = Seen(jnp.full((4, 2), number), number * world.problem.rewards(), number * jnp.asarray(chances), jnp.array(1e6))
+    seen = Seen(
+        jnp.full((4, 2), number), number * world.problem.rewards(), number * jnp.asarray(chances), jnp.array(1e6)
+    )
     wanted = np.argmax(best.action_values[0][0])
     for player in (SoftQ(Beliefs(0.1)), KLearning(Beliefs(0.1)), PosteriorSampling(Beliefs(0.1))):
         act = player.begin(seen, world, KEY)

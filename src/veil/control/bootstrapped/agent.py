@@ -196,7 +196,6 @@ class BootstrappedQ(Player):
         self, state: BootstrappedState, eyes: Eyes, steps: int, key: PRNGKeyArray
     ) -> tuple[BootstrappedState, Float[Array, ""]]:
         """The state after learning from what was met for so many steps, in whole rounds of ``every``; and the error."""
-        arrays, rest = eqx.partition(state, eqx.is_array)
         moving = lambda state: (state.networks, state.optimiser)  # noqa: E731
 
         def round_of(moved: Any, keys: Array) -> tuple[Any, Float[Array, ""]]:
@@ -281,7 +280,9 @@ def _all(networks: Network, eyes: Eyes, observations: Any) -> Float[Array, "K N 
 def _of_what_is_done(bonus: Any) -> None:
     """Raise ValueError for a bonus of where a step leads."""
     told_later = isinstance(bonus, Curiosity | PredictionError)
-    if told_later or (isinstance(bonus, Counted | PredictionGain | RandomNetworkDistillation) and bonus.about is arrived):
+    if told_later or (
+        isinstance(bonus, Counted | PredictionGain | RandomNetworkDistillation) and bonus.about is arrived
+    ):
         raise ValueError(
             "bonus: expected one of what is done where, which is asked before it is done, such as "
             f"Counted(Hashed(), about=Chosen(2)); {type(bonus).__name__} is of where a step leads"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from veil.control.actors import Actor, or_nan, refuse_nan
+from veil.control.actors import Actor, refuse_nan
 from veil.control.bootstrapped.agent import BootstrappedQ, BootstrappedState
 from veil.control.bootstrapped.seeing import Eyes, Scaled, numbered, valued
 from veil.control.continuous.playground import Playground, opened
@@ -130,7 +130,7 @@ def of_choices(spaces: Any, world: Any) -> None:
     numbered = isinstance(seen, spaces.Discrete) and seen.start == 0
     if not numbered and not isinstance(seen, spaces.Box):
         raise ValueError(
-            f"env: expected observations that are arrays (a Box), or one of some numbers (Discrete, from 0); got {seen}. "
+            f"env: expected observations that are arrays (a Box) or numbers (Discrete, from 0); got {seen}. "
             "A dictionary's are put side by side by gymnasium.wrappers.FlattenObservation"
         )
 
@@ -147,7 +147,9 @@ def eyes_of(space: Any, observations: Float[Array, "N *event"]) -> Eyes:
         shift, scale = (low, high - low) if bounded else (0.0, 1.0)
         return Scaled(Scale(jnp.full(rows.shape[1], shift), jnp.full(rows.shape[1], scale)))
     units = Deviation()(rows, np.ones(len(rows)), None, False)
-    return Scaled(Scale(jnp.asarray(units.shift, jnp.result_type(float)), jnp.asarray(units.scale, jnp.result_type(float))))
+    return Scaled(
+        Scale(jnp.asarray(units.shift, jnp.result_type(float)), jnp.asarray(units.scale, jnp.result_type(float)))
+    )
 
 
 def _stacked(steps: list[tuple[Any, ...]]) -> tuple[Array, ...]:

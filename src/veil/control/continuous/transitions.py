@@ -73,7 +73,7 @@ def transitions(recording: Any) -> Transitions:
 
 
 class Replay(eqx.Module):
-    """A ring of the last transitions (or others with a ``reward``), [capacity, ...]; ``count`` came in all. It is pure."""
+    """A ring of the last transitions, or other rows with a ``reward`` [capacity, ...]; ``count`` came in all. Pure."""
 
     rows: Any
     count: Int[Array, ""]

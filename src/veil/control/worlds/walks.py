@@ -10,7 +10,6 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil.parts.decisions import MDP
 
-
 # from a place, the number of the step and a key, what is done there
 Act = Callable[[Int[Array, ""], Int[Array, ""], PRNGKeyArray], Int[Array, ""]]
 
