@@ -243,6 +243,9 @@ def test_wrong_usage():
         BootstrappedQ(eyes=lambda place: place)
     with pytest.raises(ValueError, match="weight: this problem has no horizon"):
         optimistic(Land(chain()))
+    few, sea = BootstrappedQ(trunk=SMALL, members=2, capacity=3), DeepSea(4).land
+    with pytest.raises(ValueError, match="capacity: expected place for an episode of 4 steps"):
+        few.play(few.start(sea, KEY), sea, 1, KEY)
     with pytest.raises(ValueError, match="env: expected one of some actions"):
         bootstrapped("Pendulum-v1", 500, key=KEY)
     with pytest.raises(ValueError, match="steps: expected more than the 200 random ones"):

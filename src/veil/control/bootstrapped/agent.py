@@ -242,6 +242,8 @@ class BootstrappedQ(Player):
     def finish(self, state: BootstrappedState, land: Land, walk: Walk, key: PRNGKeyArray) -> BootstrappedState:
         key_met, key_learn = jax.random.split(key)
         problem, count, eyes = land.problem, len(walk.state), self._eyes(land)
+        if count > self.capacity:
+            raise ValueError(f"capacity: expected place for an episode of {count} steps; got {self.capacity}")
         ended = problem.ends[walk.following]
         last_of_all = self.discount * problem.discount * problem.final[walk.following]
         reward = walk.reward + jnp.where(ended, last_of_all, 0.0)
