@@ -32,7 +32,10 @@ def explore(
         ),
     ] = None,
     bonus: Annotated[
-        str | None, _in(NEW, "--bonus", f"{novelty.HELP} Default: count, but none for k-learning, posterior-sampling, bootstrapped.")
+        str | None,
+        _in(
+            NEW, "--bonus", f"{novelty.HELP} Default: count, but none for k-learning, posterior-sampling, bootstrapped."
+        ),
     ] = None,
     weight: Annotated[
         float | None,
