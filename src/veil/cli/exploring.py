@@ -28,7 +28,7 @@ def explore(
         typer.Option(
             "--agent",
             help="Of deep-sea: q (tables), k-learning, posterior-sampling (models in tables), bootstrapped (networks). "
-            "Of environments: ppo, sac (real actions), bootstrapped (choices), plan (a world model). Default: q or ppo.",
+            "Of environments: ppo, sac (real actions), bootstrapped (choices), plan (a world model). Default: q, ppo.",
         ),
     ] = None,
     bonus: Annotated[

@@ -68,7 +68,8 @@ def making(asked: dict[str, Any]) -> Callable[[], Any]:
 def bonus_of(word: str, world: Any, rows: bool = False, before: bool = False) -> Any:
     """The bonus of a name for an environment; None for none. Raises Refusal for one that does not go with it.
 
-    ``rows``: choices come as rows of a one and zeros, and not as numbers; ``before``: it is asked of what might be done, and not of where it led.
+    ``rows``: choices come as rows of a one and zeros, and not as numbers. ``before``: it is asked of what might be
+    done, and not of where it led.
     """
     import gymnasium
 
