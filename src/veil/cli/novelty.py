@@ -231,9 +231,9 @@ def by_ensemble(
     make: Any, bonus: Any, weight: float, asked: dict[str, Any], key_bonus: Any, key: Any, watch: Any
 ) -> tuple[Any, Any, Any]:
     """Bootstrapped Q-networks: what they learned, returns, and when episodes were over."""
-    from veil.control.bootstrapped import BootstrappedQ, bootstrapped
+    from veil.control.bootstrapped import SLOW, BootstrappedQ, bootstrapped
 
-    agent = BootstrappedQ(bonus=bonus, weight=weight, **_ensemble(asked))
+    agent = BootstrappedQ(bonus=bonus, weight=weight, every=SLOW, **_ensemble(asked))
     try:
         found = bootstrapped(make, asked["steps"], key=key, agent=agent, progress=False, watch=watch)
     except ValueError as error:

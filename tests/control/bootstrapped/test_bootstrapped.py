@@ -106,10 +106,29 @@ def test_priors_stay_and_those_that_were_not_told_do_not_learn():
     # one member alone was told
     rows = jax.tree.map(lambda leaf: leaf[:16], state.replay.rows)
     rows = replace(rows, told=jnp.zeros((16, 8), bool).at[:, 3].set(True))
-    after, _ = jax.jit(lambda rows: learner.step(begun, begun.networks, numbered(17), rows))(rows)
+    after, _ = jax.jit(lambda rows: learner.step(begun, numbered(17), rows))(rows)
     moved = np.abs(np.asarray(after.networks.output.weight - begun.networks.output.weight)).max((1, 2))
     assert moved[3] > 0
     assert not np.any(np.delete(moved, 3))
+
+
+def test_targets_stay_until_there_were_as_many_steps():
+    problem, eyes = chain(), numbered(5)
+    learner = BootstrappedQ(trunk=SMALL, members=2, told=1.0, batch=8, every=10)
+    state = learner.prepared(jnp.zeros((), jnp.int32), eyes, 2, KEY, capacity=8)
+    state = all_steps(problem, learner, eyes, state)
+    taught = eqx.filter_jit(lambda state, steps: learner.taught(state, eyes, steps, KEY)[0])
+    moved = lambda state: float(jnp.max(jnp.abs(state.slow.output.weight - state.networks.output.weight)))  # noqa: E731
+    first = state.slow.output.weight
+    for number in (4, 8):
+        state = taught(state, 4)
+        np.testing.assert_array_equal(state.slow.output.weight, first)
+        assert int(state.since) == number
+    state = taught(state, 4)
+    assert moved(state) == 0.0
+    assert int(state.since) == 0
+    state = taught(state, 5)
+    assert moved(state) > 0.0
 
 
 def test_each_member_hears_rewards_of_its_own_and_ends_are_ends():
@@ -143,7 +162,7 @@ def test_a_light_is_the_picture_with_that_pixel():
 def test_the_treasure_is_found(who):
     sea = DeepSea(8)
     eyes = pictured(sea.pictures())
-    learner = BootstrappedQ(members=8, eyes=eyes) if who == "priors" else optimistic(sea.land, eyes=eyes)
+    learner = BootstrappedQ(members=8, batch=32, eyes=eyes) if who == "priors" else optimistic(sea.land, eyes=eyes)
     found = search(sea, learner, KEY, most=500)
     assert found.solved is not None
     assert found.returns.max() > 0.98

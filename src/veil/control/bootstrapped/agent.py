@@ -42,10 +42,12 @@ class Experience(eqx.Module):
 
 
 class BootstrappedState(eqx.Module):
-    """What is carried: K networks that learn and K that never do, the optimiser's own, what was met, the bonus' own."""
+    """What is carried: K networks that learn, K that never do, Q̄ and the steps since it was Q, and others' states."""
 
     networks: Network
     priors: Network
+    slow: Network
+    since: Int[Array, ""]
     optimiser: Any
     replay: Replay
     bonus: Any
@@ -73,7 +75,8 @@ class BootstrappedQ(Player):
     even with a pessimistic initialisation"). ``optimistic`` makes one network of this kind; it needs no prior.
 
     A learning step is one of Adam's (``rate``) on ``batch`` of the last ``capacity`` steps; there are ``updates`` of
-    them for each step that is played, and after every ``every`` of them Q̄ becomes Q. On a ``Land`` the networks see
+    them for each step that is played, and after every ``every`` of them Q̄ becomes Q. A few are enough on short ways
+    through finite worlds; where many steps follow each other values run away with few, and some hundreds hold. On a ``Land`` the networks see
     what ``eyes`` make of a state's number, by default a row of one 1; see ``pictured`` for pictures. There the bonus is
     told numbers of states, and γ is ``discount`` times the land's own.
 
@@ -143,7 +146,8 @@ class BootstrappedQ(Player):
         told = None if self.bonus is None else self.bonus.init(step, key_bonus)
         optimiser = optax.adam(self.rate).init(eqx.filter(networks, eqx.is_inexact_array))
         replay = Replay.of(rows, self.capacity if capacity is None else capacity)
-        return BootstrappedState(networks, priors, optimiser, replay, told)
+        zero = jnp.zeros((), jnp.int32)
+        return BootstrappedState(networks, priors, networks, zero, optimiser, replay, told)
 
     def met(
         self,
@@ -168,16 +172,16 @@ class BootstrappedQ(Player):
         return replace(state, replay=state.replay.added(rows), bonus=learned)
 
     def step(
-        self, state: BootstrappedState, slow: Network, eyes: Eyes, rows: Experience
+        self, state: BootstrappedState, eyes: Eyes, rows: Experience
     ) -> tuple[BootstrappedState, Float[Array, ""]]:
-        """The state after a learning step on some of what was met, Q̄ being ``slow`` ones; and the mean squared error.
+        """The state after a learning step on some of what was met, Q̄ as it was; and the mean squared error.
 
         Members that were not told of a step do not learn from it.
         """
         guesses = self.prior * jnp.moveaxis(rows.guesses, 1, 0)
         actions = guesses.shape[-1]
         news = jax.vmap(lambda seen: self.news(state.bonus, seen, actions))(rows.following)
-        ahead = jnp.max(_all(slow, eyes, rows.following) + guesses + news[None], -1)
+        ahead = jnp.max(_all(state.slow, eyes, rows.following) + guesses + news[None], -1)
         wanted = rows.reward.T + rows.going[None] * ahead - self.prior * rows.guess.T
         arrays, rest = eqx.partition(state.networks, eqx.is_inexact_array)
 
@@ -195,23 +199,32 @@ class BootstrappedQ(Player):
     def taught(
         self, state: BootstrappedState, eyes: Eyes, steps: int, key: PRNGKeyArray
     ) -> tuple[BootstrappedState, Float[Array, ""]]:
-        """The state after learning from what was met for so many steps, in whole rounds of ``every``; and the error."""
+        """The state after so many learning steps on what was met, and the error.
+
+        Q̄ becomes Q at the beginning of each ``every`` of them; of fewer, once there were as many.
+        """
+        whole("steps", steps)
+        rounds, length = (max(1, round(steps / self.every)), self.every) if steps >= self.every else (1, steps)
         moving = lambda state: (state.networks, state.optimiser)  # noqa: E731
 
         def round_of(moved: Any, keys: Array) -> tuple[Any, Float[Array, ""]]:
-            slow = moved[0]
+            slow = moved[0] if steps >= self.every else state.slow
 
             def one(moved: Any, key: PRNGKeyArray) -> tuple[Any, Float[Array, ""]]:
-                now = replace(state, networks=moved[0], optimiser=moved[1])
-                after, wrong = self.step(now, slow, eyes, state.replay.drawn(key, self.batch))
+                now = replace(state, networks=moved[0], optimiser=moved[1], slow=slow)
+                after, wrong = self.step(now, eyes, state.replay.drawn(key, self.batch))
                 return moving(after), wrong
 
             moved, wrongs = jax.lax.scan(one, moved, keys)
             return moved, jnp.mean(wrongs)
 
-        keys = jax.random.split(key, (max(1, round(steps / self.every)), self.every))
+        keys = jax.random.split(key, (rounds, length))
         (networks, optimiser), wrongs = jax.lax.scan(round_of, moving(state), keys)
-        return replace(state, networks=networks, optimiser=optimiser), wrongs[-1]
+        since = state.since + rounds * length
+        anew = since >= self.every
+        slow = jax.tree.map(lambda new, old: jnp.where(anew, new, old), networks, state.slow)
+        since = jnp.where(anew, 0, since)
+        return replace(state, networks=networks, slow=slow, since=since, optimiser=optimiser), wrongs[-1]
 
     def news(self, told: Any, observation: Any, actions: int) -> Float[Array, " A"]:
         """``weight`` times the bonus of every action."""
@@ -251,7 +264,7 @@ class BootstrappedQ(Player):
         over = ended | last if problem.horizon == count else ended
         going = jnp.where(over, 0.0, self.discount * problem.discount)
         state = self.met(state, eyes, (walk.state, walk.action, reward, walk.following, going), walk.there, key_met)
-        return self.taught(state, eyes, round(self.updates * count), key_learn)[0]
+        return self.taught(state, eyes, max(1, round(self.updates * count)), key_learn)[0]
 
 
 def optimistic(land: Land, weight: float | None = None, best: float = 1.0, **options: Any) -> BootstrappedQ:

@@ -20,6 +20,8 @@ from veil.model.scales import Scale
 from veil.saved.registry import register
 from veil.units import Deviation
 
+SLOW = 200  # learning steps for which targets stay where many steps follow each other
+
 
 @register(name="veil.control.BootstrappedActor")
 class BootstrappedActor(Actor):
@@ -75,7 +77,7 @@ def bootstrapped(
         env: the name of a Gymnasium environment, an environment, or a function that makes one (closed in the end).
         steps: of the environment, in all.
         key: what all draws, and the environment's seeds, follow from.
-        agent: its settings, as ``BootstrappedQ(prior=10.0)``; None: ``BootstrappedQ()``. Its bonus is told what the
+        agent: its settings, as ``BootstrappedQ(prior=10.0, every=200)``; None: ``BootstrappedQ(every=200)``. Its bonus is told what the
             environment shows, and which action was done, a number.
         progress: whether a bar is shown (None: on a terminal).
         watch: called as (done, total, words) from time to time.
@@ -88,7 +90,7 @@ def bootstrapped(
     random_key(key)
     for name, number in (("steps", steps), ("begin", begin), ("every", every)):
         whole(name, number)
-    agent = BootstrappedQ() if agent is None else agent
+    agent = BootstrappedQ(every=SLOW) if agent is None else agent
     if steps <= begin:
         raise ValueError(f"steps: expected more than the {begin} random ones of the beginning; got {steps}")
     if agent.capacity < max(begin, every):
@@ -111,7 +113,7 @@ def bootstrapped(
                 return np.asarray(_followed(agent, state, eyes, seen, key))
 
             state = _met(agent, state, eyes, _stacked(played.played(count, acting)), jax.random.fold_in(key_met, now))
-            learning = round(agent.updates * count)
+            learning = max(1, round(agent.updates * count))
             state, wrong = _taught(agent, state, eyes, learning, jax.random.fold_in(key_learn, now))
             if not np.isfinite(wrong):
                 raise FloatingPointError(f"values are not finite after {len(played)} steps; take a lower rate")
