@@ -76,9 +76,10 @@ class BootstrappedQ(Player):
 
     A learning step is one of Adam's (``rate``) on ``batch`` of the last ``capacity`` steps; there are ``updates`` of
     them for each step that is played, and after every ``every`` of them Q̄ becomes Q. A few are enough on short ways
-    through finite worlds; where many steps follow each other values run away with few, and some hundreds hold. On a ``Land`` the networks see
-    what ``eyes`` make of a state's number, by default a row of one 1; see ``pictured`` for pictures. There the bonus is
-    told numbers of states, and γ is ``discount`` times the land's own.
+    through finite worlds; where many steps follow each other values run away with few, and some hundreds hold.
+
+    On a ``Land`` the networks see what ``eyes`` make of a state's number, by default a row of one 1; see ``pictured``
+    for pictures. There the bonus is told numbers of states, and γ is ``discount`` times the land's own.
 
     Raises:
         TypeError: a trunk that is no ``MLP``, a bonus that is none.

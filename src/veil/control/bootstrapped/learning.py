@@ -77,8 +77,8 @@ def bootstrapped(
         env: the name of a Gymnasium environment, an environment, or a function that makes one (closed in the end).
         steps: of the environment, in all.
         key: what all draws, and the environment's seeds, follow from.
-        agent: its settings, as ``BootstrappedQ(prior=10.0, every=200)``; None: ``BootstrappedQ(every=200)``. Its bonus is told what the
-            environment shows, and which action was done, a number.
+        agent: its settings, as ``BootstrappedQ(prior=10.0, every=200)``; None: ``BootstrappedQ(every=200)``. Its bonus
+            is told what the environment shows, and which action was done, a number.
         progress: whether a bar is shown (None: on a terminal).
         watch: called as (done, total, words) from time to time.
 
