@@ -10,7 +10,7 @@
 Solved is bsuite's rule: fewer than nine in ten episodes went astray. Runs are kept in the folder; a finished one is
 not repeated. Tables instead of networks: ``deep_sea_sizes.py``.
 
-    python recipes/deep_sea_pixels.py --out deep_sea_pixels          # about a quarter of an hour on one core
+    python recipes/deep_sea_pixels.py --out deep_sea_pixels          # about ten minutes on one core
     python recipes/deep_sea_pixels.py --sizes 50 --methods counts priors
     python recipes/deep_sea_pixels.py --quick
 """
