@@ -162,7 +162,7 @@ def test_a_light_is_the_picture_with_that_pixel():
 def test_the_treasure_is_found(who):
     sea = DeepSea(8)
     eyes = pictured(sea.pictures())
-    learner = BootstrappedQ(members=8, batch=32, eyes=eyes) if who == "priors" else optimistic(sea.land, eyes=eyes)
+    learner = BootstrappedQ(members=8, eyes=eyes) if who == "priors" else optimistic(sea.land, eyes=eyes)
     found = search(sea, learner, KEY, most=500)
     assert found.solved is not None
     assert found.returns.max() > 0.98
