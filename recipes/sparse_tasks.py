@@ -5,7 +5,7 @@
 * cart: ``veil/CartPoleSwingUpSparse-v0``, each action done four times: 1 a step while the pole stands in the middle. A
   step is an action here; papers on dm_control count the environment's own steps, of which it has four.
 * cheetah: Gymnasium's HalfCheetah-v5, episodes of 500 steps; 1 a step while the body is more than 5 metres forward, and
-  nothing else (VIME's form of it; the place is seen). It needs MuJoCo: pip install 'gymnasium[mujoco]'
+  nothing else (VIME's form of it; the place is seen). It needs MuJoCo: pip install 'veil[exploration]'
 
 Agents: ppo (proximal policy optimisation) with every bonus; sac, soft actor-critic; maxinfo, the same with the
 information gain of an ensemble (MaxInfoSAC), whose weight is learned. Bonuses of ppo: information gain of a Bayesian
@@ -36,8 +36,10 @@ import veil
 from veil.control import MaxInfoActorCritic, SoftActorCritic, prepared
 from veil.control import exploration as novel
 from veil.control.proximal import ProximalPolicy, proximal
+from veil.parts.heads import BoundedGaussian
 from veil.parts.nets import MLP
 from veil.report import style
+from veil.zoo.ensemble import DynamicsEnsemble
 
 TASKS, AGENTS = ("car", "cart", "cheetah"), ("ppo", "sac", "maxinfo")
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -49,12 +51,14 @@ parser.add_argument(
 )
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
 parser.add_argument("--steps", type=int, default=250_000, help="of all environments together (default: 250000)")
-parser.add_argument("--quick", action="store_true", help="two thousand steps, one seed, small networks, all agents")
+parser.add_argument(
+    "--quick", action="store_true", help="two thousand steps, one seed, small networks, of ppo and maxinfo"
+)
 arguments = parser.parse_args()
 steps, seeds = (2048, [0]) if arguments.quick else (arguments.steps, arguments.seeds)
-agents = AGENTS if arguments.quick else arguments.agents
+agents = ["ppo", "maxinfo"] if arguments.quick else arguments.agents
 if "cheetah" in arguments.tasks and util.find_spec("mujoco") is None:
-    print("HalfCheetah needs MuJoCo, and is left out; install it with: pip install 'gymnasium[mujoco]'")
+    print("HalfCheetah needs MuJoCo, and is left out; install it with: pip install 'veil[exploration]'")
     arguments.tasks.remove("cheetah")
     if not arguments.tasks:
         raise SystemExit(0)
@@ -106,10 +110,12 @@ def learned(name, make, task, key):
     """Returns of the episodes while it learned, and when each was over."""
     if name in ("sac", "maxinfo"):
         small = arguments.quick
-        agent = SoftActorCritic(trunk=MLP((8,) if small else (128, 128), "relu"))
+        agent = SoftActorCritic(trunk=MLP((8,) if small else (64, 64), "relu"))
         if name == "maxinfo":
-            agent = MaxInfoActorCritic(agent)
-        skill = agent.learn(make, steps, key=key, batch_size=8 if small else 256)
+            team = DynamicsEnsemble(5, MLP((4,) if small else (32, 32), "silu"), BoundedGaussian(0.1, 1.0))
+            agent = MaxInfoActorCritic(agent, novel.Disagreement(ensemble=team))
+        size = {"begin": steps - 100, "batch_size": 8} if small else {}
+        skill = agent.learn(make, steps, key=key, **size)
         return skill.returns, skill.steps
     agent = ProximalPolicy(entropy=1e-3, epochs=8)
     run = proximal(make, steps, key=key, agent=agent, bonus=None if name == "none" else bonus_of(name, task))

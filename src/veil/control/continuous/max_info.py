@@ -82,7 +82,7 @@ class MaxInfoActorCritic(Learner):
     the actions that the policy would choose now, in the states that were seen, so that it does not grow old in the
     replay, and with its gradient in a. After that the bonus learns from the same batch. ``weight``: how w is found, by
     Adam at ``rate``, from the mean gain of the policy and of a slow copy, which takes the agent's share ``follow`` a
-    step after it, both with the same noise.
+    step after it, both with the same noise. It learns from its ``newest`` transitions (None: from all that are kept).
 
     Values of what has learned (``Skill.action_value``) are of rewards, entropy *and* later gains. Sukhija et al. 2024,
     "MaxInfoRL: boosting exploration in reinforcement learning through information gain maximization" (MaxInfoSAC).
@@ -99,9 +99,10 @@ class MaxInfoActorCritic(Learner):
     """
 
     agent: SoftActorCritic = SoftActorCritic()
-    bonus: Bonus = Disagreement()
+    bonus: Any = Disagreement()
     weight: GainWeight = LearnedGainWeight()
     rate: float = eqx.field(static=True, default=1e-3)
+    newest: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if self.agent.imitates:
@@ -115,10 +116,6 @@ class MaxInfoActorCritic(Learner):
             )
         if not self.rate > 0:
             raise ValueError(f"rate: expected a positive learning rate; got {self.rate!r}")
-
-    @property
-    def newest(self) -> int | None:  # type: ignore[override]
-        return self.agent.newest
 
     @property
     def imitates(self) -> bool:
