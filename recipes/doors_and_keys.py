@@ -3,9 +3,9 @@
 Proximal policy optimisation with and without something new to look for, in MiniGrid-DoorKey-8x8-v0 (find a key, open a
 door with it, go to the goal) or another of its environments, such as MiniGrid-MultiRoom-N2-S4-v0, -MultiRoom-N4-S5-v0
 and -KeyCorridorS3R1-v0. The agent sees the window's cells and its own direction as rows of ones and zeros, and not the
-words of the task, which are always the same; it has no memory. Bonuses: counts of hashed windows (count), the
-information gain of a Bayesian network of what comes next (gain), random network distillation (rnd), or none. They are
-of all episodes: a window that was seen in an earlier one is less new.
+words of the task, which are always the same; it has no memory. Bonuses: counts of hashed windows (count), the same
+divided by the root of the episode's own visits (episodic), the information gain of a Bayesian network of what comes
+next (gain), random network distillation (rnd), or none. Counts are of all episodes.
 
 Reported are the frames after which an episode first earned something, and after which a hundred in a row were solved in
 nine of ten cases, for each seed, with the share of the last hundred that were solved. Runs are kept in the folder; a
@@ -35,11 +35,11 @@ from veil.control.proximal import ProximalPolicy, proximal
 from veil.parts.nets import MLP
 from veil.report import style
 
-BONUSES = ("none", "count", "gain", "rnd")
+BONUSES = ("none", "count", "episodic", "gain", "rnd")
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("doors"), help="folder (default: doors)")
 parser.add_argument("--env", default="MiniGrid-DoorKey-8x8-v0", help="(default: MiniGrid-DoorKey-8x8-v0)")
-parser.add_argument("--bonuses", nargs="+", choices=BONUSES, default=["none", "count", "rnd"])
+parser.add_argument("--bonuses", nargs="+", choices=BONUSES, default=["none", "count", "episodic", "rnd"])
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
 parser.add_argument("--frames", type=int, default=500_000, help="of all environments together (default: 500000)")
 parser.add_argument("--weight", type=float, default=0.5, help="of what is new beside what is earned (default: 0.5)")
@@ -79,8 +79,9 @@ def make():
 
 
 def bonus_of(word):
-    if word == "count":
-        return novel.Counted(novel.Hashed(bits=16 if arguments.quick else 32))
+    if word in ("count", "episodic"):
+        count = novel.Counted(novel.Hashed())
+        return count if word == "count" else novel.Rarely(count)
     if word == "gain":
         small = {"network": veil.BayesianNetwork((4,))} if arguments.quick else {}
         return novel.NetworkGain(inputs=novel.Chosen(7), **small)
