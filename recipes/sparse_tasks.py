@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil.control import MaxInfoActorCritic, SoftActorCritic, prepared
+from veil.control import LearnedGainWeight, MaxInfoActorCritic, SoftActorCritic, prepared
 from veil.control import exploration as novel
 from veil.control.proximal import ProximalPolicy, proximal
 from veil.parts.heads import BoundedGaussian
@@ -113,8 +113,8 @@ def learned(name, make, task, key):
         agent = SoftActorCritic(trunk=MLP((8,) if small else (64, 64), "relu"))
         if name == "maxinfo":
             team = DynamicsEnsemble(5, MLP((4,) if small else (32, 32), "silu"), BoundedGaussian(0.1, 1.0))
-            agent = MaxInfoActorCritic(agent, novel.Disagreement(ensemble=team))
-        size = {"begin": steps - 100, "batch_size": 8} if small else {}
+            agent = MaxInfoActorCritic(agent, novel.Disagreement(ensemble=team), LearnedGainWeight(10.0))
+        size = {"begin": steps - 100, "batch_size": 8} if small else {"batch_size": 128}
         skill = agent.learn(make, steps, key=key, **size)
         return skill.returns, skill.steps
     agent = ProximalPolicy(entropy=1e-3, epochs=8)
