@@ -15,7 +15,7 @@ or none. Reported are the steps after which an episode earned something, and aft
 
     python recipes/sparse_tasks.py --out sparse              # about a minute and a half a run on one core
     python recipes/sparse_tasks.py --tasks car --seeds 0 1 2 3 4
-    python recipes/sparse_tasks.py --tasks cart --agents maxinfo sac --steps 50000 --seeds 0   # ten minutes a run
+    python recipes/sparse_tasks.py --tasks cart --agents maxinfo sac --steps 50000 --seeds 0  # four minutes a run
     python recipes/sparse_tasks.py --tasks cheetah --bonuses gain --steps 1000000 --seeds 0
     python recipes/sparse_tasks.py --quick
 """

@@ -101,7 +101,7 @@ class MaxInfoActorCritic(Learner):
     agent: SoftActorCritic = SoftActorCritic()
     bonus: Any = Disagreement()
     weight: GainWeight = LearnedGainWeight()
-    rate: float = eqx.field(static=True, default=3e-4)
+    rate: float = eqx.field(static=True, default=1e-3)
     newest: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
