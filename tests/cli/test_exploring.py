@@ -98,6 +98,8 @@ def test_wrong_usage(refused, tmp_path):
     zero = "--bonus", "count", "--weight", 0, "--force"
     assert "--weight: expected a positive number" in refused("explore", "deep-sea", *boots, *zero, *out)
     assert "--prior: it is of --agent bootstrapped" in refused("explore", "deep-sea", "--prior", 1.0, *out)
+    maxinfo = "--agent", "maxinfo", "--bonus", "rnd"
+    assert "asks what an action may tell" in refused("explore", "Pendulum-v1", *maxinfo, *out)
     assert "--film: it is of deep-sea's map" in refused(
         "explore", "CartPole-v1", "--film", tmp_path / "a.gif", "--bonus", "rnd", *out
     )
@@ -109,7 +111,16 @@ def test_wrong_usage(refused, tmp_path):
     assert (tmp_path / "full" / "other.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("agent", ["ppo", "sac"])
+@pytest.mark.parametrize("agent", ["ppo", "sac", "maxinfo"])
 def test_too_few_steps_are_refused(refused, agent, tmp_path):
-    words = "--bonus", "none", "--agent", agent, "--steps", 10, "--out", tmp_path / agent
+    words = (
+        "--bonus",
+        "disagreement" if agent == "maxinfo" else "none",
+        "--agent",
+        agent,
+        "--steps",
+        10,
+        "--out",
+        tmp_path / agent,
+    )
     assert "--steps: expected" in refused("explore", "Pendulum-v1", *words)

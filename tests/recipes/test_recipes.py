@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.py") if path.stem != "common")
 NEEDS = {
+    "doors_and_keys": ("minigrid", "pip install 'veil[exploration]'"),
     "half_cheetah": ("mujoco", "pip install 'gymnasium[mujoco]'"),
     "pusht": ("gym_pusht", "pip install 'veil[pusht]'"),
 }

@@ -28,7 +28,7 @@ def explore(
         typer.Option(
             "--agent",
             help="Of deep-sea: q (tables), k-learning, posterior-sampling (models in tables), bootstrapped (networks). "
-            "Of environments: ppo, sac (real actions), bootstrapped (choices), plan (a world model). Default: q, ppo.",
+            "Of environments: ppo, sac, maxinfo (real actions), bootstrapped (choices), plan (a world model).",
         ),
     ] = None,
     bonus: Annotated[
@@ -39,7 +39,12 @@ def explore(
     ] = None,
     weight: Annotated[
         float | None,
-        _in(NEW, "--weight", "Of the bonus beside rewards; default: in deep-sea 1 / rows, of others 1.", min=0.0),
+        _in(
+            NEW,
+            "--weight",
+            "Of the bonus beside rewards; default: in deep-sea 1 / rows, of maxinfo learned, else 1.",
+            min=0.0,
+        ),
     ] = None,
     members: Annotated[
         int | None, _in(NEW, "--members", "Of bootstrapped: networks (default: 20, in deep-sea with counts 1).", min=1)

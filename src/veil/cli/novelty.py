@@ -43,8 +43,12 @@ def checked(agent: str, bonus: str | None, sea: bool) -> str:
         raise Refusal(f"--bonus: there is no {bonus!r}; {suggestion(bonus, tuple(BONUSES))}")
     if agent in BELIEVERS and bonus not in (None, "none"):
         raise Refusal(f"--bonus {bonus}: {agent} explores by what it believes, and knows no bonus; leave it out")
+    if agent == "maxinfo" and bonus not in (None, "disagreement", "linear"):
+        raise Refusal(f"--bonus {bonus}: maxinfo asks what an action may tell; --bonus disagreement, or linear")
     if sea and agent in SEARCHERS and bonus not in (None, "none", "count"):
         raise Refusal(f"--bonus {bonus}: in deep-sea {agent} knows counts; --bonus count, or none")
+    if agent == "maxinfo":
+        return bonus or "disagreement"
     return bonus or ("none" if agent in (*BELIEVERS, "bootstrapped") else "count")
 
 
@@ -152,15 +156,22 @@ def by_policy(
 def by_critics(
     make: Any, bonus: Any, weight: float, asked: dict[str, Any], key_bonus: Any, key: Any, watch: Any
 ) -> tuple[Any, Any, Any]:
-    """Soft actor-critic in a curious environment: its returns are of rewards and bonuses, which are taken apart."""
+    """Soft actor-critic in a curious environment: its returns are of rewards and bonuses, which are taken apart.
+
+    ``maxinfo`` has the bonus itself, as it is now, in an environment as it is.
+    """
     import gymnasium
     import numpy as np
 
-    from veil.control import SoftActorCritic
+    from veil.control import FixedGainWeight, LearnedGainWeight, MaxInfoActorCritic, SoftActorCritic
     from veil.control.exploration import ReturnScale, curious
 
     inside = make()
-    if bonus is not None:
+    learner: Any = SoftActorCritic()
+    if asked["agent"] == "maxinfo":
+        kind = LearnedGainWeight() if asked["weight"] is None else FixedGainWeight(weight)
+        learner = MaxInfoActorCritic(learner, bonus, kind)
+    elif bonus is not None:
         inside = curious(inside, bonus, key_bonus, weight=weight, scaling=ReturnScale())
 
     class Earned(gymnasium.Wrapper):
@@ -183,7 +194,7 @@ def by_critics(
 
     world = Earned()
     try:
-        skill = SoftActorCritic().learn(world, asked["steps"], key=key, progress=False, watch=watch)
+        skill = learner.learn(world, asked["steps"], key=key, progress=False, watch=watch)
     except ValueError as error:
         raise _refused(error) from error
     finally:
@@ -221,7 +232,7 @@ def by_model(
 
 def _refused(error: ValueError) -> Exception:
     """An error about the environment or an option as a refusal; others as they are."""
-    for name, word in (("env: ", "ENV: "), ("steps: ", "--steps: ")):
+    for name, word in (("env: ", "ENV: "), ("steps: ", "--steps: "), ("bonus: ", "--bonus: ")):
         if str(error).startswith(name):
             return Refusal(word + str(error).removeprefix(name))
     return error
@@ -277,6 +288,7 @@ SEARCHERS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {"q": _tables, **BE
 PLAYERS: dict[str, Callable[..., tuple[Any, Any, Any]]] = {
     "ppo": by_policy,
     "sac": by_critics,
+    "maxinfo": by_critics,
     "bootstrapped": by_ensemble,
     "plan": by_model,
 }

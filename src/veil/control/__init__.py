@@ -12,6 +12,7 @@ from veil.control.agent.replay import Recent, Uniform
 from veil.control.agent.skill import ImaginingSkill
 from veil.control.continuous.adversarial import Adversarial
 from veil.control.continuous.agent import SoftActorCritic
+from veil.control.continuous.max_info import FixedGainWeight, LearnedGainWeight, MaxInfoActorCritic
 from veil.control.continuous.objectives import InverseSoftQ, SoftBellman
 from veil.control.continuous.skill import Skill
 from veil.control.continuous.temperatures import FixedTemperature, LearnedTemperature
@@ -47,6 +48,7 @@ __all__ = [
     "DenseTransitions",
     "Dreaming",
     "Fixed",
+    "FixedGainWeight",
     "FixedTemperature",
     "GradientPlanner",
     "Guided",
@@ -57,10 +59,12 @@ __all__ = [
     "Imitation",
     "InverseSoftQ",
     "KnownReward",
+    "LearnedGainWeight",
     "LearnedTemperature",
     "LinearPolicy",
     "LinearQuadratic",
     "LinearReward",
+    "MaxInfoActorCritic",
     "ModelBased",
     "NeuralReward",
     "Noise",

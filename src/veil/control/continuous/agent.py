@@ -1,5 +1,6 @@
 """Soft actor-critic: soft-optimal control of continuous actions by two networks, one pure step at a time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +15,13 @@ from veil.control.continuous.objectives import CriticObjective, SoftBellman, Val
 from veil.control.continuous.temperatures import LearnedTemperature, Temperature
 from veil.control.continuous.transitions import Transitions
 from veil.parts.nets import MLP
+
+Added = Callable[[Float[Array, " O"], Float[Array, " A"]], Float[Array, ""]]  # of (o, a), in units of reward
+
+
+def nothing(observation: Float[Array, " O"], action: Float[Array, " A"]) -> Float[Array, ""]:
+    """Nothing is added."""
+    return jnp.zeros((), action.dtype)
 
 
 class AgentState(eqx.Module):
@@ -83,9 +91,12 @@ class SoftActorCritic(Learner):
         learnt = Learnt(policy, critics, jnp.log(jnp.asarray(self.temperature.start, float)))
         return AgentState(learnt, critics, optax.adam(self.rate).init(eqx.filter(learnt, eqx.is_inexact_array)))
 
-    def step(self, state: AgentState, batch: Transitions, key: PRNGKeyArray) -> tuple[Any, dict[str, Float[Array, ""]]]:
+    def step(
+        self, state: AgentState, batch: Transitions, key: PRNGKeyArray, added: Added = nothing
+    ) -> tuple[AgentState, dict[str, Float[Array, ""]]]:
+        """The state after a step on a batch; ``added`` is had for an action beside its reward."""
         grad = eqx.filter_grad(self.loss, has_aux=True)
-        slopes, info = grad(state.learnt, state.slow, batch, key)
+        slopes, info = grad(state.learnt, state.slow, batch, key, added)
         updates, optimiser = optax.adam(self.rate).update(slopes, state.optimiser)
         if self.policy_rate is not None:
             share = self.policy_rate / self.rate  # Adam's steps are in proportion to its rate
@@ -99,9 +110,17 @@ class SoftActorCritic(Learner):
         return state.learnt
 
     def loss(
-        self, learnt: Learnt, slow: tuple[Critic, ...], batch: Transitions, key: PRNGKeyArray
+        self,
+        learnt: Learnt,
+        slow: tuple[Critic, ...],
+        batch: Transitions,
+        key: PRNGKeyArray,
+        added: Added = nothing,
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """The sum of what critics, policy and temperature minimise, none of which has a gradient for the others."""
+        """The sum of what critics, policy and temperature minimise, none of which has a gradient for the others.
+
+        The policy is after Q(o, a) + ``added``(o, a), and V = E_π[Q + added - τ log π]: Q has that of later steps only.
+        """
         still = jax.lax.stop_gradient
         key_here, key_ahead = jax.random.split(key)
         count = len(batch.reward)
@@ -109,7 +128,9 @@ class SoftActorCritic(Learner):
         action, log_prob = act(batch.observation, key_here)
         later, later_log_prob = still(act(batch.following, key_ahead))
         temperature = still(jnp.exp(learnt.log_temperature))
-        bonus, later_bonus = -temperature * still(log_prob), -temperature * later_log_prob
+        more = jax.vmap(added)(batch.observation, action)
+        bonus = still(more) - temperature * still(log_prob)
+        later_bonus = jax.vmap(added)(batch.following, later) - temperature * later_log_prob
         of = lambda critic, seen, done: jax.vmap(critic)(seen, done)  # noqa: E731
         behind = jnp.stack([of(critic, batch.following, later) for critic in slow])
         target = still(jnp.min(behind, 0) + later_bonus)
@@ -125,6 +146,6 @@ class SoftActorCritic(Learner):
             total = total + self.objective(values, batch, self.discount)
         worth = jnp.min(jnp.stack([of(critic, batch.observation, action) for critic in still(learnt.critics)]), 0)
         entropy = -batch.mean(log_prob)
-        policy = -temperature * entropy - batch.mean(worth)
+        policy = -temperature * entropy - batch.mean(worth + more)
         info = {"critic": total, "entropy": entropy, "temperature": temperature, "value": batch.mean(worth)}
         return total + policy + self.temperature.loss(learnt.log_temperature, still(entropy), action.shape[-1]), info

@@ -10,6 +10,7 @@ from veil.control.exploration.curiosity import Continuous, Curiosity, Discrete, 
 from veil.control.exploration.densities import Density, Incremental, PredictionGain, PseudoCounts, ScaledPseudoCounts
 from veil.control.exploration.distillation import RandomNetworkDistillation
 from veil.control.exploration.ensemble import Disagreement, done
+from veil.control.exploration.episodic import Rarely
 from veil.control.exploration.fitted import StepwiseEM
 from veil.control.exploration.hashes import Hashed
 from veil.control.exploration.linear import Affine, LinearGain
@@ -70,6 +71,7 @@ __all__ = [
     "PseudoCounts",
     "QLearning",
     "RandomNetworkDistillation",
+    "Rarely",
     "Remembered",
     "ReturnScale",
     "Running",
