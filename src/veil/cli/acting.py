@@ -9,7 +9,7 @@ import typer
 from veil.cli import options, runs
 from veil.cli.imitating import Choose
 from veil.cli.imitation import choice, policy_of, said
-from veil.cli.program import Refusal
+from veil.cli.program import Refusal, refusing
 
 FILMS, PICTURES = (".gif", ".mp4"), (".png",)
 
@@ -69,14 +69,10 @@ def act(
         from veil.host.progress import Progress
 
         more: Any = {"seed": seed, "out": out, "force": force, "film": film is not None}
-        try:
+        with refusing(env="ENV"):
             policy = policy_of(fit, how)
             with Progress(False if quiet else None, "acting") as bar:
                 found = trials(env, policy, episodes, watch=bar.update, **more)
-        except ValueError as error:
-            if not str(error).startswith("env: "):
-                raise
-            raise Refusal(f"ENV: {str(error).removeprefix('env: ')}") from error
         if film is not None:
             write_picture(film, found)
     told = found.as_dict()

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from veil.cli.program import Refusal
+from veil.cli.program import Refusal, refusing
 
 AGENTS, PLANNERS = ("actor", "planner", "guided"), ("cem", "icem", "mppi", "shooting", "gradient")
 ABOUT, SKILL = "agent.json", "skill"
@@ -17,10 +17,8 @@ def world_of(asked: dict[str, Any]) -> Any:
     from veil.control import prepared
 
     frames, grey, repeat = asked["frames"], asked["grey"], asked["repeat"]
-    try:
+    with refusing(env="ENV"):
         return prepared(asked["env"], frames=frames, grey=grey, repeat=repeat)
-    except ValueError as error:
-        raise Refusal(f"ENV: {str(error).removeprefix('env: ')}") from error
 
 
 def agent_of(asked: dict[str, Any]) -> Any:
@@ -80,10 +78,8 @@ def behaviour_of(asked: dict[str, Any], world: Any) -> Any:
 
     gymnasium = needed("learning in an environment needs gymnasium", "control", "gymnasium")
     space = world.action_space
-    try:
+    with refusing(env="ENV"):
         low, high = limits(gymnasium, space)
-    except ValueError as error:
-        raise Refusal(f"ENV: {str(error).removeprefix('env: ')}") from error
     discrete = isinstance(space, gymnasium.spaces.Discrete)
     if asked["agent"] == "planner":
         if discrete:

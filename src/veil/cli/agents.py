@@ -17,11 +17,6 @@ PROGRESS = "progress.jsonl"  # a line an iteration
 JUDGED = 10  # episodes that are played after learning
 
 
-def _in(panel: str, *names_and_words: str, **more: Any) -> Any:
-    *names, words = names_and_words
-    return typer.Option(*names, help=words, rich_help_panel=panel, **more)
-
-
 def train_agent(
     env: Annotated[str, typer.Argument(metavar="ENV", help="A Gymnasium environment, such as Pendulum-v1.")],
     episodes: Annotated[int, typer.Option("--episodes", help="How many in all, the random ones among them.", min=2)],
@@ -32,28 +27,41 @@ def train_agent(
     grey: Annotated[bool, typer.Option("--grey", help="Images without colours, which is faster.")] = False,
     repeat: Annotated[int, typer.Option("--repeat", help="Do each action so many times.", min=1)] = 1,
     agent: Annotated[
-        str, _in(ACTING, "--agent", "actor (learned in dreams), planner, or guided (plans by what was dreamt).")
+        str,
+        options.in_panel(
+            ACTING, "--agent", "actor (learned in dreams), planner, or guided (plans by what was dreamt)."
+        ),
     ] = "actor",
-    planner: Annotated[str, _in(ACTING, "--planner", ", ".join(agency.PLANNERS) + ".")] = "cem",
-    horizon: Annotated[int, _in(ACTING, "--horizon", "Steps of a dream, or of a plan.", min=1)] = 15,
-    candidates: Annotated[int, _in(ACTING, "--candidates", "Of a planner, in each round.", min=4)] = 100,
-    noise: Annotated[float, _in(ACTING, "--noise", "What a planner adds to explore, share of the width.", min=0)] = 0.3,
-    discount: Annotated[float, _in(ACTING, "--discount", "Of a decision.")] = 0.98,
-    latent: Annotated[int, _in(MODEL, "--latent", "Random numbers of a state.", min=1)] = 16,
-    memory: Annotated[int, _in(MODEL, "--memory", "Remembered numbers of a state.", min=1)] = 128,
-    width: Annotated[int, _in(MODEL, "--width", "Of its networks.", min=1)] = 128,
-    updates: Annotated[float, _in(LEARNING, "--updates", "Learning steps a decision.")] = 1.0,
-    first: Annotated[int, _in(LEARNING, "--first", "Learning steps after the random episodes.", min=1)] = 500,
-    random: Annotated[int, _in(LEARNING, "--random", "Episodes of random actions at first.", min=1)] = 5,
-    batch_size: Annotated[int, _in(LEARNING, "--batch-size", "Windows in a batch.", min=1)] = 8,
-    window: Annotated[int, _in(LEARNING, "--window", "Steps of a window.", min=2)] = 50,
-    learning_rate: Annotated[float, _in(LEARNING, "--learning-rate", "Of the world model.")] = 6e-4,
-    together: Annotated[int, _in(LEARNING, "--together", "Episodes played side by side.", min=1)] = 1,
+    planner: Annotated[str, options.in_panel(ACTING, "--planner", ", ".join(agency.PLANNERS) + ".")] = "cem",
+    horizon: Annotated[int, options.in_panel(ACTING, "--horizon", "Steps of a dream, or of a plan.", min=1)] = 15,
+    candidates: Annotated[int, options.in_panel(ACTING, "--candidates", "Of a planner, in each round.", min=4)] = 100,
+    noise: Annotated[
+        float, options.in_panel(ACTING, "--noise", "What a planner adds to explore, share of the width.", min=0)
+    ] = 0.3,
+    discount: Annotated[float, options.in_panel(ACTING, "--discount", "Of a decision.")] = 0.98,
+    latent: Annotated[int, options.in_panel(MODEL, "--latent", "Random numbers of a state.", min=1)] = 16,
+    memory: Annotated[int, options.in_panel(MODEL, "--memory", "Remembered numbers of a state.", min=1)] = 128,
+    width: Annotated[int, options.in_panel(MODEL, "--width", "Of its networks.", min=1)] = 128,
+    updates: Annotated[float, options.in_panel(LEARNING, "--updates", "Learning steps a decision.")] = 1.0,
+    first: Annotated[
+        int, options.in_panel(LEARNING, "--first", "Learning steps after the random episodes.", min=1)
+    ] = 500,
+    random: Annotated[int, options.in_panel(LEARNING, "--random", "Episodes of random actions at first.", min=1)] = 5,
+    batch_size: Annotated[int, options.in_panel(LEARNING, "--batch-size", "Windows in a batch.", min=1)] = 8,
+    window: Annotated[int, options.in_panel(LEARNING, "--window", "Steps of a window.", min=2)] = 50,
+    learning_rate: Annotated[float, options.in_panel(LEARNING, "--learning-rate", "Of the world model.")] = 6e-4,
+    together: Annotated[int, options.in_panel(LEARNING, "--together", "Episodes played side by side.", min=1)] = 1,
     context: Annotated[
-        bool, _in(LEARNING, "--context", "Windows go on from what was known before them, and not as if they began.")
+        bool,
+        options.in_panel(
+            LEARNING, "--context", "Windows go on from what was known before them, and not as if they began."
+        ),
     ] = False,
     on_disk: Annotated[
-        bool, _in(LEARNING, "--on-disk", "Keep in files what windows are taken from: for more than there is memory.")
+        bool,
+        options.in_panel(
+            LEARNING, "--on-disk", "Keep in files what windows are taken from: for more than there is memory."
+        ),
     ] = False,
     judged: Annotated[int, typer.Option("--judged", help="Episodes played in the end, without exploring.", min=2)] = (
         JUDGED

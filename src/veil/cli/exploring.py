@@ -9,7 +9,6 @@ import typer
 
 from veil.cli import novelty, options
 from veil.cli.acting import FILMS
-from veil.cli.agents import _in
 from veil.cli.program import Refusal
 
 NEW, LEARNING = "What is new", "Learning"
@@ -33,13 +32,13 @@ def explore(
     ] = None,
     bonus: Annotated[
         str | None,
-        _in(
+        options.in_panel(
             NEW, "--bonus", f"{novelty.HELP} Default: count, but none for k-learning, posterior-sampling, bootstrapped."
         ),
     ] = None,
     weight: Annotated[
         float | None,
-        _in(
+        options.in_panel(
             NEW,
             "--weight",
             "Of the bonus beside rewards; default: in deep-sea 1 / rows, of maxinfo learned, else 1.",
@@ -47,16 +46,21 @@ def explore(
         ),
     ] = None,
     members: Annotated[
-        int | None, _in(NEW, "--members", "Of bootstrapped: networks (default: 20, in deep-sea with counts 1).", min=1)
+        int | None,
+        options.in_panel(
+            NEW, "--members", "Of bootstrapped: networks (default: 20, in deep-sea with counts 1).", min=1
+        ),
     ] = None,
     prior: Annotated[
-        float | None, _in(NEW, "--prior", "Of bootstrapped: how large priors are (default: 3, with counts 0).", min=0.0)
+        float | None,
+        options.in_panel(NEW, "--prior", "Of bootstrapped: how large priors are (default: 3, with counts 0).", min=0.0),
     ] = None,
     episodes: Annotated[
-        int | None, _in(LEARNING, "--episodes", "In deep-sea at most so many (10000), of plan in all (30).", min=2)
+        int | None,
+        options.in_panel(LEARNING, "--episodes", "In deep-sea at most so many (10000), of plan in all (30).", min=2),
     ] = None,
-    steps: Annotated[int, _in(LEARNING, "--steps", "Of environments, in all.", min=1)] = 100_000,
-    together: Annotated[int, _in(LEARNING, "--together", "Of ppo: environments side by side.", min=1)] = 8,
+    steps: Annotated[int, options.in_panel(LEARNING, "--steps", "Of environments, in all.", min=1)] = 100_000,
+    together: Annotated[int, options.in_panel(LEARNING, "--together", "Of ppo: environments side by side.", min=1)] = 8,
     size: Annotated[int, typer.Option("--size", help="Of deep-sea: its rows.", min=2)] = 10,
     stochastic: Annotated[
         bool, typer.Option("--stochastic", help="Of deep-sea: with wind, and noisy rewards.")

@@ -1,9 +1,10 @@
 """The words of ``veil explore`` as what they stand for: bonuses by their names, and who explores."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
-from veil.cli.program import Refusal
+from veil.cli.program import Refusal, refusing
 
 BONUSES = {
     "none": "no bonus",
@@ -19,6 +20,7 @@ BONUSES = {
 HELP = ", ".join(BONUSES) + "."
 CELLS = 24  # of each entry of a grid
 FEW = 3  # entries of which a grid is made
+ASKED = {"env": "ENV", "steps": "--steps", "bonus": "--bonus"}
 PLANNED = {
     "frames": None, "grey": False, "repeat": 1, "planner": "cem", "horizon": 15, "candidates": 100, "noise": 0.3,
     "discount": 0.98, "latent": 16, "memory": 64, "width": 64, "updates": 1.0, "first": 100, "batch_size": 8,
@@ -61,10 +63,8 @@ def making(asked: dict[str, Any]) -> Callable[[], Any]:
         return lambda: deep_sea(asked["size"], asked["stochastic"], pictures=True)
 
     def make() -> Any:
-        try:
+        with refusing(env="ENV"):
             return environment(asked["env"])
-        except ValueError as error:
-            raise Refusal(f"ENV: {str(error).removeprefix('env: ')}") from error
 
     return make
 
@@ -137,7 +137,7 @@ def by_policy(
     """Proximal policy optimisation: what it learned, returns, and when episodes were over."""
     from veil.control.proximal import ProximalPolicy, proximal
 
-    try:
+    with refusing(**ASKED):
         found = proximal(
             make,
             asked["steps"],
@@ -148,8 +148,6 @@ def by_policy(
             progress=False,
             watch=watch,
         )
-    except ValueError as error:
-        raise _refused(error) from error
     return found.actor, found.returns, found.steps
 
 
@@ -192,13 +190,8 @@ def by_critics(
                 self.total = 0.0
             return seen, reward, terminated, truncated, info
 
-    world = Earned()
-    try:
+    with refusing(**ASKED), closing(Earned()) as world:
         skill = learner.learn(world, asked["steps"], key=key, progress=False, watch=watch)
-    except ValueError as error:
-        raise _refused(error) from error
-    finally:
-        world.close()
     return skill, np.asarray(world.returns), np.asarray(world.ends)
 
 
@@ -230,14 +223,6 @@ def by_model(
     return skill, skill.returns, skill.steps
 
 
-def _refused(error: ValueError) -> Exception:
-    """An error about the environment or an option as a refusal; others as they are."""
-    for name, word in (("env: ", "ENV: "), ("steps: ", "--steps: "), ("bonus: ", "--bonus: ")):
-        if str(error).startswith(name):
-            return Refusal(word + str(error).removeprefix(name))
-    return error
-
-
 def by_ensemble(
     make: Any, bonus: Any, weight: float, asked: dict[str, Any], key_bonus: Any, key: Any, watch: Any
 ) -> tuple[Any, Any, Any]:
@@ -245,10 +230,8 @@ def by_ensemble(
     from veil.control.bootstrapped import SLOW, BootstrappedQ, bootstrapped
 
     agent = BootstrappedQ(bonus=bonus, weight=weight, every=SLOW, **_ensemble(asked))
-    try:
+    with refusing(**ASKED):
         found = bootstrapped(make, asked["steps"], key=key, agent=agent, progress=False, watch=watch)
-    except ValueError as error:
-        raise _refused(error) from error
     return found, found.returns, found.steps
 
 

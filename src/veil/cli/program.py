@@ -38,6 +38,18 @@ class Refusal(Exception):
     """A request that cannot be fulfilled as it stands; exit code 2."""
 
 
+@contextmanager
+def refusing(**words: str) -> Iterator[None]:
+    """Errors of the library about these arguments are refusals in the command's words: ``refusing(env="ENV")``."""
+    try:
+        yield
+    except ValueError as error:
+        name, _, rest = str(error).partition(": ")
+        if name not in words:
+            raise
+        raise Refusal(f"{words[name]}: {rest}") from error
+
+
 class Stopped(Exception):
     """A request that a signal ended before it was fulfilled; it says what became of it. The usual exit ``code``."""
 
