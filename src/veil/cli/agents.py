@@ -10,6 +10,7 @@ import typer
 from veil.cli import agency, options
 from veil.cli.acting import FILMS, PICTURES, check_picture, write_picture
 from veil.cli.imitation import said
+from veil.cli.options import on
 from veil.cli.program import Refusal
 
 ACTING, MODEL, LEARNING = "Acting", "The world model", "Learning"
@@ -28,40 +29,30 @@ def train_agent(
     repeat: Annotated[int, typer.Option("--repeat", help="Do each action so many times.", min=1)] = 1,
     agent: Annotated[
         str,
-        options.in_panel(
-            ACTING, "--agent", "actor (learned in dreams), planner, or guided (plans by what was dreamt)."
-        ),
+        on(ACTING, "--agent", "actor (learned in dreams), planner, or guided (plans by what was dreamt)."),
     ] = "actor",
-    planner: Annotated[str, options.in_panel(ACTING, "--planner", ", ".join(agency.PLANNERS) + ".")] = "cem",
-    horizon: Annotated[int, options.in_panel(ACTING, "--horizon", "Steps of a dream, or of a plan.", min=1)] = 15,
-    candidates: Annotated[int, options.in_panel(ACTING, "--candidates", "Of a planner, in each round.", min=4)] = 100,
-    noise: Annotated[
-        float, options.in_panel(ACTING, "--noise", "What a planner adds to explore, share of the width.", min=0)
-    ] = 0.3,
-    discount: Annotated[float, options.in_panel(ACTING, "--discount", "Of a decision.")] = 0.98,
-    latent: Annotated[int, options.in_panel(MODEL, "--latent", "Random numbers of a state.", min=1)] = 16,
-    memory: Annotated[int, options.in_panel(MODEL, "--memory", "Remembered numbers of a state.", min=1)] = 128,
-    width: Annotated[int, options.in_panel(MODEL, "--width", "Of its networks.", min=1)] = 128,
-    updates: Annotated[float, options.in_panel(LEARNING, "--updates", "Learning steps a decision.")] = 1.0,
-    first: Annotated[
-        int, options.in_panel(LEARNING, "--first", "Learning steps after the random episodes.", min=1)
-    ] = 500,
-    random: Annotated[int, options.in_panel(LEARNING, "--random", "Episodes of random actions at first.", min=1)] = 5,
-    batch_size: Annotated[int, options.in_panel(LEARNING, "--batch-size", "Windows in a batch.", min=1)] = 8,
-    window: Annotated[int, options.in_panel(LEARNING, "--window", "Steps of a window.", min=2)] = 50,
-    learning_rate: Annotated[float, options.in_panel(LEARNING, "--learning-rate", "Of the world model.")] = 6e-4,
-    together: Annotated[int, options.in_panel(LEARNING, "--together", "Episodes played side by side.", min=1)] = 1,
+    planner: Annotated[str, on(ACTING, "--planner", ", ".join(agency.PLANNERS) + ".")] = "cem",
+    horizon: Annotated[int, on(ACTING, "--horizon", "Steps of a dream, or of a plan.", min=1)] = 15,
+    candidates: Annotated[int, on(ACTING, "--candidates", "Of a planner, in each round.", min=4)] = 100,
+    noise: Annotated[float, on(ACTING, "--noise", "What a planner adds to explore, share of the width.", min=0)] = 0.3,
+    discount: Annotated[float, on(ACTING, "--discount", "Of a decision.")] = 0.98,
+    latent: Annotated[int, on(MODEL, "--latent", "Random numbers of a state.", min=1)] = 16,
+    memory: Annotated[int, on(MODEL, "--memory", "Remembered numbers of a state.", min=1)] = 128,
+    width: Annotated[int, on(MODEL, "--width", "Of its networks.", min=1)] = 128,
+    updates: Annotated[float, on(LEARNING, "--updates", "Learning steps a decision.")] = 1.0,
+    first: Annotated[int, on(LEARNING, "--first", "Learning steps after the random episodes.", min=1)] = 500,
+    random: Annotated[int, on(LEARNING, "--random", "Episodes of random actions at first.", min=1)] = 5,
+    batch_size: Annotated[int, on(LEARNING, "--batch-size", "Windows in a batch.", min=1)] = 8,
+    window: Annotated[int, on(LEARNING, "--window", "Steps of a window.", min=2)] = 50,
+    learning_rate: Annotated[float, on(LEARNING, "--learning-rate", "Of the world model.")] = 6e-4,
+    together: Annotated[int, on(LEARNING, "--together", "Episodes played side by side.", min=1)] = 1,
     context: Annotated[
         bool,
-        options.in_panel(
-            LEARNING, "--context", "Windows go on from what was known before them, and not as if they began."
-        ),
+        on(LEARNING, "--context", "Windows go on from what was known before them, and not as if they began."),
     ] = False,
     on_disk: Annotated[
         bool,
-        options.in_panel(
-            LEARNING, "--on-disk", "Keep in files what windows are taken from: for more than there is memory."
-        ),
+        on(LEARNING, "--on-disk", "Keep in files what windows are taken from: for more than there is memory."),
     ] = False,
     judged: Annotated[int, typer.Option("--judged", help="Episodes played in the end, without exploring.", min=2)] = (
         JUDGED

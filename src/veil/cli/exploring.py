@@ -9,6 +9,7 @@ import typer
 
 from veil.cli import novelty, options
 from veil.cli.acting import FILMS
+from veil.cli.options import on
 from veil.cli.program import Refusal
 
 NEW, LEARNING = "What is new", "Learning"
@@ -32,13 +33,13 @@ def explore(
     ] = None,
     bonus: Annotated[
         str | None,
-        options.in_panel(
+        on(
             NEW, "--bonus", f"{novelty.HELP} Default: count, but none for k-learning, posterior-sampling, bootstrapped."
         ),
     ] = None,
     weight: Annotated[
         float | None,
-        options.in_panel(
+        on(
             NEW,
             "--weight",
             "Of the bonus beside rewards; default: in deep-sea 1 / rows, of maxinfo learned, else 1.",
@@ -47,20 +48,18 @@ def explore(
     ] = None,
     members: Annotated[
         int | None,
-        options.in_panel(
-            NEW, "--members", "Of bootstrapped: networks (default: 20, in deep-sea with counts 1).", min=1
-        ),
+        on(NEW, "--members", "Of bootstrapped: networks (default: 20, in deep-sea with counts 1).", min=1),
     ] = None,
     prior: Annotated[
         float | None,
-        options.in_panel(NEW, "--prior", "Of bootstrapped: how large priors are (default: 3, with counts 0).", min=0.0),
+        on(NEW, "--prior", "Of bootstrapped: how large priors are (default: 3, with counts 0).", min=0.0),
     ] = None,
     episodes: Annotated[
         int | None,
-        options.in_panel(LEARNING, "--episodes", "In deep-sea at most so many (10000), of plan in all (30).", min=2),
+        on(LEARNING, "--episodes", "In deep-sea at most so many (10000), of plan in all (30).", min=2),
     ] = None,
-    steps: Annotated[int, options.in_panel(LEARNING, "--steps", "Of environments, in all.", min=1)] = 100_000,
-    together: Annotated[int, options.in_panel(LEARNING, "--together", "Of ppo: environments side by side.", min=1)] = 8,
+    steps: Annotated[int, on(LEARNING, "--steps", "Of environments, in all.", min=1)] = 100_000,
+    together: Annotated[int, on(LEARNING, "--together", "Of ppo: environments side by side.", min=1)] = 8,
     size: Annotated[int, typer.Option("--size", help="Of deep-sea: its rows.", min=2)] = 10,
     stochastic: Annotated[
         bool, typer.Option("--stochastic", help="Of deep-sea: with wind, and noisy rewards.")
