@@ -99,7 +99,19 @@ def softly(scores: Float[Array, "*H S A"], temperature: Any) -> Act:
     return act
 
 
-class SoftQ(Player):
+class Believer(Player):
+    """Somebody who keeps count of what was seen, and plans in what is believed of it."""
+
+    beliefs: eqx.AbstractVar[Beliefs]
+
+    def start(self, land: Land, key: PRNGKeyArray) -> Seen:
+        return self.beliefs.start(land)
+
+    def finish(self, state: Seen, land: Land, walk: Walk, key: PRNGKeyArray) -> Seen:
+        return self.beliefs.told(state, land, walk)
+
+
+class SoftQ(Believer):
     """Soft-optimal for what is believed on average, at a fixed temperature: control as inference, which explores not.
 
     What is not known is worth nothing more to it.
@@ -112,18 +124,12 @@ class SoftQ(Player):
         if not self.temperature > 0:
             raise ValueError(f"temperature: expected a positive number, in units of reward; got {self.temperature!r}")
 
-    def start(self, land: Land, key: PRNGKeyArray) -> Seen:
-        return self.beliefs.start(land)
-
     def begin(self, state: Seen, land: Land, key: PRNGKeyArray) -> Act:
         scores = self.beliefs.planned(land, *self.beliefs.means(state), self.temperature)
         return softly(scores, self.temperature)
 
-    def finish(self, state: Seen, land: Land, walk: Walk, key: PRNGKeyArray) -> Seen:
-        return self.beliefs.told(state, land, walk)
 
-
-class KLearning(Player):
+class KLearning(Believer):
     """Soft-optimal at a temperature that falls, τ = ``risk`` / √(number of the episode), and fond of what is not known.
 
         r(s, a) = E[r] + unsure² / (2 τ (n + 1)) = τ log E[exp(r / τ)]
@@ -146,20 +152,14 @@ class KLearning(Player):
         if not self.risk > 0:
             raise ValueError(f"risk: expected a positive number, in units of reward; got {self.risk!r}")
 
-    def start(self, land: Land, key: PRNGKeyArray) -> Seen:
-        return self.beliefs.start(land)
-
     def begin(self, state: Seen, land: Land, key: PRNGKeyArray) -> Act:
         temperature = self.risk / jnp.sqrt(state.episodes + 1.0)
         reward, chances = self.beliefs.means(state)
         fond = self.beliefs.unsure**2 / (2.0 * temperature * (state.visits + 1.0))
         return softly(self.beliefs.planned(land, reward + fond, chances, temperature), temperature)
 
-    def finish(self, state: Seen, land: Land, walk: Walk, key: PRNGKeyArray) -> Seen:
-        return self.beliefs.told(state, land, walk)
 
-
-class PosteriorSampling(Player):
+class PosteriorSampling(Believer):
     """Before every episode a world is drawn from what is believed, and what is best there is done (Thompson's rule).
 
     Strens 2000, "A Bayesian framework for reinforcement learning"; Osband, Russo & Van Roy 2013, "(More) efficient
@@ -175,11 +175,5 @@ class PosteriorSampling(Player):
 
     beliefs: Beliefs = Beliefs()
 
-    def start(self, land: Land, key: PRNGKeyArray) -> Seen:
-        return self.beliefs.start(land)
-
     def begin(self, state: Seen, land: Land, key: PRNGKeyArray) -> Act:
         return softly(self.beliefs.planned(land, *self.beliefs.drawn(state, key), 0.0), 0.0)
-
-    def finish(self, state: Seen, land: Land, walk: Walk, key: PRNGKeyArray) -> Seen:
-        return self.beliefs.told(state, land, walk)
