@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -187,7 +186,7 @@ class _Run:
         self.done = self.updates = self.told = 0
         self.info: dict[str, float] = {}
         asked = {**{name: str(value) for name, value in self.about.items()}, "agent": fingerprint(vars(agent))}
-        asked["what the environment shows"] = re.sub(r" at 0x[0-9a-f]+", "", f"{world}, {world.observation_space}")
+        asked["what the environment shows"] = fingerprint(f"{world}, {world.observation_space}")
         self.keeper = Keeper(Checkpoints(out / CHECKPOINTS, every=0.0), lambda: asked)
         self._resume()
 
