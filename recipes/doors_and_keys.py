@@ -7,6 +7,10 @@ words of the task, which are always the same; it has no memory. Bonuses: counts 
 divided by the root of the episode's own visits (episodic), the information gain of a Bayesian network of what comes
 next (gain), random network distillation (rnd), or none. Counts are of all episodes.
 
+With --television the window is a screen, too: after `done`, an action without another use, it shows other cells each
+time, in which there is nothing to be learned. Who likes what is new to it may stay and watch; the share of the last
+tenth of all frames that was spent watching is reported.
+
 Reported are the frames after which an episode first earned something, and after which a hundred in a row were solved in
 nine of ten cases, for each seed, with the share of the last hundred that were solved. Runs are kept in the folder; a
 finished one is not repeated.
@@ -14,6 +18,7 @@ finished one is not repeated.
     pip install 'veil[exploration]'
     python recipes/doors_and_keys.py --out doors
     python recipes/doors_and_keys.py --env MiniGrid-MultiRoom-N4-S5-v0 --bonuses none count --frames 1000000
+    python recipes/doors_and_keys.py --television --bonuses none count gain rnd --seeds 0
     python recipes/doors_and_keys.py --quick
 """
 
@@ -43,6 +48,7 @@ parser.add_argument("--bonuses", nargs="+", choices=BONUSES, default=["none", "c
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
 parser.add_argument("--frames", type=int, default=500_000, help="of all environments together (default: 500000)")
 parser.add_argument("--weight", type=float, default=0.5, help="of what is new beside what is earned (default: 0.5)")
+parser.add_argument("--television", action="store_true", help="the action `done` shows noise")
 parser.add_argument(
     "--quick", action="store_true", help="four thousand frames of a room of 5 x 5, one seed, small networks"
 )
@@ -56,6 +62,21 @@ if arguments.quick:
 LAST, WELL = 100, 0.9
 KINDS = np.array([11, 6, 3])  # of things, colours and states (open, closed, locked)
 PLACES = np.concatenate([[0], np.cumsum(KINDS)[:-1]])
+
+
+class Television(gymnasium.Wrapper):
+    """After `done` the window shows things, colours and states that are drawn anew each time."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.watched = []  # for each step, whether it was spent so
+
+    def step(self, action):
+        seen, *rest = self.env.step(action)
+        self.watched.append(action == self.unwrapped.actions.done)
+        if self.watched[-1]:
+            seen = seen | {"image": self.np_random.integers(KINDS, size=(7, 7, 3)).astype(np.uint8)}
+        return seen, *rest
 
 
 class Window(gymnasium.ObservationWrapper):
@@ -72,10 +93,21 @@ class Window(gymnasium.ObservationWrapper):
         return np.concatenate([cells.ravel(), np.eye(4, dtype=np.float32)[observation["direction"]]])
 
 
+screens = []  # of one run
+
+
 def make():
     import minigrid  # noqa: F401
 
-    return Window(gymnasium.make(name))
+    env = gymnasium.make(name)
+    if arguments.television:
+        screens.append(env := Television(env))
+    return Window(env)
+
+
+def watching():
+    """The share of the last tenth of a run's steps that were spent watching."""
+    return float(np.mean([screen.watched[-len(screen.watched) // 10 :] for screen in screens]))
 
 
 def bonus_of(word):
@@ -102,21 +134,26 @@ console = Console(width=120)
 results = {}
 for word in arguments.bonuses:
     for seed in seeds:
-        place = arguments.out / f"{name}-{word}-{arguments.weight}-{seed}-{frames}.json"
+        shown = "-television" if arguments.television else ""
+        place = arguments.out / f"{name}{shown}-{word}-{arguments.weight}-{seed}-{frames}.json"
         if not place.exists():
             begin = time.perf_counter()
+            screens.clear()
             agent = ProximalPolicy(trunk=MLP((8,) if arguments.quick else (64, 64), "tanh"), new=arguments.weight)
             run = proximal(make, frames, key=jax.random.key(seed), agent=agent, bonus=bonus_of(word), together=16)
             told = {"returns": run.returns.tolist(), "steps": run.steps.tolist(), "first": run.first_reward()}
+            told |= {"watching": watching()} if arguments.television else {}
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(json.dumps(told | {"seconds": time.perf_counter() - begin}))
         results[word, seed] = found = json.loads(place.read_text())
         pace = frames / found["seconds"]
         words = f"first reward after {found['first']}, solved after {solved(found)}, {pace:.0f} frames a second"
+        words += f", {found['watching']:.0%} of the last steps spent watching" if arguments.television else ""
         console.print(f"{word}, seed {seed}: {words}")
 
 table = Table(title=f"{name}, {frames} frames, {len(seeds)} seeds")
-for column in ("bonus", "first reward after frames, each seed", "solved after", "share solved at the end", "return"):
+columns = ["bonus", "first reward after frames, each seed", "solved after", "share solved at the end", "return"]
+for column in columns + (["watching"] if arguments.television else []):
     table.add_column(column, justify="left" if column == "bonus" else "right")
 with style.figure(panel=(5.0, 3.2)) as (picture, (panel,)):
     for number, word in enumerate(arguments.bonuses):
@@ -126,7 +163,8 @@ with style.figure(panel=(5.0, 3.2)) as (picture, (panel,)):
         shares, means = (
             [f"{each(x):.2f}" if len(x) else "-" for x in last] for each in (lambda x: (x > 0).mean(), np.mean)
         )
-        table.add_row(word, *(", ".join(each) for each in (firsts, wells, shares, means)))
+        watched = [[f"{run['watching']:.0%}" for run in runs]] if arguments.television else []
+        table.add_row(word, *(", ".join(each) for each in (firsts, wells, shares, means, *watched)))
         for seed, run in zip(seeds, runs, strict=True):
             if len(run["returns"]) >= LAST:
                 many = np.convolve(np.asarray(run["returns"]) > 0, np.ones(LAST) / LAST, "valid")

@@ -18,6 +18,7 @@ RECIPES = sorted(path for path in (ROOT / "recipes").glob("*.py") if path.stem !
 NEEDS = {
     "doors_and_keys": ("minigrid", "pip install 'veil[exploration]'"),
     "half_cheetah": ("mujoco", "pip install 'gymnasium[mujoco]'"),
+    "montezuma": ("ale_py", "pip install 'veil[atari]'"),
     "pusht": ("gym_pusht", "pip install 'veil[pusht]'"),
 }
 

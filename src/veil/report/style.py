@@ -126,7 +126,9 @@ def check(picture: Any) -> None:
 
 
 def legend(panel: Any, *, room: float = 0.0, **options: Any) -> None:
-    """A legend where it hides least; ``room``: by which share the panel grows upwards, for it to hide nothing."""
+    """A legend where it hides least, of what there is; ``room``: by which share the panel grows upwards to hide nothing."""
+    if not panel.get_legend_handles_labels()[0]:
+        return
     if room:
         low, high = panel.get_ylim()
         panel.set_ylim(low, high + room * (high - low))
