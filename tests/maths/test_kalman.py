@@ -168,6 +168,32 @@ def test_covariances_are_computed_once_for_all_sequences(x64: None) -> None:
     np.testing.assert_allclose(found, one(jnp.array(many[0])))
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_many_side_by_side_are_each_by_itself(x64: None, padded: bool) -> None:
+    """Of sequences that share their matrices, all vectors are worked on together: the numbers and slopes stay."""
+    p, rng = parameters(), np.random.default_rng(1)
+    drift, many = jnp.array(rng.normal(size=(6, STATES))), jnp.array(rng.normal(size=(5, 6, SIZE)))
+    there = jnp.arange(6)[None] < jnp.array([6, 4, 6, 1, 5])[:, None] if padded else None
+
+    def one(query, there, p):
+        value, filtered, smoothed, _ = run(p, drift, query, there=there)
+        return value + jnp.sum(jnp.sin(smoothed.mean)), filtered, smoothed
+
+    rows = range(len(many))
+    by_row = [one(many[i], None if there is None else there[i], p) for i in rows]
+    together = eqx.filter_vmap(one, in_axes=(0, 0, None))(many, there, p)
+    for a, b in zip(
+        jax.tree.leaves(together), jax.tree.leaves(jax.tree.map(lambda *x: jnp.stack(x), *by_row)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+    total = lambda p: jnp.sum(eqx.filter_vmap(one, in_axes=(0, 0, None))(many, there, p)[0])  # noqa: E731
+    apart = lambda p: sum(one(many[i], None if there is None else there[i], p)[0] for i in rows)  # noqa: E731
+    slopes = [jax.grad(each)({name: jnp.array(array) for name, array in p.items()}) for each in (total, apart)]
+    for name in p:
+        np.testing.assert_allclose(slopes[0][name], slopes[1][name], atol=1e-10, err_msg=name)
+
+
 def test_singular_noise_in_float32_is_finite() -> None:
     p = {name: array.astype(np.float32) for name, array in parameters().items()}
     p["noise"], p["covariance"] = np.zeros((STATES, STATES), np.float32), np.zeros((STATES, STATES), np.float32)

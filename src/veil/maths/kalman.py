@@ -19,9 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from veil.maths import gaussian, linear
-
-LONG = 512  # steps from which on a recursion is worked on in chunks
+from veil.maths import affine, gaussian, linear
 
 
 class LinearSystem(NamedTuple):
@@ -145,28 +143,59 @@ def filtered(
     """
     if emission.ndim == 3:
         return _stepwise(chain, query, emission, starts, there)
-    count, size = len(query), chain.mean.size
+    count = len(query)
     table = ages(chain.covariance, chain.transition, chain.noise, emission, count)
     begin = jnp.arange(count) == 0 if starts is None else starts.at[0].set(True)
     if starts is not None:
         step = jnp.arange(count)
         table = jax.tree.map(lambda array: array[step - jax.lax.cummax(jnp.where(begin, step, 0))], table)
+    matrices = table, chain.mean, chain.transition, emission, begin
+    (mean, predicted, values), _ = _means(matrices, (query, chain.drift, there))
+    return Filtered(mean, table.covariance, predicted, values, table.back, table.spread)
+
+
+def _means_alone(matrices: Any, vectors: Any) -> tuple[tuple[Array, Array, Array], tuple[()]]:
+    """Means, predicted means and log-likelihoods of one sequence: an affine recursion."""
+    (table, first, transition, emission, begin), (query, drift, there) = matrices, vectors
     gain = _product(table.factor, table.gain)
-    rest = jnp.eye(size, dtype=gain.dtype)[None] - gain @ emission
-    moved = jnp.where(begin[:, None, None], 0.0, _product(rest, chain.transition[None]))
-    known = jnp.where(begin[:, None], chain.mean[None], chain.drift)
+    identity = jnp.eye(first.size, dtype=gain.dtype)[None]
+    rest = identity - gain @ emission
+    moved = jnp.where(begin[:, None, None], 0.0, _product(rest, transition[None]))
+    known = jnp.where(begin[:, None], first[None], drift)
     added = _apply(rest, known) + _apply(gain, query)
     if there is not None:
-        moved = jnp.where(there[:, None, None], moved, jnp.eye(size, dtype=gain.dtype)[None])
+        moved = jnp.where(there[:, None, None], moved, identity)
         added = jnp.where(there[:, None], added, 0.0)
-    mean, _ = recursion(moved, added, None)
+    mean, _ = affine.recursion(moved, added, None)
     before = jnp.concatenate([mean[:1], mean[:-1]])
-    predicted = jnp.where(begin[:, None], chain.mean[None], before @ chain.transition.T + chain.drift)
+    predicted = jnp.where(begin[:, None], first[None], before @ transition.T + drift)
     white = _apply(table.gain, query - predicted @ emission.T)
     left = query - mean @ emission.T
     values = -0.5 * (jnp.sum(left * left, 1) + jnp.sum(white * white, 1)) - table.logs
-    values = values if there is None else jnp.where(there, values, 0.0)
-    return Filtered(mean, table.covariance, predicted, values, table.back, table.spread)
+    return (mean, predicted, values if there is None else jnp.where(there, values, 0.0)), ()
+
+
+def _means_beside(matrices: Any, vectors: Any) -> tuple[tuple[Array, Array, Array], tuple[()]]:
+    """The same of many, step by step, as it is in the book."""
+    (table, first, transition, emission, begin), (query, drift, there) = matrices, vectors
+
+    def step(before: Array, now: tuple[Any, ...]) -> tuple[Array, tuple[Array, Array, Array]]:
+        factor, gain, logs, begin, query, drift, there = now
+        predicted = jnp.where(begin, first[:, None], transition @ before + drift)
+        white = gain @ (query - emission @ predicted)
+        mean = predicted + factor @ white
+        left = query - emission @ mean
+        value = -0.5 * (jnp.sum(left * left, 0) + jnp.sum(white * white, 0)) - logs
+        if there is not None:
+            mean, value = jnp.where(there[None], mean, before), jnp.where(there, value, 0.0)
+        return mean, (mean, predicted, value)
+
+    steps = table.factor, table.gain, table.logs, begin, query, drift, there
+    nothing = jnp.zeros((first.size, max(leaf.shape[-1] for leaf in jax.tree.leaves(vectors))), first.dtype)
+    return jax.lax.scan(step, nothing, steps)[1], ()
+
+
+_means = affine.columns(_means_alone, _means_beside)
 
 
 class Ages(NamedTuple):
@@ -269,123 +298,70 @@ def _stepwise(
     return Filtered(mean, covariance, predicted, values, *back(covariance, spread))
 
 
-def recursion(
-    gain: Float[Array, "T L L"],
-    offset: Float[Array, "T L"],
-    spread: Float[Array, "T L L"] | None,
-    reverse: bool = False,
-) -> tuple[Float[Array, "T L"], Float[Array, "T L L"] | None]:
-    """m_t = A_t m_t-1 + c_t and P_t = A_t P_t-1 A_tᵀ + S_t from m = 0 and P = 0 before; ``reverse``: from t + 1 to t.
+def _backward(
+    found: Filtered, starts: Bool[Array, " T"] | None, there: Bool[Array, " T"] | None
+) -> tuple[Float[Array, "T L L"], Float[Array, "T L L"]]:
+    """Of p(z_t | z_t+1, y_1..t): the gain J_t and the covariance; J = 0 where nothing follows.
 
-    Long ones in chunks side by side: within each from zero, with the product of its A; then from border to border; then
-    both are put together (Särkkä & García-Fernández 2021, in two levels instead of a tree).
+    That is at the last step, before a start, and before padding.
     """
-    count, size = offset.shape
-    if count < LONG:
-
-        def one(carry: tuple[Array, Any], now: tuple[Array, Array, Any]) -> tuple[tuple[Array, Any], tuple[Array, Any]]:
-            mean, covariance = carry
-            a, c, s = now
-            mean = a @ mean + c
-            covariance = None if s is None else linear.symmetric(a @ covariance @ a.T) + s
-            return (mean, covariance), (mean, covariance)
-
-        start = (jnp.zeros_like(offset[0]), None if spread is None else jnp.zeros_like(spread[0]))
-        return jax.lax.scan(one, start, (gain, offset, spread), reverse=reverse)[1]
-
-    length = int(count**0.5)
-    chunks = -(-count // length)
-
-    def cut(array: Array) -> Array:
-        """[L, ..., C]: chunks last, the axis that processors like. What is added comes after all others."""
-        rest = chunks * length - count
-        padded = jnp.pad(array, [(rest, 0) if reverse else (0, rest)] + [(0, 0)] * (array.ndim - 1))
-        return jnp.moveaxis(padded.reshape(chunks, length, *array.shape[1:]), 0, -1)
-
-    parts: Any = (cut(gain), cut(offset), None if spread is None else cut(spread))
-
-    def product(left: Array, right: Array) -> Array:
-        """Σ_j left[..., i, j, C] right[j, ..., C]."""
-        lefts = [left[..., j, :] for j in range(size)]
-        if right.ndim == 3:
-            lefts = [part[..., None, :] for part in lefts]
-        terms = [part * right[j] for j, part in enumerate(lefts)]
-        return sum(terms[1:], terms[0])
-
-    def step(carry: tuple[Array, Array, Any], now: tuple[Array, Array, Any]) -> tuple[Any, Any]:
-        total, mean, covariance = carry
-        a, c, s = now
-        mean = product(a, mean) + c
-        if s is not None:
-            # (A (A P)ᵀ): P is symmetric
-            covariance = product(a, jnp.swapaxes(product(a, covariance), 0, 1)) + s
-        carry = (product(a, total), mean, covariance)
-        return carry, carry
-
-    identity = jnp.broadcast_to(jnp.eye(size, dtype=offset.dtype)[:, :, None], (size, size, chunks))
-    zero = jnp.zeros((size, chunks), offset.dtype)
-    begin: Any = (identity, zero, None if spread is None else 0.0 * identity)
-    ends, (totals, means, covariances) = jax.lax.scan(step, begin, parts, reverse=reverse)
-
-    def border(carry: tuple[Array, Any], now: tuple[Array, Array, Any]) -> tuple[Any, Any]:
-        mean, covariance = carry
-        a, c, s = now
-        after = None if s is None else linear.symmetric(a @ covariance @ a.T) + s
-        return (a @ mean + c, after), carry
-
-    last = jax.tree.map(lambda array: jnp.moveaxis(array, -1, 0), ends)
-    nothing = (jnp.zeros_like(offset[0]), None if spread is None else jnp.zeros_like(spread[0]))
-    mean, covariance = jax.lax.scan(border, nothing, last, reverse=reverse)[1]
-
-    def joined(array: Array) -> Array:
-        flat = jnp.moveaxis(array, -1, 0).reshape(chunks * length, *array.shape[1:-1])
-        return flat[-count:] if reverse else flat[:count]
-
-    means = means + product(totals, mean.T)
-    if spread is None:
-        return joined(means), None
-    grown = product(totals, jnp.moveaxis(covariance, 0, -1))
-    added = [grown[:, :, None, j] * totals[:, None, :, j] for j in range(size)]
-    covariances = joined(sum(added, covariances))
-    return joined(means), 0.5 * (covariances + jnp.swapaxes(covariances, 1, 2))
-
-
-def _backward(found: Filtered, ends: Bool[Array, " T"]) -> tuple[Array, Array, Array]:
-    """Of p(z_t | z_t+1, y_1..t): the gain J_t, the covariance, and the mean's part m_t - J_t m⁻_t+1; J = 0 at ends."""
-    predicted = jnp.concatenate([found.predicted[1:], found.predicted[-1:]])
-    gain = jnp.where(ends[:, None, None], 0.0, found.gain)
-    spread = jnp.where(ends[:, None, None], found.covariance, found.spread)
-    return gain, spread, found.mean - _apply(gain, predicted)
-
-
-def _ends(count: int, starts: Bool[Array, " T"] | None, there: Bool[Array, " T"] | None) -> Bool[Array, " T"]:
-    """After which steps nothing follows: the last one, before a start, before padding."""
+    count = len(found.mean)
     ends = jnp.arange(count) == count - 1
     if starts is not None:
         ends = ends | jnp.concatenate([starts[1:], jnp.ones(1, bool)])
     if there is not None:
         ends = ends | jnp.concatenate([~there[1:], jnp.ones(1, bool)])
-    return ends
+    at = ends[:, None, None]
+    return jnp.where(at, 0.0, found.gain), jnp.where(at, found.covariance, found.spread)
 
 
 def smoothed(found: Filtered, starts: Bool[Array, " T"] | None, there: Bool[Array, " T"] | None) -> Smoothed:
     """Rauch-Tung-Striebel smoother with lag-one covariances. Särkkä & Svensson 2023, theorem 12.2 and eq. 12.8."""
-    ends = _ends(len(found.mean), starts, there)
-    gain, spread, base = _backward(found, ends)
-    mean, covariance = recursion(gain, base, spread, reverse=True)
-    assert covariance is not None  # because there is a spread
+    gain, spread = _backward(found, starts, there)
+    mean, covariance = _moments((gain, spread), (found.mean, found.predicted))
     lag = _product(covariance[1:], jnp.swapaxes(gain[:-1], 1, 2))
     return Smoothed(mean, covariance, jnp.concatenate([jnp.zeros_like(gain[:1]), lag]))
+
+
+def _base(gain: Array, mean: Array, predicted: Array) -> Array:
+    """m_t - J_t m⁻_t+1, what of E[z_t | z_t+1, y_1..t] does not depend on z_t+1."""
+    return mean - _apply(gain, jnp.concatenate([predicted[1:], predicted[-1:]]))
+
+
+def _moments_alone(matrices: Any, vectors: Any) -> tuple[Array, Array]:
+    """Smoothed means and covariances of one sequence."""
+    gain, spread = matrices
+    mean, covariance = affine.recursion(gain, _base(gain, *vectors), spread, reverse=True)
+    assert covariance is not None  # because there is a spread
+    return mean, covariance
+
+
+def _moments_beside(matrices: Any, vectors: Any) -> tuple[Array, Array]:
+    """The same of many, step by step; their covariances are the same."""
+    (gain, spread), (mean, predicted) = matrices, vectors
+    covariance = affine.recursion(gain, jnp.zeros(gain.shape[:2], gain.dtype), spread, reverse=True)[1]
+    assert covariance is not None  # because there is a spread
+
+    def step(after: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        gain, mean, ahead = now
+        here = mean + gain @ (after - ahead)
+        return here, here
+
+    ahead = jnp.concatenate([predicted[1:], predicted[-1:]])
+    return jax.lax.scan(step, jnp.zeros_like(mean[0]), (gain, mean, ahead), reverse=True)[1], covariance
+
+
+_moments = affine.columns(_moments_alone, _moments_beside)
 
 
 def sample_path(
     key: PRNGKeyArray, found: Filtered, starts: Bool[Array, " T"] | None, there: Bool[Array, " T"] | None
 ) -> Float[Array, "T L"]:
     """A path from p(z | y), backwards from the filter. Särkkä & Svensson 2023, algorithm 12.1 (Carter & Kohn 1994)."""
-    gain, spread, base = _backward(found, _ends(len(found.mean), starts, there))
-    noise = jax.random.normal(key, base.shape, base.dtype)
-    offset = base + jax.vmap(lambda covariance, some: linear.cholesky(covariance) @ some)(spread, noise)
-    return recursion(gain, offset, None, reverse=True)[0]
+    gain, spread = _backward(found, starts, there)
+    noise = jax.random.normal(key, found.mean.shape, found.mean.dtype)
+    drawn = jax.vmap(lambda covariance, some: linear.cholesky(covariance) @ some)(spread, noise)
+    return affine.recursion(gain, _base(gain, found.mean, found.predicted) + drawn, None, reverse=True)[0]
 
 
 def _product(left: Float[Array, "#T i j"], right: Float[Array, "#T j k"]) -> Float[Array, "T i k"]:

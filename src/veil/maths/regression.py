@@ -3,6 +3,8 @@
 Ghahramani & Hinton 1996; Shumway & Stoffer 1982. T steps, state L, features P (1 and the controls), observation D.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,62 +12,87 @@ from jaxtyping import Array, Bool, Float
 
 from veil.maths import linear
 
-Completed = tuple[Float[Array, "T D"], Float[Array, "T D L"], Float[Array, "T D *D"]]
+Completed = tuple[Float[Array, "T D"], Float[Array, "T D L"] | None, Float[Array, "T D *D"] | None]
 
 
-def path_sums(
+class Rows(NamedTuple):
+    """What the M-step needs of one path: rows whose products are to be summed over the steps of all paths.
+
+    ``moved`` [z', φ, z] of every move, z' the step before; ``states`` [z, 1] and ``seen`` y of every step, all in
+    expectation. ``totals``, summed by name: how many there are, and what expectations of products have beyond products
+    of expectations.
+    """
+
+    moved: Float[Array, "T U"]
+    states: Float[Array, "T S"]
+    seen: Float[Array, "T D"]
+    totals: dict[str, Array]
+
+
+def rows(
     moments: tuple[Float[Array, "T L"], Float[Array, "T L L"], Float[Array, "T L L"]],
     features: Float[Array, "T P"],
     completed: Completed,
     start: Float[Array, " T"],
     real: Float[Array, " T"],
-) -> dict[str, Array]:
-    """Expected sums over the steps of one path, each counting ``real`` times, ``start`` of it as a start.
+    dense: bool,
+) -> Rows:
+    """Of one path whose steps count ``real`` times each, ``start`` of it as a start.
 
-    ``moments``: mean, covariance and lag-one covariance of every state; ``completed``: see the function. Of the start:
-    z and z zᵀ; of the moves: [z', φ] twice and with z; of the observations: [z, 1] twice and with y.
+    ``moments``: mean, covariance and lag-one covariance of every state; ``completed``: see the function; ``dense``:
+    whether y yᵀ is needed, or y².
     """
     mean, covariance, lagged = moments
-    count, size = mean.shape
     move = real - start
-    second = covariance + mean[:, :, None] * mean[:, None, :]
-
-    before = jnp.concatenate([jnp.zeros_like(mean[:1]), mean[:-1]])
-    second_before = jnp.concatenate([jnp.zeros_like(second[:1]), second[:-1]])
-    inputs = jnp.concatenate([before, features], 1)
-    moment = jnp.einsum("t,ti,tj->ij", move, inputs, inputs)
-    spread = jnp.einsum("t,tij->ij", move, second_before - before[:, :, None] * before[:, None, :])
-    moment = moment.at[:size, :size].add(spread)
-    cross = jnp.einsum("t,ti,tj->ij", move, mean, inputs)
-    cross = cross.at[:, :size].add(jnp.einsum("t,tij->ij", move, lagged))
-
-    query, slope, rest = completed
-    seen = query + jnp.einsum("tdl,tl->td", slope, mean)
-    states = jnp.concatenate([mean, jnp.ones((count, 1))], 1)
-    states_moment = jnp.einsum("t,ti,tj->ij", real, states, states)
-    states_moment = states_moment.at[:size, :size].add(jnp.einsum("t,tij->ij", real, covariance))
-    seen_cross = jnp.einsum("t,td,ti->di", real, seen, states)
-    seen_cross = seen_cross.at[:, :size].add(jnp.einsum("t,tdi,tij->dj", real, slope, covariance))
-    if rest.ndim == 3:
-        seen_second = jnp.einsum("t,td,te->de", real, seen, seen) + jnp.einsum("t,tde->de", real, rest)
-        seen_second = seen_second + jnp.einsum("t,tdi,tij,tej->de", real, slope, covariance, slope)
-    else:
-        square = seen**2 + rest + jnp.einsum("tdi,tij,tdj->td", slope, covariance, slope)
-        seen_second = real @ square
-
-    return {
+    back = lambda array: jnp.concatenate([jnp.zeros_like(array[:1]), array[:-1]])  # noqa: E731
+    total = lambda weight, matrices: jnp.einsum("t,tij->ij", weight, matrices)  # noqa: E731
+    totals = {
         "starts": jnp.sum(start)[None],
-        "first": start @ mean,
-        "first_second": jnp.einsum("t,tij->ij", start, second),
         "moves": jnp.sum(move)[None],
-        "moment": moment,
-        "cross": cross,
-        "second": jnp.einsum("t,tij->ij", move, second),
         "steps": jnp.sum(real)[None],
-        "states": states_moment,
-        "seen": seen_cross,
-        "seen_second": seen_second,
+        "first_spread": total(start, covariance),
+        "before_spread": total(move, back(covariance)),
+        "lagged_spread": total(move, lagged),
+        "after_spread": total(move, covariance),
+        "states_spread": total(real, covariance),
     }
+    query, slope, rest = completed
+    seen = query if slope is None else query + jnp.einsum("tdl,tl->td", slope, mean)
+    if slope is not None and rest is not None:
+        totals["seen_spread"] = jnp.einsum("t,tdi,tij->dj", real, slope, covariance)
+        if dense:
+            totals["missing_spread"] = total(real, rest) + jnp.einsum(
+                "t,tdi,tij,tej->de", real, slope, covariance, slope
+            )
+        else:
+            totals["missing_spread"] = real @ (rest + jnp.einsum("tdi,tij,tdj->td", slope, covariance, slope))
+    if not dense:
+        totals["squares"] = real @ seen**2
+    states = jnp.concatenate([mean, jnp.ones((len(mean), 1))], 1)
+    return Rows(jnp.concatenate([back(mean), features, mean], 1), states, seen, totals)
+
+
+def moments(total: dict[str, Array], size: int) -> dict[str, Array]:
+    """The sums of all paths by what the M-step does with them; ``total`` has products of ``Rows``, and their totals.
+
+    Of the start: z and z zᵀ; of the moves: [z', φ] twice (``moment``), with z (``cross``), and z zᵀ (``second``); of
+    the observations: [z, 1] twice (``states``), with y (``seen``), and y yᵀ, or y² if that is all there is.
+    """
+    first, moved, seen = total["first"], total["moved"], total["seen"]
+    end = len(moved) - size
+    found = {name: total[name] for name in ("starts", "moves", "steps")}
+    found["first"], found["first_second"] = first[size, :size], first[:size, :size] + total["first_spread"]
+    found["moment"] = moved[:end, :end].at[:size, :size].add(total["before_spread"])
+    found["cross"] = moved[end:, :end].at[:, :size].add(total["lagged_spread"])
+    found["second"] = moved[end:, end:] + total["after_spread"]
+    found["states"] = seen[: size + 1, : size + 1].at[:size, :size].add(total["states_spread"])
+    found["seen"] = seen[size + 1 :, : size + 1]
+    if "seen_spread" in total:
+        found["seen"] = found["seen"].at[:, :size].add(total["seen_spread"])
+    found["seen_second"] = total["squares"] if "squares" in total else seen[size + 1 :, size + 1 :]
+    if "missing_spread" in total:
+        found["seen_second"] = found["seen_second"] + total["missing_spread"]
+    return found
 
 
 def completed(
@@ -77,12 +104,12 @@ def completed(
 ) -> Completed:
     """E[y | z] = a + A z with a [T, D], A [T, D, L], and Cov[y | z] [T, D, D] or, of a diagonal R, [T, D].
 
-    Of present entries these are the data, 0 and 0. ``variance`` is R [D, D] or its diagonal [D].
+    Of present entries these are the data, 0 and 0; of data without missing ones, the data, None and None. ``variance``
+    is R [D, D] or its diagonal [D].
     """
-    (count, size), dense = query.shape, variance.ndim == 2
+    size, dense = query.shape[1], variance.ndim == 2
     if observed is None:
-        rest = jnp.zeros((1, size, size) if dense else (1, size))
-        return query, jnp.zeros((count, size, emission.shape[1])), jnp.broadcast_to(rest, (count, *rest.shape[1:]))
+        return query, None, None
     if not dense:
         slope = jnp.where(observed[:, :, None], 0.0, emission[None])
         return jnp.where(observed, query, offset[None]), slope, jnp.where(observed, 0.0, variance[None])

@@ -23,12 +23,27 @@ class Outer(eqx.Module):
     right: Float[Array, "..."] | None = None
 
 
+class Steps(eqx.Module):
+    """One sequence's term Σ_t w_t left_t ⊗ right_t, not multiplied out: ``weights`` [T], ``left`` [T, A], ``right``
+
+    [T, B]. The sum over a block is one matrix product over all steps of all sequences.
+    """
+
+    weights: Float[Array, " T"]
+    left: Float[Array, "T A"]
+    right: Float[Array, "T B"]
+
+
 def contract(terms: Any, weight: Float[Array, " N"]) -> Any:
-    """Σ_n weight_n term_n over a block: each batched ``Outer`` becomes its sum, [K, A] or [K, A, B]."""
-    return jax.tree.map(lambda term: _sum(term, weight), terms, is_leaf=lambda node: isinstance(node, Outer))
+    """Σ_n weight_n term_n over a block: of each batched ``Outer`` [K, A] or [K, A, B], of ``Steps`` [1, A, B]."""
+    term = lambda node: isinstance(node, Outer | Steps)  # noqa: E731
+    return jax.tree.map(lambda term: _sum(term, weight), terms, is_leaf=term)
 
 
-def _sum(term: Outer, weight: Float[Array, " N"]) -> Array:
+def _sum(term: Outer | Steps, weight: Float[Array, " N"]) -> Array:
+    if isinstance(term, Steps):
+        weighted = (weight[:, None] * term.weights)[:, :, None] * term.left
+        return _einsum("nta,ntb->ab", weighted, term.right)[None]
     weights = term.weights * weight[:, None]
     if term.right is None:
         if term.left.ndim == 2:

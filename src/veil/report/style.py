@@ -126,7 +126,7 @@ def check(picture: Any) -> None:
 
 
 def legend(panel: Any, *, room: float = 0.0, **options: Any) -> None:
-    """A legend where it hides least, of what there is; ``room``: by which share the panel grows upwards to hide nothing."""
+    """A legend, if anything has a label, where it hides least; ``room``: the share by which the panel grows for it."""
     if not panel.get_legend_handles_labels()[0]:
         return
     if room:

@@ -19,7 +19,7 @@ from veil.model.scales import Scale, rescale_features
 from veil.model.stepwise import Before, Marginal
 from veil.parts.covariance import Covariance, Diagonal
 from veil.parts.nets import each_with_one, positive, with_one
-from veil.parts.statistics import Outer
+from veil.parts.statistics import Outer, Steps, contract
 from veil.zoo.filters import KalmanFilter
 
 NAMES = ("mean", "factor", "transition", "drift", "process", "emission", "offset", "noise")
@@ -209,17 +209,22 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
     ) -> Any:
         """Expected sums over the steps of one sequence, each counting ``weights`` times; additive over sequences.
 
-        Of the start: z and z zᵀ; of the moves: [z', φ] twice and with z; of the observations: [z, 1] twice and with y.
+        Of the start [z, 1], of the moves [z', φ, z], of the observations [z, 1, y]: products of expectations, and what
+        expectations of products have beyond them.
         """
-        mean, covariance, lagged = expectations
+        mean = expectations[0]
         start, real = datum.starts.astype(mean.dtype), datum.there.astype(mean.dtype)
         if weights is not None:
             start, real = weights * start, weights * real
         *_, emission, offset = self._parts()
         completed = regression.completed(datum.query, datum.observed, emission, offset, self._variance())
-        moments = mean, covariance, lagged
-        sums = regression.path_sums(moments, each_with_one(datum.evidence, len(mean)), completed, start, real)
-        return {name: Outer(jnp.ones(1), total[None]) for name, total in sums.items()}
+        features, dense = each_with_one(datum.evidence, len(mean)), self.noise.dense
+        moved, states, seen, totals = regression.rows(expectations, features, completed, start, real, dense)
+        every = jnp.concatenate([states, seen], 1)
+        sums = {name: Outer(jnp.ones(1), total[None]) for name, total in totals.items()}
+        sums["first"], sums["moved"] = Steps(start, states, states), Steps(real - start, moved, moved)
+        sums["seen"] = Steps(real, every, every if dense else states)
+        return sums
 
     def maximise(self, sums: Any) -> "LDS":
         """The parameters that maximise the expected log-likelihood plus log-prior, but those that are fixed.
@@ -227,8 +232,8 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
         Least squares of z on [z', φ] and of y on [z, 1], in expectation, then the residuals' covariances.
         """
         mean, factor, transition, drift, process, emission, offset = self._parts()
-        total = {name: leaf[0] for name, leaf in sums.items()}
         size = self.latent
+        total = regression.moments({name: leaf[0] for name, leaf in sums.items()}, size)
         free = lambda *names: [name not in self.fixed for name in names]  # noqa: E731
 
         starts, moves, count = (total[name][0] for name in ("starts", "moves", "steps"))
@@ -326,10 +331,7 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
         complete = eqx.tree_at(lambda datum: datum.query, data, away + offset[None, None])
         complete = replace(complete, observed=None)
         terms = jax.vmap(blank.statistics)(complete, (states, flat, flat))
-        sums = jax.tree.map(
-            lambda term: jnp.tensordot(weight, term.left, 1), terms, is_leaf=lambda node: isinstance(node, Outer)
-        )
-        made = blank.maximise(sums)
+        made = blank.maximise(contract(terms, weight))
         # one start says nothing of its spread; a tenth of unit variance keeps every covariance broad enough to move
         broad = lambda factor: linear.cholesky(factor @ factor.T + 0.1 * identity)  # noqa: E731
         return replace(made, factor=identity, process=broad(made.process))

@@ -21,7 +21,7 @@ from veil.parts.covariance import Covariance, Diagonal
 from veil.parts.gates import Softmax
 from veil.parts.nets import positive, with_one
 from veil.parts.start import KMeans, Start
-from veil.parts.statistics import Outer
+from veil.parts.statistics import Outer, contract
 from veil.posterior import MeanField
 from veil.posterior.mean_field import Factorised, Fields
 from veil.zoo import ascent
@@ -284,9 +284,9 @@ class SwitchingLDS(Factorised, ClosedForm, Rescalable, Guided, Redundant):
         begun, moved, each = sums
         total = jax.tree.map(lambda *leaves: sum(leaves), *each)
         # parameters that the regimes share are made of all regimes' sums
-        common = ["starts", "first", "first_second"]
+        common = {"starts", "first", "first_spread"}
         if self.shared:
-            common += ["steps", "states", "seen", "seen_second"]
+            common |= {"steps", "seen", "states_spread", "seen_spread", "squares", "missing_spread"} & total.keys()
         fitted = []
         for regime, mine in zip(self._regimes(), each, strict=True):
             joined = {**mine, **{name: total[name] for name in common}}
@@ -339,10 +339,7 @@ class SwitchingLDS(Factorised, ClosedForm, Rescalable, Guided, Redundant):
             moments, _ = one.expectations(datum)
             return tuple(one.statistics(datum, moments, regimes[:, k]) for k in range(self.states))
 
-        terms = jax.vmap(sums)(replace(data, weight=None, index=None), regimes)
-        each = jax.tree.map(
-            lambda term: jnp.tensordot(weight, term.left, 1), terms, is_leaf=lambda node: isinstance(node, Outer)
-        )
+        each = contract(jax.vmap(sums)(replace(data, weight=None, index=None), regimes), weight)
         kept = (jnp.ones((self.states, 1)), jnp.exp(logits), each)
         return replace(made.maximise(kept), transition=made.transition)
 
