@@ -20,6 +20,7 @@ from veil.cli import (
     pages,
     solving,
     using,
+    versions,
 )
 from veil.cli.program import Program
 
@@ -50,9 +51,7 @@ app.command("export", rich_help_panel=LOOK)(exporting.export)
 
 def _version(wanted: bool) -> bool:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"veil {version('veil')} (jax {version('jax')})")
+        typer.echo(versions())
         raise typer.Exit()
     return wanted
 
