@@ -4,8 +4,8 @@ The devices are virtual, all on this machine's cores, so that nothing is gained;
 equal, and what sharing costs. A case is a model of the catalogue (``veil models``) with small networks, fitted for a
 few steps, by EM or in minibatches of 64, to 512 rows of four numbers (given two where it is conditional) or to 64
 sequences of 50 steps of two numbers, of which some are shorter. ``ours`` is the milliseconds a step of a whole warm fit
-on eight devices, the peer that on one; quality: the objective at the end, nats a datum; ``details``: the largest difference of
-a parameter, over the largest entry of the same array.
+on eight devices, the peer that on one; quality: the objective at the end, nats a datum; ``details``: the largest
+difference of a parameter, over the largest entry of the same array.
 """
 
 import functools
