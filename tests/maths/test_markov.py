@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from veil.maths import markov, scaled
+from veil.maths import markov, scaled, viterbi
 
 STATES = 3
 
@@ -65,7 +65,7 @@ def test_everything_is_the_sum_over_paths(
     np.testing.assert_allclose(found.pairs[0], 0.0)
     np.testing.assert_allclose(np.exp(beliefs[-1]), found.marginals[-1], atol=1e-12)
 
-    path, best = markov.best_path(*args)
+    path, best = viterbi.best_path(*args)
     np.testing.assert_array_equal(path, paths[np.argmax(scores)])
     np.testing.assert_allclose(best, scores.max(), atol=1e-12)
 
@@ -133,12 +133,12 @@ def test_probabilities_give_the_numbers_of_logarithms(
 def test_padding_changes_nothing(x64: None, monkeypatch: pytest.MonkeyPatch, chunked: bool) -> None:
     first, move, seen = chain(4, False)
     short = (*on_device(first, move, seen), *markov.steps(4, None, None))
-    plain, best = markov.smooth(*short), markov.best_path(*short)
+    plain, best = markov.smooth(*short), viterbi.best_path(*short)
     monkeypatch.setattr(markov, "LONG", 1 if chunked else 100)
     padded = np.concatenate([seen, np.full((3, STATES), 7.0)])
     mask = jnp.array([True] * 4 + [False] * 3)
     long = (*on_device(first, move, padded), *markov.steps(7, mask, None))
-    found, path = markov.smooth(*long), markov.best_path(*long)
+    found, path = markov.smooth(*long), viterbi.best_path(*long)
     np.testing.assert_allclose(found.log_likelihood, plain.log_likelihood, atol=1e-12)
     np.testing.assert_allclose(found.marginals[:4], plain.marginals, atol=1e-12)
     np.testing.assert_allclose(found.pairs[:4], plain.pairs, atol=1e-12)
@@ -188,7 +188,7 @@ def test_impossible_and_extreme_numbers_are_never_nan(monkeypatch: pytest.Monkey
         found = markov.smooth(first, move, seen, *markov.steps(6, None, None))
         assert all(np.all(np.isfinite(part)) for part in found)
         np.testing.assert_allclose(np.sum(found.marginals, 1), 1.0, rtol=1e-5)
-        assert np.all(np.isfinite(markov.best_path(first, move, seen, *markov.steps(6, None, None))[1]))
+        assert np.all(np.isfinite(viterbi.best_path(first, move, seen, *markov.steps(6, None, None))[1]))
 
 
 def test_the_best_path_of_a_long_sequence_in_single_precision() -> None:
@@ -203,7 +203,7 @@ def test_the_best_path_of_a_long_sequence_in_single_precision() -> None:
         with jax.enable_x64(precision):
             dtype = np.float64 if precision else np.float32
             given = (np.log(np.full(states, 0.25)).astype(dtype), move.astype(dtype), seen.astype(dtype))
-            path, score = markov.best_path(*map(jnp.asarray, given), jnp.array(starts), jnp.ones(count, bool))
+            path, score = viterbi.best_path(*map(jnp.asarray, given), jnp.array(starts), jnp.ones(count, bool))
             paths.append(np.asarray(path))
             scores.append(float(score))
     assert np.mean(paths[0] != paths[1]) < 2e-4
@@ -226,7 +226,7 @@ def test_hard_zeros_are_the_sum_over_paths(monkeypatch: pytest.MonkeyPatch, cert
     found = jax.jit(markov.smooth)(*args)
     np.testing.assert_allclose(found.log_likelihood, logsumexp(scores), rtol=1e-5)
     np.testing.assert_allclose(found.marginals, np.einsum("p,ptk->tk", weights, np.eye(STATES)[paths]), atol=1e-5)
-    np.testing.assert_array_equal(markov.best_path(*args)[0], paths[np.argmax(scores)])
+    np.testing.assert_array_equal(viterbi.best_path(*args)[0], paths[np.argmax(scores)])
     score = jax.jit(jax.value_and_grad(markov.log_likelihood, (0, 1, 2)))
     value, gradient = score(*args)
     np.testing.assert_allclose(value, logsumexp(scores), rtol=1e-5)

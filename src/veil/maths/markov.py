@@ -1,4 +1,4 @@
-"""Hidden Markov chains: filter, smoother, best path and posterior paths of ONE sequence.
+"""Hidden Markov chains: filter, smoother and posterior paths of ONE sequence; the best path is ``maths.viterbi``.
 
 Everywhere T steps, K states; ``first`` [K] is log p(z) at the start of an episode; ``move`` log p(z_t = j | z_t-1 = i)
 as [K, K], rows i, or as [T, K, K] with move[t] leading INTO step t; ``seen`` [T, K] log p(y_t | z_t); ``starts`` and
@@ -128,7 +128,7 @@ def expected(
     first, move, seen = floored(first), floored(move), floored(seen)
 
     def fast() -> Marginals:
-        found = scaled.passes(first, move, seen, starts, there, _length(len(seen)))
+        found = scaled.passes(first, move, seen, starts, there, chunk_length(len(seen)))
         assert found.messages is not None
         beliefs, normalisers = _exact(first, move, seen, starts, there, found.before)
         marginals = jax.nn.softmax(beliefs + jnp.log(found.messages), 1)
@@ -190,35 +190,6 @@ def transitions(
     return jnp.where(starts[:, None, None], first[None, None, :], into)
 
 
-def best_path(
-    first: Float[Array, " K"],
-    move: Float[Array, "*T K K"],
-    seen: Float[Array, "T K"],
-    starts: Bool[Array, " T"],
-    there: Bool[Array, " T"],
-) -> tuple[Int[Array, " T"], Float[Array, ""]]:
-    """The most likely path [T] and its log p(z, y) (Viterbi; Bishop 2006, section 13.2.5). Padding repeats the last."""
-    first, move, seen = floored(first), floored(move), floored(seen)
-
-    def step(carry: Array, now: tuple[Any, ...]) -> tuple[Array, tuple[Array, Array]]:
-        part, look, start, real = now
-        into = move if part is None else part
-        candidates = carry[:, None] + into
-        # at a start the best path before does not matter to what follows: it comes from its own best end
-        score = jnp.where(start, first, jnp.max(candidates, 0)) + look
-        back = jnp.where(start, jnp.argmax(carry), jnp.argmax(candidates, 0))
-        back = jnp.where(real, back, jnp.arange(first.size))
-        # what is carried is less than the best by so much: of long sequences the sum itself has no digits for that
-        best = jnp.where(real, jnp.max(score), 0.0)
-        return jnp.where(real, score - best, carry), (back, best)
-
-    begin = jnp.zeros_like(first)
-    last, (backs, bests) = jax.lax.scan(step, begin, (move if move.ndim == 3 else None, seen, starts, there))
-    end = jnp.argmax(last)
-    _, path = jax.lax.scan(lambda state, back: (back[state], state), end, backs, reverse=True)
-    return path, jnp.sum(bests)
-
-
 def sample_path(
     key: PRNGKeyArray,
     beliefs: Float[Array, "T K"],
@@ -271,7 +242,7 @@ def _smoothed(
 # -- one recursion, in probabilities where these are exact, else in logarithms -----------------------------------------
 
 
-def _length(count: int) -> int:
+def chunk_length(count: int) -> int:
     """Steps of a chunk: long sequences are worked on in chunks side by side, short ones in one piece."""
     long = LONG if jax.default_backend() == "cpu" else LONG // 8  # an accelerator's steps cost more, and width nothing
     return count if count < long else max(1, LONG // 16, int(count**0.5 / 4))
@@ -296,7 +267,7 @@ def _filter(first: Array, move: Array, seen: Array, starts: Array, there: Array)
     """What ``forward`` gives, of finite numbers."""
 
     def fast() -> tuple[Array, Array]:
-        found = scaled.passes(first, move, seen, starts, there, _length(len(seen)), backward=False)
+        found = scaled.passes(first, move, seen, starts, there, chunk_length(len(seen)), backward=False)
         return _exact(first, move, seen, starts, there, found.before)
 
     slow = lambda: _forward(first, first, move, seen, starts, there)  # noqa: E731
@@ -308,7 +279,7 @@ def _both(first: Array, move: Array, seen: Array, starts: Array, there: Array) -
     """Beliefs and normalisers as ``forward`` gives them, and log backward messages up to a factor for each step."""
 
     def fast() -> tuple[Array, Array, Array]:
-        found = scaled.passes(first, move, seen, starts, there, _length(len(seen)))
+        found = scaled.passes(first, move, seen, starts, there, chunk_length(len(seen)))
         assert found.messages is not None
         return *_exact(first, move, seen, starts, there, found.before), jnp.log(found.messages)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from veil.maths import linear, markov, tridiagonal
+from veil.maths import linear, markov, tridiagonal, viterbi
 from veil.model import Datum
 from veil.parts.nets import each_with_one
 from veil.posterior.mean_field import Fields
@@ -45,7 +45,7 @@ def fields(model: Any, datum: Datum, sweeps: int) -> Fields:
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     found, seen, discrete = jax.lax.fori_loop(0, sweeps, sweep, (nothing, seen, discrete))
     elbo = discrete.log_likelihood + jnp.sum(jnp.where(there, found.entropies, 0.0))
-    path, _ = markov.best_path(first, move, seen, starts, there)
+    path, _ = viterbi.best_path(first, move, seen, starts, there)
     return Fields(seen, discrete.marginals, discrete.pairs, found.mean, found.covariance, found.lagged, path, elbo)
 
 

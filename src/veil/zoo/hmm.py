@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.maths import linear, markov
+from veil.maths import linear, markov, viterbi
 from veil.model import ClosedForm, Datum, Rescalable
 from veil.model.abilities import Sizes, Space, started
 from veil.model.chains import DiscreteChain, Emissions
@@ -129,7 +129,7 @@ class HMM(ExactChain, ClosedForm, Rescalable):
 
     def marginals(self, datum: Datum) -> Marginal:
         parts = self._parts(datum)
-        return Marginal(jnp.log(markov.smooth(*parts).marginals), path=markov.best_path(*parts)[0])
+        return Marginal(jnp.log(markov.smooth(*parts).marginals), path=viterbi.best_path(*parts)[0])
 
     def sample(self, key: PRNGKeyArray, evidence: Any = None, steps: int | None = None) -> tuple[Array, Array]:
         """(path [T], y [T, ...]) drawn from the model, as long as the evidence, or ``steps``."""

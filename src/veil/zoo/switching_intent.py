@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.maths import markov
+from veil.maths import markov, viterbi
 from veil.model import Datum
 from veil.model.abilities import Sized, Sizes
 from veil.model.chains import DiscreteChain, Emissions
@@ -92,7 +92,7 @@ class SwitchingIntent(ExactChain, Sized):
 
     def marginals(self, datum: Datum) -> Marginal:
         parts = self._parts(datum)
-        return Marginal(jnp.log(markov.smooth(*parts).marginals), path=markov.best_path(*parts)[0])
+        return Marginal(jnp.log(markov.smooth(*parts).marginals), path=viterbi.best_path(*parts)[0])
 
     # -- one step at a time --------------------------------------------------------------------------------------------
 
