@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from veil.maths import kalman
+from veil.maths import kalman, smoothing
 
 STATES, SIZE = 2, 3
 
@@ -70,7 +70,7 @@ def run(p, drift, query, observed=None, starts=None, there=None):
     found = kalman.filtered(chain, white, emission, starts, there)
     real = jnp.ones(len(query)) if there is None else there
     value = jnp.sum(found.log_likelihoods) + jnp.sum(jnp.where(real, normalisers, 0.0))
-    return value, found, kalman.smoothed(found, starts, there), chain
+    return value, found, smoothing.smoothed(found, starts, there), chain
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -149,7 +149,7 @@ def test_sampled_paths_have_the_posteriors_moments(x64: None) -> None:
     _, mean, covariance = oracle(p, drift, query, np.array([True, False, False]), np.ones((3, SIZE), bool))
     _, filtered, *_ = run(p, drift, query)
     keys = jax.random.split(jax.random.key(0), 40_000)
-    drawn = jax.jit(jax.vmap(lambda key: kalman.sample_path(key, filtered, None, None)))(keys)
+    drawn = jax.jit(jax.vmap(lambda key: smoothing.sample_path(key, filtered, None, None)))(keys)
     flat = np.asarray(drawn).reshape(len(keys), -1)
     scale = np.sqrt(np.diagonal(covariance))
     assert np.max(np.abs(flat.mean(0) - mean) / scale) < 5 / np.sqrt(len(keys))

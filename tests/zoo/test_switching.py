@@ -125,7 +125,7 @@ def drawn_elbo(m: SwitchingLDS, one: Datum, sweeps: int) -> tuple[jax.Array, jax
     fields = m.fields(one, sweeps)
     starts, there = veil.maths.markov.steps(len(one.query), one.mask, one.reset)
     chain_z = veil.chains.GaussianChain.smoothed(
-        veil.maths.kalman.Smoothed(fields.mean, fields.covariance, fields.lagged), starts, there
+        veil.maths.smoothing.Smoothed(fields.mean, fields.covariance, fields.lagged), starts, there
     )
     chain_s = m.regime_chain(one, fields)
 

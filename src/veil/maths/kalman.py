@@ -1,4 +1,4 @@
-"""Linear-Gaussian chains: filter, smoother, exact likelihood and posterior paths of ONE sequence.
+"""Linear-Gaussian chains: filter and exact likelihood of ONE sequence; ``maths.smoothing`` goes back from there.
 
     z_1 ~ N(m_0, P_0),   z_t = F z_t-1 + b_t + N(0, Q),   y_t = H_t z_t + N(0, I)
 
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float
 
 from veil.maths import affine, gaussian, linear
 
@@ -45,17 +45,6 @@ class Filtered(NamedTuple):
     log_likelihoods: Float[Array, " T"]
     gain: Float[Array, "T L L"]
     spread: Float[Array, "T L L"]
-
-
-class Smoothed(NamedTuple):
-    """Of p(z | y): ``mean`` [T, L], ``covariance`` [T, L, L], and ``lagged`` [T, L, L], Cov(z_t, z_t-1 | y).
-
-    ``lagged`` is zero at starts and at padding.
-    """
-
-    mean: Float[Array, "T L"]
-    covariance: Float[Array, "T L L"]
-    lagged: Float[Array, "T L L"]
 
 
 def whitened(
@@ -150,49 +139,51 @@ def filtered(
         step = jnp.arange(count)
         table = jax.tree.map(lambda array: array[step - jax.lax.cummax(jnp.where(begin, step, 0))], table)
     matrices = table, chain.mean, chain.transition, emission, begin
-    (mean, predicted, values), _ = _means(matrices, (query, chain.drift, there))
+    mean, predicted, values = _means(matrices, (query, chain.drift, there))
     return Filtered(mean, table.covariance, predicted, values, table.back, table.spread)
 
 
-def _means_alone(matrices: Any, vectors: Any) -> tuple[tuple[Array, Array, Array], tuple[()]]:
+def _means_alone(matrices: Any, vectors: Any) -> tuple[Array, Array, Array]:
     """Means, predicted means and log-likelihoods of one sequence: an affine recursion."""
     (table, first, transition, emission, begin), (query, drift, there) = matrices, vectors
-    gain = _product(table.factor, table.gain)
+    gain = affine.product(table.factor, table.gain)
     identity = jnp.eye(first.size, dtype=gain.dtype)[None]
     rest = identity - gain @ emission
-    moved = jnp.where(begin[:, None, None], 0.0, _product(rest, transition[None]))
+    moved = jnp.where(begin[:, None, None], 0.0, affine.product(rest, transition[None]))
     known = jnp.where(begin[:, None], first[None], drift)
-    added = _apply(rest, known) + _apply(gain, query)
+    added = affine.apply(rest, known) + affine.apply(gain, query)
     if there is not None:
         moved = jnp.where(there[:, None, None], moved, identity)
         added = jnp.where(there[:, None], added, 0.0)
     mean, _ = affine.recursion(moved, added, None)
     before = jnp.concatenate([mean[:1], mean[:-1]])
     predicted = jnp.where(begin[:, None], first[None], before @ transition.T + drift)
-    white = _apply(table.gain, query - predicted @ emission.T)
+    white = affine.apply(table.gain, query - predicted @ emission.T)
     left = query - mean @ emission.T
     values = -0.5 * (jnp.sum(left * left, 1) + jnp.sum(white * white, 1)) - table.logs
-    return (mean, predicted, values if there is None else jnp.where(there, values, 0.0)), ()
+    return mean, predicted, values if there is None else jnp.where(there, values, 0.0)
 
 
-def _means_beside(matrices: Any, vectors: Any) -> tuple[tuple[Array, Array, Array], tuple[()]]:
+def _means_beside(matrices: Any, vectors: Any) -> tuple[Array, Array, Array]:
     """The same of many, step by step, as it is in the book."""
     (table, first, transition, emission, begin), (query, drift, there) = matrices, vectors
 
+    times = affine.times
+
     def step(before: Array, now: tuple[Any, ...]) -> tuple[Array, tuple[Array, Array, Array]]:
         factor, gain, logs, begin, query, drift, there = now
-        predicted = jnp.where(begin, first[:, None], transition @ before + drift)
-        white = gain @ (query - emission @ predicted)
-        mean = predicted + factor @ white
-        left = query - emission @ mean
+        predicted = jnp.where(begin[None], first, times(transition, before) + drift)
+        white = times(gain, query - times(emission, predicted))
+        mean = predicted + times(factor, white)
+        left = query - times(emission, mean)
         value = -0.5 * (jnp.sum(left * left, 0) + jnp.sum(white * white, 0)) - logs
         if there is not None:
             mean, value = jnp.where(there[None], mean, before), jnp.where(there, value, 0.0)
         return mean, (mean, predicted, value)
 
     steps = table.factor, table.gain, table.logs, begin, query, drift, there
-    nothing = jnp.zeros((first.size, max(leaf.shape[-1] for leaf in jax.tree.leaves(vectors))), first.dtype)
-    return jax.lax.scan(step, nothing, steps)[1], ()
+    nothing = jnp.zeros((len(first), affine.width((matrices, vectors))), first.dtype)
+    return jax.lax.scan(step, nothing, steps)[1]
 
 
 _means = affine.columns(_means_alone, _means_beside)
@@ -296,79 +287,3 @@ def _stepwise(
     mean, covariance, predicted, values, spread = jax.lax.scan(step, (chain.mean, chain.covariance), xs)[1]
     back = jax.vmap(lambda after, following: _back(after, following, chain.transition, chain.noise))
     return Filtered(mean, covariance, predicted, values, *back(covariance, spread))
-
-
-def _backward(
-    found: Filtered, starts: Bool[Array, " T"] | None, there: Bool[Array, " T"] | None
-) -> tuple[Float[Array, "T L L"], Float[Array, "T L L"]]:
-    """Of p(z_t | z_t+1, y_1..t): the gain J_t and the covariance; J = 0 where nothing follows.
-
-    That is at the last step, before a start, and before padding.
-    """
-    count = len(found.mean)
-    ends = jnp.arange(count) == count - 1
-    if starts is not None:
-        ends = ends | jnp.concatenate([starts[1:], jnp.ones(1, bool)])
-    if there is not None:
-        ends = ends | jnp.concatenate([~there[1:], jnp.ones(1, bool)])
-    at = ends[:, None, None]
-    return jnp.where(at, 0.0, found.gain), jnp.where(at, found.covariance, found.spread)
-
-
-def smoothed(found: Filtered, starts: Bool[Array, " T"] | None, there: Bool[Array, " T"] | None) -> Smoothed:
-    """Rauch-Tung-Striebel smoother with lag-one covariances. Särkkä & Svensson 2023, theorem 12.2 and eq. 12.8."""
-    gain, spread = _backward(found, starts, there)
-    mean, covariance = _moments((gain, spread), (found.mean, found.predicted))
-    lag = _product(covariance[1:], jnp.swapaxes(gain[:-1], 1, 2))
-    return Smoothed(mean, covariance, jnp.concatenate([jnp.zeros_like(gain[:1]), lag]))
-
-
-def _base(gain: Array, mean: Array, predicted: Array) -> Array:
-    """m_t - J_t m⁻_t+1, what of E[z_t | z_t+1, y_1..t] does not depend on z_t+1."""
-    return mean - _apply(gain, jnp.concatenate([predicted[1:], predicted[-1:]]))
-
-
-def _moments_alone(matrices: Any, vectors: Any) -> tuple[Array, Array]:
-    """Smoothed means and covariances of one sequence."""
-    gain, spread = matrices
-    mean, covariance = affine.recursion(gain, _base(gain, *vectors), spread, reverse=True)
-    assert covariance is not None  # because there is a spread
-    return mean, covariance
-
-
-def _moments_beside(matrices: Any, vectors: Any) -> tuple[Array, Array]:
-    """The same of many, step by step; their covariances are the same."""
-    (gain, spread), (mean, predicted) = matrices, vectors
-    covariance = affine.recursion(gain, jnp.zeros(gain.shape[:2], gain.dtype), spread, reverse=True)[1]
-    assert covariance is not None  # because there is a spread
-
-    def step(after: Array, now: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        gain, mean, ahead = now
-        here = mean + gain @ (after - ahead)
-        return here, here
-
-    ahead = jnp.concatenate([predicted[1:], predicted[-1:]])
-    return jax.lax.scan(step, jnp.zeros_like(mean[0]), (gain, mean, ahead), reverse=True)[1], covariance
-
-
-_moments = affine.columns(_moments_alone, _moments_beside)
-
-
-def sample_path(
-    key: PRNGKeyArray, found: Filtered, starts: Bool[Array, " T"] | None, there: Bool[Array, " T"] | None
-) -> Float[Array, "T L"]:
-    """A path from p(z | y), backwards from the filter. Särkkä & Svensson 2023, algorithm 12.1 (Carter & Kohn 1994)."""
-    gain, spread = _backward(found, starts, there)
-    noise = jax.random.normal(key, found.mean.shape, found.mean.dtype)
-    drawn = jax.vmap(lambda covariance, some: linear.cholesky(covariance) @ some)(spread, noise)
-    return affine.recursion(gain, _base(gain, found.mean, found.predicted) + drawn, None, reverse=True)[0]
-
-
-def _product(left: Float[Array, "#T i j"], right: Float[Array, "#T j k"]) -> Float[Array, "T i k"]:
-    # written out: ten times as fast as XLA's batched dots on CPUs; jnp.sum of a product was wrong under vmap (0.10.2)
-    terms = [left[:, :, j, None] * right[:, j, None, :] for j in range(right.shape[1])]
-    return sum(terms[1:], terms[0])
-
-
-def _apply(left: Float[Array, "T i j"], right: Float[Array, "T j"]) -> Float[Array, "T i"]:
-    return jnp.einsum("tij,tj->ti", left, right)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Composed, Distribution, Moments, PathDistribution, Reparameterised, StepDraws
-from veil.maths import gaussian, kalman, linear
+from veil.maths import gaussian, linear, smoothing
 
 
 class Chain(Distribution, PathDistribution):
@@ -151,7 +151,7 @@ class GaussianChain(Chain, Reparameterised):
     there: Bool[Array, " T"]
 
     @staticmethod
-    def smoothed(found: kalman.Smoothed, starts: Bool[Array, " T"], there: Bool[Array, " T"]) -> "GaussianChain":
+    def smoothed(found: smoothing.Smoothed, starts: Bool[Array, " T"], there: Bool[Array, " T"]) -> "GaussianChain":
         """p(z | y) from the moments of successive states."""
         before = jnp.concatenate([found.covariance[:1], found.covariance[:-1]])
         factors = jax.vmap(linear.cholesky)(before)

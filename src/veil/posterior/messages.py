@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from veil.distributions import Reparameterised, StepDraws
-from veil.maths import kalman
+from veil.maths import kalman, smoothing
 from veil.model import Datum
 from veil.model.abilities import parameter
 from veil.model.chains import Chain, Conditionals, GaussianChain, NeuralChain, Normals, Path
@@ -67,7 +67,7 @@ class MessagePassing(Learned):
         rows = jnp.eye(mean.size, dtype=mean.dtype)[None] * precision[:, :, None]
         starts, there = datum.starts, datum.there
         found = kalman.filtered(chain, guess * precision, rows, starts, there)
-        smooth = kalman.smoothed(found, starts, there)
+        smooth = smoothing.smoothed(found, starts, there)
         gaussian = GaussianChain.smoothed(smooth, starts, there)
         return Messages(gaussian=gaussian, prior=model.prior_for(datum), there=there)
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
-from veil.maths import kalman, linear, regression
+from veil.maths import kalman, linear, regression, smoothing
 from veil.model import ClosedForm, Datum, Rescalable
 from veil.model.abilities import RealLine, Redundant, Sizes, Space, parameter, started
 from veil.model.chains import Emissions, GaussianChain, Normal
@@ -148,9 +148,9 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
         starts, there = datum.starts, datum.there
         return GaussianChain.smoothed(found, starts, there)
 
-    def _smooth(self, datum: Datum) -> tuple[kalman.Smoothed, Float[Array, ""]]:
+    def _smooth(self, datum: Datum) -> tuple[smoothing.Smoothed, Float[Array, ""]]:
         _, found, value = self._filter(datum)
-        return kalman.smoothed(found, self._starts(datum), datum.mask), value
+        return smoothing.smoothed(found, self._starts(datum), datum.mask), value
 
     def marginals(self, datum: Datum) -> Marginal:
         found = self._smooth(datum)[0]
