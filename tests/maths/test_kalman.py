@@ -168,27 +168,33 @@ def test_covariances_are_computed_once_for_all_sequences(x64: None) -> None:
     np.testing.assert_allclose(found, one(jnp.array(many[0])))
 
 
-@pytest.mark.parametrize("padded", [False, True])
-def test_many_side_by_side_are_each_by_itself(x64: None, padded: bool) -> None:
-    """Of sequences that share their matrices, all vectors are worked on together: the numbers and slopes stay."""
+@pytest.mark.parametrize("kind", ["plain", "padded", "resets", "missing"])
+def test_many_side_by_side_are_each_by_itself(x64: None, kind: str) -> None:
+    """Many sequences are worked on together, sharing what they can: numbers and slopes are those of each."""
     p, rng = parameters(), np.random.default_rng(1)
     drift, many = jnp.array(rng.normal(size=(6, STATES))), jnp.array(rng.normal(size=(5, 6, SIZE)))
-    there = jnp.arange(6)[None] < jnp.array([6, 4, 6, 1, 5])[:, None] if padded else None
+    more = {
+        "plain": {},
+        "padded": {"there": jnp.arange(6)[None] < jnp.array([6, 4, 6, 1, 5])[:, None]},
+        "resets": {"starts": jnp.array(rng.random((5, 6)) < 0.3).at[:, 0].set(True)},
+        "missing": {"observed": jnp.array(rng.random((5, 6, SIZE)) < 0.7)},
+    }[kind]
 
-    def one(query, there, p):
-        value, filtered, smoothed, _ = run(p, drift, query, there=there)
+    def one(query, more, p):
+        value, filtered, smoothed, _ = run(p, drift, query, **more)
         return value + jnp.sum(jnp.sin(smoothed.mean)), filtered, smoothed
 
     rows = range(len(many))
-    by_row = [one(many[i], None if there is None else there[i], p) for i in rows]
-    together = eqx.filter_vmap(one, in_axes=(0, 0, None))(many, there, p)
+    row = lambda i: {name: array[i] for name, array in more.items()}  # noqa: E731
+    by_row = [one(many[i], row(i), p) for i in rows]
+    together = eqx.filter_vmap(one, in_axes=(0, 0, None))(many, more, p)
     for a, b in zip(
         jax.tree.leaves(together), jax.tree.leaves(jax.tree.map(lambda *x: jnp.stack(x), *by_row)), strict=True
     ):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
-    total = lambda p: jnp.sum(eqx.filter_vmap(one, in_axes=(0, 0, None))(many, there, p)[0])  # noqa: E731
-    apart = lambda p: sum(one(many[i], None if there is None else there[i], p)[0] for i in rows)  # noqa: E731
+    total = lambda p: jnp.sum(eqx.filter_vmap(one, in_axes=(0, 0, None))(many, more, p)[0])  # noqa: E731
+    apart = lambda p: sum(one(many[i], row(i), p)[0] for i in rows)  # noqa: E731
     slopes = [jax.grad(each)({name: jnp.array(array) for name, array in p.items()}) for each in (total, apart)]
     for name in p:
         np.testing.assert_allclose(slopes[0][name], slopes[1][name], atol=1e-10, err_msg=name)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from veil.maths import gaussian, linear
-from veil.maths.kalman import Smoothed
+from veil.maths.smoothing import Smoothed
 
 Moments = tuple[Float[Array, " A"], Float[Array, "A A"], Float[Array, "L A"]]
 Rule = Callable[[Callable[[Array], Array], Float[Array, " L"], Float[Array, "L L"]], Moments]

@@ -221,7 +221,7 @@ class LDS(ExactChain, ClosedForm, Rescalable, Redundant):
         features, dense = each_with_one(datum.evidence, len(mean)), self.noise.dense
         moved, states, seen, totals = regression.rows(expectations, features, completed, start, real, dense)
         every = jnp.concatenate([states, seen], 1)
-        sums = {name: Outer(jnp.ones(1), total[None]) for name, total in totals.items()}
+        sums: dict[str, Any] = {name: Outer(jnp.ones(1), total[None]) for name, total in totals.items()}
         sums["first"], sums["moved"] = Steps(start, states, states), Steps(real - start, moved, moved)
         sums["seen"] = Steps(real, every, every if dense else states)
         return sums
