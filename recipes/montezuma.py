@@ -88,7 +88,7 @@ console = Console(width=120)
 results = {}
 for word in bonuses:
     for seed in arguments.seeds:
-        file = arguments.out / f"{word}-{arguments.weight}-{seed}-{decisions}.json"
+        file = arguments.out / f"{word}-{arguments.weight}-{seed}-{'quick' if arguments.quick else decisions}.json"
         if not file.exists():
             begin = time.perf_counter()
             rooms.clear()
@@ -99,7 +99,8 @@ for word in bonuses:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(told))
         results[word, seed] = found = json.loads(file.read_text())
-        words = f"first reward after {found['first']}, {len(found['rooms'])} rooms, best {max(found['returns']):.0f}"
+        best = max(found["returns"], default=np.nan)
+        words = f"first reward after {found['first']}, {len(found['rooms'])} rooms, best {best:.0f}"
         console.print(f"{word}, seed {seed}: {words}, {decisions / found['seconds']:.0f} decisions a second")
 
 table = Table(title=f"Montezuma's Revenge, {decisions} decisions, {len(arguments.seeds)} seeds")
@@ -110,12 +111,14 @@ with style.figure(panel=(5.0, 3.2)) as (picture, (panel,)):
         runs = [results[word, seed] for seed in arguments.seeds]
         tell = {
             "first": [str(run["first"] or "never") for run in runs],
-            "best": [f"{max(run['returns']):.0f}" for run in runs],
-            "last": [f"{np.mean(run['returns'][-LAST:]):.0f}" for run in runs],
+            "best": [f"{max(run['returns'], default=np.nan):.0f}" for run in runs],
+            "last": [f"{np.mean(run['returns'][-LAST:] or np.nan):.0f}" for run in runs],
             "rooms": [str(len(run["rooms"])) for run in runs],
         }
         table.add_row(word, *(", ".join(each) for each in tell.values()))
         for seed, run in zip(arguments.seeds, runs, strict=True):
+            if not run["returns"]:
+                continue  # no episode was over
             many = min(LAST, len(run["returns"]))
             means = np.convolve(run["returns"], np.ones(many) / many, "valid")
             label = word if seed == arguments.seeds[0] else None

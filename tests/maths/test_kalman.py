@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from veil.maths import kalman, smoothing
+from veil.maths import affine, kalman, smoothing
 
 STATES, SIZE = 2, 3
 
@@ -156,25 +156,33 @@ def test_sampled_paths_have_the_posteriors_moments(x64: None) -> None:
     assert np.max(np.abs(np.cov(flat.T) - covariance) / np.outer(scale, scale)) < 7 / np.sqrt(len(keys))
 
 
-def test_covariances_are_computed_once_for_all_sequences(x64: None) -> None:
+@pytest.mark.parametrize("long", [100, 4])
+def test_covariances_are_computed_once_for_all_sequences(x64: None, monkeypatch: pytest.MonkeyPatch, long: int) -> None:
+    monkeypatch.setattr(affine, "LONG", long)
     p, rng = parameters(), np.random.default_rng(1)
     drift, many = np.zeros((6, STATES)), rng.normal(size=(11, 6, SIZE))
 
     def one(query):
-        return run(p, drift, query)[1].covariance
+        _, filtered, smoothed, _ = run(p, drift, query)
+        return filtered.covariance, smoothed.covariance, smoothed.lagged
 
     # out_axes=None: an error, if the result had an axis of sequences
     found = jax.vmap(one, out_axes=None)(jnp.array(many))
-    np.testing.assert_allclose(found, one(jnp.array(many[0])))
+    for a, b in zip(found, one(jnp.array(many[0])), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["plain", "padded", "resets", "missing"])
-def test_many_side_by_side_are_each_by_itself(x64: None, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["plain", "padded", "resets", "missing", "in chunks"])
+def test_many_side_by_side_are_each_by_itself(x64: None, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Many sequences are worked on together, sharing what they can: numbers and slopes are those of each."""
+    if kind == "in chunks":
+        monkeypatch.setattr(affine, "LONG", 4)
+        jax.clear_caches()
     p, rng = parameters(), np.random.default_rng(1)
     drift, many = jnp.array(rng.normal(size=(6, STATES))), jnp.array(rng.normal(size=(5, 6, SIZE)))
     more = {
         "plain": {},
+        "in chunks": {},
         "padded": {"there": jnp.arange(6)[None] < jnp.array([6, 4, 6, 1, 5])[:, None]},
         "resets": {"starts": jnp.array(rng.random((5, 6)) < 0.3).at[:, 0].set(True)},
         "missing": {"observed": jnp.array(rng.random((5, 6, SIZE)) < 0.7)},
@@ -182,7 +190,7 @@ def test_many_side_by_side_are_each_by_itself(x64: None, kind: str) -> None:
 
     def one(query, more, p):
         value, filtered, smoothed, _ = run(p, drift, query, **more)
-        return value + jnp.sum(jnp.sin(smoothed.mean)), filtered, smoothed
+        return value + sum(jnp.sum(jnp.sin(part)) for part in smoothed), filtered, smoothed
 
     rows = range(len(many))
     row = lambda i: {name: array[i] for name, array in more.items()}  # noqa: E731
@@ -198,6 +206,8 @@ def test_many_side_by_side_are_each_by_itself(x64: None, kind: str) -> None:
     slopes = [jax.grad(each)({name: jnp.array(array) for name, array in p.items()}) for each in (total, apart)]
     for name in p:
         np.testing.assert_allclose(slopes[0][name], slopes[1][name], atol=1e-10, err_msg=name)
+    if kind == "in chunks":
+        jax.clear_caches()
 
 
 def test_singular_noise_in_float32_is_finite() -> None:

@@ -28,7 +28,7 @@ def chunked(monkeypatch):
 def test_chunks_settle_to_the_path_of_one_piece(x64, monkeypatch, chunked, varying):
     first, move, seen = chain(np.random.default_rng(0), varying)
     reset, mask = jnp.arange(COUNT) == 37, jnp.arange(COUNT) < 71
-    for given in ((None, None), (mask, reset)):
+    for given in ((None, None), (mask, reset), (jnp.arange(COUNT) < 18, None)):
         parts = (*map(jnp.asarray, (first, move, seen)), *markov.steps(COUNT, *given))
         expected = in_one_piece(*parts)
         with monkeypatch.context() as patch:

@@ -54,10 +54,10 @@ def recursion(
 
     def product(left: Array, right: Array) -> Array:
         """Σ_j left[..., i, j, C] right[j, ..., C]."""
-        lefts = [left[..., j, :] for j in range(size)]
-        if right.ndim == 3:
-            lefts = [part[..., None, :] for part in lefts]
-        terms = [part * right[j] for j, part in enumerate(lefts)]
+        terms = []
+        for j, other in enumerate(right):
+            part = left[..., j, None, :] if right.ndim == 3 else left[..., j, :]
+            terms.append(part * other.reshape((1,) * (part.ndim - other.ndim) + other.shape))
         return sum(terms[1:], terms[0])
 
     def step(carry: tuple[Array, Array, Any], now: tuple[Array, Array, Any]) -> tuple[Any, Any]:
@@ -105,43 +105,50 @@ def columns(alone: Function, beside: Function) -> Function:
     """``alone(matrices, vectors)``, of one sequence, which under ``vmap`` is ``beside``, of many at once.
 
     In ``beside`` every array has one more axis, the last, as processors like it: of the sequences, or of length one
-    where all share it, in what comes and in what is given back. A step is a few products (``times``) of small matrices
-    with long rows. Where sequences have large matrices of their own, and of a few long ones, it is ``vmap`` of
+    where all share it. All that it gives has the sequences' axis. A step is a few products (``times``) of small
+    matrices with long rows. Where sequences have large matrices of their own, and of a few long ones, it is ``vmap`` of
     ``alone``, whose derivatives both have.
     """
 
     @jax.custom_batching.custom_vmap
-    def each(matrices: Any, vectors: Any) -> Any:
+    def side_by_side(matrices: Any, vectors: Any) -> Any:
         return alone(matrices, vectors)
 
-    @each.def_vmap
+    @side_by_side.def_vmap
     def many(count: int, batched: list[Any], matrices: Any, vectors: Any) -> tuple[Any, Any]:
         flags, leaves = jax.tree.leaves(tuple(batched)), jax.tree.leaves((matrices, vectors))
         own = [leaf.shape[2:] for leaf, flag in zip(leaves, flags, strict=True) if flag and leaf.ndim > 3]
         first, flag = jax.tree.leaves(vectors)[0], jax.tree.leaves(batched[1])[0]
         chunked = first.shape[1 if flag else 0] >= LONG and count < MANY
         if chunked or max(map(max, own), default=0) > SMALL:
-            axes = jax.tree.map(lambda each: 0 if each else None, tuple(batched))
+            axes = jax.tree.map(lambda flag: 0 if flag else None, tuple(batched))
             found = jax.vmap(alone, axes)(matrices, vectors)
-            return found, jax.tree.map(lambda _: True, found)
-        last = lambda flag, leaf: jnp.moveaxis(leaf, 0, -1) if flag else leaf[..., None]  # noqa: E731
-        found = beside(*jax.tree.map(last, tuple(batched), (matrices, vectors)))
-        theirs = jax.tree.map(lambda leaf: count == 1 or leaf.shape[-1] > 1, found)
-        first_axis = lambda flag, leaf: jnp.moveaxis(leaf, -1, 0) if flag else leaf[..., 0]  # noqa: E731
-        return jax.tree.map(first_axis, theirs, found), theirs
+        else:
+            last = lambda flag, leaf: jnp.moveaxis(leaf, 0, -1) if flag else leaf[..., None]  # noqa: E731
+            found = beside(*jax.tree.map(last, tuple(batched), (matrices, vectors)))
+            found = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), found)
+        return found, jax.tree.map(lambda _: True, found)
 
     def derivative(primals: Any, tangents: Any) -> tuple[Any, Any]:
-        # a batch's axis is the first, as in ``many``: where it is, JAX takes from the function for its derivative, too
-        return jax.tree.map(lambda leaf: leaf[None][0], jax.jvp(alone, primals, tangents))
+        # Whether there is an axis of sequences, and where, JAX takes from ``many`` for its derivative, too, unchecked:
+        # the first, of everything. So all that is given back here depends on all that came, and has its axis first.
+        nothing = jnp.array(False)
+        for leaf in jax.tree.leaves(primals):
+            nothing = nothing | (jnp.ravel(leaf)[0] != jnp.ravel(leaf)[0])
+        nothing = nothing & False
+        found = jax.jvp(alone, primals, tangents)
+        return jax.tree.map(lambda leaf: jnp.where(nothing, 0.0, leaf)[None][0], found)
 
-    differentiable = jax.custom_jvp(each)
+    differentiable = jax.custom_jvp(side_by_side)
     differentiable.defjvp(derivative)
     return differentiable
 
 
-def width(tree: Any) -> int:
-    """How many columns there are: 1, or those of the sequences."""
-    return max(leaf.shape[-1] for leaf in jax.tree.leaves(tree))
+def zeros(tree: Any, *sizes: int) -> Float[Array, "... #N"]:
+    """[*sizes, N]: with as many columns as there are in a tree, and of its precision."""
+    leaves = jax.tree.leaves(tree)
+    real = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.zeros((*sizes, max(leaf.shape[-1] for leaf in leaves)), jnp.result_type(*real))
 
 
 def times(matrix: Float[Array, "i j #N"], right: Float[Array, "j *k #N"]) -> Float[Array, "i *k #N"]:

@@ -182,7 +182,7 @@ def _means_beside(matrices: Any, vectors: Any) -> tuple[Array, Array, Array]:
         return mean, (mean, predicted, value)
 
     steps = table.factor, table.gain, table.logs, begin, query, drift, there
-    nothing = jnp.zeros((len(first), affine.width((matrices, vectors))), first.dtype)
+    nothing = affine.zeros((matrices, vectors), len(first))
     return jax.lax.scan(step, nothing, steps)[1]
 
 

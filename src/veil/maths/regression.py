@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from veil.maths import linear
 
-Completed = tuple[Float[Array, "T D"], Float[Array, "T D L"] | None, Float[Array, "T D *D"] | None]
+Completed = tuple[Float[Array, "T D"], tuple[Float[Array, "T D L"], Float[Array, "T D *D"]] | None]
 
 
 class Rows(NamedTuple):
@@ -56,14 +56,17 @@ def rows(
         "after_spread": total(move, covariance),
         "states_spread": total(real, covariance),
     }
-    query, slope, rest = completed
-    seen = query if slope is None else query + jnp.einsum("tdl,tl->td", slope, mean)
-    if slope is not None and rest is not None:
+    query, missing = completed
+    size = query.shape[1]
+    seen, totals["seen_spread"] = query, jnp.zeros((size, mean.shape[1]))
+    totals["missing_spread"] = jnp.zeros((size, size) if dense else (size,))
+    if missing is not None:
+        slope, rest = missing
+        seen = query + jnp.einsum("tdl,tl->td", slope, mean)
         totals["seen_spread"] = jnp.einsum("t,tdi,tij->dj", real, slope, covariance)
         if dense:
-            totals["missing_spread"] = total(real, rest) + jnp.einsum(
-                "t,tdi,tij,tej->de", real, slope, covariance, slope
-            )
+            around = jnp.einsum("t,tdi,tij,tej->de", real, slope, covariance, slope)
+            totals["missing_spread"] = total(real, rest) + around
         else:
             totals["missing_spread"] = real @ (rest + jnp.einsum("tdi,tij,tdj->td", slope, covariance, slope))
     if not dense:
@@ -86,12 +89,9 @@ def moments(total: dict[str, Array], size: int) -> dict[str, Array]:
     found["cross"] = moved[end:, :end].at[:, :size].add(total["lagged_spread"])
     found["second"] = moved[end:, end:] + total["after_spread"]
     found["states"] = seen[: size + 1, : size + 1].at[:size, :size].add(total["states_spread"])
-    found["seen"] = seen[size + 1 :, : size + 1]
-    if "seen_spread" in total:
-        found["seen"] = found["seen"].at[:, :size].add(total["seen_spread"])
-    found["seen_second"] = total["squares"] if "squares" in total else seen[size + 1 :, size + 1 :]
-    if "missing_spread" in total:
-        found["seen_second"] = found["seen_second"] + total["missing_spread"]
+    found["seen"] = seen[size + 1 :, : size + 1].at[:, :size].add(total["seen_spread"])
+    second = total["squares"] if "squares" in total else seen[size + 1 :, size + 1 :]
+    found["seen_second"] = second + total["missing_spread"]
     return found
 
 
@@ -102,19 +102,19 @@ def completed(
     offset: Float[Array, " D"],
     variance: Float[Array, "D *D"],
 ) -> Completed:
-    """E[y | z] = a + A z with a [T, D], A [T, D, L], and Cov[y | z] [T, D, D] or, of a diagonal R, [T, D].
+    """E[y | z] = a + A z: a [T, D], and (A [T, D, L], Cov[y | z] [T, D, D] or, of a diagonal R, [T, D]).
 
-    Of present entries these are the data, 0 and 0; of data without missing ones, the data, None and None. ``variance``
-    is R [D, D] or its diagonal [D].
+    Of present entries these are the data, 0 and 0; of data without missing ones, the data and None. ``variance`` is R
+    [D, D] or its diagonal [D].
     """
     size, dense = query.shape[1], variance.ndim == 2
     if observed is None:
-        return query, None, None
+        return query, None
     if not dense:
         slope = jnp.where(observed[:, :, None], 0.0, emission[None])
-        return jnp.where(observed, query, offset[None]), slope, jnp.where(observed, 0.0, variance[None])
+        return jnp.where(observed, query, offset[None]), (slope, jnp.where(observed, 0.0, variance[None]))
 
-    def one(query: Array, seen: Array) -> tuple[Array, Array, Array]:
+    def one(query: Array, seen: Array) -> Completed:
         both, missing = seen[:, None] & seen[None, :], ~seen
         factor = linear.cholesky(jnp.where(both, variance, jnp.eye(size)))
         across = jnp.where(seen[:, None] & missing[None, :], variance, 0.0)
@@ -122,7 +122,7 @@ def completed(
         away = jnp.where(seen, query - offset, 0.0)
         filled = jnp.where(seen, query, offset + gain @ away)
         hidden = jnp.where(missing[:, None] & missing[None, :], variance - gain @ across, 0.0)
-        return filled, jnp.where(missing[:, None], emission - gain @ emission, 0.0), hidden
+        return filled, (jnp.where(missing[:, None], emission - gain @ emission, 0.0), hidden)
 
     return jax.vmap(one)(query, observed)
 

@@ -88,7 +88,9 @@ def _chunked(first: Array, move: Array, seen: Array, starts: Array, there: Array
         return before, last
 
     nothing = jnp.zeros((states, chunks), seen.dtype)
-    borders = lambda last: jnp.concatenate([nothing[:, :1], last[:, :-1]], 1)  # noqa: E731
+    # padding changes nothing: a chunk of nothing else begins where the last one that is there ended
+    from_chunk = jax.lax.cummax(jnp.where(jnp.any(parts.there, (0, 1)), jnp.arange(chunks), 0))
+    borders = lambda last: jnp.concatenate([nothing[:, :1], last[:, from_chunk[:-1]]], 1)  # noqa: E731
 
     def settled(begin: Array, last: Array) -> Array:
         now = borders(last)

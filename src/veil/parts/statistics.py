@@ -24,9 +24,10 @@ class Outer(eqx.Module):
 
 
 class Steps(eqx.Module):
-    """One sequence's term Σ_t w_t left_t ⊗ right_t, not multiplied out: ``weights`` [T], ``left`` [T, A], ``right``
+    """One sequence's term Σ_t w_t left_t ⊗ right_t, not multiplied out.
 
-    [T, B]. The sum over a block is one matrix product over all steps of all sequences.
+    ``weights`` [T], ``left`` [T, A], ``right`` [T, B]. The sum over a block is one matrix product over all steps of all
+    its sequences, of one expert: [1, A, B].
     """
 
     weights: Float[Array, " T"]

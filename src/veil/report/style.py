@@ -126,7 +126,7 @@ def check(picture: Any) -> None:
 
 
 def legend(panel: Any, *, room: float = 0.0, **options: Any) -> None:
-    """A legend, if anything has a label, where it hides least; ``room``: the share by which the panel grows for it."""
+    """A legend, if anything has a label, where it hides least; ``room``: the share by which the panel grows upwards."""
     if not panel.get_legend_handles_labels()[0]:
         return
     if room:
