@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 import veil
-from veil.control import LearnedGainWeight, MaxInfoActorCritic, SoftActorCritic, prepared
+from veil.control import FixedGainWeight, LearnedGainWeight, MaxInfoActorCritic, SoftActorCritic, prepared
 from veil.control import exploration as novel
 from veil.control.proximal import ProximalPolicy, proximal
 from veil.parts.heads import BoundedGaussian
@@ -49,6 +49,10 @@ parser.add_argument("--agents", nargs="+", choices=AGENTS, default=["ppo"])
 parser.add_argument(
     "--bonuses", nargs="+", choices=("none", "gain", "pseudo-count", "rnd"), default=["none", "gain", "pseudo-count"]
 )
+parser.add_argument(
+    "--weight", type=float, default=1.0, help="of what is new beside what is earned, of ppo (default: 1)"
+)
+parser.add_argument("--gain", type=float, help="what a nat of gain is worth to maxinfo (default: learned, from 10)")
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
 parser.add_argument("--steps", type=int, default=250_000, help="of all environments together (default: 250000)")
 parser.add_argument(
@@ -116,11 +120,12 @@ def learned(name, make, task, key):
         agent = SoftActorCritic(trunk=MLP((8,) if small else (64, 64), "relu"))
         if name == "maxinfo":
             team = DynamicsEnsemble(5, MLP((4,) if small else (32, 32), "silu"), BoundedGaussian(0.1, 1.0))
-            agent = MaxInfoActorCritic(agent, novel.Disagreement(ensemble=team), LearnedGainWeight(10.0))
+            worth = LearnedGainWeight(10.0) if arguments.gain is None else FixedGainWeight(arguments.gain)
+            agent = MaxInfoActorCritic(agent, novel.Disagreement(ensemble=team), worth)
         size = {"begin": steps - 100, "batch_size": 8} if small else {"batch_size": 128}
         skill = agent.learn(make, steps, key=key, **size)
         return skill.returns, skill.steps
-    agent = ProximalPolicy(entropy=1e-3, epochs=8)
+    agent = ProximalPolicy(entropy=1e-3, epochs=8, new=arguments.weight)
     run = proximal(make, steps, key=key, agent=agent, bonus=None if name == "none" else bonus_of(name, task))
     return run.returns, run.steps
 
@@ -141,7 +146,8 @@ names = [*(arguments.bonuses if "ppo" in agents else []), *(agent for agent in a
 for task in tasks:
     for name in names:
         for seed in seeds:
-            place = arguments.out / f"{task}-{name}-{seed}-{steps}.json"
+            size = arguments.gain if name == "maxinfo" else arguments.weight
+            place = arguments.out / f"{task}-{name}-{size}-{seed}-{steps}.json"
             if not place.exists():
                 begin = time.perf_counter()
                 returns, ends = learned(name, MAKERS[task], task, jax.random.key(seed))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.data import Data
+from veil.host.keys import generator
 from veil.learning.gradient import trainable
 from veil.maths import kmeans
 from veil.model.batching import as_datum
@@ -39,7 +40,7 @@ def kinds_apart(model: Intent, data: Data, *, key: PRNGKeyArray, steps: int = 20
     if kinds < 2 or len(data) < kinds:
         raise ValueError(f"model: expected several kinds, and an episode for each; got {kinds} of {len(data)} episodes")
     batch = as_datum(data)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist())
+    rng = generator(key)
     group = _grouped(_shares(model, data), kinds, rng)
     shares = np.where(group[:, None] == np.arange(kinds), SHARE, (1 - SHARE) / (kinds - 1))
     return _ascended(model, jax.device_put(batch), jnp.asarray(shares, float), steps, rate)

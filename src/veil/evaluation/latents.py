@@ -15,6 +15,7 @@ from veil.distributions import Distribution
 from veil.evaluation.average import Average, average, largest, plain, text
 from veil.evaluation.bounds import grouping
 from veil.evaluation.moments import mean_and_variance
+from veil.host.keys import generator
 from veil.host.progress import Progress
 from veil.host.showing import Shown
 from veil.model import Datum, Model, blocks, checks
@@ -188,8 +189,7 @@ def _some(model: Model, data: Data | Stream, rows: int, key: PRNGKeyArray) -> bl
         first = next(iter(data))
         chosen = first[: min(rows, len(first))]
     else:
-        seed = np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist()  # on the host, where it compiles nothing
-        chosen = data[np.random.default_rng(seed).permutation(len(data))[:rows]]
+        chosen = data[generator(key).permutation(len(data))[:rows]]
     return next(blocks.blocks(chosen, len(chosen), space_of(model)))
 
 

@@ -23,6 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from veil.host.keys import is_key
+
 FORMAT, VERSION = "veil checkpoint", 1
 T = TypeVar("T")
 
@@ -285,7 +287,7 @@ def named_leaves(tree: Any, prefix: str) -> dict[str, Any]:
     Random keys are the numbers that they are made of.
     """
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
-    plain = lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf  # noqa: E731
+    plain = lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf  # noqa: E731
     return {f"{prefix}{jax.tree_util.keystr(path)}": plain(leaf) for path, leaf in leaves if leaf.size}
 
 
@@ -297,13 +299,9 @@ def filled(tree: Any, prefix: str, arrays: dict[str, np.ndarray]) -> Any:
         if not leaf.size:
             return leaf
         array = arrays[f"{prefix}{jax.tree_util.keystr(path)}"]
-        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf)) if is_key(leaf) else array
 
     return eqx.combine(jax.tree_util.tree_map_with_path(found, parts), rest)
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def fingerprint(tree: Any) -> str:

@@ -15,6 +15,7 @@ from jaxtyping import PRNGKeyArray
 from veil.data import Data, Stream
 from veil.host.checkpoints import Checkpoints, Keeper, as_checkpoints, fingerprint
 from veil.host.devices import Placement, leads, placement
+from veil.host.keys import generator
 from veil.host.progress import Progress
 from veil.learning.choices import (
     as_data,
@@ -155,7 +156,7 @@ def fit(
         fixed=fixed,
     )
     asked |= {} if units is None else {"units": units}
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist())
+    rng = generator(key)
     if isinstance(held_out, float) and isinstance(data, Data):
         held_out, data = data.split(held_out, rng)
     anew = not started(model) or restarts > 1

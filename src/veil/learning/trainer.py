@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from veil.data import Data
+from veil.host.keys import generator
 from veil.learning.choices import as_optimiser, clipped_adam, usual_objective
 from veil.learning.gradient import Gradient, GradientState
 from veil.learning.learner import told
@@ -99,7 +100,7 @@ class Trainer:
         model, posterior = self.model, self.posterior
         seen = jax.device_put(as_datum(example, self.units, space=space_of(model)))
         if isinstance(model, Startable) and not started(model):
-            rng = np.random.default_rng(np.asarray(jax.random.key_data(key_model)).astype(np.uint32).tolist())
+            rng = generator(key_model)
             found = preprocess(model, example, rng, self.units)
             model = model.initialise(seen, model.responsibilities(*found.starting_points(), rng), key_model)
             if isinstance(model, Plate):

@@ -8,6 +8,7 @@ import numpy as np
 
 from veil.data import Data, Stream
 from veil.data.core import trees
+from veil.host.keys import is_key
 from veil.model.abilities import OfSequences, Sized, Sizes, name_of, started
 from veil.model.contract import Model
 from veil.model.names import aligned_rows
@@ -22,9 +23,8 @@ def whole(name: str, value: Any) -> None:
 
 def random_key(key: Any) -> None:
     """Raise TypeError for what is not one key of ``jax.random``."""
-    typed = isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
     raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32 and key.ndim == 1
-    if not raw and not (typed and key.ndim == 0):
+    if not raw and not (is_key(key) and key.ndim == 0):
         raise TypeError(f"key: expected one random key, such as jax.random.key(0); got {_what(key)}")
 
 

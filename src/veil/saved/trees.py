@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from veil.host.files import LARGEST_INTEGER
+from veil.host.keys import is_key
 from veil.saved import registry
 
 DEEPEST = 64
@@ -68,7 +69,7 @@ def _describe_all(parts: dict[str, Any], place: str, arrays: dict[str, np.ndarra
 
 
 def _describe_array(node: Any, place: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    if isinstance(node, jax.Array) and jnp.issubdtype(node.dtype, jax.dtypes.prng_key):
+    if is_key(node):
         raise TypeError(f"{place}: cannot save a random key; keys are given to verbs and never stored")
     array = np.asarray(node, order="C")
     if array.dtype.kind not in "biuf":

@@ -10,6 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 from veil.data import Data, Stream
 from veil.evaluation.likelihood import Evaluation, evaluate
+from veil.host.keys import generator
 from veil.learning.choices import as_data
 from veil.learning.fitting import fit
 from veil.learning.result import Fit
@@ -95,7 +96,7 @@ def select(
         if isinstance(held_out, Data):
             scoring = held_out
         else:
-            rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).astype(np.uint32).tolist())
+            rng = generator(key)
             scoring, training = training.split(held_out, rng)
     fits, evaluations, scores = {}, {}, {}
     for i, (label, model) in enumerate(models.items()):

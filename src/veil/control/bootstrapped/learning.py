@@ -14,6 +14,7 @@ from veil.control.bootstrapped.agent import BootstrappedQ, BootstrappedState
 from veil.control.bootstrapped.seeing import Eyes, Scaled, numbered, valued
 from veil.control.continuous.playground import Playground, opened
 from veil.control.exploration.learning import Network
+from veil.host.keys import generator
 from veil.host.progress import Progress
 from veil.model.checks import random_key, whole
 from veil.model.scales import Scale
@@ -98,7 +99,7 @@ def bootstrapped(
     if agent.eyes is not None:
         raise ValueError("eyes: they are of the numbers of a finite world; here what is seen is the environment's")
     key_begin, key_met, key_learn, key_member, key_seed = jax.random.split(key, 5)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key_seed)).astype(np.uint32).tolist())
+    rng = generator(key_seed)
     with opened(env, of_choices) as world, Progress(progress, "learning") as bar:
         played, actions = Playground(world, rng), int(world.action_space.n)
         rows = _stacked(played.played(begin, lambda seen: rng.integers(actions)))

@@ -22,6 +22,7 @@ from veil.control.worlds.frame import drives as drive
 from veil.data import Data
 from veil.evaluation.approximate import Approximation
 from veil.evaluation.likelihood import Evaluation, evaluate
+from veil.host.keys import generator
 from veil.learning.result import Fit
 from veil.model import Model, OfSequences, PerEpisode, checks
 from veil.model.abilities import name_of
@@ -104,8 +105,7 @@ def certify(
     if not isinstance(found, Data):
         raise ValueError("data: expected data in memory; got a stream")
     data = found
-    seed = np.asarray(jax.random.key_data(keys[1])).astype(np.uint32).tolist()
-    rng = np.random.default_rng(seed)
+    rng = generator(keys[1])
     some = Rows(used, data, rows, rng)
     if len(some) < 2 * neighbours:
         raise ValueError(

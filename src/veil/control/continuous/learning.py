@@ -14,6 +14,7 @@ from veil.control.continuous.playground import Playground, opened, standard, uni
 from veil.control.continuous.skill import Skill
 from veil.control.continuous.transitions import Replay, Transitions, transitions
 from veil.data import Recording
+from veil.host.keys import generator
 from veil.host.progress import Progress
 from veil.model.checks import random_key, whole
 from veil.units import Units
@@ -92,7 +93,7 @@ class Learner(eqx.Module):
             raise ValueError(f"capacity: expected place for {max(begin, every)} transitions or more; got {capacity}")
         shown = self._shown(recording)
         key_begin, key_act, key_learn, key_seed = jax.random.split(key, 4)
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key_seed)).astype(np.uint32).tolist())
+        rng = generator(key_seed)
         with opened(env) as world, Progress(progress, "learning") as bar:
             played = Playground(world, rng)
             if shown is not None:
