@@ -114,7 +114,7 @@ def completed(
         slope = jnp.where(observed[:, :, None], 0.0, emission[None])
         return jnp.where(observed, query, offset[None]), (slope, jnp.where(observed, 0.0, variance[None]))
 
-    def one(query: Array, seen: Array) -> Completed:
+    def one(query: Array, seen: Array) -> tuple[Array, tuple[Array, Array]]:
         both, missing = seen[:, None] & seen[None, :], ~seen
         factor = linear.cholesky(jnp.where(both, variance, jnp.eye(size)))
         across = jnp.where(seen[:, None] & missing[None, :], variance, 0.0)
