@@ -52,22 +52,14 @@ def recursion(
 
     parts: Any = (cut(gain), cut(offset), None if spread is None else cut(spread))
 
-    def product(left: Array, right: Array) -> Array:
-        """Σ_j left[..., i, j, C] right[j, ..., C]."""
-        terms = []
-        for j, other in enumerate(right):
-            part = left[..., j, None, :] if right.ndim == 3 else left[..., j, :]
-            terms.append(part * other.reshape((1,) * (part.ndim - other.ndim) + other.shape))
-        return sum(terms[1:], terms[0])
-
     def step(carry: tuple[Array, Array, Any], now: tuple[Array, Array, Any]) -> tuple[Any, Any]:
         total, mean, covariance = carry
         a, c, s = now
-        mean = product(a, mean) + c
+        mean = times(a, mean) + c
         if s is not None:
             # (A (A P)ᵀ): P is symmetric
-            covariance = product(a, jnp.swapaxes(product(a, covariance), 0, 1)) + s
-        carry = (product(a, total), mean, covariance)
+            covariance = times(a, jnp.swapaxes(times(a, covariance), 0, 1)) + s
+        carry = (times(a, total), mean, covariance)
         return carry, carry
 
     identity = jnp.broadcast_to(jnp.eye(size, dtype=offset.dtype)[:, :, None], (size, size, chunks))
@@ -89,10 +81,11 @@ def recursion(
         flat = jnp.moveaxis(array, -1, 0).reshape(chunks * length, *array.shape[1:-1])
         return flat[-count:] if reverse else flat[:count]
 
-    means = means + product(totals, mean.T)
+    every = jax.vmap(times, (0, None))
+    means = means + every(totals, mean.T)
     if spread is None:
         return joined(means), None
-    grown = product(totals, jnp.moveaxis(covariance, 0, -1))
+    grown = every(totals, jnp.moveaxis(covariance, 0, -1))
     added = [grown[:, :, None, j] * totals[:, None, :, j] for j in range(size)]
     covariances = joined(sum(added, covariances))
     return joined(means), 0.5 * (covariances + jnp.swapaxes(covariances, 1, 2))
