@@ -103,6 +103,21 @@ def test_safe_cholesky_is_cholesky_and_survives_rounding():
     s = s * scale[:, None] * scale
     factor = np.asarray(gaussian.safe_cholesky(jnp.array(s)))
     np.testing.assert_allclose(factor, np.linalg.cholesky(s), rtol=1e-9)
-    singular = np.ones((3, 3)) - 1e-16 * np.eye(3)
+
+
+@pytest.mark.parametrize("size", [3, 20], ids=["array code", "LAPACK"])
+def test_safe_cholesky_and_whitener_of_both_kinds_of_code(size):
+    rng = np.random.default_rng(1)
+    several = np.stack([covariance(rng, size) for _ in range(6)]).reshape(2, 3, size, size)
+    factor = np.asarray(gaussian.safe_cholesky(jnp.array(several)))
+    np.testing.assert_allclose(factor, np.linalg.cholesky(several), rtol=1e-9, atol=1e-12)
+    white = np.asarray(gaussian.whitener(jnp.array(factor))) @ factor
+    np.testing.assert_allclose(white, np.broadcast_to(np.eye(size), white.shape), atol=1e-9)
+    singular = np.ones((size, size)) - 1e-16 * np.eye(size)
     factor = np.asarray(gaussian.safe_cholesky(jnp.array(singular)))
     np.testing.assert_allclose(factor @ factor.T, singular, atol=1e-12)
+    noise = np.full((size, size), 3.0) - 2.0 * np.eye(size)  # correlations of three: nothing is known of them
+    noise *= 1e-8
+    factor = np.asarray(gaussian.safe_cholesky(jnp.array(noise)))
+    np.testing.assert_allclose(factor @ factor.T, 1e-8 * np.eye(size), rtol=1e-12, atol=1e-20)
+    assert np.isnan(np.asarray(gaussian.safe_cholesky(jnp.full((size, size), jnp.nan)))).any()

@@ -17,6 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from veil.host.checkpoints import Interrupted
 from veil.host.devices import Placement
+from veil.host.garbage import uncollected
 from veil.host.signals import Ear, listening
 from veil.learning.learner import Info, Learner
 from veil.learning.windows import WindowOrder
@@ -303,7 +304,8 @@ def train(
     raises ``Interrupted`` on Ctrl-C or SIGTERM, or the error of data that cannot be read any more.
     """
     place = source.placement
-    state, step = place.everywhere(_start(learner, models, source.example())), 0
+    with uncollected():
+        state, step = place.everywhere(_start(learner, models, source.example())), 0
     if memory is not None:
         state, step = memory.restore(state, source)
     total = np.asarray(source.total, jnp.result_type(float))
@@ -358,7 +360,8 @@ def _advance(
     if isinstance(source, InMemory):
         numbers = np.asarray(step), np.asarray(count)  # arrays: a Python number would be compiled in
         plan = source.plan(step, count)
-        state, infos, done = _stretch(learner, state, source.blocks, plan, total, *numbers, seed, place)
+        with uncollected():
+            state, infos, done = _stretch(learner, state, source.blocks, plan, total, *numbers, seed, place)
         return state, jax.tree.map(lambda leaf: np.asarray(leaf)[: int(done)], vars(infos))
     sums = None
     for i, block in enumerate(source.next_batch()):

@@ -9,6 +9,7 @@ import numpy as np
 
 from veil.data import Data, Stream
 from veil.host.devices import Placement
+from veil.host.garbage import uncollected
 from veil.learning.loop import InMemory, Streamed, shared_out
 from veil.learning.preprocessing import FAR, Preprocessing, preprocess
 from veil.model import Datum, Plate, Rescalable, Startable
@@ -112,7 +113,8 @@ def starts(model: Any, seen: Preprocessing, restarts: int, rng: np.random.Genera
             more = (many - len(sample)) * (stacked.shape[1] // len(sample))
             stacked = np.pad(stacked, ((0, 0), (0, more), (0, 0)))
         sample = padded(sample, many)
-        models = _initialise(model, sample, stacked, seeds(rng, restarts))
+        with uncollected():
+            models = _initialise(model, sample, stacked, seeds(rng, restarts))
         if isinstance(models, Plate):
             models = models.shared_among(seen.total)
     return on_device(cast(models, default))
@@ -133,7 +135,8 @@ def guesses(posterior: Posterior, models: Any, source: InMemory | Streamed, rest
     example = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), source.example())
     # only a row for each datum has to know how many there are, which would be another number to compile for
     count = source.rows if isinstance(source, InMemory) and per_datum(posterior) is not None else 0
-    return _guess(posterior, models, example, count, seeds(rng, restarts))
+    with uncollected():
+        return _guess(posterior, models, example, count, seeds(rng, restarts))
 
 
 def source_of(

@@ -11,9 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from veil.maths.linear import after
+from veil.maths import linear
 
 LOG_2PI = math.log(2.0 * math.pi)
+SMALL = (
+    10  # rows of a matrix up to which plain array code is as fast as batched LAPACK, whose loading is a wait of its own
+)
 
 
 def packed_size(n: int) -> int:
@@ -82,6 +85,7 @@ def pack_quadratic(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch F
     return matrix[..., rows, columns] * times.reshape(*[1] * (matrix.ndim - 2), -1)
 
 
+@jax.jit
 def safe_cholesky(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
     """Cholesky factor of a covariance that is positive definite in exact arithmetic but perhaps not in this one.
 
@@ -91,13 +95,26 @@ def safe_cholesky(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch n 
     tiny = jnp.finfo(matrix.dtype).tiny
     scale = jnp.sqrt(jnp.maximum(jnp.diagonal(matrix, axis1=-2, axis2=-1), tiny))
     correlation = matrix / scale[..., :, None] / scale[..., None, :]
-    factor = jnp.linalg.cholesky(correlation)
-    correlation = after(correlation, factor)
     n = matrix.shape[-1]
     identity = jnp.broadcast_to(jnp.eye(n, dtype=matrix.dtype), matrix.shape)
+    if n <= SMALL:
+        factor = jnp.vectorize(linear.cholesky, signature="(n,n)->(n,n)")(correlation)
+        ones = jnp.sum(factor * factor, -1, keepdims=True)  # the diagonal that it has
+        return scale[..., :, None] * jnp.where(jnp.all(jnp.abs(ones - 1) < 0.1, -2, keepdims=True), factor, identity)
+    factor = jnp.linalg.cholesky(correlation)
+    correlation = linear.after(correlation, factor)
     second = jnp.linalg.cholesky(correlation + 16 * n * jnp.finfo(matrix.dtype).eps * identity)
     second = jnp.where(_finite(second), second, identity)
     return scale[..., :, None] * jnp.where(_finite(factor), factor, second)
+
+
+@jax.jit
+def whitener(factor: Float[Array, "*batch n n"]) -> Float[Array, "*batch n n"]:
+    """L⁻¹ of a lower L."""
+    identity = jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
+    if factor.shape[-1] <= SMALL:
+        return jnp.vectorize(linear.solve_lower, signature="(n,n),(n,m)->(n,m)")(factor, identity)
+    return jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
 
 
 def _finite(matrix: Float[Array, "*batch n n"]) -> Bool[Array, "*batch 1 1"]:

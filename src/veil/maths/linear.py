@@ -2,7 +2,8 @@
 
 Batched LAPACK calls wait for threads of the pool that they run in (see ``after``); inside a scan over time, under
 ``vmap``, that is slow and can hang. These are as fast or faster up to about 10 x 10 (8192 factorisations of 10 x 10:
-5.3 against 8.5 ms on two cores) and cannot hang. Each is a loop of n steps of O(n²), whatever the batch.
+5.3 against 8.5 ms on two cores) and cannot hang. Each is a loop of n steps of O(n²), whatever the batch, and a function
+of its own to the compiler: a program that calls it several times traces and lowers it once.
 """
 
 from typing import Any
@@ -34,6 +35,15 @@ def after(tree: Any, number: Float[Array, "*any"]) -> Any:
     return jax.tree.map(held, tree)
 
 
+def _row(array: Array, j: Array) -> Array:
+    return jax.lax.dynamic_index_in_dim(array, j, keepdims=False)  # which is traced much faster than array[j]
+
+
+def _with_row(array: Array, row: Array, j: Array) -> Array:
+    return jax.lax.dynamic_update_index_in_dim(array, row, j, 0)
+
+
+@jax.jit
 def cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """Lower L with L Lᵀ = A, of a symmetric A that is positive definite up to rounding.
 
@@ -51,14 +61,16 @@ def cholesky(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     rows = jnp.arange(n)
 
     def column(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        factor, left = carry  # left: the Schur complement of the columns before
-        pivot = jnp.sqrt(jnp.maximum(left[j, j], least[j]))
-        entries = jnp.where(rows > j, left[:, j] / pivot, jnp.where(rows == j, pivot, 0.0))
-        return factor.at[:, j].set(entries), left - entries[:, None] * entries[None, :]
+        factor, left = carry  # Lᵀ, and the Schur complement of the columns before
+        here = _row(left, j)
+        pivot = jax.lax.sqrt(jax.lax.max(_row(here, j), _row(least, j)))
+        entries = jnp.where(rows > j, here / pivot, jnp.where(rows == j, pivot, 0.0))
+        return _with_row(factor, entries, j), left - entries[:, None] * entries[None, :]
 
-    return jax.lax.fori_loop(0, n, column, (jnp.zeros_like(matrix), matrix))[0]
+    return jax.lax.fori_loop(0, n, column, (jnp.zeros_like(matrix), matrix))[0].T
 
 
+@jax.jit
 def solve_lower(factor: Float[Array, "n n"], right: Float[Array, "n m"]) -> Float[Array, "n m"]:
     """X with L X = B, by forward substitution. Golub & Van Loan 2013, algorithm 3.1.1.
 
@@ -66,14 +78,18 @@ def solve_lower(factor: Float[Array, "n n"], right: Float[Array, "n m"]) -> Floa
     [[1.0], [2.0]]
     """
 
+    columns = factor.T
+
     def row(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         found, left = carry
-        entries = left[j] / factor[j, j]
-        return found.at[j].set(entries), left - factor[:, j][:, None] * entries[None, :]
+        column = _row(columns, j)
+        entries = _row(left, j) / _row(column, j)
+        return _with_row(found, entries, j), left - column[:, None] * entries[None, :]
 
     return jax.lax.fori_loop(0, factor.shape[0], row, (jnp.zeros_like(right), right))[0]
 
 
+@jax.jit
 def solve_upper(factor: Float[Array, "n n"], right: Float[Array, "n m"]) -> Float[Array, "n m"]:
     """X with Lᵀ X = B, L lower, by back substitution.
 
@@ -85,8 +101,9 @@ def solve_upper(factor: Float[Array, "n n"], right: Float[Array, "n m"]) -> Floa
     def row(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         found, left = carry
         j = n - 1 - i
-        entries = left[j] / factor[j, j]
-        return found.at[j].set(entries), left - factor[j][:, None] * entries[None, :]
+        column = _row(factor, j)
+        entries = _row(left, j) / _row(column, j)
+        return _with_row(found, entries, j), left - column[:, None] * entries[None, :]
 
     return jax.lax.fori_loop(0, n, row, (jnp.zeros_like(right), right))[0]
 

@@ -118,16 +118,13 @@ class Full(Covariance):
         identity = jnp.eye(scatter.shape[-1], dtype=scatter.dtype)
         return Full(self.floor, gaussian.safe_cholesky((scatter + self.floor * identity[None]) / counts[:, None, None]))
 
-    def _whitener(self) -> Float[Array, "K D D"]:
-        factor = self._factor()
-        identity = jnp.broadcast_to(jnp.eye(factor.shape[-1], dtype=factor.dtype), factor.shape)
-        return jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
-
     def log_density(self, residual: Float[Array, "K D"], observed: Bool[Array, " D"] | None) -> Float[Array, " K"]:
         if observed is None:
             # the whitening matrix does not depend on the datum: under vmap it is made once for all of them
             white = jnp.einsum(
-                "kde,ke->kd", jnp.broadcast_to(self._whitener(), (*residual.shape, residual.shape[-1])), residual
+                "kde,ke->kd",
+                jnp.broadcast_to(gaussian.whitener(self._factor()), (*residual.shape, residual.shape[-1])),
+                residual,
             )
             return -0.5 * jnp.sum(white * white, -1) + self.log_normaliser()
         factor = jnp.broadcast_to(self._factor(), (*residual.shape, residual.shape[-1]))
@@ -143,7 +140,7 @@ class Full(Covariance):
         return distributions.multivariate_normal(mean, self._factor()[latent])
 
     def precision(self) -> Float[Array, "K D D"]:
-        whitener = self._whitener()
+        whitener = gaussian.whitener(self._factor())
         return jnp.einsum("kde,kdf->kef", whitener, whitener)
 
     def log_normaliser(self) -> Float[Array, " K"]:
@@ -154,10 +151,10 @@ class Full(Covariance):
         return jnp.einsum("kde,kfe->kdf", factor, factor)
 
     def log_prior(self) -> Float[Array, ""]:
-        return -0.5 * self.floor * jnp.sum(self._whitener() ** 2)
+        return -0.5 * self.floor * jnp.sum(gaussian.whitener(self._factor()) ** 2)
 
     def smallest(self) -> Float[Array, " K"]:
-        return jnp.sum(self._whitener() ** 2, (-2, -1)) ** -0.5
+        return jnp.sum(gaussian.whitener(self._factor()) ** 2, (-2, -1)) ** -0.5
 
     def rescaled(self, scale: np.ndarray, least: np.ndarray | float = 0.0) -> "Full":
         factor = np.asarray(self._factor(), np.float64) * scale[:, None]

@@ -76,8 +76,14 @@ def _abstract(cls: type) -> bool:
 
 @functools.cache
 def _own() -> dict[str, type]:
-    """By bare names, which outlive moves of files; and what is made of them for units."""
-    return {cls.__qualname__: cls for cls in own_classes()} | models.COMPOSED | posteriors.COMPOSED
+    """By bare names, which outlive moves of files."""
+    return {cls.__qualname__: cls for cls in own_classes()}
+
+
+def _own_class(name: str) -> type | None:
+    """Of this name; also what is made of them for units."""
+    composed = next((made for made in (models.COMPOSED, posteriors.COMPOSED) if name in made), None)
+    return _own().get(name) if composed is None else composed[name]
 
 
 def entry(value: Any) -> tuple[str, str] | None:
@@ -90,7 +96,7 @@ def entry(value: Any) -> tuple[str, str] | None:
         return RESULT, cls.__name__
     if not isinstance(value, eqx.Module):
         return None
-    if _own().get(cls.__qualname__) is cls:
+    if _own_class(cls.__qualname__) is cls:
         return OWN, cls.__qualname__
     for name, registered in _REGISTERED.items():
         if registered is cls:
@@ -105,8 +111,8 @@ def entry(value: Any) -> tuple[str, str] | None:
 
 def found(kind: str, name: str) -> type:
     """The class that a structure names. Raises ValueError if there is none."""
-    classes: dict[str, dict[str, type]] = {OWN: _own(), REGISTERED: _REGISTERED, RESULT: RESULTS}
-    cls = classes[kind].get(name)
+    classes = {REGISTERED: _REGISTERED, RESULT: RESULTS}
+    cls = _own_class(name) if kind == OWN else classes[kind].get(name)
     if cls is None and kind == REGISTERED and name.startswith("veil.control."):
         importlib.import_module("veil.control")  # which registers what it learns, and is not needed for other models
         cls = _REGISTERED.get(name)

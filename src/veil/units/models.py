@@ -179,10 +179,32 @@ class ScaledChain(ScaledExact, ScaledStepPosterior, ExactChain):
         return self.model.marginals(self.units.standard(datum))
 
 
-def concrete(name: str, parts: tuple[type, ...], fields: dict[str, Any], module: str) -> Any:
-    """A final class of abstract parts. Its name is how it is saved."""
-    make: Any = type(eqx.Module)
-    return make(name, parts, {"__module__": module, "__qualname__": name, "__annotations__": fields})
+class Composed:
+    """Final classes of abstract ``parts``, by name: each is made when it is first asked for, as they are many.
+
+    A class's name is how it is saved.
+    """
+
+    def __init__(self, parts: dict[str, tuple[type, ...]], fields: dict[str, Any], module: str) -> None:
+        self._parts, self._fields, self._module = parts, fields, module
+        self._names = {found: name for name, found in parts.items()}
+        self._made: dict[str, Any] = {}
+
+    def of(self, parts: tuple[type, ...]) -> Any:
+        """The class of these parts."""
+        return self[self._names[parts]]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._parts
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._parts:
+            raise AttributeError(f"module {self._module!r} has no attribute {name!r}")
+        if name not in self._made:
+            own = {"__module__": self._module, "__qualname__": name, "__annotations__": self._fields}
+            make: Any = type(eqx.Module)
+            self._made[name] = make(name, self._parts[name], own)
+        return self._made[name]
 
 
 # Of each of these the first that a model is, and its wrapper's part: all that it can do.
@@ -196,7 +218,6 @@ _ABILITIES: tuple[tuple[tuple[type, type], ...], ...] = (
     ),
     ((Local, ScaledLocal), (Plate, ScaledPlate)),
 )
-_WRAPPERS: dict[tuple[type, ...], Any] = {}
 
 
 def _parts(chosen: Any) -> tuple[type, ...]:
@@ -205,17 +226,16 @@ def _parts(chosen: Any) -> tuple[type, ...]:
     return tuple(p for p in given if not any(p is not other and issubclass(other, p) for other in given))
 
 
-for _found in map(_parts, product(*[(*(part for _, part in each), None) for each in _ABILITIES])):
-    _name = "Standardised" + "".join(part.__name__.removeprefix("Scaled") for part in _found)
-    _WRAPPERS[_found] = concrete(_name, _found or (Scaled,), {"model": Any, "units": Units}, __name__)
-COMPOSED = {wrapper.__name__: wrapper for wrapper in _WRAPPERS.values()}
-
-
-def __getattr__(name: str) -> Any:
-    """The wrappers by their names."""
-    if name not in COMPOSED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return COMPOSED[name]
+_FOUND = map(_parts, product(*[(*(part for _, part in each), None) for each in _ABILITIES]))
+COMPOSED = Composed(
+    {
+        "Standardised" + "".join(part.__name__.removeprefix("Scaled") for part in found): found or (Scaled,)
+        for found in _FOUND
+    },
+    {"model": Any, "units": Units},
+    __name__,
+)
+__getattr__ = COMPOSED.__getitem__  # the wrappers by their names
 
 
 def standardised(model: Model, units: Units) -> Any:
@@ -223,7 +243,7 @@ def standardised(model: Model, units: Units) -> Any:
     if units.none:
         return model
     chosen = (next((part for kind, part in each if isinstance(model, kind)), None) for each in _ABILITIES)
-    return _WRAPPERS[_parts(chosen)](model, units)
+    return COMPOSED.of(_parts(chosen) or (Scaled,))(model, units)
 
 
 def in_user_units(model: Model, units: Units) -> Any:

@@ -21,7 +21,7 @@ from veil.posterior.base import (
     Vectorial,
 )
 from veil.units.coordinates import Units
-from veil.units.models import StandardisedFilter, concrete, inside
+from veil.units.models import Composed, StandardisedFilter, inside
 
 
 class ScaledPosterior(Posterior):
@@ -87,31 +87,26 @@ _ABILITIES: tuple[tuple[type, type], ...] = (
     (Expecting, ScaledExpecting),
 )
 _NAMES = {"": "Posterior", "OnlineProposalContinuing": "Sequential"}  # how they were saved before
-_TWINS: dict[tuple[type, ...], Any] = {}
-for _chosen in product(*[(part, None) for _, part in _ABILITIES]):
-    _parts = tuple(part for part in _chosen if part is not None)
-    _name = "".join(part.__name__.removeprefix("Scaled") for part in _parts)
-    _TWINS[_parts] = concrete(
-        "Standardised" + _NAMES.get(_name, _name),
-        _parts or (ScaledPosterior,),
-        {"posterior": Any, "units": Units},
-        __name__,
-    )
-COMPOSED = {twin.__name__: twin for twin in _TWINS.values()}
 
 
-def __getattr__(name: str) -> Any:
-    """The twins by their names."""
-    if name not in COMPOSED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return COMPOSED[name]
+def _name(parts: tuple[type, ...]) -> str:
+    found = "".join(part.__name__.removeprefix("Scaled") for part in parts)
+    return "Standardised" + _NAMES.get(found, found)
+
+
+_FOUND = [tuple(part for part in each if part is not None) for each in product(*[(p, None) for _, p in _ABILITIES])]
+COMPOSED = Composed(
+    {_name(found): found or (ScaledPosterior,) for found in _FOUND}, {"posterior": Any, "units": Units}, __name__
+)
+__getattr__ = COMPOSED.__getitem__  # the twins by their names
 
 
 def standardised_posterior(posterior: Posterior, units: Units) -> Posterior:
     """A posterior of standardised data as one of the user's: itself where it has nothing of its own."""
     if units.none or isinstance(posterior, Intrinsic):
         return posterior
-    return _TWINS[tuple(part for kind, part in _ABILITIES if isinstance(posterior, kind))](posterior, units)
+    parts = tuple(part for kind, part in _ABILITIES if isinstance(posterior, kind))
+    return COMPOSED.of(parts or (ScaledPosterior,))(posterior, units)
 
 
 def unwrapped_posterior(posterior: Any) -> tuple[Any, Units | None]:
