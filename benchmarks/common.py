@@ -55,6 +55,18 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.perf_counter() - begin
 
 
+def pace(calls: Sequence[float]) -> float:
+    """Seconds a step of a fit, from the times of its ``record``: without the first stretch, which compiles.
+
+    Steps are recorded when their stretch has ended: the first four, then at least as many again.
+    """
+    last = len(calls) - 1
+    begin = next((i for i in range(3, last) if calls[i + 1] - calls[i] > 1e-3), None)
+    if begin is None:
+        raise ValueError(f"calls: no second stretch among {len(calls)} steps, or one within a millisecond")
+    return (calls[last] - calls[begin]) / (last - begin)
+
+
 def in_turn(measures: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
     """Every measure ``repeats`` times, taken in turn (a, b, c, a, b, c, ...): a busy moment hits all alike."""
     found: dict[str, list[float]] = {name: [] for name in measures}
@@ -169,6 +181,18 @@ def machine() -> dict[str, Any]:
     }
 
 
+def peaks() -> dict[str, float]:
+    """What the machine gives now, by NumPy on as many threads: float32 products (GFLOP/s), copies of memory (GB/s)."""
+    import numpy as np
+
+    size = 1024
+    square, memory = np.ones((size, size), np.float32), np.ones(2**26, np.float32)
+    out, copy = np.empty_like(square), np.empty_like(memory)
+    product = min(seconds(lambda: np.matmul(square, square, out=out)) for _ in range(8))
+    moved = min(seconds(lambda: np.copyto(copy, memory)) for _ in range(4))
+    return {"gflops": 2e-9 * size**3 / product, "gbytes": 2e-9 * memory.nbytes / moved}
+
+
 def report(benchmark: str, cases: Sequence[Case], facts: dict[str, Any] | None = None) -> dict[str, Any]:
     """The object of design section 7."""
     return {
@@ -210,6 +234,11 @@ def show(result: dict[str, Any]) -> None:
             table.add_row(*(head if i == 0 else [""] * len(head)), *row)
         table.add_section()
     console.print(table)
+    if "gflops" in facts:
+        own = (
+            f"float32 products {facts['gflops']} GFLOP/s, copies {facts['gbytes']} GB/s, the better of before and after"
+        )
+        console.print(f"the machine itself, by NumPy: {own}", style="dim")
     console.print("ratio: how many times better ours is; quality: ours minus the peer's", style="dim")
     for case in result["cases"]:
         for name, value in case.get("details", {}).items():
@@ -256,12 +285,14 @@ def main(
     arguments = parser.parse_args(argv)
     chosen = arguments.case or (quick if arguments.quick else list(cases))
     options = Options(arguments.quick, arguments.repeats, arguments.out, arguments)
-    facts = machine()
+    facts, before = machine(), peaks()
     found: list[Case] = []
     for name in chosen:
         print(f"{benchmark}: {name}", file=sys.stderr, flush=True)
         made = cases[name](options)
         found += [made] if isinstance(made, Case) else made
+    after = peaks()
+    facts |= {name: round(max(before[name], after[name]), 1) for name in before}
     result = report(benchmark, found, facts)
     if arguments.json:
         print(json.dumps(result))

@@ -180,9 +180,7 @@ class Ours:
         self.fit(steps, record)
         if len(calls) != steps:
             raise RuntimeError(f"ours took {len(calls)} steps of {steps}")
-        # steps are recorded when their stretch has ended: the first four, then at least as many again
-        ends = [i for i in range(3, steps - 1) if calls[i + 1] - calls[i] > 1e-3] + [steps - 1]
-        return 1e3 * (calls[-1] - calls[ends[0]]) / (steps - 1 - ends[0])
+        return 1e3 * common.pace(calls)
 
     def quality(self, points: np.ndarray) -> float:
         """The log-likelihood after ITERATIONS."""

@@ -34,6 +34,8 @@ def test_json_is_one_object_in_the_common_form() -> None:
     assert set(found) == {"benchmark", "machine", "threads", "cases"}
     assert found["benchmark"] == "test"
     assert {"cpu", "cores", "jax"} <= set(found["machine"])
+    assert found["machine"]["gflops"] > 0
+    assert found["machine"]["gbytes"] > 0
     assert found["threads"] == 1
     one, two = found["cases"]
     assert set(one) == {"case", "what", "unit", "ours", "compile_s", "peers"}
