@@ -103,9 +103,11 @@ def summary(log_weights: Float[Array, "B S"]) -> tuple[Array, ...]:
 def grouping(entries: int, samples: int) -> tuple[int, int]:
     """How many rows a block has, and how many samples of each are drawn at a time, for queries of so many entries.
 
-    Neither all log-weights of a block nor what a likelihood makes of one group fills more than a few arrays of 16 MB.
+    Neither all log-weights of a block nor what a likelihood makes of one group fills more than a few arrays of 16 MB. A
+    posterior is worked out for each group anew, which counts for little beside 64 draws.
     """
-    rows = int(np.clip(blocks.ENTRIES // max(samples, 8 * entries), 1, 4096))
+    together = min(max(samples, 8), 64)
+    rows = int(np.clip(blocks.ENTRIES // max(samples, together * entries), 1, 4096))
     return rows, int(np.clip(blocks.ENTRIES // (rows * max(entries, 16)), 1, samples))
 
 

@@ -56,7 +56,7 @@ class InMemory:
         if self.batch_size is None:
             parts = max(1, -(-self.count // (rows * placement.count)))
             most = few_sizes(self.count) if parts == 1 else self.count
-            size = -(-most // (parts * placement.count)) * placement.count
+            size = _aligned(-(-most // (parts * placement.count)), parts) * placement.count
             blocked = lambda leaf: leaf.reshape(parts, size, *leaf.shape[1:])  # noqa: E731
             self.blocks = placement.by_rows(jax.tree.map(blocked, padded(datum, parts * size)), 1)
         else:
@@ -151,6 +151,18 @@ class Streamed:
                     return
                 block = jax.tree.map(np.zeros_like, self._example)  # weight zero: others still have data
             yield self.placement.local_rows(block)
+
+
+def _aligned(rows: int, parts: int) -> int:
+    """Rows of each of several large blocks, up to an odd number of 16.
+
+    Lines of a block's products then begin with cache lines, and not all in the same few sets: an iteration of EM of 16
+    Gaussians in 32 dimensions takes 70 ms with 1,785 rows, 51 with 2,000, and 130 with 2,048.
+    """
+    if parts == 1 or rows < 512:  # where padding would cost more
+        return rows
+    lines = -(-rows // 16)
+    return 16 * (lines + 1 - lines % 2)
 
 
 def shared_out(rows: int, placement: Placement) -> None:

@@ -78,7 +78,7 @@ def components(experts: Any, counts: np.ndarray, largest_precision: float, seen:
     covariance = experts.covariance if isinstance(experts, LinearGaussian) else None
     floor = covariance.floor if isinstance(covariance, Full | Diagonal | Spherical) else 0.0
     held = floor / np.maximum(counts, NO_DATA)
-    if largest_precision * np.max(4 * held) > 1 and not columns(seen, False):
+    if floor > 0 and largest_precision * np.max(4 * held) > 1 and not columns(seen, False):
         # the smallest variance in units of what the floor alone would make it: what its data differ by is this less one
         least = np.linalg.eigvalsh(np.asarray(_dense(covariance)))[:, 0] / np.maximum(held, np.finfo(float).tiny)
         same = max(SAME, 1e-5 * floor)  # of which float32 has digits
