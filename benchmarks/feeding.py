@@ -68,11 +68,10 @@ def learn(name: str, folder: str, where: str, steps: int) -> None:
 
     import veil
 
-    source: Any = veil.data.stream(
-        folder if name == "images" else f"{folder}/*.npz", rows=1024 if name == "images" else 64
-    )
+    files = folder if name == "images" else f"{folder}/*.npz"
+    source: Any = veil.data.stream(files, rows=1024 if name == "images" else 64)
     if where == "memory":
-        source = veil.data.read(folder if name == "images" else f"{folder}/*.npz")
+        source = next(iter(source.blocks(source.count)))
     if where == "reading":
         batches = source.batches(BATCHES[name], seed=0)
         for _ in range(4):
@@ -86,7 +85,7 @@ def learn(name: str, folder: str, where: str, steps: int) -> None:
         record = lambda _: calls.append(time.perf_counter())  # noqa: E731
         options = {"steps": steps, "batch_size": BATCHES[name], "progress": False, "record": record}
         veil.fit(model(name), source, key=jax.random.key(0), **options)
-        seconds = (calls[-1] - calls[steps // 4]) / (steps - 1 - steps // 4)
+        seconds = common.pace(calls)
     print(json.dumps({"ms": 1e3 * seconds, "peak": common.peak_memory()}))
 
 
