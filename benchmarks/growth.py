@@ -22,6 +22,7 @@ import common
 import numpy as np
 
 POINT = """
+import sys
 import growth
 growth.point(sys.argv[1], int(sys.argv[2]))
 """
@@ -31,7 +32,8 @@ STEPS = 16  # of which the first stretch, four, compiles
 def _sequences(count: int, steps: int, columns: int) -> Any:
     import veil
 
-    return veil.Data(np.random.default_rng(0).normal(size=(count, steps, columns)).astype(np.float32), sequential=True)
+    outputs = np.random.default_rng(0).normal(size=(count, steps, columns)).astype(np.float32)
+    return veil.Data(outputs, mask=np.ones((count, steps), bool))
 
 
 def _rows(count: int, columns: int) -> np.ndarray:
@@ -67,7 +69,7 @@ def _vae(width: int) -> tuple[Any, Any]:
 
     net = veil.MLP((width,))
     images = (_rows(10_000, 784) > 0).astype(np.float32)
-    return veil.VAE(20, veil.heads.Bernoulli(), net, veil.Amortized(net)), images
+    return veil.VAE(20, veil.heads.Bernoulli(), net), images
 
 
 Made = tuple[Any, Any, dict[str, Any]]
