@@ -156,8 +156,8 @@ class Streamed:
 def _aligned(rows: int, parts: int) -> int:
     """Rows of each of several large blocks, up to an odd number of 16.
 
-    Lines of a block's products then begin with cache lines, and not all in the same few sets: an iteration of EM of 16
-    Gaussians in 32 dimensions takes 70 ms with 1,785 rows, 51 with 2,000, and 130 with 2,048.
+    Lines of a block's products then begin with cache lines, and not all in the same few sets: the sums of EM of 16
+    Gaussians in 32 dimensions took about 70 ms with 1,785 rows and 51 with 2,000; with 2,048 they took longest.
     """
     if parts == 1 or rows < 512:  # where padding would cost more
         return rows
