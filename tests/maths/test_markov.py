@@ -234,3 +234,23 @@ def test_hard_zeros_are_the_sum_over_paths(monkeypatch: pytest.MonkeyPatch, cert
     value, gradient = score(*args[:2], args[2].at[2].set(-jnp.inf), starts, there)
     assert value == -np.inf
     assert all(np.all(np.isfinite(part)) for part in gradient)
+
+
+def test_bayes_rule_in_logarithms(key):
+    joints = np.array([-3.0, -1000.0, 2.5, -np.inf])
+    weights, value = markov.bayes(jnp.array(joints))
+    np.testing.assert_allclose(value, logsumexp(joints), rtol=1e-15)
+    np.testing.assert_allclose(weights, np.exp(joints - logsumexp(joints)), rtol=1e-14)
+    many = 300.0 * jax.random.normal(key, (50, 4))
+    weights, values = jax.vmap(markov.bayes)(many)
+    np.testing.assert_allclose(values, logsumexp(np.asarray(many), axis=1), rtol=1e-14)
+    np.testing.assert_allclose(weights.sum(1), 1.0, rtol=1e-14)
+    slopes = jax.grad(lambda joints: markov.bayes(joints)[1])(many[0])
+    np.testing.assert_allclose(slopes, weights[0], rtol=1e-12)  # d log Σ exp(j) / dj
+
+
+def test_of_what_is_impossible_nothing_has_weight():
+    weights, value = markov.bayes(jnp.full(3, -jnp.inf))
+    np.testing.assert_array_equal(weights, np.zeros(3))
+    assert value == -np.inf
+    assert np.all(np.isfinite(jax.grad(lambda shift: markov.bayes(jnp.full(3, -jnp.inf) + shift)[1])(0.0)))

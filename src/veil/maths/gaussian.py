@@ -24,38 +24,34 @@ def packed_size(n: int) -> int:
     return n * (n + 1) // 2
 
 
-@jax.custom_batching.custom_vmap
-def _products(u: Array) -> Array:
-    rows, columns = np.triu_indices(u.shape[0])
-    return u[rows] * u[columns]
-
-
-@_products.def_vmap
-def _batched_products(_: int, batched: list[bool], u: Array) -> tuple[Array, bool]:
-    """Products of a block as [F, N], so that each is one long contiguous row.
-
-    The row of zeros is a boundary to XLA's fusion, which else reads the transposed block anew for every product.
-    """
-    rows, columns = np.triu_indices(u.shape[1])
-    across = jnp.pad(u.T, ((0, 1), (0, 0)))
-    return (across[rows] * across[columns]).T, True
-
-
 def pack_outer(u: Float[Array, " n"]) -> Float[Array, " F"]:
     """Upper triangle of u uᵀ, row by row."""
-    return _differentiable(u)
+    return products(u, *np.triu_indices(u.shape[0]))
 
 
-@jax.custom_jvp
-def _differentiable(u: Array) -> Array:
-    return _products(u)
+def products(u: Float[Array, " n"], rows: np.ndarray, columns: np.ndarray) -> Float[Array, " F"]:
+    """u_i u_j for each of F pairs (i, j); of a block of data as [F, N], so that each is one long contiguous row."""
 
+    @jax.custom_batching.custom_vmap
+    def of_one(u: Array) -> Array:
+        return u[rows] * u[columns]
 
-@_differentiable.defjvp
-def _tangent(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    (u,), (change,) = primals, tangents
-    rows, columns = np.triu_indices(u.shape[0])
-    return _differentiable(u), change[rows] * u[columns] + u[rows] * change[columns]
+    @of_one.def_vmap
+    def of_a_block(_: int, batched: list[bool], u: Array) -> tuple[Array, bool]:
+        # the row of zeros is a boundary to XLA's fusion, which else reads the transposed block anew for every product
+        across = jnp.pad(u.T, ((0, 1), (0, 0)))
+        return (across[rows] * across[columns]).T, True
+
+    @jax.custom_jvp
+    def differentiable(u: Array) -> Array:
+        return of_one(u)
+
+    @differentiable.defjvp
+    def tangent(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+        (u,), (change,) = primals, tangents
+        return differentiable(u), change[rows] * u[columns] + u[rows] * change[columns]
+
+    return differentiable(u)
 
 
 def evaluate(coefficients: Float[Array, "K F"], packed: Float[Array, " F"]) -> Float[Array, " K"]:

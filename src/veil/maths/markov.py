@@ -56,12 +56,22 @@ def log_sum(values: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
     return jnp.log(jnp.sum(jnp.exp(values - most), axis)) + jnp.squeeze(most, axis)
 
 
+def bayes(joints: Float[Array, " K"]) -> tuple[Float[Array, " K"], Float[Array, ""]]:
+    """p(z | y) [K] and log p(y), from log p(y, z) [K] of any numbers.
+
+    Where all are -inf so is log p(y), with a gradient of zero, and nothing has weight.
+    """
+    most = jax.lax.stop_gradient(jnp.max(joints))
+    shift = jnp.where(jnp.isfinite(most), most, 0.0)
+    each = jnp.exp(joints - shift)
+    total = jnp.sum(each)
+    some = jnp.where(total == 0, 1.0, total)
+    return each / some, jnp.where(total == 0, -jnp.inf, jnp.log(some) + shift)
+
+
 def log_total(values: Float[Array, " K"]) -> Float[Array, ""]:
     """log Σ exp of any numbers: -inf where all are, with a gradient of zero there."""
-    most = jax.lax.stop_gradient(jnp.max(values))
-    total = jnp.sum(jnp.exp(values - jnp.where(jnp.isfinite(most), most, 0.0)))
-    found = jnp.log(jnp.where(total == 0, 1.0, total)) + jnp.where(jnp.isfinite(most), most, 0.0)
-    return jnp.where(total == 0, -jnp.inf, found)
+    return bayes(values)[1]
 
 
 def possible(log_likelihood: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

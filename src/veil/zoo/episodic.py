@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil import distributions
 from veil.distributions import Distribution
-from veil.maths.markov import log_total
+from veil.maths.markov import bayes
 from veil.model import (
     ClosedForm,
     Datum,
@@ -144,9 +144,7 @@ class EpisodicMixture(Listed, Begun, ClosedForm, Rescalable):
 
     def expectations(self, datum: Datum) -> tuple[Float[Array, " K"], Float[Array, ""]]:
         """p(z | y_1..T, x_1..T) [K] and log p(y_1..T | x_1..T)."""
-        joints = self.log_joints(datum)
-        value = log_total(joints)
-        return jnp.exp(joints - jnp.where(value > -jnp.inf, value, 0.0)), value  # what cannot be has no weight
+        return bayes(self.log_joints(datum))
 
     def statistics(self, datum: Datum, expectations: Float[Array, " K"]) -> Any:
         """Expected sufficient statistics of one episode: the gate's at its first step, its steps' summed experts'."""

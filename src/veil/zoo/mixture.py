@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from veil.distributions import Distribution
-from veil.maths.markov import log_total
+from veil.maths.markov import bayes
 from veil.model import ClosedForm, Datum, Enumerable, Rescalable
 from veil.model.abilities import Sizes, Space, started
 from veil.model.scales import Scale
@@ -113,9 +113,7 @@ class Mixture(Enumerable, ClosedForm, Rescalable):
 
     def expectations(self, datum: Datum) -> tuple[Float[Array, " K"], Float[Array, ""]]:
         """p(z | y, x) [K] and log p(y | x)."""
-        joints = self.log_joints(datum)
-        value = log_total(joints)
-        return jnp.exp(joints - jnp.where(value > -jnp.inf, value, 0.0)), value  # what cannot be has no weight
+        return bayes(self.log_joints(datum))
 
     def statistics(self, datum: Datum, weights: Float[Array, " K"]) -> Any:
         """Expected sufficient statistics of one datum under posterior weights r [K], additive over data."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from veil.distributions import Distribution
 from veil.maths import linear
-from veil.maths.gaussian import evaluate, pack_outer, pack_quadratic, packed_size, unpack_symmetric
+from veil.maths.gaussian import evaluate, pack_outer, pack_quadratic, packed_size, products, unpack_symmetric
 from veil.model.abilities import RealLine, Space, parameter
 from veil.model.scales import Scale, rescale_features
 from veil.parts.covariance import Covariance, Full
@@ -91,9 +91,13 @@ class LinearGaussian(Experts):
 
     def _monomials(self, query: Float[Array, " D"], features: Float[Array, " P"]) -> Float[Array, " F"]:
         """All products of [φ, y] that the sums need: with diagonal covariances, of y's only the squares."""
+        both = jnp.concatenate([features, query])
         if self.covariance.dense:
-            return pack_outer(jnp.concatenate([features, query]))
-        return jnp.concatenate([pack_outer(features), jnp.outer(features, query).ravel(), query * query])
+            return pack_outer(both)
+        used, square = np.arange(features.size), features.size + np.arange(query.size)
+        left, right = np.triu_indices(used.size)
+        rows = np.concatenate([left, np.repeat(used, square.size), square])
+        return products(both, rows, np.concatenate([right, np.tile(square, used.size), square]))
 
     def _coefficients(self) -> Float[Array, "K F"]:
         """c with c_k · monomials = log N(y; W_k φ, Σ_k): the quadratic form multiplied out, φ_0 = 1."""
