@@ -236,12 +236,12 @@ def test_hard_zeros_are_the_sum_over_paths(monkeypatch: pytest.MonkeyPatch, cert
     assert all(np.all(np.isfinite(part)) for part in gradient)
 
 
-def test_bayes_rule_in_logarithms(key):
+def test_bayes_rule_in_logarithms(x64: None) -> None:
     joints = np.array([-3.0, -1000.0, 2.5, -np.inf])
     weights, value = markov.bayes(jnp.array(joints))
     np.testing.assert_allclose(value, logsumexp(joints), rtol=1e-15)
     np.testing.assert_allclose(weights, np.exp(joints - logsumexp(joints)), rtol=1e-14)
-    many = 300.0 * jax.random.normal(key, (50, 4))
+    many = 300.0 * jax.random.normal(jax.random.key(0), (50, 4))
     weights, values = jax.vmap(markov.bayes)(many)
     np.testing.assert_allclose(values, logsumexp(np.asarray(many), axis=1), rtol=1e-14)
     np.testing.assert_allclose(weights.sum(1), 1.0, rtol=1e-14)
@@ -249,7 +249,7 @@ def test_bayes_rule_in_logarithms(key):
     np.testing.assert_allclose(slopes, weights[0], rtol=1e-12)  # d log Σ exp(j) / dj
 
 
-def test_of_what_is_impossible_nothing_has_weight():
+def test_of_what_is_impossible_nothing_has_weight() -> None:
     weights, value = markov.bayes(jnp.full(3, -jnp.inf))
     np.testing.assert_array_equal(weights, np.zeros(3))
     assert value == -np.inf
